@@ -1,0 +1,1 @@
+"""ResNet and relatives for adaptzoo: see zoo.yaml."""

@@ -1,0 +1,1 @@
+"""Every timm architecture for adaptzoo: see zoo.yaml."""

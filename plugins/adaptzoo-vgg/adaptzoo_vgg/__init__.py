@@ -1,0 +1,1 @@
+"""VGG for adaptzoo: see zoo.yaml."""

@@ -1,0 +1,59 @@
+"""zoo: transfer learning for images, from a backbone's name to a measured classifier.
+
+Importing this package is light; torch and timm load at the first call that needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zoo.api import adapt, evaluate, load, plan, predict
+    from zoo.errors import ZooError
+    from zoo.plugins import backbones, get
+    from zoo.recipe import Phase, Recipe
+    from zoo.run import Run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Phase": "zoo.recipe",
+    "Recipe": "zoo.recipe",
+    "Run": "zoo.run",
+    "ZooError": "zoo.errors",
+    "adapt": "zoo.api",
+    "backbones": "zoo.plugins",
+    "evaluate": "zoo.api",
+    "get": "zoo.plugins",
+    "load": "zoo.api",
+    "plan": "zoo.api",
+    "predict": "zoo.api",
+}
+
+__all__ = [
+    "Phase",
+    "Recipe",
+    "Run",
+    "ZooError",
+    "__version__",
+    "adapt",
+    "backbones",
+    "evaluate",
+    "get",
+    "load",
+    "plan",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name's module at its first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""One adaptation from names to a finished run folder: prepare, execute, finish."""

@@ -1,0 +1,219 @@
+"""Run a prepared adaptation, from its folder to its result; or go on with one that was stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import zoo
+from zoo import data, run
+from zoo.adaptation.finish import finish
+from zoo.adaptation.prepare import Prepared, prepare
+from zoo.engine import machine as machines
+from zoo.engine.evaluation import Outputs, collect
+from zoo.engine.events import Listener, Note, PlanReady, RunFinished
+from zoo.engine.loop import Job, train
+from zoo.engine.session import Session
+from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted
+from zoo.planning import Plan
+from zoo.recipe import Recipe, recipe_of_run
+from zoo.run import Run
+
+
+def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: Listener) -> Run:
+    """Adapt a backbone into a new run folder."""
+    began = time.monotonic()
+    if out is not None:
+        _refuse_used(out)
+    ready = prepare(backbone, dataset, recipe, emit)
+    path = out or run.free_path(Path("runs"), f"{ready.spec.name}-{ready.dataset.name}")
+    this = Run(path.resolve())
+    if ready.accelerator.is_main_process:
+        with run.friendly_os_errors(this.path):
+            this.checkpoints.mkdir(parents=True)
+        this.write_record(_record(this, ready))
+    return _carry_out(this, ready, emit, began)
+
+
+def go_on(path: Path, emit: Listener) -> Run:
+    """Go on with a run that was stopped.
+
+    Raises:
+        RunError: It is finished already, or its data or plan are not what they were.
+    """
+    began = time.monotonic()
+    found = run.find(path)
+    if found is None:
+        raise RunError(f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    this = Run(found.path.resolve())
+    record = this.record
+    if record.get("status") == "finished":
+        raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
+    asked = recipe_of_run(record)
+    assert asked.backbone is not None and asked.dataset is not None
+    ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit)
+    _refuse_changed(this, record, ready)
+    return _carry_out(this, ready, emit, began)
+
+
+def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
+    """Train, measure, and write the folder's files."""
+    setup = time.monotonic() - began
+    accelerator = ready.accelerator
+    accelerator.wait_for_everyone()
+    session = Session(this, accelerator, emit)
+    for note in ready.plan.notes:
+        session.emit(Note(note))
+    session.emit(PlanReady(ready.plan))
+
+    def choose(model: torch.nn.Module) -> Outputs:
+        batches = data.eval_batches(
+            ready.dataset.choose,
+            config=ready.config,
+            batch_size=ready.settled.batch_size,
+            workers=ready.settled.workers or 0,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        )
+        return collect(model, batches, accelerator, mixed=True)
+
+    job = Job(
+        model=ready.model,
+        groups=ready.groups,
+        plan=ready.plan,
+        recipe=ready.settled,
+        loader=ready.loader,
+        objective=ready.objective,
+        evaluate=choose,
+        accelerator=accelerator,
+        sample_ids=[sample.id for sample in ready.dataset.fit.samples],
+    )
+    with _status(this, accelerator.is_main_process), _explained_memory(ready):
+        train(job, session)
+    record = finish(this, ready, session, setup=setup, began=began)
+    session.emit(RunFinished(str(this.path), record))
+    return this
+
+
+def _record(this: Run, ready: Prepared) -> dict[str, Any]:
+    """What is known before training starts."""
+    weights = ready.weights
+    facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
+    return {
+        "schema": run.SCHEMA,
+        "zoo": zoo.__version__,
+        "kind": "classifier",
+        "status": "running",
+        "name": this.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "backbone": {
+            "name": ready.spec.full_name,
+            "arch": ready.spec.arch,
+            "plugin": ready.spec.plugin,
+            "distribution": ready.spec.distribution,
+            "version": ready.spec.version,
+            "module": ready.spec.module,
+            "params": sum(parameter.numel() for parameter in ready.model.parameters()),
+            "weights": None if weights is None else {name: getattr(weights, name) for name in sorted(facts)},
+        },
+        "dataset": {
+            "ref": ready.dataset_ref,
+            "name": ready.dataset.name,
+            "fingerprint": ready.dataset.fingerprint,
+            "classes": list(ready.dataset.classes),
+            "counts": ready.dataset.counts(),
+            "selected_on": ready.dataset.selected_on,
+            "reported_on": ready.dataset.reported_on,
+            "license": ready.dataset.license,
+            "bad": [image.as_dict() for image in ready.dataset.bad],
+            "notes": list(ready.dataset.notes),
+        },
+        "recipe": ready.recipe.record(),
+        "resolved": ready.resolved(),
+        "plan": ready.plan.record(),
+        "data_config": json.loads(json.dumps(ready.config.as_dict())),
+        "environment": machines.environment(ready.machine),
+        "seed": ready.recipe.seed,
+        "lr_finder": ready.range_test.record() if ready.range_test else None,
+    }
+
+
+def _refuse_used(path: Path) -> None:
+    if (path / "run.json").is_file():
+        raise RunError(
+            f"{path} holds a run already",
+            fix=f"choose another --out, or go on with it: zoo adapt --resume {path}",
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} exists and is not empty", fix="choose another --out")
+    if path.is_dir():
+        with run.friendly_os_errors(path):
+            path.rmdir()  # made anew with everything in it
+
+
+def _refuse_changed(this: Run, record: dict[str, Any], ready: Prepared) -> None:
+    """A run goes on only with the data and the plan that it started with."""
+    before, now = record["dataset"]["fingerprint"], ready.dataset.fingerprint
+    if before != now:
+        counts = record["dataset"]["counts"]["fit"]["n"], len(ready.dataset.fit)
+        raise RunError(
+            f"the data of {this.path} changed since it started",
+            why=f"fingerprint {before[:12]} became {now[:12]}; training images: {counts[0]}, now {counts[1]}",
+            fix="bring the old data back, or start a new run",
+        )
+    old = Plan.from_record(record["plan"])
+    if old.phases != ready.plan.phases:
+        raise RunError(
+            f"the plan of {this.path} is not what this zoo would make of its recipe",
+            why=f"zoo {record.get('zoo')} made it, this is {zoo.__version__}",
+            fix="start a new run",
+        )
+    processes = record["resolved"].get("processes", 1)
+    if processes != ready.machine.processes:
+        raise RunError(
+            f"{this.path} was started with {processes} process(es), not {ready.machine.processes}",
+            fix=f"resume it with {processes}",
+        )
+
+
+@contextmanager
+def _status(this: Run, writes: bool) -> Iterator[None]:
+    """Write down how a run ended when it did not end well."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if writes and this.record_path.is_file():
+            stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt)
+            record = this.record | {"status": "interrupted" if stopped else "failed"}
+            this.write_record(record)
+        raise
+
+
+@contextmanager
+def _explained_memory(ready: Prepared) -> Iterator[None]:
+    """Say what to change when memory runs out."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        size = ready.config.input_size[-1]
+        raise TrainingError(
+            f"out of memory with batches of {ready.settled.batch_size} images of {size} x {size} pixels",
+            why=str(error).partition("\n")[0],
+            fix=f"try --batch-size {max(1, ready.settled.batch_size // 2)} --accumulate 2, or a smaller --image-size",
+        ) from error
+
+
+def required(backbone: str | None, dataset: str | None) -> tuple[str, str]:
+    """Both names, or an error that says which is missing."""
+    missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
+    if missing or backbone is None or dataset is None:
+        fix = "for example: zoo adapt resnet50 --dataset cifar10"
+        raise RecipeError(f"{' and '.join(missing)} must be named", fix=fix)
+    return backbone, dataset

@@ -1,0 +1,125 @@
+"""From trained weights to a finished run folder: saved, loaded back, measured, written up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from timm.data import create_transform
+from torch import nn
+
+from zoo import data, models
+from zoo.adaptation.prepare import Prepared
+from zoo.data import Part
+from zoo.engine.evaluation import collect, measure
+from zoo.engine.events import Progress
+from zoo.engine.session import Session
+from zoo.hub.card import model_card
+from zoo.models import DataConfig
+from zoo.report import write_report
+from zoo.run import Run, replacing, write_atomic
+
+VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
+THUMBNAIL = 200  # long side of the report's pictures, pixels
+
+
+def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began: float) -> dict[str, Any]:
+    """Save the model, load it back, measure that, and write record, card and report.
+
+    Args:
+        this: The run.
+        ready: What was trained; its model holds the best weights.
+        session: Where training ended.
+        setup: Seconds before training.
+        began: When it all began, by the monotonic clock.
+
+    Returns:
+        The finished record, the same in every process.
+    """
+    training, accelerator = session.seconds, ready.accelerator
+    if accelerator.is_main_process:
+        models.save(
+            ready.model,
+            this.path,
+            class_names=ready.dataset.classes,
+            data_config=ready.config,
+            zoo={"run": this.name, "backbone": ready.spec.full_name, "requires": models.requires(ready.spec)},
+        )
+    accelerator.wait_for_everyone()
+    model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    part = ready.dataset.report
+    batches = data.eval_batches(
+        part,
+        config=models.data_config(model),
+        batch_size=ready.settled.batch_size,
+        workers=ready.settled.workers or 0,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+
+    def tell(done: int) -> None:
+        session.emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
+
+    outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
+    result = measure(outputs, ready.dataset.classes, [sample.id for sample in part.samples])
+    result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
+    images = sum(step_images(ready)) if training else 0
+    record = this.record | {
+        "status": "finished",
+        "result": result,
+        "best": session.position.best,
+        "seconds": {
+            "setup": round(setup, 2),
+            "train": round(training, 2),
+            "total": round(time.monotonic() - began, 2),
+        },
+        "images_per_second": round(images / training, 1) if training else None,
+    }
+    if accelerator.is_main_process:
+        write_verification(this, part, model)
+        write_atomic(this.path / "README.md", model_card(record))
+        this.write_record(record)
+        write_report(this, _pictures(part, [row["id"] for row in result["mistakes"]]))
+        shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
+    accelerator.wait_for_everyone()
+    return record
+
+
+def step_images(ready: Prepared) -> list[int]:
+    """Images that each phase shows to the model, as planned."""
+    per_step = ready.settled.batch_size * ready.settled.accumulate
+    return [phase.steps * min(per_step, len(ready.dataset.fit)) for phase in ready.plan.phases]
+
+
+@torch.no_grad()
+def write_verification(this: Run, part: Part, model: nn.Module) -> None:
+    """Keep a few raw images, their preprocessed tensors and logits, to check a copy of the model against.
+
+    Tensors: `raw.00` … (H, W, 3) uint8; `inputs` (N, C, H, W) and `logits` (N, classes), float32.
+    """
+    config: DataConfig = models.data_config(model)
+    transform = create_transform(**config.as_dict(), is_training=False)
+    chosen = np.linspace(0, len(part) - 1, min(VERIFIED, len(part))).astype(int).tolist()
+    pictures = [part.image(index) for index in chosen]
+    inputs = torch.stack([transform(picture) for picture in pictures])
+    device = next(model.parameters()).device
+    tensors = {f"raw.{number:02d}": torch.from_numpy(np.array(picture)) for number, picture in enumerate(pictures)}
+    tensors |= {"inputs": inputs, "logits": model.eval()(inputs.to(device)).float().cpu()}
+    with replacing(this.path / "verify.safetensors") as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
+    """Small pictures of some images, by id."""
+    position = {sample.id: index for index, sample in enumerate(part.samples)}
+    pictures = {}
+    for name in ids:
+        picture = part.image(position[name])
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        pictures[name] = picture
+    return pictures

@@ -1,0 +1,265 @@
+"""From names and choices to everything that training needs, the plan included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+
+from zoo import data, groups, models, plugins
+from zoo.data import DataOptions, Dataset, TrainLoader
+from zoo.engine import machine as machines
+from zoo.engine.estimate import estimate
+from zoo.engine.events import Listener, Progress
+from zoo.engine.machine import Machine
+from zoo.engine.optim import decays
+from zoo.engine.randomness import seed_all
+from zoo.engine.range_test import RangeTest, find_rate
+from zoo.groups import Group
+from zoo.models import DataConfig
+from zoo.objectives.supervised import Supervised
+from zoo.planning import GroupFacts, Plan, make_plan, with_estimate
+from zoo.recipe import RESOLVED, Recipe
+from zoo.spec import BackboneSpec, Weights
+
+SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything settled, nothing trained yet."""
+
+    spec: BackboneSpec
+    weights: Weights | None
+    model: nn.Module  # on the device, with its new head
+    groups: tuple[Group, ...]
+    config: DataConfig
+    dataset: Dataset
+    dataset_ref: str
+    recipe: Recipe  # as asked for
+    settled: Recipe  # with automatic choices replaced
+    machine: Machine
+    accelerator: Accelerator
+    loader: TrainLoader
+    objective: Supervised
+    plan: Plan
+    range_test: RangeTest | None
+
+    def resolved(self) -> dict[str, Any]:
+        """The automatic choices, for the record."""
+        return {
+            **self.machine.record(),
+            "batch_size": self.settled.batch_size,
+            **{name: getattr(self.settled, name) for name in RESOLVED},
+        }
+
+
+def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_training: bool = True) -> Prepared:
+    """Open the data, build the model, and make the plan.
+
+    Args:
+        backbone: A backbone's name.
+        dataset: A data set's name, folder, table, archive, or `hf:` reference.
+        recipe: The person's choices.
+        emit: Whoever listens.
+        for_training: False for a plan only; the recipe and the plan are the same either way.
+
+    Raises:
+        ZooError: Something of it cannot be had; the message says what and how to put it right.
+    """
+    dataset = _absolute(dataset)
+    recipe = replace(recipe, weights=_absolute(recipe.weights))
+    spec = plugins.get(backbone)
+    machine = machines.settle(recipe)
+    accelerator = machines.make_accelerator(machine)
+    if not accelerator.is_main_process:
+        emit = _silent
+    emit(Progress("preparing the backbone", 0, 0))
+    weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
+    expected = models.expected_data_config(spec, weights, recipe.image_size)
+    options = data_options(recipe, expected)
+    with accelerator.main_process_first():
+        opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        emit(Progress("loading weights", 0, 0))
+        seed_all(recipe.seed, "model")
+        model = models.build(
+            spec,
+            weights=weights,
+            num_classes=len(opened.classes),
+            drop_rate=recipe.dropout,
+            image_size=recipe.image_size,
+        )
+    notes = list(opened.notes)
+    if opened.bad:
+        notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
+    found = groups.assign(model, spec)
+    norm, why = _norm_mode(recipe, model, weights, machine)
+    if why:
+        notes.append(why)
+    workers = data.auto_workers(machine.device, machine.threads) if recipe.workers is None else recipe.workers
+    settled = replace(
+        recipe.with_preset(),
+        precision=machine.precision,
+        device=machine.device,
+        threads=machine.threads,
+        workers=workers,
+        norm=norm,
+    )
+    augment = settled.augment or "none"
+    model.to(accelerator.device)
+    config = models.data_config(model, recipe.image_size)
+    loader = data.train_loader(
+        opened.fit,
+        config=config,
+        augment=augment,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        balance=recipe.balance,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    objective = Supervised(
+        len(opened.classes),
+        label_smoothing=recipe.label_smoothing,
+        class_weights=data.class_weights(opened.fit) if recipe.balance == "weights" else None,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+    )
+    facts = [_facts(model, group) for group in found]
+    steps = -(-loader.steps_per_epoch // recipe.accumulate)
+
+    def planned(current: Recipe) -> Plan:
+        return make_plan(
+            current,
+            facts,
+            backbone=spec.full_name,
+            dataset=opened.name,
+            steps_per_epoch=steps,
+            norm=norm,
+            notes=notes,
+        )
+
+    range_test = None
+    if recipe.lr == "auto":
+        emit(Progress("range test for the learning rate", 0, 0))
+        trial = planned(replace(settled, lr=None)).phases[-1]
+        range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+        settled = replace(settled, lr=range_test.chosen)
+    plan = planned(settled)
+    emit(Progress("estimating time and memory", 0, 0))
+    seconds, memory = estimate(
+        plan,
+        model,
+        found,
+        settled,
+        accelerator,
+        input_size=config.input_size,
+        choosing_images=len(opened.choose),
+        seconds_per_image=_seconds_per_image(opened, config, settled),
+    )
+    return Prepared(
+        spec=spec,
+        weights=weights,
+        model=model,
+        groups=found,
+        config=config,
+        dataset=opened,
+        dataset_ref=dataset,
+        recipe=recipe,
+        settled=settled,
+        machine=machine,
+        accelerator=accelerator,
+        loader=loader,
+        objective=objective,
+        plan=with_estimate(plan, seconds, memory),
+        range_test=range_test,
+    )
+
+
+def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
+    """What a recipe says about data, with the size that images are stored at."""
+    return DataOptions(
+        path_column=recipe.path_column,
+        label_column=recipe.label_column,
+        config=recipe.dataset_config,
+        train_per_class=recipe.train_per_class,
+        limit=recipe.limit,
+        val_fraction=recipe.val_fraction,
+        on_bad_image=recipe.on_bad_image,
+        seed=recipe.seed,
+        image_size=data.store_side(config),
+        interpolation=config.interpolation,
+    )
+
+
+def _norm_mode(recipe: Recipe, model: nn.Module, weights: Weights | None, machine: Machine) -> tuple[str, str]:
+    """What the norms of training groups do, and a line about it where a person should know."""
+    folded = weights is not None and models.has_folded_norms(model)
+    if folded and recipe.norm != "fixed":
+        if recipe.norm == "live":
+            return "live", "these weights have folded batch norms: training their norms live will likely ruin them"
+        return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
+    if recipe.norm != "auto":
+        return recipe.norm, ""
+    if weights is not None and recipe.batch_size // machine.processes < SMALL_BATCH:
+        return "fixed", f"norm statistics stay fixed: batches are under {SMALL_BATCH} images per process"
+    if machine.processes > 1 and any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
+        return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
+    return "live", ""
+
+
+def _facts(model: nn.Module, group: Group) -> GroupFacts:
+    parameters = dict(model.named_parameters())
+    mine = [parameters[name] for name in group.parameters]
+    return GroupFacts(
+        name=group.name,
+        params=groups.parameter_count(model, group),
+        undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
+        has_norm=any(name.endswith("running_mean") for name in group.buffers),
+    )
+
+
+def _tracks(module: nn.Module) -> bool:
+    return getattr(module, "running_mean", None) is not None
+
+
+def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> float:
+    """Time to load a training image, one after the other; a quarter of it stays visible behind workers."""
+    count = min(16, recipe.batch_size, len(dataset.fit))
+    loader = data.train_loader(
+        dataset.fit, config=config, augment=recipe.augment or "none", batch_size=count, seed=recipe.seed,
+        balance="none", workers=0,
+    )  # fmt: skip
+    started = time.perf_counter()
+    next(loader.epoch(0))
+    seconds = (time.perf_counter() - started) / count
+    return seconds / (4 * recipe.workers) if recipe.workers else seconds
+
+
+def _absolute(reference: str) -> str:
+    """A path that still means the same from another folder; anything else as it is."""
+    return (
+        str(Path(reference).resolve())
+        if ("/" in reference or "." in reference) and Path(reference).exists()
+        else reference
+    )
+
+
+def _silent(event: object) -> None:
+    """Processes other than the main one tell nothing."""
+
+
+@contextmanager
+def main_process_only(accelerator: Accelerator) -> Iterator[bool]:
+    """Yield whether this process writes; the others wait until it is done."""
+    try:
+        yield bool(accelerator.is_main_process)
+    finally:
+        accelerator.wait_for_everyone()

@@ -1,0 +1,162 @@
+"""The public functions: everything that the command line does goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from zoo import inference
+from zoo.adaptation import execute
+from zoo.adaptation.prepare import prepare
+from zoo.engine.events import Listener, ignore
+from zoo.errors import RecipeError
+from zoo.inference import Prediction
+from zoo.planning import Plan
+from zoo.recipe import Recipe
+from zoo.run import Run
+
+
+def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event: Listener = ignore) -> Plan:
+    """Say what `adapt` would do: which layer group trains when, at which rate, and what it will cost.
+
+    Args:
+        backbone: A backbone's name, such as `resnet50`, `resnet/resnet50.a1_in1k` or `timm/convnext_tiny`.
+        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`.
+        recipe: The choices; default: `Recipe()`.
+        on_event: Told about progress.
+
+    Returns:
+        The plan, with estimated seconds of training and bytes of memory on this machine. Printing it shows a table.
+
+    Raises:
+        ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
+    """
+    return prepare(backbone, dataset, recipe or Recipe(), on_event, for_training=False).plan
+
+
+def adapt(
+    backbone: str | None = None,
+    dataset: str | None = None,
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Run:
+    """Fine-tune a backbone on a data set, measure the result, and write a run folder.
+
+    The default recipe trains the head alone first and then the whole network from there, earlier layer groups at
+    lower rates (LP-FT, Kumar et al. 2022).
+
+    Args:
+        backbone: As for `plan`.
+        dataset: As for `plan`.
+        recipe: The choices; default: `Recipe()`.
+        out: The run folder, which must not exist yet; default: a new one under `runs/`.
+        resume: A run folder to go on with, instead of everything above.
+        on_event: Told about progress, every step and every epoch.
+
+    Returns:
+        The finished run. `run.result` is measured on the saved model, loaded back, in float32.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved first.
+        ZooError: Something cannot be used or went wrong; the message says what, why, and what to do.
+    """
+    if resume is not None:
+        if backbone or dataset or recipe or out:
+            raise RecipeError("a resumed run takes everything from its folder", fix="give resume alone")
+        return execute.go_on(Path(resume), on_event)
+    name, data = execute.required(backbone, dataset)
+    return execute.start(name, data, recipe or Recipe(), None if out is None else Path(out), on_event)
+
+
+def evaluate(
+    model: str | Path | Run,
+    dataset: str | None = None,
+    *,
+    split: str | None = None,
+    batch_size: int = 32,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    dataset_config: str | None = None,
+    on_bad_image: str = "error",
+    on_event: Listener = ignore,
+) -> dict[str, Any]:
+    """Score a run, or a backbone with its pretrained head.
+
+    Args:
+        model: A run, its folder or its name under `runs/`; or a backbone's name.
+        dataset: As for `plan`; default: the run's own, on the images its result is about.
+        split: "train", "val" or "test"; default: test where there is one, else val, else all there is.
+        batch_size: Images at a time.
+        path_column: Column of the image paths in a table.
+        label_column: Column of the labels.
+        dataset_config: Configuration of a Hub data set.
+        on_bad_image: "error" or "skip".
+        on_event: Told about progress.
+
+    Returns:
+        Plain values: accuracy, top5, macro_f1, ece (0 to 1), loss (nats), n, split, interval (95 %, Wilson), classes,
+        confusion (rows: truth), calibration, mistakes.
+
+    Raises:
+        ZooError: The model or the data cannot be used, or the data has a class that the model does not know.
+    """
+    return inference.evaluate(
+        model,
+        dataset,
+        split=split,
+        batch_size=batch_size,
+        path_column=path_column,
+        label_column=label_column,
+        dataset_config=dataset_config,
+        on_bad_image=on_bad_image,
+        emit=on_event,
+    )
+
+
+def predict(
+    model: str | Path | Run,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+    on_event: Listener = ignore,
+) -> list[Prediction]:
+    """Label images.
+
+    Args:
+        model: As for `evaluate`.
+        images: Files and folders; a folder means the images below it.
+        top: How many classes to give for each image.
+        batch_size: Images at a time.
+        on_event: Told about progress.
+
+    Returns:
+        A prediction per image, in order; one that cannot be read has `error` set and does not stop the others.
+
+    Raises:
+        ZooError: The model cannot be used.
+    """
+    paths = [images] if isinstance(images, str | Path) else images
+    return list(inference.predict(model, paths, top=top, batch_size=batch_size, emit=on_event))
+
+
+def load(model: str | Path | Run) -> nn.Module:
+    """Load a run's model, or a backbone with its pretrained head, ready to use.
+
+    Args:
+        model: As for `evaluate`.
+
+    Returns:
+        A timm model in eval mode, (B, C, H, W) to (B, classes). `model.transform` turns a PIL image into its input
+        (C, H, W), and `model.class_names` names its classes.
+
+    Raises:
+        ZooError: It cannot be loaded.
+    """
+    return inference.load(model)

@@ -1,0 +1,56 @@
+"""Dataclass fields that know their limits, and the check of a value against them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, field
+from typing import Any
+
+
+def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf,
+           more_than: float = -math.inf, metavar: str = "") -> Any:  # fmt: skip
+    """A dataclass field whose metadata describe it to people and to `field_faults`.
+
+    Args:
+        default: The default value, or a function without arguments that makes it.
+        help: One sentence for the command line.
+        choices: The texts that it can be; empty: any.
+        low: The smallest number that it can be.
+        high: The largest number that it can be.
+        more_than: A number that it must exceed.
+        metavar: What stands for the value in a usage line.
+    """
+    limits = {"help": help, "choices": choices, "low": low, "high": high, "more_than": more_than, "metavar": metavar}
+    if callable(default):
+        return field(default_factory=default, metadata=limits)
+    return field(default=default, metadata=limits)
+
+
+def field_faults(entry: Field[Any], value: Any) -> list[str]:
+    """What is wrong with one field's value, by its annotation (a text: postponed evaluation) and its limits."""
+    limits, name, kind = entry.metadata, entry.name, str(entry.type)
+    if value is None:
+        return [] if "None" in kind or kind == "Rate" else [f"{name}: must not be empty"]
+    if limits["choices"]:
+        return [] if value in limits["choices"] else [f"{name}: {value!r} is not one of {', '.join(limits['choices'])}"]
+    if name == "lr" and value == "auto":
+        return []
+    if "str" in kind:
+        return [] if isinstance(value, str) and value else [f"{name}: must be a text"]
+    if not is_number(value) or not math.isfinite(value):
+        return [f"{name}: must be a number{' or auto' if name == 'lr' else ''}, not {value!r}"]
+    if "int" in kind and not isinstance(value, int):
+        return [f"{name}: must be a whole number, not {value!r}"]
+    if value <= limits["more_than"]:
+        return [f"{name}: must be more than {limits['more_than']}, not {value}"]
+    if not limits["low"] <= value <= limits["high"]:
+        low = limits["low"] if math.isfinite(limits["low"]) else limits["more_than"]
+        if math.isfinite(limits["high"]):
+            return [f"{name}: must lie between {low} and {limits['high']}, not {value}"]
+        return [f"{name}: must be at least {low}, not {value}"]
+    return []
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a real number; True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

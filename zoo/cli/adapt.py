@@ -1,0 +1,78 @@
+"""`zoo adapt`: train, measure and report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli import options, progress, render
+from zoo.cli.options import Backbone, Dataset, RecipeSource
+from zoo.cli.output import Answer, Json, WrongUsage
+
+# Of a result, what fits in a terminal's JSON; run.json and the report have the rest.
+_LARGE = ("confusion", "calibration", "mistakes")
+
+
+@options.with_recipe
+def command(
+    model: Backbone = None,
+    dataset: Dataset = None,
+    recipe: RecipeSource = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder of the run; a new one under runs/ if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume", metavar="RUN", help="Go on with an interrupted run, with its own choices.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+    *,
+    choices: Mapping[str, Any],
+) -> Answer:
+    """Adapt a backbone to your images: plan, train, measure, report.
+
+    The images that choose the best epoch are never those that the result is measured on.
+
+    For example:
+
+        zoo adapt resnet50 --dataset photos/
+        zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
+        zoo adapt --resume runs/resnet50-photos
+    """
+    if resume is not None:
+        named = {"MODEL": model, "--dataset": dataset, "--recipe": recipe, "--out": out}
+        typed = [name for name, value in named.items() if value is not None] + [options.flag(name) for name in choices]
+        if typed:
+            raise WrongUsage(
+                f"--resume goes on with the run's own choices and takes no others, but got {', '.join(typed)}",
+                fix=f"to go on: zoo adapt --resume {resume}; to change something: zoo adapt --recipe {resume} …",
+            )
+        work: dict[str, Any] = {"resume": resume}
+    else:
+        backbone, data, settled = options.settle(model, dataset, recipe, choices)
+        work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}
+    with progress.shown("loading torch and timm") as listen:
+        from zoo import api
+
+        run = api.adapt(**work, on_event=listen)
+    record = run.finished_record()
+    report = str(run.report) if run.report.is_file() else None
+    document = {
+        "run": str(run.path),
+        "result": {name: value for name, value in record["result"].items() if name not in _LARGE},
+        "seconds": record["seconds"],
+        "best": record.get("best"),
+        "report": report,
+    }
+    return Answer(document, lambda: render.run_result(record, str(run.path), report), as_json)

@@ -1,0 +1,56 @@
+"""`zoo eval`: measure a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zoo.cli import options, progress, render
+from zoo.cli.options import Dataset, TrainedModel
+from zoo.cli.output import Answer, Json
+
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images that are worked on at once.")]
+
+
+def command(
+    model: TrainedModel,
+    dataset: Dataset = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="Which images: train, val or test; if left out, those that a run reports on.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: BatchSize = 32,
+    path_column: Annotated[str | None, options.field_option("path_column")] = None,
+    label_column: Annotated[str | None, options.field_option("label_column")] = None,
+    dataset_config: Annotated[str | None, options.field_option("dataset_config")] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Measure a model: accuracy, top-5, loss, macro F1, calibration, and every class.
+
+    Without --dataset a run is measured on the images that it reported on.
+
+    For example:
+
+        zoo eval runs/resnet50-photos
+        zoo eval runs/resnet50-photos --dataset more-photos/ --json
+    """
+    with progress.shown("loading torch and timm") as listen:
+        from zoo import api
+
+        found = api.evaluate(
+            model,
+            dataset,
+            split=split,
+            batch_size=batch_size,
+            path_column=path_column,
+            label_column=label_column,
+            dataset_config=dataset_config,
+            on_event=listen,
+        )
+    return Answer(found, lambda: render.evaluation(found), as_json)

@@ -1,0 +1,202 @@
+"""A recipe's fields as command-line options: names, help, choices and defaults come from the dataclass alone."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import typer
+
+from zoo import plugins, recipe, run
+from zoo.cli.output import Answer, WrongUsage
+from zoo.errors import RecipeError
+from zoo.recipe import PRESETS, Recipe, RecipeFile
+
+_HIDDEN = ("phases",)  # too much for a command line: recipe files have it
+_BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(preset)}
+_PANELS = {
+    "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
+             "dataset_config", "augment", "mixup", "cutmix", "balance"),
+    "Machine": ("seed", "precision", "device", "threads", "workers"),
+}  # fmt: skip
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
+
+
+def complete_backbone(incomplete: str) -> list[str]:
+    """Names of installed backbones for the shell's completion."""
+    return [spec.name for spec in plugins.backbones() if spec.name.startswith(incomplete)]
+
+
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="A name from `zoo datasets`, hf:ORG/NAME, a folder of class folders, a table (CSV, Parquet, JSONL), "
+        "or an archive of a folder.",
+        show_default=False,
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="A backbone from `zoo list`, or timm/ARCHITECTURE.",
+        autocompletion=complete_backbone,
+        show_default=False,
+    ),
+]
+TrainedModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run (its folder, or its name under runs/), or a backbone's name: its pretrained head and labels.",
+        autocompletion=complete_backbone,
+        show_default=False,
+    ),
+]
+RecipeSource = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE",
+        help="Start from a YAML recipe, a run.json or a run folder; the options here go on top.",
+        show_default=False,
+    ),
+]
+
+
+def field_option(name: str) -> Any:
+    """One recipe field as a typer option, for commands that have a few of them."""
+    return _option(next(entry for entry in fields(Recipe) if entry.name == name))
+
+
+def with_recipe(command: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Give a command every recipe field as an option.
+
+    The command declares a parameter `choices` and gets in it the fields that were typed, by name, as a recipe takes
+    them.
+    """
+    own = [entry for name, entry in inspect.signature(command, eval_str=True).parameters.items() if name != "choices"]
+    names = [entry.name for entry in fields(Recipe) if entry.name not in _HIDDEN]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    kinds = get_type_hints(Recipe)
+    generated = [
+        inspect.Parameter(entry.name, keyword, annotation=_annotation(entry, kinds[entry.name]), default=None)
+        for entry in fields(Recipe)
+        if entry.name in names
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> Answer:
+        typed = {name: values.pop(name) for name in names}
+        choices = {name: value for name, value in typed.items() if value is not None and value != []}
+        return command(**values, choices=_read(choices))
+
+    del wrapper.__wrapped__  # or its signature would be taken for this one's
+    parameters = [entry.replace(kind=keyword) for entry in own] + generated
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {entry.name: entry.annotation for entry in parameters}
+    return wrapper
+
+
+def settle(
+    model: str | None, dataset: str | None, source: str | None, choices: Mapping[str, Any]
+) -> tuple[str, str, Recipe]:
+    """Put together what was typed and what a recipe file says.
+
+    Returns:
+        The backbone's name, the data set and the recipe.
+
+    Raises:
+        WrongUsage: No backbone or no data set was named, or the typed choices cannot be.
+        RecipeError: The file cannot be used.
+    """
+    base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
+    backbone, data = model or base.backbone, dataset or base.dataset
+    if backbone is None:
+        raise WrongUsage("which backbone? none was named", fix="name one: zoo adapt MODEL --dataset …; see `zoo list`")
+    if data is None:
+        raise WrongUsage(
+            "which images? no data set was named", fix=f"name one: zoo adapt {backbone} --dataset …; see `zoo datasets`"
+        )
+    typed = dict(choices)
+    if "group_lr" in typed:
+        typed["group_lr"] = {**base.recipe.group_lr, **typed["group_lr"]}
+    try:
+        return backbone, data, recipe.with_choices(base.recipe, typed)
+    except RecipeError as error:
+        raise WrongUsage(error.what, why=error.why, fix=error.fix) from error
+
+
+def flag(name: str) -> str:
+    """How a field is typed: `train_per_class` as `--train-per-class`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _recipe_file(source: str) -> RecipeFile:
+    path = Path(source)
+    found = run.find(source) if not path.exists() else None  # a run's bare name
+    return recipe.read_recipe(found.path if found else path)
+
+
+def _annotation(entry: Field[Any], kind: Any) -> Any:
+    accepted: Any
+    if entry.metadata["choices"]:
+        accepted = Literal[entry.metadata["choices"]]
+    elif entry.name == "group_lr":
+        accepted = list[str]
+    else:
+        scalars = [part for part in (get_args(kind) or (kind,)) if part in (int, float, str)]
+        accepted = scalars[0] if len(scalars) == 1 else str
+    return Annotated[accepted | None, _option(entry)]
+
+
+def _option(entry: Field[Any]) -> Any:
+    return typer.Option(
+        flag(entry.name),
+        help=_help(entry),
+        metavar="NUMBER|auto" if entry.name == "lr" else entry.metadata["metavar"] or None,
+        show_default=False,  # the default is None, "not typed"; the help says what that means
+        rich_help_panel=_PANEL_OF.get(entry.name, "Recipe"),
+    )
+
+
+def _help(entry: Field[Any]) -> str:
+    text: str = entry.metadata["help"]
+    if entry.name == "group_lr":
+        return f"{text} Repeat it for more groups."
+    if entry.default is not None and entry.default is not MISSING:
+        return f"{text} (default: {entry.default})"
+    if entry.name in _BY_STRATEGY and "default" not in text:
+        return f"{text} (default: by strategy)"
+    return text
+
+
+def _read(choices: dict[str, Any]) -> dict[str, Any]:
+    """Turn the two options that are typed as text into what a recipe takes."""
+    read = dict(choices)
+    if "lr" in read and read["lr"] != "auto":
+        try:
+            read["lr"] = float(read["lr"])
+        except ValueError:
+            raise WrongUsage(f"--lr takes a number or auto, not {read['lr']!r}", fix="for example: --lr 1e-3") from None
+    if "group_lr" in read:
+        read["group_lr"] = dict(_group_rate(text) for text in read["group_lr"])
+    return read
+
+
+def _group_rate(text: str) -> tuple[str, float]:
+    name, _, rate = text.partition("=")
+    try:
+        if not name.strip():
+            raise ValueError
+        return name.strip(), float(rate)
+    except ValueError:
+        raise WrongUsage(
+            f"--group-lr takes GROUP=RATE, not {text!r}", fix="for example: --group-lr layer4=1e-4"
+        ) from None

@@ -1,0 +1,69 @@
+"""What a command gives back, and the two streams it may write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Annotated, Any
+
+import typer
+
+from zoo.errors import ZooError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class WrongUsage(ZooError):
+    """The command was typed in a way that cannot be meant; exit code 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A command's result in both of its forms."""
+
+    document: Any  # what `--json` prints: plain values
+    show: Callable[[], None]  # prints the same for a person, on stdout
+    as_json: bool
+    exit_code: int = 0
+
+
+def rank() -> int:
+    """This process's number among those of one launch; 0 prints. Read from the launcher's variables, not from torch."""
+    text = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    return int(text) if text.isdigit() else 0
+
+
+def on_terminal(stream: IO[str]) -> bool:
+    """Whether a person watches the stream, so that colours and moving bars make sense."""
+    try:
+        return stream.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:  # closed
+        return False
+
+
+def printable(text: object) -> str:
+    """The text in one line and without control characters, which a file's name can hold."""
+    return _CONTROL.sub("�", str(text))
+
+
+def say(text: str = "") -> None:
+    """Write a line of a result to stdout."""
+    print(text)
+
+
+def warn(text: str) -> None:
+    """Write a line that is not part of the result to stderr."""
+    print(text, file=sys.stderr)
+
+
+def write_json(document: Any, stream: IO[str]) -> None:
+    """Write one JSON document and a line end."""
+    unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    json.dump(document, stream, indent=2, ensure_ascii=not unicode, default=str)
+    stream.write("\n")

@@ -1,0 +1,33 @@
+"""`zoo plan`: what `zoo adapt` would do, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.cli import options, progress, render
+from zoo.cli.options import Backbone, Dataset, RecipeSource
+from zoo.cli.output import Answer, Json
+
+
+@options.with_recipe
+def command(
+    model: Backbone = None,
+    dataset: Dataset = None,
+    recipe: RecipeSource = None,
+    as_json: Json = False,
+    *,
+    choices: Mapping[str, Any],
+) -> Answer:
+    """Show the plan: which layer group trains in which phase, at which rate, and what it takes.
+
+    For example:
+
+        zoo plan resnet50 --dataset cifar10 --strategy gradual
+    """
+    backbone, data, settled = options.settle(model, dataset, recipe, choices)
+    with progress.shown("loading torch and timm", show_plan=False) as listen:
+        from zoo import api
+
+        record = api.plan(backbone, data, settled, on_event=listen).record()
+    return Answer(record, lambda: render.plan(record), as_json)

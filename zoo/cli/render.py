@@ -1,0 +1,157 @@
+"""Tables and results: with rich on a terminal, as plain aligned lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+from zoo.cli.output import on_terminal, printable, say
+from zoo.cli.text import count, duration, memory, percent, plural, rate
+
+
+class Column(NamedTuple):
+    """A table's column."""
+
+    name: str
+    right: bool = False  # numbers align to the right
+    wrap: bool = False  # may break over lines on a narrow terminal
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], stream: IO[str] | None = None) -> None:
+    """Print a table, on stdout unless told otherwise.
+
+    In a pipe every row is one line with all of its text, so that `grep` and `awk` find it.
+    """
+    stream = stream or sys.stdout
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if on_terminal(stream):
+        _rich_table(columns, cells, stream)
+        return
+    lines = [[column.name for column in columns], *cells]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    for line in lines:
+        aligned = [
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(line, widths, columns, strict=True)
+        ]
+        print("  ".join(aligned).rstrip(), file=stream)
+
+
+def _rich_table(columns: Sequence[Column], rows: list[list[str]], stream: IO[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(
+            column.name,
+            justify="right" if column.right else "left",
+            no_wrap=not column.wrap,
+            overflow="fold" if column.wrap else "ellipsis",
+        )
+    for row in rows:
+        drawn.add_row(*(Text(cell, style="dim" if cell in ("-", "frozen") else "") for cell in row))
+    Console(file=stream, highlight=False).print(drawn)
+
+
+def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
+    """Print a plan: a row for each phase and group, then what it takes.
+
+    Args:
+        record: `zoo.planning.Plan.record()`.
+        stream: Where to; stdout if not given.
+    """
+    stream = stream or sys.stdout
+    print(f"Plan: {printable(record['backbone'])} on {printable(record['dataset'])}\n", file=stream)
+    columns = [Column("phase"), Column("group"), Column("parameters", right=True), Column("rate", right=True),
+               Column("decay", right=True), Column("frozen"), Column("norm")]  # fmt: skip
+    rows = []
+    for phase in record["phases"]:
+        for place, group in enumerate(phase["groups"]):
+            frozen = group["frozen"]
+            # In a pipe every line stands for itself; on a terminal the eye finds where a phase begins.
+            name = phase["name"] if place == 0 or not on_terminal(stream) else ""
+            rows.append([name, group["name"], count(group["params"]), "-" if frozen else rate(group["lr"]),
+                         "-" if frozen else f"{group['weight_decay']:g}", "frozen" if frozen else "no",
+                         "-" if group["norm"] == "none" else group["norm"]])  # fmt: skip
+    table(columns, rows, stream)
+    print(file=stream)
+    for phase in record["phases"]:
+        trained = sum(group["params"] for group in phase["groups"] if not group["frozen"])
+        print(
+            f"{phase['name']}: {plural(phase['epochs'], 'epoch')}, {plural(phase['steps'], 'step')}, "
+            f"{phase['schedule']}; trains {count(trained)} parameters",
+            file=stream,
+        )
+    estimates = []
+    if record.get("seconds") is not None:
+        estimates.append(f"about {duration(record['seconds'])} of training")
+    if record.get("memory_bytes") is not None:
+        estimates.append(f"about {memory(record['memory_bytes'])} of memory")
+    if estimates:
+        print(", ".join(estimates), file=stream)
+    for note in record.get("notes", ()):
+        print(f"note: {printable(note)}", file=stream)
+    stream.flush()
+
+
+def run_result(record: Mapping[str, Any], path: str, report: str | None) -> None:
+    """Print what a finished run measured, where everything is, and what to do next.
+
+    Args:
+        record: The run's `run.json`.
+        path: Its folder.
+        report: Its report page, where there is one.
+    """
+    result, best = record["result"], record.get("best") or {}
+    say(f"accuracy  {_accuracy(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
+    if best:
+        epoch = f"{printable(best.get('phase'))} epoch {best.get('epoch')}"
+        say(f"chosen    {epoch}, by {printable(result['selected_on'])}")
+    else:
+        say(f"chosen    by {printable(result['selected_on'])}")
+    if result.get("baseline") is not None:
+        say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
+    say(f"run       {path}")
+    if report is not None:
+        say(f"report    {report}")
+    say()
+    say("next:")
+    say(f"  zoo eval {path}")
+    say(f"  zoo predict {path} IMAGE...")
+
+
+def evaluation(found: Mapping[str, Any]) -> None:
+    """Print an evaluation: the measures, then a row for each class."""
+    say(f"{_accuracy(found)} accuracy of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
+    measures = [("top-5 accuracy", percent(found["top5"])), ("loss", f"{found['loss']:.4f}"),
+                ("macro F1", f"{found['macro_f1']:.4f}"), ("calibration error", f"{found['ece']:.4f}")]  # fmt: skip
+    for name, value in measures:
+        say(f"{name:<18}{value:>8}")
+    say()
+    rows = [[entry["name"], str(entry["n"]), percent(entry["accuracy"])] for entry in found["classes"]]
+    table([Column("class", wrap=True), Column("images", right=True), Column("accuracy", right=True)], rows)
+
+
+def predictions(records: Sequence[Mapping[str, Any]]) -> None:
+    """Print predictions: a row for each image, the best guess first."""
+    rows = []
+    for entry in records:
+        others = [f"{other['label']} {percent(other['probability'])}" for other in entry["top"][1:]]
+        rows.append([entry["path"], entry["label"], percent(entry["probability"]), ", ".join(others)])
+    table(
+        [Column("image", wrap=True), Column("label", wrap=True), Column("probability", right=True),
+         Column("then", wrap=True)],
+        rows,
+    )  # fmt: skip
+
+
+def _accuracy(result: Mapping[str, Any]) -> str:
+    """`97.2% (95.1% to 98.4%)`: with its 95 % interval where there is one."""
+    interval = result.get("interval")
+    if not interval:
+        return percent(result["accuracy"])
+    return f"{percent(result['accuracy'])} ({percent(interval[0])} to {percent(interval[1])})"

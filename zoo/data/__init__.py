@@ -1,0 +1,31 @@
+"""Images from wherever they are to batches: sources, splits, the scan, the decoded store, transforms, loaders."""
+
+from zoo.data.dataset import Dataset, EvaluationSet, open_dataset, open_evaluation
+from zoo.data.files import image_paths, open_images
+from zoo.data.loader import Batch, EvaluationLoader, TrainLoader, auto_workers, eval_batches, train_loader
+from zoo.data.part import Part, class_weights
+from zoo.data.records import BadImage, DataOptions, Sample
+from zoo.data.transforms import evaluation_view, normalised, store_side
+
+__all__ = [
+    "BadImage",
+    "Batch",
+    "DataOptions",
+    "Dataset",
+    "EvaluationLoader",
+    "EvaluationSet",
+    "Part",
+    "Sample",
+    "TrainLoader",
+    "auto_workers",
+    "class_weights",
+    "eval_batches",
+    "evaluation_view",
+    "image_paths",
+    "normalised",
+    "open_dataset",
+    "open_evaluation",
+    "open_images",
+    "store_side",
+    "train_loader",
+]

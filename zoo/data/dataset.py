@@ -1,0 +1,342 @@
+"""From a reference to three parts: what training fits, what chooses, what the result is reported on.
+
+How roles are given out. train, val and test: each does its work. train and val: val reports, and what chooses is cut
+from train. train and test: what chooses is cut from train. One split: a share `val_fraction` of it becomes the test
+part, and the same share of the rest is what chooses. `zoo.data.splits` says how a cut counts.
+
+Few-shot, `train_per_class` N: fit and choose together have N images of every class. When what chooses is cut from
+train it takes `val_fraction` of the N; when val is given, that many come from val and the others from train.
+`limit` N: train has N images in all, before what chooses is cut from it; a given val or test part is never limited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from zoo.data.part import Part
+from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress
+from zoo.data.resolve import open_listing
+from zoo.data.scan import Scanner
+from zoo.data.splits import cut, limited, per_class, share
+from zoo.errors import DataError
+
+SHOWN = 20  # unreadable images that a message lists
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images in their three roles."""
+
+    name: str
+    classes: tuple[str, ...]  # in the pinned order: position = label
+    fit: Part  # trained on
+    choose: Part  # chooses the epoch and the rate
+    report: Part  # the result is measured on these
+    selected_on: str  # "val", "val (cut from train)", …
+    reported_on: str  # "test", "val", "test (cut from all images)", …
+    fingerprint: str  # changes when an image, a label, the classes or the cut changes
+    bad: tuple[BadImage, ...]  # unreadable images that were left out
+    license: str | None
+    notes: tuple[str, ...]
+    hflip: bool  # whether a mirrored image still shows its class
+
+    def counts(self) -> dict[str, dict[str, object]]:
+        """Images of each part, in all and per class, in the form that run.json has."""
+        parts = {"fit": self.fit, "choose": self.choose, "report": self.report}
+        return {name: {"n": len(part), "per_class": part.class_counts()} for name, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Images to score a finished model on, labelled in the model's own class order."""
+
+    name: str
+    part: Part
+    split: str  # "test", "val", "train", or "all"
+    fingerprint: str
+    bad: tuple[BadImage, ...]
+    license: str | None
+    notes: tuple[str, ...]
+
+
+def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
+    """Open a data set for training.
+
+    Args:
+        ref: A registry name, `hf:ORG/NAME[@revision]`, a folder, a table, or an archive.
+        options: What to take and how to cut.
+        on_progress: Called with (stage, done, total) while images are fetched and read.
+
+    Raises:
+        DataError: It cannot be reached or read, has fewer than two classes, or has unreadable images.
+    """
+    listing = open_listing(ref, options, on_progress)
+    splits = _with_labels(listing, listing.classes)
+    given = [name for name in ("train", "val", "test", "all") if splits.get(name)]
+    if len(given) > 1 and "train" not in given:
+        raise DataError(f"{ref} has {' and '.join(given)} but no training split", fix="add a `train` split")
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"{ref} has one class only: {', '.join(listing.classes)}",
+            why="a classifier needs at least two to tell apart",
+            fix="add images of another class",
+        )
+    return _Assembly(ref, listing, options, on_progress).build(splits, given)
+
+
+def open_evaluation(
+    ref: str,
+    classes: Sequence[str],
+    options: DataOptions,
+    on_progress: Progress | None = None,
+    *,
+    split: str | None = None,
+) -> EvaluationSet:
+    """Open a data set to score a model that has its classes already. Nothing is cut or limited.
+
+    Args:
+        ref: As for `open_dataset`.
+        classes: The model's classes in order; labels are matched by name.
+        options: Columns, configuration and what to do about unreadable images.
+        on_progress: Called with (stage, done, total).
+        split: "train", "val" or "test"; None takes test, else val, else whatever there is.
+
+    Raises:
+        DataError: As for `open_dataset`, or there is no such split, or it has a class that the model does not know.
+    """
+    listing = open_listing(ref, options, on_progress)
+    available = [name for name in ("test", "val", "train", "all") if listing.splits.get(name)]
+    if split is not None and split not in available:
+        raise DataError(f"{ref} has no split {split}", fix=f"choose one of: {', '.join(available)}")
+    chosen = split or available[0]
+    labelled = _with_labels(listing, tuple(classes), only=chosen)[chosen]
+    assembly = _Assembly(ref, listing, options, on_progress)
+    return assembly.evaluation(labelled, chosen, tuple(classes))
+
+
+_Labelled = list[tuple[Item, int]]
+
+
+class _Assembly:
+    """The steps from a listing to parts; one object per opening."""
+
+    def __init__(self, ref: str, listing: Listing, options: DataOptions, on_progress: Progress | None) -> None:
+        self._ref = ref
+        self._listing = listing
+        self._options = options
+        self._scanner = Scanner(listing, options, on_progress)
+        self._scanned = False
+        self._bad: list[BadImage] = []
+        self._notes: list[str] = list(listing.notes)
+
+    def build(self, splits: Mapping[str, _Labelled], given: list[str]) -> Dataset:
+        options = self._options
+        train = splits[given[0]]
+        val = splits["val"] if "val" in given and len(given) > 1 else None
+        test = splits["test"] if "test" in given and len(given) > 1 else None
+        source = "train" if given[0] == "train" else "all images"
+        reduced = options.train_per_class is not None or options.limit is not None
+        reported_on = "test"
+        if len(given) == 1:
+            reported_on = f"test (cut from {source})"
+            if not reduced:
+                train = self._checked(train)
+            train, test = self._cut(train, "test")
+        elif test is None:
+            reported_on, test, val = "val", val, None
+        assert test is not None
+        if options.train_per_class is not None:
+            train, val = self._few(train, val, options.train_per_class)
+        if options.limit is not None:
+            keep = limited(_ids(train), _labels(train), options.limit, seed=options.seed)
+            train = [train[position] for position in keep]
+        used = self._checked([*train, *(val or []), *test])
+        still = {item.id for item, _ in used}
+        train, test = [row for row in train if row[0].id in still], [row for row in test if row[0].id in still]
+        if val is not None:
+            val = [row for row in val if row[0].id in still]
+            selected_on = "val"
+        else:
+            train, val = self._cut(train, "val")
+            selected_on = f"val (cut from {source})"
+        if not val:
+            val = train
+            selected_on = "train (too few images to set any aside)"
+        if not train or not test:
+            raise DataError(
+                f"{self._ref} has too few images: {len(train)} to train on, {len(test)} to report on",
+                fix="add images, or give a smaller --val-fraction",
+            )
+        self._remark(train, val, test, reported_on, len(given) > 1)
+        parts = {"fit": train, "choose": val, "report": test}
+        return Dataset(
+            name=self._listing.name,
+            classes=self._listing.classes,
+            fit=self._part("fit", train, self._listing.classes),
+            choose=self._part("choose", val, self._listing.classes),
+            report=self._part("report", test, self._listing.classes),
+            selected_on=selected_on,
+            reported_on=reported_on,
+            fingerprint=self._fingerprint(parts, self._listing.classes),
+            bad=tuple(self._bad),
+            license=self._listing.license,
+            notes=(*self._notes, *self._scanner.notes),
+            hflip=self._listing.hflip,
+        )
+
+    def evaluation(self, rows: _Labelled, split: str, classes: tuple[str, ...]) -> EvaluationSet:
+        rows = self._checked(rows)
+        if not rows:
+            raise DataError(f"{self._ref} has no readable images")
+        return EvaluationSet(
+            name=self._listing.name,
+            part=self._part("report", rows, classes),
+            split=split,
+            fingerprint=self._fingerprint({"report": rows}, classes),
+            bad=tuple(self._bad),
+            license=self._listing.license,
+            notes=(*self._notes, *self._scanner.notes),
+        )
+
+    def _checked(self, rows: _Labelled) -> _Labelled:
+        """Decode every image once and leave the unreadable ones out, or say which they are."""
+        if len(rows) > BIG:
+            if not self._notes or "verified as they are read" not in self._notes[-1]:
+                self._notes.append(f"{len(rows)} images: verified as they are read, identical ones not looked for")
+            return rows
+        items = [item for item, _ in rows]
+        self._scanner.check(items)
+        self._scanned = True
+        seen = {bad.path for bad in self._bad}
+        bad = [BadImage(item.id, self._scanner.finding(item).error) for item in items]
+        bad = [image for image in bad if image.error and image.path not in seen]
+        if bad and self._options.on_bad_image == "error":
+            raise unreadable(self._ref, bad, len(rows))
+        self._bad += bad
+        return [row for row in rows if not self._scanner.finding(row[0]).error]
+
+    def _cut(self, rows: _Labelled, purpose: Literal["val", "test"]) -> tuple[_Labelled, _Labelled]:
+        contents = None
+        if len(rows) <= BIG:
+            items = [item for item, _ in rows]
+            self._scanner.hash(items)
+            # An image whose bytes cannot be read is identical to nothing.
+            contents = [self._scanner.finding(item).content or item.id.encode() for item in items]
+        stay, off = cut(
+            _ids(rows),
+            _labels(rows),
+            self._options.val_fraction,
+            seed=self._options.seed,
+            purpose=purpose,
+            contents=contents,
+        )
+        return [rows[position] for position in stay], [rows[position] for position in off]
+
+    def _few(self, train: _Labelled, val: _Labelled | None, count: int) -> tuple[_Labelled, _Labelled | None]:
+        seed = self._options.seed
+        aside = share(count, self._options.val_fraction) if val is not None else 0
+        if val is not None:
+            chosen = per_class(_ids(val), _labels(val), aside, seed=seed, purpose="few-val")
+            val = [val[position] for position in chosen] or None if aside else []
+        sizes = Counter(_labels(train))
+        short = [self._listing.classes[label] for label in sorted(sizes) if sizes[label] < count - aside]
+        if short:
+            self._notes.append(f"{len(short)} class(es) have fewer than the images asked for: {_some(short)}")
+        chosen = per_class(_ids(train), _labels(train), count - aside, seed=seed, purpose="few")
+        return [train[position] for position in chosen], val
+
+    def _part(self, role: str, rows: _Labelled, classes: tuple[str, ...]) -> Part:
+        store = self._scanner.store
+        stored = None
+        if store is not None:
+            stored = [store.row(self._scanner.finding(item).content) for item, _ in rows]
+        return Part(
+            role=role,
+            items=[item for item, _ in rows],
+            labels=_labels(rows),
+            classes=classes,
+            reader=self._listing.reader,
+            store=store,
+            rows=stored,
+            hflip=self._listing.hflip,
+            on_bad_image=self._options.on_bad_image,
+        )
+
+    def _remark(self, train: _Labelled, val: _Labelled, test: _Labelled, reported_on: str, given: bool) -> None:
+        """Add what a person should know about the parts."""
+        missing = sorted(set(range(len(self._listing.classes))) - {label for _, label in test})
+        if missing:
+            names = _some([self._listing.classes[label] for label in missing])
+            self._notes.append(f"{reported_on} has no image of {len(missing)} class(es): {names}")
+        if not self._scanned:
+            return
+        contents = {id(rows): {self._content(item) for item, _ in rows} for rows in (train, val, test)}
+        if given:
+            training = contents[id(train)] | (contents[id(val)] if val is not train else set())
+            same = sum(self._content(item) in training for item, _ in test)
+            if same:
+                self._notes.append(f"{same} image(s) of {reported_on} are exact copies of images used in training")
+        labels: dict[bytes, set[int]] = {}
+        for item, label in train:
+            labels.setdefault(self._content(item), set()).add(label)
+        torn = sum(len(found) > 1 for found in labels.values())
+        if torn:
+            self._notes.append(f"{torn} image(s) appear in training under more than one class")
+
+    def _content(self, item: Item) -> bytes:
+        return self._scanner.finding(item).content
+
+    def _fingerprint(self, parts: Mapping[str, _Labelled], classes: Sequence[str]) -> str:
+        digest = hashlib.sha256()
+        digest.update("\0".join(classes).encode())
+        for role, rows in parts.items():
+            digest.update(f"\n{role}\n".encode())
+            for item, label in sorted(rows, key=lambda row: row[0].id):
+                content = self._content(item).hex() if self._scanned else f"{item.size}:{item.stamp}"
+                digest.update(f"{item.id}\0{label}\0{content}\n".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+def unreadable(ref: str, bad: Sequence[BadImage], total: int) -> DataError:
+    """The error that lists unreadable images."""
+    lines = [f"{image.path}: {image.error}" for image in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"… and {len(bad) - SHOWN} more")
+    return DataError(
+        f"{len(bad)} of {total} image(s) in {ref} cannot be read",
+        why="\n       ".join(lines),
+        fix="repair or remove them, or leave them out with --on-bad-image skip",
+    )
+
+
+def _with_labels(listing: Listing, classes: tuple[str, ...], only: str | None = None) -> dict[str, _Labelled]:
+    position = {name: label for label, name in enumerate(classes)}
+    result: dict[str, _Labelled] = {}
+    for split, items in listing.splits.items():
+        if only is not None and split != only:
+            continue
+        unknown = sorted({item.label for item in items} - position.keys())
+        if unknown:
+            raise DataError(
+                f"{split} of {listing.name} has {len(unknown)} class(es) that training does not know: {_some(unknown)}",
+                why=f"known classes: {_some(classes)}",
+                fix="rename or remove these images, or add the class to the training images",
+            )
+        result[split] = [(item, position[item.label]) for item in items]
+    return result
+
+
+def _ids(rows: _Labelled) -> list[str]:
+    return [item.id for item, _ in rows]
+
+
+def _labels(rows: _Labelled) -> list[int]:
+    return [label for _, label in rows]
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" … and {len(names) - most} more" if len(names) > most else "")

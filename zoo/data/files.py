@@ -1,0 +1,48 @@
+"""Loose images to predict on: files and folders, in the order they were given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from zoo.data.decode import UnreadableImage, decode
+from zoo.data.layout import is_hidden, is_image_name
+from zoo.errors import DataError
+
+
+def open_images(paths: Iterable[str | Path]) -> Iterator[tuple[str, Image.Image | DataError]]:
+    """Read images one after the other.
+
+    Args:
+        paths: Files, read whatever their names end in; and folders, searched to the bottom for files with an image's
+            extension, sorted.
+
+    Yields:
+        The path and an RGB image as a person would see it, or the error that says why there is none.
+    """
+    for path in image_paths(paths):
+        try:
+            with open(path, "rb") as file:
+                yield path, decode(file.read())
+        except FileNotFoundError:
+            yield path, DataError(f"{path} is not there", why="there is no such file or folder")
+        except (OSError, UnreadableImage) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            yield path, DataError(f"the image {path} cannot be read", why=reason)
+
+
+def image_paths(paths: Iterable[str | Path]) -> Iterator[str]:
+    """The files that `open_images` reads: folders are replaced by the images below them."""
+    for given in paths:
+        path = os.fspath(given)
+        if not os.path.isdir(path):
+            yield path
+            continue
+        for folder, inner, names in os.walk(path):
+            inner[:] = sorted(name for name in inner if not is_hidden(name))
+            for name in sorted(names):
+                if is_image_name(name) and not is_hidden(name):
+                    yield os.path.join(folder, name)

@@ -1,0 +1,376 @@
+"""Batches: their order from (seed, epoch), their pixels from (seed, epoch, sample, view), whoever makes them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from zoo.data.decode import UnreadableImage, decode
+from zoo.data.part import Part
+from zoo.data.records import BadImage
+from zoo.data.transforms import (
+    Augment,
+    View,
+    draw_seed,
+    evaluation_view,
+    generators_kept,
+    normalised,
+    seed_all,
+    training_view,
+)
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from zoo.models import DataConfig
+
+Balance = Literal["none", "weights", "sampler"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images and their labels."""
+
+    images: torch.Tensor  # (B, C, H, W) float32, normalised, channels last in memory
+    labels: torch.Tensor  # (B,) int64
+    indices: torch.Tensor  # (B,) int64, positions in the part
+    skipped: tuple[BadImage, ...] = ()  # unreadable images left out, where the part says to skip them
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.labels)
+
+
+class _Key(NamedTuple):
+    """Which view of which image: all that a stateless worker needs to know."""
+
+    epoch: int
+    position: int
+    view: int
+
+
+@dataclass
+class _Maker:
+    """Makes batches from keys: in this process, in a thread, or in a worker process."""
+
+    part: Part
+    view: View
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    random: bool  # whether the view draws random numbers
+
+    def __getitems__(self, keys: list[_Key]) -> Batch:
+        """A batch. Torch's loader calls this with all keys of a batch."""
+        if not self.random:
+            return self._make(keys)
+        with generators_kept():
+            return self._make(keys)
+
+    def _make(self, keys: list[_Key]) -> Batch:
+        images, kept, bad = [], [], []
+        view = self.view
+        for key in keys:
+            if self.random:
+                seed_all(draw_seed(self.seed, key.epoch, self.part.id(key.position), key.view))
+            try:
+                pixels = None
+                if view.side is not None:
+                    pixels = self.part.stored(key.position, view.side, view.interpolation)
+                images.append(view.of_stored(pixels) if pixels is not None else view(self._decoded(key.position)))
+                kept.append(key)
+            except (OSError, UnreadableImage, ValueError) as error:
+                bad.append(BadImage(self.part.id(key.position), str(error)))
+        if not images:
+            empty = torch.zeros(0, *view.size)
+            none = torch.zeros(0, dtype=torch.int64)
+            return Batch(empty, none, none, tuple(bad))
+        batch = normalised(images, self.mean, self.std)
+        if view.erase is not None:
+            for row, key in enumerate(kept):
+                # A stream of its own: the pixels of other images must not shift this one's draws.
+                seed_all(draw_seed(self.seed, key.epoch, self.part.id(key.position), -1 - key.view))
+                batch[row] = view.erase(batch[row])
+        labels = torch.tensor([self.part.labels[key.position] for key in kept], dtype=torch.int64)
+        return Batch(batch, labels, torch.tensor([key.position for key in kept], dtype=torch.int64), tuple(bad))
+
+    def _decoded(self, index: int) -> Image.Image:
+        return decode(self.part.raw(index))
+
+
+class TrainLoader:
+    """Training batches of one process, epoch by epoch. Made by `train_loader`."""
+
+    def __init__(
+        self, maker: _Maker, *, batch_size: int, balance: Balance, workers: int, rank: int, world: int
+    ) -> None:
+        self._maker = maker
+        self._batch_size = batch_size
+        self._balance = balance
+        self._workers = workers
+        self._rank = rank
+        self._world = world
+        self._plan = _Plan()
+        self._loader: DataLoader[Batch] | None = None
+        self.skipped: dict[str, BadImage] = {}  # unreadable images met so far, where the part says to skip them
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches of an epoch: the last, incomplete one is left out unless it is the only one."""
+        return max(1, len(self._maker.part) // self._batch_size)
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """This process's slice of every global batch of an epoch.
+
+        Args:
+            epoch: Any number; with the seed it decides order and augmentation, and nothing else does.
+            start_step: Batches at the start that are left out, without reading them.
+
+        Raises:
+            DataError: An image cannot be read, and the part does not say to skip such.
+        """
+        plan = [_slice(keys, self._rank, self._world) for keys in self._keys(epoch)[start_step:]]
+        if self._workers == 0:
+            batches: Iterator[Batch] = (self._maker.__getitems__(keys) for keys in plan)
+        else:
+            self._plan.batches = plan
+            if self._loader is None:
+                self._loader = _worker_loader(self._maker, self._plan, self._workers, persistent=True)
+            batches = iter(self._loader)
+        for batch in batches:
+            _refuse(batch, self._maker.part)
+            self.skipped.update({bad.path: bad for bad in batch.skipped})
+            yield batch
+
+    def close(self) -> None:
+        """Stop the worker processes, if there are any."""
+        self._loader = None
+
+    def _keys(self, epoch: int) -> list[list[_Key]]:
+        part = self._maker.part
+        count = len(part)
+        generator = torch.Generator()
+        generator.manual_seed(draw_seed(self._maker.seed, epoch, "order", 0) & 0x7FFFFFFFFFFFFFFF)
+        if self._balance == "sampler":
+            sizes = part.class_counts()
+            weights = torch.tensor([1.0 / sizes[label] for label in part.labels], dtype=torch.float64)
+            order = torch.multinomial(weights, count, replacement=True, generator=generator).tolist()
+        else:
+            order = torch.randperm(count, generator=generator).tolist()
+        # An image drawn again in the same epoch is seen in another view.
+        times: Counter[int] = Counter()
+        keys = []
+        for index in order:
+            keys.append(_Key(epoch, index, times[index]))
+            times[index] += 1
+        size = min(self._batch_size, count)
+        return [keys[step * size : (step + 1) * size] for step in range(self.steps_per_epoch)]
+
+
+class EvaluationLoader:
+    """Batches of every image once, in the part's order. Iterating again starts again."""
+
+    def __init__(self, maker: _Maker, *, batch_size: int, workers: int, rank: int, world: int) -> None:
+        keys = [_Key(0, index, 0) for index in range(len(maker.part))]
+        whole = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+        slices = [_slice(batch, rank, world) for batch in whole]
+        self._batches = [batch for batch in slices if batch]
+        self._maker = maker
+        self._workers = workers
+        self._loader: DataLoader[Batch] | None = None
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches.
+
+        Raises:
+            DataError: An image cannot be read, and the part does not say to skip such.
+        """
+        for batch in self._made():
+            _refuse(batch, self._maker.part)
+            yield batch
+
+    def close(self) -> None:
+        """Stop the worker processes, if there are any."""
+        self._loader = None
+
+    def _made(self) -> Iterator[Batch]:
+        view = self._maker.view
+        if self._workers > 0:
+            if self._loader is None:
+                plan = _Plan(self._batches)
+                self._loader = _worker_loader(self._maker, plan, self._workers, persistent=True)
+            yield from self._loader
+        elif self._maker.part.has_store(view.side, view.interpolation):
+            yield from map(self._maker.__getitems__, self._batches)
+        else:
+            yield from self._in_threads()
+
+    def _in_threads(self) -> Iterator[Batch]:
+        """Decode ahead in threads: nothing here draws random numbers, and decoders let other threads run."""
+        count = cores()
+        waiting: deque[Future[Batch]] = deque()
+        with ThreadPoolExecutor(count, thread_name_prefix="zoo-decode") as pool:
+            try:
+                for keys in self._batches:
+                    waiting.append(pool.submit(self._maker.__getitems__, keys))
+                    if len(waiting) > count:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+
+def train_loader(
+    part: Part,
+    *,
+    config: DataConfig,
+    augment: Augment,
+    batch_size: int,
+    seed: int,
+    balance: Balance = "none",
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    hflip: float | None = None,
+) -> TrainLoader:
+    """Batches to train on.
+
+    Order depends on (seed, epoch) and pixels on (seed, epoch, sample, view): neither on `workers` nor on `world`.
+
+    Args:
+        part: The images.
+        config: What the network expects of its input.
+        augment: A preset of `zoo.data.transforms`.
+        batch_size: Images of a global batch; each of `world` processes takes its share of it.
+        seed: Of order and augmentation.
+        balance: "sampler" draws images so that classes come equally often; "none" and "weights" take each image once.
+        workers: Processes that make batches; 0 makes them in this one.
+        rank: This process's number, from 0.
+        world: Processes that share each batch.
+        hflip: Probability of mirroring; None is a half, or nothing where mirroring changes what an image shows.
+
+    Raises:
+        DataError: The batch cannot be shared out among the processes, or a choice is not known.
+    """
+    if balance not in ("none", "weights", "sampler"):
+        raise DataError(f"no way of balancing {balance!r}", fix="choose none, weights or sampler")
+    if batch_size < 1 or batch_size % world:
+        raise DataError(
+            f"a batch of {batch_size} cannot be shared equally by {world} process(es)",
+            fix=f"choose a multiple of {world}, such as {max(world, batch_size // world * world)}",
+        )
+    if len(part) < world:
+        raise DataError(f"{len(part)} image(s) are too few for {world} processes", fix="use fewer processes")
+    flip = hflip if hflip is not None else (0.5 if part.hflip else 0.0)
+    view = training_view(config, augment, flip)
+    maker = _Maker(part, view, tuple(config.mean), tuple(config.std), seed, random=not view.evaluation)
+    return TrainLoader(maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world)
+
+
+def eval_batches(
+    part: Part, *, config: DataConfig, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1
+) -> EvaluationLoader:
+    """Every image once, through timm's evaluation transform, none left out and none twice.
+
+    With several processes each takes its slice of every batch; a process may have one batch less than another.
+
+    Args:
+        part: The images.
+        config: What the network expects of its input.
+        batch_size: Images of a global batch.
+        workers: Processes that make batches; 0 makes them in this one.
+        rank: This process's number, from 0.
+        world: Processes that share each batch.
+    """
+    maker = _Maker(part, evaluation_view(config), tuple(config.mean), tuple(config.std), 0, random=False)
+    return EvaluationLoader(maker, batch_size=batch_size, workers=workers, rank=rank, world=world)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def auto_workers(device_type: str, available: int) -> int:
+    """Worker processes to use when nobody chose.
+
+    Args:
+        device_type: "cpu", "cuda", "mps", ….
+        available: Processor cores.
+    """
+    if device_type == "cpu":
+        return 0
+    return max(0, min(8, available - 1))
+
+
+@dataclass
+class _Plan:
+    """The batches that the next pass over a loader makes; kept in the main process."""
+
+    batches: list[list[_Key]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Indexed:
+    """A maker as torch's loader wants it: batches by `__getitems__`."""
+
+    def __init__(self, maker: _Maker) -> None:
+        self._maker = maker
+
+    def __getitem__(self, key: _Key) -> Batch:
+        return self._maker.__getitems__([key])
+
+    def __getitems__(self, keys: list[_Key]) -> Batch:
+        return self._maker.__getitems__(keys)
+
+
+def _worker_loader(maker: _Maker, plan: _Plan, workers: int, *, persistent: bool) -> DataLoader[Batch]:
+    return DataLoader(
+        _Indexed(maker),  # type: ignore[arg-type]
+        batch_sampler=plan,
+        num_workers=workers,
+        collate_fn=_as_it_is,  # type: ignore[arg-type]
+        persistent_workers=persistent,
+        prefetch_factor=4,
+    )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _slice(keys: Sequence[_Key], rank: int, world: int) -> list[_Key]:
+    """One process's contiguous share of a batch; the first ones take what does not divide."""
+    each, rest = divmod(len(keys), world)
+    start = rank * each + min(rank, rest)
+    return list(keys[start : start + each + (1 if rank < rest else 0)])
+
+
+def _refuse(batch: Batch, part: Part) -> None:
+    if not batch.skipped:
+        return
+    if part.on_bad_image == "error" or not len(batch):
+        first = batch.skipped[0]
+        raise DataError(
+            f"the image {first.path} cannot be read",
+            why=first.error,
+            fix="repair or remove it, or leave such images out with --on-bad-image skip",
+        )

@@ -1,0 +1,106 @@
+"""One part of a data set: its samples, their images, and the stored pixels where there are some."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+from PIL import Image
+
+from zoo.data.decode import UnreadableImage, decode
+from zoo.data.records import Item, Reader, Sample
+from zoo.data.store import Pixels, Store
+from zoo.errors import DataError
+
+
+class Part:
+    """Images with labels. Safe to share between threads, to fork and to pickle."""
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        items: Sequence[Item],
+        labels: Sequence[int],
+        classes: tuple[str, ...],
+        reader: Reader,
+        store: Store | None,
+        rows: Sequence[int] | None,
+        hflip: bool,
+        on_bad_image: Literal["error", "skip"],
+    ) -> None:
+        self.role = role  # "fit", "choose", "report"
+        self.classes = classes
+        self.labels = list(labels)
+        self.hflip = hflip
+        self.on_bad_image = on_bad_image
+        self._items = items
+        self._reader = reader
+        self._store = store
+        self._rows = rows
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self._items)
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Id and label of every image."""
+        return [Sample(item.id, label) for item, label in zip(self._items, self.labels, strict=True)]
+
+    def id(self, index: int) -> str:
+        """The id of one image."""
+        return self._items[index].id
+
+    def class_counts(self) -> list[int]:
+        """Images of every class, in the classes' order."""
+        counts = Counter(self.labels)
+        return [counts[label] for label in range(len(self.classes))]
+
+    def raw(self, index: int) -> bytes:
+        """The encoded bytes of one image."""
+        return self._reader.read(self._items[index].locator)
+
+    def image(self, index: int) -> Image.Image:
+        """One image in its own size, RGB, as a person would see it.
+
+        Raises:
+            DataError: It cannot be read; the message names it.
+        """
+        try:
+            return decode(self.raw(index))
+        except (OSError, UnreadableImage, ValueError) as error:
+            raise DataError(
+                f"the image {self.id(index)} cannot be read",
+                why=str(error),
+                fix="repair or remove it, or leave it out with --on-bad-image skip",
+            ) from error
+
+    def stored(self, index: int, side: int, interpolation: str) -> Pixels | None:
+        """One image resized to a short side of `side`, (H, W, 3), if the store has just that; else None."""
+        store = self._store
+        if store is None or self._rows is None or store.side != side or store.interpolation != interpolation:
+            return None
+        row = self._rows[index]
+        return store.pixels(row) if row >= 0 else None
+
+    def has_store(self, side: int | None, interpolation: str) -> bool:
+        """Whether images resized so come from a store, without decoding."""
+        store = self._store
+        return store is not None and store.side == side and store.interpolation == interpolation
+
+    def __repr__(self) -> str:
+        """Role and size."""
+        return f"Part({self.role}, {len(self)} images, {len(self.classes)} classes)"
+
+
+def class_weights(part: Part) -> list[float]:
+    """Weights that make every class count alike in a loss: images / (classes x images of the class).
+
+    A class without images has weight 1: nothing is known of it.
+    """
+    counts = part.class_counts()
+    present = sum(count > 0 for count in counts)
+    return [len(part) / (present * count) if count else 1.0 for count in counts]

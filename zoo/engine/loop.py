@@ -1,0 +1,144 @@
+"""The training loop, on one page: phases, epochs, steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from zoo.data import Batch, TrainLoader
+from zoo.engine.evaluation import Outputs
+from zoo.engine.events import EpochDone, PhaseStarted, StepDone
+from zoo.engine.optim import make_optimizer, set_rates
+from zoo.engine.randomness import seed_all
+from zoo.engine.session import Session
+from zoo.errors import TrainingError
+from zoo.groups import Freezer, Group
+from zoo.planning import PhasePlan, Plan
+from zoo.recipe import Recipe
+
+Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training: what trains, on what, towards what."""
+
+    model: nn.Module  # on the device
+    groups: Sequence[Group]
+    plan: Plan
+    recipe: Recipe
+    loader: TrainLoader
+    objective: Objective
+    evaluate: Callable[[nn.Module], Outputs]  # over the choosing images
+    accelerator: Accelerator
+    sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
+
+
+def train(job: Job, session: Session) -> None:
+    """Run a plan from where the session stands, and leave the best weights in the model."""
+    average = ModelEmaV3(job.model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
+    session.restore(job.model, average)
+    with session.stoppable():
+        while session.position.phase < len(job.plan.phases):
+            run_phase(job, session, job.plan.phases[session.position.phase], average)
+            session.position.next_phase()
+    session.load_best(job.model)
+
+
+def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 | None) -> None:
+    """Run one phase with its own freezing, optimizer and schedule, from the session's position on."""
+    at, accelerator = session.position, job.accelerator
+    freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
+    optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase)
+    session.restore_optimizer(optimizer)
+    model, optimizer = accelerator.prepare(job.model, optimizer)
+    session.emit(PhaseStarted(phase.name, phase.epochs, phase.steps, at.phase_step))
+
+    while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
+        started = time.monotonic()
+        freezer.train()
+        batches = job.loader.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate)
+        while micro_batches := list(islice(batches, job.recipe.accumulate)):
+            seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
+            rates = set_rates(optimizer, phase, at.phase_step)
+            loss = torch.zeros((), device=accelerator.device)
+            for batch in micro_batches:
+                images = batch.images.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)
+                part = job.objective(model, images, batch.labels.to(accelerator.device, non_blocking=True))
+                accelerator.backward(part / len(micro_batches))
+                loss += part.detach() / len(micro_batches)
+            if job.recipe.clip:
+                accelerator.clip_grad_norm_(job.model.parameters(), job.recipe.clip)
+            value = float(accelerator.reduce(loss, "mean"))
+            check_finite(value, job, session, phase, micro_batches)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            at.step, at.phase_step, at.epoch_step = at.step + 1, at.phase_step + 1, at.epoch_step + 1
+            if average is not None:
+                average.update(job.model, step=at.step)
+            at.loss_sum += value
+            session.log_step(StepDone(phase.name, at.epoch, at.step, value, rates))
+            if session.told_to_stop():
+                session.save(job.model, average, optimizer)
+                raise session.interruption()
+            if session.should_save():
+                session.save(job.model, average, optimizer)
+
+        finish_epoch(job, session, phase, average, time.monotonic() - started)
+        if session.should_save():
+            session.save(job.model, average, optimizer)
+
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    accelerator.free_memory()
+
+
+def finish_epoch(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 | None, seconds: float) -> None:
+    """Evaluate, keep the weights if they are the best so far, and move on to the next epoch."""
+    at = session.position
+    candidate = job.model if average is None else average.module
+    scores = job.evaluate(candidate).scores()
+    best = is_better(scores, at.best, job.recipe.select_by)
+    if best:
+        session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores})
+    at.stale = 0 if best else at.stale + 1
+    train_loss = at.loss_sum / max(1, at.epoch_step)
+    session.log_epoch(
+        EpochDone(
+            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], scores["accuracy"], round(seconds, 3), best
+        )
+    )
+    at.next_epoch()
+
+
+def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
+    """Whether an epoch beats the best one; the other measure decides between equals."""
+    if best is None:
+        return True
+    by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
+    by_loss = (-scores["loss"], scores["accuracy"]) > (-best["loss"], best["accuracy"])
+    return by_accuracy if select_by == "accuracy" else by_loss
+
+
+def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, batches: Sequence[Batch]) -> None:
+    """Stop before a loss that is not a number spoils the weights.
+
+    Raises:
+        TrainingError: It names the step, and some of the images in it.
+    """
+    if value == value and abs(value) != float("inf"):
+        return
+    ids = [job.sample_ids[index] for batch in batches for index in batch.indices.tolist()]
+    raise TrainingError(
+        f"the loss is {value} at step {session.position.step + 1} (phase {phase.name}); nothing was updated by it",
+        why=f"the rate may be too high (head: {phase.groups[-1].lr:g}), or an image broken; in this step: "
+        + ", ".join(ids[:8])
+        + (f" and {len(ids) - 8} more" if len(ids) > 8 else ""),
+        fix="try a tenth of the rate with --lr, or --precision fp32",
+    )

@@ -1,0 +1,127 @@
+"""What this machine can do, and the choices that follow from it: settled once, recorded, reused."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import accelerate
+import timm
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+
+import zoo
+from zoo.errors import RecipeError
+from zoo.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The automatic choices of one run."""
+
+    device: str  # "cpu" | "cuda" | "mps"
+    precision: str  # "fp32" | "bf16" | "fp16"
+    threads: int  # CPU threads of torch in each process
+    processes: int
+
+    def record(self) -> dict[str, Any]:
+        """The choices as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def settle(recipe: Recipe) -> Machine:
+    """Decide device, precision and threads, and set torch's thread count.
+
+    Raises:
+        RecipeError: The recipe asks for a device or a precision that is not here.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    device = _best_device() if recipe.device == "auto" else recipe.device
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[device]:
+        raise RecipeError(
+            f"there is no {device} device here",
+            why=f"torch {torch.__version__} sees: {', '.join(name for name, there in available.items() if there)}",
+            fix="leave --device out, or say --device cpu",
+        )
+    precision = _best_precision(device) if recipe.precision == "auto" else recipe.precision
+    if precision == "fp16" and device != "cuda":
+        raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
+    if recipe.batch_size % processes:
+        raise RecipeError(
+            f"a batch of {recipe.batch_size} cannot be shared by {processes} processes",
+            why="the batch size counts all processes, and each takes an equal part",
+            fix=f"use a multiple of {processes}: --batch-size {-(-recipe.batch_size // processes) * processes}",
+        )
+    threads = recipe.threads or max(1, _cores() // processes)
+    torch.set_num_threads(threads)
+    return Machine(device, precision, threads, processes)
+
+
+def make_accelerator(machine: Machine) -> Accelerator:
+    """The driver of devices, precision and processes for one run."""
+    # accelerate keeps one state per process and refuses another precision; a second run starts afresh.
+    AcceleratorState._reset_state(reset_partial_state=machine.processes == 1)
+    precision = "no" if machine.precision == "fp32" else machine.precision
+    return Accelerator(cpu=machine.device == "cpu", mixed_precision=precision)
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_everyone() -> None:
+    """Let all processes of a run come to this point."""
+    PartialState().wait_for_everyone()
+
+
+def environment(machine: Machine) -> dict[str, Any]:
+    """What somebody else needs to know to repeat a run."""
+    device = torch.cuda.get_device_name() if machine.device == "cuda" else machine.device
+    return {
+        "zoo": zoo.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": str(torch.__version__),
+        "timm": str(timm.__version__),
+        "accelerate": str(accelerate.__version__),
+        "cpu": _cpu_name(),
+        "cores": _cores(),
+        "device": device,
+        **{name: getattr(machine, name) for name in ("precision", "threads", "processes")},
+    }
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _best_precision(device: str) -> str:
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device == "cpu":
+        # Without these instructions bf16 is emulated, several times slower than fp32.
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

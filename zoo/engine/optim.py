@@ -1,0 +1,70 @@
+"""An optimizer whose parameter groups follow the plan's layer groups, each with its own explicit rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from torch import nn
+
+from zoo.engine.schedule import rate_factor
+from zoo.errors import RecipeError
+from zoo.groups import Group
+from zoo.planning import PhasePlan
+
+
+def decays(parameter: torch.Tensor) -> bool:
+    """Whether weight decay applies: not to biases and norms, which are vectors or scalars."""
+    return parameter.ndim > 1
+
+
+def make_optimizer(name: str, model: nn.Module, groups: Sequence[Group], phase: PhasePlan) -> torch.optim.Optimizer:
+    """Build the optimizer of one phase over the groups that train in it.
+
+    Each parameter group carries the layer group's name under "layer_group" and its peak rate under "peak", because
+    torch schedulers ignore timm's `lr_scale`.
+
+    Raises:
+        RecipeError: timm's factory has no optimizer of that name.
+    """
+    parameters = dict(model.named_parameters())
+    plans = {plan.name: plan for plan in phase.groups}
+    param_groups: list[dict[str, Any]] = []
+    for group in groups:
+        plan = plans[group.name]
+        if plan.frozen:
+            continue
+        for decayed in (True, False):
+            chosen = [parameters[key] for key in group.parameters if decays(parameters[key]) == decayed]
+            if chosen:
+                param_groups.append(
+                    {
+                        "params": chosen,
+                        "lr": plan.lr,
+                        "weight_decay": plan.weight_decay if decayed else 0.0,
+                        "layer_group": group.name,
+                        "peak": plan.lr,
+                    }
+                )
+    try:
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            param_groups, opt=name, lr=max(plan.lr for plan in phase.groups)
+        )
+    except (ValueError, AssertionError, KeyError) as error:
+        raise RecipeError(
+            f"there is no optimizer named {name!r}",
+            why=str(error),
+            fix="for example --optimizer adamw, sgd, lamb or lion; timm.optim.list_optimizers() names them all",
+        ) from error
+    return optimizer
+
+
+def set_rates(optimizer: torch.optim.Optimizer, phase: PhasePlan, step: int) -> dict[str, float]:
+    """Set every parameter group's rate for one step of the phase (from 0), and return the rate of each layer group."""
+    factor = rate_factor(step, phase.steps, kind=phase.schedule, warmup=phase.warmup)
+    rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        group["lr"] = rates[group["layer_group"]] = group["peak"] * factor
+    return rates

@@ -1,0 +1,237 @@
+"""What a training run carries along: where it is, its log, its saved states, and whether it was told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from zoo.engine.checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
+from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
+from zoo.errors import RunError, TrainingInterrupted
+from zoo.run import Run, friendly_os_errors, replacing
+
+CHECKPOINT_EVERY = 60.0  # seconds between saved states; an interruption always saves one
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Position:
+    """Where training stands; all that a checkpoint needs besides tensors."""
+
+    phase: int = 0  # index of the phase
+    epoch: int = 1  # within the phase
+    epoch_step: int = 0  # optimizer steps done in the epoch
+    phase_step: int = 0  # and in the phase
+    step: int = 0  # and in the run
+    epochs_seen: int = 0  # epochs finished in the run; order and augmentation depend on it
+    loss_sum: float = 0.0  # of the epoch's steps
+    stale: int = 0  # epochs of the phase since the best one
+    best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
+    log_lines: int = 0
+    seconds: float = 0.0  # of training before the last resume
+
+    def next_epoch(self) -> None:
+        """Move to the start of the next epoch."""
+        self.epoch, self.epoch_step, self.loss_sum = self.epoch + 1, 0, 0.0
+        self.epochs_seen += 1
+
+    def next_phase(self) -> None:
+        """Move to the start of the next phase."""
+        self.phase, self.epoch, self.epoch_step, self.phase_step = self.phase + 1, 1, 0, 0
+        self.loss_sum, self.stale = 0.0, 0
+
+
+class Session:
+    """One training run in one process: its position, log, saved states and stop signals.
+
+    Args:
+        run: Where everything is written; only the main process writes.
+        accelerator: Tells which process this is.
+        emit: Whoever listens.
+    """
+
+    def __init__(self, run: Run, accelerator: Accelerator, emit: Listener) -> None:
+        self.run = run
+        self.accelerator = accelerator
+        self.emit = emit if accelerator.is_main_process else _silent
+        self.position = Position()
+        self._restored: dict[str, Any] | None = None
+        self._started = time.monotonic()
+        self._last_saved = time.monotonic()
+        self._signal: int | None = None
+
+    # --- resuming ---
+
+    def restore(self, model: nn.Module, average: nn.Module | None) -> None:
+        """Go back to the newest saved state, if there is one, and cut the log to it."""
+        state, damaged = load_checkpoint(self.run.checkpoints)
+        for line in damaged:
+            self.emit(Note(line))
+        if state is not None:
+            model.load_state_dict(state["model"])
+            if average is not None:
+                average.load_state_dict(state["average"])
+            self.position = Position(**state["position"])
+            self._restored = state
+        if self.accelerator.is_main_process:
+            self._cut_log(self.position.log_lines)
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the first optimizer after a resume the state it had; later phases start new ones."""
+        if self._restored is not None and self._restored["position"]["phase"] == self.position.phase:
+            optimizer.load_state_dict(self._restored["optimizer"])
+        self._restored = None
+
+    # --- saving ---
+
+    def save(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
+        """Write a state from which training goes on exactly here."""
+        if self.accelerator.is_main_process:
+            position = asdict(self.position) | {"seconds": self.seconds}
+            state = {
+                "position": position,
+                "model": _on_cpu(model.state_dict()),
+                "average": None if average is None else _on_cpu(average.state_dict()),
+                "optimizer": optimizer.state_dict(),
+            }
+            best = self.position.best["step"] if self.position.best else None
+            path = save_checkpoint(self.run.checkpoints, self.position.step, state, facts={"best": best})
+            self.emit(CheckpointSaved(str(path), self.position.step))
+            self._remove_superseded_bests()
+        self._last_saved = time.monotonic()
+
+    def keep_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
+        """Remember these weights as the best so far."""
+        self.position.best = scores
+        if self.accelerator.is_main_process:
+            with replacing(self._best_path(scores["step"])) as temporary:
+                save_file(_on_cpu(model.state_dict()), temporary)
+            self._remove_superseded_bests()
+
+    def load_best(self, model: nn.Module) -> None:
+        """Put the best weights back into the model."""
+        best = self.position.best
+        if best is None:
+            return
+        self.accelerator.wait_for_everyone()
+        path = self._best_path(best["step"])
+        if not path.is_file():
+            raise RunError(
+                f"the best weights of the run are gone: {path}", fix="start the run again with another --out"
+            )
+        model.load_state_dict(load_file(path))
+
+    def should_save(self) -> bool:
+        """Whether it is time for another state."""
+        return time.monotonic() - self._last_saved > CHECKPOINT_EVERY
+
+    # --- the log ---
+
+    def log_step(self, event: StepDone) -> None:
+        """Write and tell one step."""
+        fields = _fields(event)
+        fields["lr"] = dict(fields.pop("rates"))
+        self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
+        self.emit(event)
+
+    def log_epoch(self, event: EpochDone) -> None:
+        """Write and tell one epoch."""
+        self._log({"event": "epoch", **_fields(event), "step": self.position.step})
+        self.emit(event)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent training, those before a resume included."""
+        return self.position.seconds + time.monotonic() - self._started
+
+    # --- stopping ---
+
+    @contextlib.contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Within it, Ctrl-C and SIGTERM let the current step finish; a second one stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def remember(number: int, frame: FrameType | None) -> None:
+            if self._signal is not None:
+                raise KeyboardInterrupt
+            self._signal = number
+
+        before = {number: signal.signal(number, remember) for number in _SIGNALS}
+        self._started = time.monotonic()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def told_to_stop(self) -> bool:
+        """Whether any process of the run was told to stop; all processes get the same answer."""
+        if self.accelerator.num_processes == 1:
+            return self._signal is not None
+        mine = torch.tensor([float(self._signal or 0)], device=self.accelerator.device)
+        signals = self.accelerator.gather(mine)
+        self._signal = int(signals.max()) or None
+        return self._signal is not None
+
+    def interruption(self) -> TrainingInterrupted:
+        """The error that ends an interrupted run."""
+        return TrainingInterrupted(
+            f"stopped at step {self.position.step}; the state is saved",
+            fix=f"go on with it: zoo adapt --resume {self.run.path}",
+            signal_number=self._signal or signal.SIGINT,
+        )
+
+    # --- inside ---
+
+    def _log(self, line: dict[str, Any]) -> None:
+        self.position.log_lines += 1
+        if not self.accelerator.is_main_process:
+            return
+        with friendly_os_errors(self.run.metrics_path), self.run.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _cut_log(self, lines: int) -> None:
+        path = self.run.metrics_path
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines] if path.is_file() else []
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+    def _best_path(self, step: int) -> Path:
+        return self.run.checkpoints / f"best-{step:09d}.safetensors"
+
+    def _remove_superseded_bests(self) -> None:
+        """Earlier bests go, unless a kept state would need them after a resume."""
+        steps = [self.position.best["step"]] if self.position.best else []
+        steps += [facts["best"] for facts in checkpoint_facts(self.run.checkpoints) if facts["best"] is not None]
+        needed = {self._best_path(step) for step in steps}
+        for path in self.run.checkpoints.glob("best-*.safetensors"):
+            if path not in needed:
+                path.unlink(missing_ok=True)
+
+
+def _silent(event: object) -> None:
+    """Only the main process tells."""
+
+
+def _fields(event: Any) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__slots__}
+
+
+def _on_cpu(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Copies that share no memory, which safetensors asks for, in plain layout."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

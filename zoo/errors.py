@@ -1,0 +1,72 @@
+"""The errors that people see: each says what happened, why, and how to put it right."""
+
+from __future__ import annotations
+
+
+class ZooError(Exception):
+    """Something that the person at the keyboard can understand and put right.
+
+    Args:
+        what: What went wrong, in one sentence without a final full stop.
+        why: The cause, when it is more than `what` already says.
+        fix: What to do about it, ready to paste where it is a command.
+    """
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        """The three parts on lines of their own, empty ones left out."""
+        lines = [self.what]
+        if self.why:
+            lines.append(f"  why: {self.why}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+    def record(self) -> dict[str, str]:
+        """The error as plain values, the form that `--json` prints."""
+        return {"what": self.what, "why": self.why, "fix": self.fix}
+
+
+class ManifestError(ZooError):
+    """A plugin's manifest or a registry file is not what its contract asks for."""
+
+
+class PluginError(ZooError):
+    """A plugin cannot be found, is ambiguous, or failed while building a backbone."""
+
+
+class RecipeError(ZooError):
+    """Choices that contradict each other or lie outside what is possible."""
+
+
+class DataError(ZooError):
+    """The images or labels cannot be used as they are."""
+
+
+class WeightsError(ZooError):
+    """Weights cannot be reached, or do not belong to the architecture."""
+
+
+class RunError(ZooError):
+    """A run folder is missing, unfinished, damaged, or in use."""
+
+
+class TrainingError(ZooError):
+    """Training cannot go on: the loss is not finite, or memory ran out."""
+
+
+class TrainingInterrupted(ZooError):
+    """Training was stopped from outside after its state had been saved.
+
+    Args:
+        signal_number: The signal that stopped it (2 for Ctrl-C, 15 for SIGTERM).
+    """
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", signal_number: int = 2) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.signal_number = signal_number

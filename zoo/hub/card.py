@@ -1,0 +1,202 @@
+"""The model card: `README.md` of a run folder, with the metadata that the Hub reads.
+
+It says what was measured and what is known, and leaves out the rest: no licence that nobody stated, no data set that is
+not on the Hub, no path of the machine that trained.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import ChainableUndefined, Environment, PackageLoader
+from markupsafe import Markup
+
+from zoo.report import words
+from zoo.report.words import part
+
+MAX_CLASSES = 100  # written out on the card; all of them are in config.json
+
+# Licences that the Hub knows by these ids, among those that image weights come with; others are given as `other` with a name.
+_HUB_LICENSES = frozenset(
+    "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause "
+    "bsd-3-clause-clear bsl-1.0 cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 "
+    "cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 "
+    "cc-by-sa-4.0 cc0-1.0 creativeml-openrail-m ecl-2.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 fair-noncommercial-research-license "
+    "gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa odc-by odbl openrail openrail++ osl-3.0 pddl "
+    "unlicense wtfpl zlib".split()
+)
+# Everything that starts markup, a link or an HTML tag in GitHub's and the Hub's Markdown.
+_SPECIAL = re.compile(r"[\\`*_{}\[\]()<>#+!|~&$@:\"'=^]|(?<=\bwww)\.")
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """Write the card of a finished run.
+
+    Args:
+        record: The content of the run's `run.json`.
+
+    Returns:
+        Markdown with a YAML header. Names of classes and data sets are escaped: they cannot become markup.
+    """
+    environment = Environment(
+        loader=PackageLoader("zoo.hub"),
+        autoescape=False,  # noqa: S701  # escaped for Markdown instead, by `finalize`, unless marked as safe
+        undefined=ChainableUndefined,
+        finalize=_escaped,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
+        rate=words.rate, duration=words.duration, plural=words.plural, code=_code, literal=_literal,
+    )  # fmt: skip
+    body = environment.get_template("card.md.jinja").render(_context(record))
+    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    return f"---\n{_metadata(record).to_yaml()}\n---\n\n{body}\n"
+
+
+def _context(record: Mapping[str, Any]) -> dict[str, Any]:
+    dataset, backbone = part(record, "dataset"), part(record, "backbone")
+    name = str(backbone.get("name") or "backbone")
+    classes = [str(label) for label in dataset.get("classes") or ()]
+    return {
+        "name": name.rpartition("/")[2],
+        "record": record,
+        "finished": words.finished(record),
+        "backbone": backbone,
+        "weights": part(record, "backbone", "weights"),
+        "base_model": _base_model(record),
+        "dataset": dataset,
+        "hub_dataset": _hub_dataset(record),
+        "classes": classes,
+        "shown": classes[:MAX_CLASSES],
+        "result": part(record, "result"),
+        "data_config": part(record, "data_config"),
+        "resolved": part(record, "resolved"),
+        "recipe": _changed(record),
+        "phases": part(record, "plan").get("phases") or [],
+        "trained": words.trained_parameters(record),
+        "environment": part(record, "environment"),
+        "seconds": part(record, "seconds"),
+        "caveats": words.caveats(record),
+        "dash": words.DASH,
+    }
+
+
+def _metadata(record: Mapping[str, Any]) -> ModelCardData:
+    """The YAML header; a key without a known value is left out."""
+    result, base_model, hub_dataset = part(record, "result"), _base_model(record), _hub_dataset(record)
+    license_, license_name = _license(record)
+    name = str(record.get("name") or "model")
+    return ModelCardData(
+        model_name=name,
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "timm", "transfer-learning", "adaptzoo"],
+        license=license_,
+        license_name=license_name,
+        base_model=base_model,
+        base_model_relation="finetune" if base_model else None,
+        datasets=[hub_dataset] if hub_dataset else None,
+        metrics=["accuracy", "f1"] if words.finished(record) else None,
+        eval_results=_eval_results(record, result) if words.finished(record) else None,
+    )
+
+
+def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[EvalResult]:
+    dataset = part(record, "dataset")
+    name = str(dataset.get("name") or "images")
+    revision = _revision(record)
+    measured = [("accuracy", "Accuracy", result.get("accuracy")), ("f1", "Macro-F1", result.get("macro_f1"))]
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Image classification",
+            dataset_type=_hub_dataset(record) or re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "images",
+            dataset_name=name,
+            dataset_split=str(result.get("split")),
+            dataset_revision=revision,
+            metric_type=metric,
+            metric_name=title,
+            metric_value=round(value, 6),
+            metric_args={"average": "macro"} if metric == "f1" else None,
+        )
+        for metric, title, value in measured
+        if value is not None
+    ]
+
+
+def _license(record: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The licence that the weights hand down, as (Hub id, name for what the Hub has no id for)."""
+    stated = str(part(record, "backbone", "weights").get("license") or "").strip().lower()
+    if not stated or stated in ("unknown", "other", "none"):
+        return None, None
+    if stated in _HUB_LICENSES:
+        return stated, None
+    return "other", re.sub(r"[^a-z0-9.-]+", "-", stated).strip("-") or None
+
+
+def _base_model(record: Mapping[str, Any]) -> str | None:
+    """The Hub repository that the weights came from; None when they came from anywhere else."""
+    weights = part(record, "backbone", "weights")
+    repo = str(weights.get("repo") or "").partition("@")[0]
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        return repo
+    if weights.get("source") != "timm":
+        return None
+    from timm.models import get_pretrained_cfg  # takes seconds, and only this case needs it
+
+    tagged = f"{part(record, 'backbone').get('arch')}.{weights.get('name')}"
+    try:
+        config = get_pretrained_cfg(tagged)
+    except (RuntimeError, KeyError, AttributeError):  # a tag or architecture that this timm does not know
+        return None
+    repo = getattr(config, "hf_hub_id", None) or ""
+    return f"{repo}{tagged}" if repo.endswith("/") else repo or None
+
+
+def _hub_dataset(record: Mapping[str, Any]) -> str | None:
+    """The data set's Hub id, where it came from the Hub."""
+    dataset = part(record, "dataset")
+    reference = str(dataset.get("ref") or "")
+    hub = str(dataset.get("hub") or (reference.removeprefix("hf:") if reference.startswith("hf:") else ""))
+    return hub.partition("@")[0] or None
+
+
+def _revision(record: Mapping[str, Any]) -> str | None:
+    dataset = part(record, "dataset")
+    return dataset.get("revision") or str(dataset.get("ref") or "").partition("@")[2] or None \
+        if _hub_dataset(record) else None  # fmt: skip
+
+
+def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices that differ from zoo's defaults; paths of the training machine stay there."""
+    from zoo.recipe import Recipe
+
+    defaults = Recipe().record()
+    changed = {key: value for key, value in part(record, "recipe").items() if value != defaults.get(key)}
+    for key, value in changed.items():
+        if isinstance(value, str) and ("/" in value or "\\" in value) and not value.startswith("hf-hub:"):
+            changed[key] = re.split(r"[/\\]", value)[-1]
+    return changed
+
+
+def _escaped(value: Any) -> Any:
+    """Text as text in Markdown and HTML: every special character becomes a character reference."""
+    if isinstance(value, Markup):
+        return value
+    text = " ".join(str(value).split())
+    return _SPECIAL.sub(lambda match: f"&#{ord(match.group())};", text)
+
+
+def _code(value: Any) -> Markup:
+    """Text as inline code; HTML inside, so that no backtick or pipe in it can end the code or a table's cell."""
+    return Markup(f"<code>{_escaped(str(value))}</code>")
+
+
+def _literal(value: Any) -> Markup:
+    """Plain text for a code block; line breaks are removed, and with them every way out of the block."""
+    return Markup(" ".join(str(value).split()).replace("```", ""))

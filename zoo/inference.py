@@ -1,0 +1,188 @@
+"""Use a finished run, or a backbone as it comes: load it, score it, predict with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data import create_transform
+from torch import nn
+
+from zoo import data, models, plugins, run
+from zoo.data import DataOptions
+from zoo.engine import machine as machines
+from zoo.engine.evaluation import collect, measure
+from zoo.engine.events import Listener, Progress
+from zoo.errors import PluginError, RunError, WeightsError
+from zoo.models import DataConfig
+from zoo.recipe import Recipe, recipe_of_run
+from zoo.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says about one image."""
+
+    path: str
+    label: str | None  # most probable class; None where the image could not be read
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()  # most probable classes, best first
+    error: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The prediction as plain values, the form of `zoo predict --json`."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        top = [{"label": label, "probability": probability} for label, probability in self.top]
+        return {"path": self.path, "label": self.label, "probability": self.probability, "top": top}
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A model with what it takes to use it."""
+
+    model: nn.Module  # timm model, eval mode
+    classes: tuple[str, ...]  # in the head's order
+    config: DataConfig
+    run: Run | None  # None: a backbone with its pretrained head
+    name: str
+
+
+def open_classifier(model: str | Path | Run) -> Classifier:
+    """Load a run by folder or name, or a backbone with its pretrained head.
+
+    Raises:
+        RunError: The run is not finished.
+        PluginError: It is neither a run nor a backbone.
+        WeightsError: The backbone has no pretrained head.
+    """
+    found = model if isinstance(model, Run) else run.find(model)
+    if found is not None:
+        record = found.finished_record()
+        network = models.load(found.path)
+        classes = tuple(record["dataset"]["classes"])
+        return Classifier(network, classes, models.data_config(network), found, found.name)
+    if isinstance(model, Path) or Path(str(model)).exists():
+        raise RunError(f"{model} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    try:
+        spec = plugins.get(str(model))
+    except PluginError as error:
+        fix = f"{error.fix}; or name a run folder: see `zoo runs`" if error.fix else "see `zoo list` and `zoo runs`"
+        raise PluginError(f"{model!r} is neither a run nor a backbone", why=error.what, fix=fix) from None
+    weights = models.resolve_weights(spec, "default")
+    if weights is None:
+        raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")
+    network = models.build(spec, weights=weights).eval()
+    return Classifier(network, models.labels(network, weights), models.data_config(network), None, spec.full_name)
+
+
+def load(model: str | Path | Run) -> nn.Module:
+    """Load a model to use it by hand: see `zoo.api.load`."""
+    classifier = open_classifier(model)
+    network: Any = classifier.model
+    network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
+    network.class_names = classifier.classes
+    loaded: nn.Module = network
+    return loaded
+
+
+def evaluate(
+    model: str | Path | Run,
+    dataset: str | None,
+    *,
+    split: str | None,
+    batch_size: int,
+    path_column: str | None,
+    label_column: str | None,
+    dataset_config: str | None,
+    on_bad_image: str,
+    emit: Listener,
+) -> dict[str, Any]:
+    """Score a model: see `zoo.api.evaluate`."""
+    classifier = open_classifier(model)
+    own = recipe_of_run(classifier.run.record) if classifier.run is not None else None
+    if dataset is None and own is None:
+        raise RunError(f"{classifier.name} has no data set of its own", fix="name one with --dataset")
+    recipe = own.recipe if own is not None and dataset is None else Recipe()
+
+    def tell(stage: str, done: int, total: int) -> None:
+        emit(Progress(stage, done, total))
+
+    options = DataOptions(
+        path_column=path_column or recipe.path_column,
+        label_column=label_column or recipe.label_column,
+        config=dataset_config or recipe.dataset_config,
+        train_per_class=recipe.train_per_class,
+        limit=recipe.limit,
+        val_fraction=recipe.val_fraction,
+        on_bad_image="skip" if "skip" in (on_bad_image, recipe.on_bad_image) else "error",
+        seed=recipe.seed,
+    )
+    selected_on = None
+    if dataset is None and split is None and own is not None and own.dataset is not None:
+        opened = data.open_dataset(own.dataset, options, tell)
+        part, where, bad, selected_on = opened.report, opened.reported_on, opened.bad, opened.selected_on
+    else:
+        reference = dataset or (own.dataset if own is not None else None)
+        assert reference is not None
+        found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
+        part, where, bad = found.part, found.split, found.bad
+    machine = machines.settle(Recipe(precision="fp32"))
+    accelerator = machines.make_accelerator(machine)
+    network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = data.eval_batches(part, config=classifier.config, batch_size=batch_size)
+    outputs = collect(
+        network, batches, accelerator, mixed=False, on_batch=lambda done: tell("evaluating", done, len(part))
+    )
+    result = measure(outputs, classifier.classes, [sample.id for sample in part.samples])
+    return {
+        "model": classifier.name,
+        "dataset": dataset or (own.dataset if own is not None else None),
+        "split": where,
+        "selected_on": selected_on,
+        **result,
+        "bad": [image.as_dict() for image in bad],
+    }
+
+
+@torch.no_grad()
+def predict(
+    model: str | Path | Run, images: Iterable[str | Path], *, top: int, batch_size: int, emit: Listener
+) -> Iterator[Prediction]:
+    """Label images in the order given: see `zoo.api.predict`."""
+    classifier = open_classifier(model)
+    transform = create_transform(**classifier.config.as_dict(), is_training=False)
+    machine = machines.settle(Recipe(precision="fp32"))
+    accelerator = machines.make_accelerator(machine)
+    network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    done = 0
+    source = data.open_images(images)
+    while chunk := list(islice(source, batch_size)):
+        readable = [(path, transform(image)) for path, image in chunk if not isinstance(image, Exception)]
+        rows: dict[int, Prediction] = {}
+        if readable:
+            pixels = torch.stack([tensor for _, tensor in readable])
+            pixels = pixels.to(accelerator.device, memory_format=torch.channels_last)
+            shares = network(pixels).float().softmax(1).cpu()
+            best = shares.topk(min(top, shares.shape[1]), dim=1)
+            labelled = iter(zip(best.values.tolist(), best.indices.tolist(), strict=True))
+        for number, (path, image) in enumerate(chunk):
+            if isinstance(image, Exception):
+                rows[number] = Prediction(path, None, None, error=_one_line(image))
+                continue
+            values, indices = next(labelled)
+            ranked = tuple((classifier.classes[index], value) for value, index in zip(values, indices, strict=True))
+            rows[number] = Prediction(path, *ranked[0], top=ranked)
+        done += len(chunk)
+        emit(Progress("predicting", done, 0))
+        yield from rows.values()
+
+
+def _one_line(error: Exception) -> str:
+    why = getattr(error, "why", "")
+    what = getattr(error, "what", str(error))
+    return f"{what}: {why}" if why else str(what)

@@ -1,0 +1,55 @@
+"""Cross-entropy on labelled images, with label smoothing, class weights, mixup and CutMix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.data import Mixup
+from torch import nn
+from torch.nn import functional
+
+
+class Supervised:
+    """The loss of one batch of labelled images.
+
+    Args:
+        num_classes: Classes of the head.
+        label_smoothing: Share of each target spread over all classes (Szegedy et al. 2016).
+        class_weights: A weight per class against imbalance, or None.
+        mixup: Alpha of mixup (Zhang et al. 2018); 0 turns it off.
+        cutmix: Alpha of CutMix (Yun et al. 2019); 0 turns it off. With both on, each batch takes one of them.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+    ) -> None:
+        self._smoothing = label_smoothing
+        self._weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self._mix = (
+            Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=num_classes) if mixup or cutmix else None
+        )
+
+    def __call__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            model: Called on the (possibly mixed) images.
+            images: (B, C, H, W), normalised, on the model's device.
+            labels: (B,), class indices.
+
+        Returns:
+            A scalar, nats.
+        """
+        if self._mix is not None and len(images) > 1:
+            pairs = len(images) // 2 * 2  # timm mixes a batch with itself reversed, which wants an even count
+            mixed, targets = self._mix(images[:pairs].clone(), labels[:pairs])
+            return functional.cross_entropy(model(mixed).float(), targets)
+        weights = None if self._weights is None else self._weights.to(images.device)
+        return functional.cross_entropy(model(images).float(), labels, weight=weights, label_smoothing=self._smoothing)

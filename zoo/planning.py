@@ -1,0 +1,247 @@
+"""Recipe x layer groups -> plan: which group trains in which phase, at which rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zoo.errors import RecipeError
+from zoo.recipe import Phase, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFacts:
+    """What planning has to know of a layer group."""
+
+    name: str
+    params: int  # elements in its parameters
+    undecayed: int  # of these, in biases and norms, which get no weight decay
+    has_norm: bool  # whether it keeps running statistics
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """One layer group in one phase."""
+
+    name: str
+    params: int  # elements
+    undecayed: int  # elements without weight decay
+    lr: float  # peak rate; 0 where frozen
+    weight_decay: float
+    frozen: bool
+    norm: str  # "live" | "fixed" | "frozen" | "none" (keeps no running statistics)
+
+    def record(self) -> dict[str, Any]:
+        """The group as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePlan:
+    """One phase with everything settled; it has an optimizer and a schedule of its own."""
+
+    name: str
+    epochs: int
+    steps_per_epoch: int  # optimizer steps
+    schedule: str  # "one-cycle" | "cosine" | "constant"
+    warmup: float  # share of the phase's steps
+    groups: tuple[GroupPlan, ...]  # ordered, input to head
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in the phase."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the groups that do not train."""
+        return frozenset(group.name for group in self.groups if group.frozen)
+
+    @property
+    def fixed_norm(self) -> frozenset[str]:
+        """Names of the groups that train with fixed norm statistics."""
+        return frozenset(group.name for group in self.groups if group.norm == "fixed")
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Peak rate of each group that trains."""
+        return {group.name: group.lr for group in self.groups if not group.frozen}
+
+    @property
+    def trained_params(self) -> int:
+        """Elements that train."""
+        return sum(group.params for group in self.groups if not group.frozen)
+
+    def record(self) -> dict[str, Any]:
+        """The phase as plain values."""
+        return {
+            "name": self.name,
+            "epochs": self.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+            "steps": self.steps,
+            "schedule": self.schedule,
+            "warmup": self.warmup,
+            "groups": [group.record() for group in self.groups],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `adapt` will do, and runs exactly."""
+
+    backbone: str
+    dataset: str
+    phases: tuple[PhasePlan, ...]
+    seconds: float | None = None  # estimated training time; None: not estimated
+    memory_bytes: int | None = None  # estimated peak of weights, gradients, optimizer and activations
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def record(self) -> dict[str, Any]:
+        """The plan as plain values, the form of `zoo plan --json`."""
+        return {
+            "backbone": self.backbone,
+            "dataset": self.dataset,
+            "phases": [phase.record() for phase in self.phases],
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "memory_bytes": self.memory_bytes,
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Plan:
+        """Rebuild a plan from its plain values."""
+        phases = tuple(
+            PhasePlan(
+                name=phase["name"],
+                epochs=phase["epochs"],
+                steps_per_epoch=phase["steps_per_epoch"],
+                schedule=phase["schedule"],
+                warmup=phase["warmup"],
+                groups=tuple(GroupPlan(**group) for group in phase["groups"]),
+            )
+            for phase in record["phases"]
+        )
+        return cls(
+            backbone=record["backbone"],
+            dataset=record["dataset"],
+            phases=phases,
+            seconds=record["seconds"],
+            memory_bytes=record["memory_bytes"],
+            notes=tuple(record["notes"]),
+        )
+
+    def __str__(self) -> str:
+        """The plan as a plain table, a line per phase and group."""
+        lines = [f"{self.backbone} on {self.dataset}"]
+        for phase in self.phases:
+            lines.append(f"{phase.name}: {phase.epochs} epochs, {phase.steps} steps, {phase.schedule}")
+            lines.append(f"  {'group':<12}{'parameters':>12}{'rate':>12}{'decay':>8}  {'frozen':<7}norm")
+            for group in phase.groups:
+                rate = "-" if group.frozen else f"{group.lr:.2e}"
+                decay = "-" if group.frozen else f"{group.weight_decay:g}"
+                frozen = "yes" if group.frozen else "no"
+                lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
+        if self.seconds is not None:
+            lines.append(f"about {self.seconds:.0f} s of training")
+        if self.memory_bytes is not None:
+            lines.append(f"about {self.memory_bytes / 2**20:.0f} MiB of memory")
+        return "\n".join([*lines, *self.notes])
+
+
+def make_plan(
+    recipe: Recipe,
+    groups: Sequence[GroupFacts],
+    *,
+    backbone: str,
+    dataset: str,
+    steps_per_epoch: int,
+    norm: str,
+    notes: Sequence[str] = (),
+) -> Plan:
+    """Settle every phase.
+
+    Args:
+        recipe: The person's choices, with `lr` a number or None.
+        groups: The layer groups, input to head.
+        backbone: Full name, for the record.
+        dataset: Name, for the record.
+        steps_per_epoch: Optimizer steps in one pass over the training images.
+        norm: "live" or "fixed": what `recipe.norm` came to.
+        notes: What a person should know before training starts.
+
+    Raises:
+        RecipeError: A group that the recipe names does not exist, or nothing would train.
+    """
+    names = [group.name for group in groups]
+    unknown = [name for name in recipe.group_lr if name not in names]
+    if unknown:
+        raise RecipeError(
+            f"{backbone} has no layer group named {', '.join(repr(name) for name in unknown)}",
+            fix=f"its groups are, input to head: {', '.join(names)}",
+        )
+    phases: list[PhasePlan] = []
+    boundaries: list[int] = []
+    for phase in recipe.expand():
+        first = _first_trained(phase.train_from, names, backbone)
+        early = recipe.strategy == "gradual" and not recipe.phases and phase.name != "finetune"
+        if early and (first == 0 or first in boundaries):
+            continue  # fewer groups than steps of unfreezing: the last phase trains them all
+        boundaries.append(first)
+        phases.append(_settle(phase, recipe, groups, first, steps_per_epoch, norm))
+    idle = [phase.name for phase in phases if not phase.trained_params]
+    if idle:
+        raise RecipeError(
+            f"nothing trains in {', '.join(idle)}",
+            why="every group that the phase unfreezes has rate 0 or no parameters",
+            fix="raise --group-lr, or start earlier with --train-from",
+        )
+    return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
+
+
+def with_estimate(plan: Plan, seconds: float, memory_bytes: int) -> Plan:
+    """The plan with what it will cost."""
+    return replace(plan, seconds=seconds, memory_bytes=memory_bytes)
+
+
+def _first_trained(boundary: str, names: list[str], backbone: str) -> int:
+    if boundary in names:
+        return names.index(boundary)
+    if boundary == "all":
+        return 0
+    word, _, count = boundary.rpartition("-")
+    if word == "head" and count.isdigit():
+        return max(0, len(names) - 1 - int(count))
+    raise RecipeError(
+        f"{backbone} has no layer group named {boundary!r}",
+        fix=f"its groups are, input to head: {', '.join(names)}; or say all, or head-N for N groups before the head",
+    )
+
+
+def _settle(
+    phase: Phase, recipe: Recipe, groups: Sequence[GroupFacts], first: int, steps_per_epoch: int, norm: str
+) -> PhasePlan:
+    decay = recipe.preset.weight_decay if recipe.weight_decay is None else recipe.weight_decay
+    settled = []
+    for number, group in enumerate(groups):
+        distance = len(groups) - 1 - number
+        lr = recipe.group_lr.get(group.name, phase.lr * phase.lr_decay**distance)
+        frozen = number < first or lr == 0.0
+        settled.append(
+            GroupPlan(
+                name=group.name,
+                params=group.params,
+                undecayed=group.undecayed,
+                lr=0.0 if frozen else lr,
+                weight_decay=0.0 if frozen else decay,
+                frozen=frozen,
+                norm="none" if not group.has_norm else "frozen" if frozen else norm,
+            )
+        )
+    return PhasePlan(phase.name, phase.epochs, steps_per_epoch, recipe.schedule, recipe.warmup, tuple(settled))

@@ -1,0 +1,349 @@
+"""A person's choices: validated, with presets per strategy, YAML in and out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import yaml
+
+from zoo.choices import choice, field_faults, is_number
+from zoo.errors import RecipeError
+from zoo.manifest import parse_yaml
+from zoo.run import read_record
+
+Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
+Augment = Literal["none", "light", "standard", "strong"]
+Balance = Literal["none", "weights", "sampler"]
+OnBadImage = Literal["error", "skip"]
+
+# A rate range test, a number, or the strategy's own default.
+Rate = float | Literal["auto"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One stretch of training with its own optimizer, schedule and freeze boundary."""
+
+    name: str  # "probe", "finetune", …; appears in the plan and the metrics
+    epochs: int  # passes over the training images
+    lr: float  # peak rate of the head
+    train_from: str  # first group that trains: a group's name, "head", "all", or "head-N" (N groups before the head)
+    lr_decay: float = 1.0  # each earlier group's rate is this times the next one's
+
+    def record(self) -> dict[str, Any]:
+        """The phase as plain values."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What a strategy uses where the person chose nothing; measured, see docs/recipes.md."""
+
+    epochs: int
+    lr: float
+    lr_decay: float
+    weight_decay: float
+    augment: Augment
+    probe_epochs: int = 0
+    probe_lr: float = 0.0
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "probe": Preset(epochs=10, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="light"),
+        "partial": Preset(epochs=10, lr=1e-3, lr_decay=0.5, weight_decay=0.05, augment="light"),
+        "finetune": Preset(epochs=10, lr=1e-3, lr_decay=0.5, weight_decay=0.05, augment="light"),
+        "gradual": Preset(epochs=5, lr=1e-3, lr_decay=0.5, weight_decay=0.05, augment="light", probe_epochs=2),
+        "lp-ft": Preset(
+            epochs=10, lr=1e-3, lr_decay=0.5, weight_decay=0.05, augment="light", probe_epochs=3, probe_lr=3e-3
+        ),
+        "scratch": Preset(epochs=50, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="standard"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Every choice that shapes a result. `None` means: the strategy's own default, or decided from data and machine.
+
+    Raises:
+        RecipeError: One or more choices are out of range or contradict each other; all of them are listed.
+    """
+
+    strategy: Strategy = choice(
+        "lp-ft", "How to transfer.", choices=("probe", "partial", "finetune", "gradual", "lp-ft", "scratch")
+    )
+    weights: str = choice(
+        "default",
+        "Pretrained weights: default, a name from `zoo show`, none, a .safetensors or .pth file, a run folder, "
+        "or hf-hub:ORG/NAME.",
+    )
+    epochs: int | None = choice(None, "Epochs of the last phase.", low=1, high=100_000)
+    probe_epochs: int | None = choice(None, "Epochs of the phases before the last one.", low=0, high=100_000)
+    lr: Rate = choice(None, "Peak rate of the head in the last phase, or auto for a range test.", more_than=0, high=100)
+    probe_lr: float | None = choice(None, "Peak rate of the head while only it trains.", more_than=0, high=100)
+    lr_decay: float | None = choice(None, "Each earlier layer group's rate, relative to the next.", low=0, high=1)
+    group_lr: Mapping[str, float] = choice(dict, "Peak rate of one layer group.", metavar="GROUP=RATE", low=0)
+    train_from: str | None = choice(
+        None, "First layer group that trains in the last phase: a name from `zoo show`, head-N, or all."
+    )
+    phases: tuple[Phase, ...] = choice(tuple, "Phases in full, instead of a strategy's (recipe files only).")
+    optimizer: str = choice("adamw", "Any optimizer that timm's factory knows.")
+    weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
+    schedule: str = choice("one-cycle", "How the rate moves in a phase.", choices=("one-cycle", "cosine", "constant"))
+    warmup: float = choice(0.25, "Share of a phase's steps in which the rate rises.", low=0, high=0.9)
+    batch_size: int = choice(32, "Images per batch, over all processes.", low=1, high=65_536)
+    accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
+    clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
+    label_smoothing: float = choice(0.1, "Share of each target spread over all classes.", low=0, high=0.9)
+    ema: float = choice(
+        0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
+    )
+    dropout: float = choice(0.0, "Dropout before the head.", low=0, high=0.95)
+    norm: str = choice("auto", "Batch-norm statistics of the groups that train.", choices=("auto", "live", "fixed"))
+    augment: Augment | None = choice(None, "Augmentation.", choices=("none", "light", "standard", "strong"))
+    mixup: float = choice(0.0, "Mixup's alpha; 0 turns it off.", low=0, high=10)
+    cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)
+    balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
+    patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
+    select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
+    image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
+    train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
+    limit: int | None = choice(None, "Use at most so many training images.", low=2)
+    val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
+    on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
+    path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
+    label_column: str | None = choice(None, "Column of the labels; default: label, or the data set's.")
+    dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
+    seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
+    precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
+    device: str = choice("auto", "Where to train.", choices=("auto", "cpu", "cuda", "mps"))
+    threads: int | None = choice(None, "CPU threads; default: the machine's cores.", low=1, high=1024)
+    workers: int | None = choice(
+        None, "Processes that load images; default: decided by device and cores.", low=0, high=256
+    )
+
+    def __post_init__(self) -> None:
+        """Check everything, and report all faults in one go."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        checked = [entry for entry in fields(self) if entry.name not in ("phases", "group_lr")]
+        faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
+        faults += _group_lr_faults(self.group_lr) + _phase_faults(self.phases)
+        beside = [name for name in _SINGLE if getattr(self, name) is not None]
+        if self.phases and beside:
+            faults.append(f"phases: given in full, they leave no use for {', '.join(beside)}")
+        if self.strategy == "probe" and self.train_from not in (None, "head"):
+            faults.append("train_from: the strategy probe trains the head alone; use partial")
+        if self.strategy == "scratch" and self.weights not in ("default", "none"):
+            faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
+        if self.strategy == "probe" and self.weights == "none":
+            faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
+        if self.mixup and self.balance == "weights":
+            faults.append("mixup: does not go with balance weights (mixed images have no one class); use sampler")
+        if self.cutmix and self.balance == "weights":
+            faults.append("cutmix: does not go with balance weights (mixed images have no one class); use sampler")
+        if faults:
+            count = "one choice" if len(faults) == 1 else f"{len(faults)} choices"
+            raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
+        object.__setattr__(self, "group_lr", MappingProxyType(dict(self.group_lr)))
+        object.__setattr__(self, "phases", tuple(self.phases))
+
+    @property
+    def preset(self) -> Preset:
+        """The strategy's defaults."""
+        return PRESETS[self.strategy]
+
+    def with_preset(self) -> Recipe:
+        """The recipe with the strategy's defaults written out, so that a later zoo with other defaults repeats it."""
+        preset = self.preset
+        shared = {
+            "augment": self.augment or preset.augment,
+            "weight_decay": preset.weight_decay if self.weight_decay is None else self.weight_decay,
+        }
+        if self.phases:
+            return replace(self, **shared)
+        lr = preset.lr if self.lr is None else self.lr
+        return replace(
+            self,
+            **shared,
+            epochs=self.epochs or preset.epochs,
+            probe_epochs=preset.probe_epochs if self.probe_epochs is None else self.probe_epochs,
+            lr=lr,
+            probe_lr=self.probe_lr or preset.probe_lr or (None if lr == "auto" else lr),
+            lr_decay=preset.lr_decay if self.lr_decay is None else self.lr_decay,
+        )
+
+    def expand(self) -> tuple[Phase, ...]:
+        """The phases that this recipe asks for, before layer groups are known.
+
+        An `lr` of auto stands for the strategy's default here: a range test puts its finding in the recipe first.
+        """
+        if self.phases:
+            return self.phases
+        full = self.with_preset()
+        lr = float(full.lr) if isinstance(full.lr, int | float) else self.preset.lr
+        decay, epochs, before = full.lr_decay or 0.0, full.epochs or 1, full.probe_epochs or 0
+        probe_lr = full.probe_lr or lr
+        boundary = self.train_from
+        if self.strategy == "probe":
+            return (Phase("probe", epochs, lr, "head"),)
+        if self.strategy == "partial":
+            return (Phase("partial", epochs, lr, boundary or "head-1", decay),)
+        if self.strategy == "gradual":
+            early = [Phase(f"unfreeze-{n}", before, lr, f"head-{n}", decay) for n in range(3)]
+            early[0] = Phase("probe", before, probe_lr, "head")
+            return (*(early if before else ()), Phase("finetune", epochs, lr, boundary or "all", decay))
+        if self.strategy == "lp-ft":
+            probe = (Phase("probe", before, probe_lr, "head"),) if before else ()
+            return (*probe, Phase("finetune", epochs, lr, boundary or "all", decay))
+        return (Phase(self.strategy, epochs, lr, boundary or "all", decay),)
+
+    def record(self) -> dict[str, Any]:
+        """The recipe as plain values, every field."""
+        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values["group_lr"] = dict(self.group_lr)
+        values["phases"] = [phase.record() for phase in self.phases]
+        return values
+
+    def to_yaml(self) -> str:
+        """The recipe as a YAML file, defaults left out."""
+        plain = Recipe().record()
+        return yaml.safe_dump({key: value for key, value in self.record().items() if value != plain[key]})
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+        """Build a recipe from plain values.
+
+        Raises:
+            RecipeError: Unknown keys or values that cannot be, all in one message.
+        """
+        known = {entry.name for entry in fields(cls)}
+        unknown = [str(key) for key in values if key not in known]
+        faults = [f"{key}: unknown key" for key in unknown]
+        chosen = {key: value for key, value in values.items() if key in known}
+        try:
+            chosen["phases"] = tuple(Phase(**item) for item in chosen.get("phases") or ())
+        except TypeError:
+            faults.append("phases: must be a list of mappings with name, epochs, lr, train_from and perhaps lr_decay")
+            del chosen["phases"]
+        recipe = None
+        try:
+            recipe = cls(**chosen)
+        except RecipeError as error:
+            faults.append(error.why)
+        if recipe is None or faults:
+            fix = f"known keys: {', '.join(sorted(known))}" if unknown else ""
+            raise RecipeError(f"{source} cannot be used", why="; ".join(faults), fix=fix)
+        return recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFile:
+    """A recipe read from a file, with what it was about where the file says so."""
+
+    recipe: Recipe
+    backbone: str | None = None
+    dataset: str | None = None
+
+
+def read_recipe(path: Path) -> RecipeFile:
+    """Read a YAML recipe, or the recipe of a run from its `run.json` (automatic choices included).
+
+    Raises:
+        RecipeError: The file is not there or holds no recipe.
+    """
+    if path.is_dir() or path.name == "run.json":
+        record = read_record(path if path.is_dir() else path.parent)
+        return recipe_of_run(record)
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}", why=error.strerror or str(error)) from error
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise RecipeError(f"{path} is not valid YAML", why=str(error)) from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} must hold a mapping", why=f"it holds {type(content).__name__}")
+    if "schema" in content and "recipe" in content:  # a run.json under another name
+        return recipe_of_run(content)
+    values = dict(content)
+    backbone, dataset = values.pop("backbone", None), values.pop("dataset", None)
+    faults = [f"{key} must be a text" for key, value in (("backbone", backbone), ("dataset", dataset))
+              if not isinstance(value, str | None)]  # fmt: skip
+    if faults:
+        raise RecipeError(f"{path} cannot be used", why="; ".join(faults))
+    return RecipeFile(Recipe.from_record(values, source=str(path)), backbone, dataset)
+
+
+def recipe_of_run(record: Mapping[str, Any]) -> RecipeFile:
+    """The recipe in a run's record, its automatic choices replaced by what they turned out to be.
+
+    Raises:
+        RecipeError: The record holds none.
+    """
+    try:
+        values = {**record["recipe"], **{key: record["resolved"][key] for key in RESOLVED if key in record["resolved"]}}
+        backbone, dataset = str(record["backbone"]["name"]), str(record["dataset"]["ref"])
+    except (KeyError, TypeError) as error:
+        raise RecipeError("the run's record holds no recipe", why=f"missing: {error}") from error
+    return RecipeFile(Recipe.from_record(values, source="run.json"), backbone, dataset)
+
+
+# What a strategy's phases are made from; phases in full say all of it themselves.
+_SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
+
+# Automatic choices, which a repeated or resumed run takes over from the first one.
+RESOLVED = (
+    "precision",
+    "device",
+    "threads",
+    "workers",
+    "norm",
+    "augment",
+    "epochs",
+    "probe_epochs",
+    "lr",
+    "probe_lr",
+    "lr_decay",
+    "weight_decay",
+)
+
+
+def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe with some choices replaced; values that are None leave it as it is."""
+    return replace(recipe, **{key: value for key, value in choices.items() if value is not None})
+
+
+def _group_lr_faults(rates: Any) -> list[str]:
+    if not isinstance(rates, Mapping):
+        return ["group_lr: must map group names to rates"]
+    return [f"group_lr[{key}]: must be a number of at least 0" for key, rate in rates.items()
+            if not isinstance(key, str) or not is_number(rate) or not 0 <= rate < math.inf]  # fmt: skip
+
+
+def _phase_faults(phases: Any) -> list[str]:
+    if not isinstance(phases, list | tuple):
+        return ["phases: must be a list of phases"]
+    faults = []
+    names: set[str] = set()
+    for number, phase in enumerate(phases):
+        where = f"phases[{number}]"
+        if not isinstance(phase, Phase):
+            faults.append(f"{where}: must be a phase")
+            continue
+        if not isinstance(phase.name, str) or not phase.name or phase.name in names:
+            faults.append(f"{where}.name: must be a text of its own")
+        names.add(str(phase.name))
+        if not isinstance(phase.epochs, int) or isinstance(phase.epochs, bool) or phase.epochs < 1:
+            faults.append(f"{where}.epochs: must be a whole number of at least 1")
+        if not is_number(phase.lr) or not 0 < phase.lr <= 100:
+            faults.append(f"{where}.lr: must be a number above 0")
+        if not is_number(phase.lr_decay) or not 0 <= phase.lr_decay <= 1:
+            faults.append(f"{where}.lr_decay: must lie between 0 and 1")
+        if not isinstance(phase.train_from, str) or not phase.train_from:
+            faults.append(f"{where}.train_from: must name a layer group")
+    return faults

@@ -1,0 +1,261 @@
+"""`report.html`: one file that shows a run to a person, without anything from outside."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, ChainableUndefined
+from markupsafe import Markup
+
+from zoo.recipe import Recipe
+from zoo.report import tables, words
+from zoo.report.words import part
+from zoo.run import Run, write_atomic
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_CELLS = 20  # classes up to which the confusion matrix is written out, number by number
+MAX_PICTURES = 24
+THUMBNAIL = 176  # pixels, longer side
+_SHORT = 25  # rows of a long table before "show all"
+
+
+def write_report(run: Run, pictures: Mapping[str, Image]) -> Path:
+    """Write the run's `report.html`.
+
+    Args:
+        run: The run; it may be unfinished, in which case the page says so and shows no result.
+        pictures: Pictures of the most confident mistakes by sample id; missing ones leave an empty frame.
+
+    Returns:
+        The path of the page: one self-contained file that loads nothing from outside and works without a network.
+
+    Raises:
+        RunError: The run has no readable record.
+        ZooError: The page cannot be written.
+    """
+    record = run.record
+    environment = _environment()
+    loader = environment.loader
+    assert loader is not None
+    script = loader.get_source(environment, "script.js")[0]
+    page = environment.get_template("report.html.jinja").render(
+        **_context(run, record, pictures),
+        script=Markup(script),  # noqa: S704  # our own file; its hash is the only script that the page's policy allows
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    write_atomic(run.report, page)
+    return run.report
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("zoo.report"),
+        autoescape=True,
+        undefined=ChainableUndefined,  # a run that stopped early lacks parts of its record
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
+        rate=words.rate, duration=words.duration, size=words.size, plural=words.plural,
+    )  # fmt: skip
+    return environment
+
+
+def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) -> dict[str, Any]:
+    finished = words.finished(record)
+    if not finished:
+        # A result beside another status is left over or premature: nothing on the page may be taken for one.
+        record = {**record, "result": None}
+    history = tables.read_history(run.metrics_path)
+    path = _near(run.path)
+    return {
+        "run": {
+            "name": str(record.get("name") or run.name),
+            "path": shlex.quote(path),
+            "literal": repr(path),
+            "local_dir": repr(f"local-dir:{path}"),
+            "created": _day(record),
+        },
+        "record": record,
+        "finished": finished,
+        "status": record.get("status") or "unknown",
+        "error": _text(record["error"]) if record.get("error") else "",
+        "backbone": part(record, "backbone"),
+        "short_backbone": str(part(record, "backbone").get("name") or "backbone").rpartition("/")[2],
+        "weights": part(record, "backbone", "weights"),
+        "dataset": part(record, "dataset"),
+        "result": part(record, "result"),
+        "best": part(record, "best"),
+        "seconds": part(record, "seconds"),
+        "environment": {**part(record, "environment"), **_resolved(record)},
+        "data_config": part(record, "data_config"),
+        "trained": words.trained_parameters(record),
+        "caveats": words.caveats(record),
+        "notes": _notes(record),
+        "gap": words.confidence_gap(record),
+        "plan": _plan(record),
+        "recipe": _recipe(record),
+        "classes": tables.class_names(record),
+        "class_rows": tables.class_rows(record),
+        "confusions": tables.confusions(record, 12),
+        "matrix": _matrix(record),
+        "mistakes": _mistakes(record, pictures),
+        "plots": _plots(record, history),
+        "short": _SHORT,
+        "dash": words.DASH,
+    }
+
+
+def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
+    """The plots that there is something to draw for, by name."""
+    from zoo.report import plots  # matplotlib takes a moment to import; reading a record should not
+
+    matrix = tables.confusion_matrix(record)
+    finder = part(record, "lr_finder")
+    drawn: dict[str, str] = {}
+    if len(history.steps) > 1 or history.epochs:
+        drawn["loss"] = plots.loss_curve(history)
+    if any(words.is_number(event.get("val_accuracy")) for event in history.epochs):
+        drawn["accuracy"] = plots.accuracy_curve(history, part(record, "best"))
+    if any(len(points) > 1 for points in history.rates.values()):
+        drawn["rates"] = plots.rate_curve(history, _group_names(record, history))
+    if finder.get("lr"):
+        drawn["finder"] = plots.rate_test(finder)
+    calibration = part(record, "result").get("calibration")
+    if calibration:
+        drawn["calibration"] = plots.reliability(calibration)
+    if matrix is not None and len(matrix) > MAX_CELLS:
+        drawn["confusion"] = plots.confusion_map(matrix)
+    return {name: Markup(svg) for name, svg in drawn.items()}  # noqa: S704  # texts were escaped by ElementTree
+
+
+def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:
+    """The layer groups in forward order: the plan's, else as logged."""
+    for phase in part(record, "plan").get("phases") or ():
+        return [str(group["name"]) for group in phase.get("groups") or ()]
+    return list(history.rates)
+
+
+def _plan(record: dict[str, Any]) -> dict[str, Any]:
+    """The plan with a colour for every group: the same one in the plan and in the curves."""
+    plan = part(record, "plan")
+    phases = []
+    for phase in plan.get("phases") or ():
+        groups = list(phase.get("groups") or ())
+        last = max(1, len(groups) - 1)
+        shades = [
+            f"color-mix(in oklab, var(--head) {round(100 * place / last)}%, var(--early))"
+            for place in range(len(groups))
+        ]
+        phases.append({**phase, "groups": [{**group, "colour": shades[i]} for i, group in enumerate(groups)]})
+    return {**plan, "phases": phases}
+
+
+def _recipe(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every choice with its default, what it was resolved to, and whether the person changed it."""
+    chosen, resolved, defaults = part(record, "recipe"), part(record, "resolved"), Recipe().record()
+    fields = Recipe.__dataclass_fields__
+    return [
+        {
+            "name": name,
+            "value": _text(value),
+            "default": _text(defaults[name]) if name in defaults else words.DASH,
+            "changed": name not in defaults or value != defaults[name],
+            "became": _text(resolved[name]) if name in resolved and resolved[name] != value else "",
+            "help": str(fields[name].metadata.get("help", "")) if name in fields else "",
+        }
+        for name, value in chosen.items()
+    ]
+
+
+def _resolved(record: dict[str, Any]) -> dict[str, Any]:
+    """What was decided for the machine: precision, threads, …; the recipe's own fields are shown with the recipe."""
+    machine = ("precision", "threads", "workers", "processes", "compile", "cache")
+    resolved = part(record, "resolved")
+    return {name: resolved[name] for name in machine if resolved.get(name) is not None}
+
+
+def _matrix(record: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The confusion matrix row by row with a shade for each cell, when there are few enough classes to read it."""
+    matrix, names = tables.confusion_matrix(record), tables.class_names(record)
+    if matrix is None or len(matrix) > MAX_CELLS:
+        return None
+    rows = []
+    for index, line in enumerate(matrix.tolist()):
+        total = max(1, sum(line))
+        cells = [
+            {"n": n, "share": n / total, "shade": round(8 + 72 * n / total) if n else 0, "right": place == index}
+            for place, n in enumerate(line)
+        ]
+        rows.append({"name": names[index], "cells": cells})
+    return rows
+
+
+def _mistakes(record: dict[str, Any], pictures: Mapping[str, Image]) -> list[dict[str, Any]]:
+    names = tables.class_names(record)
+    return [
+        {
+            "id": str(entry.get("id")),
+            "label": tables.class_name(entry.get("label"), names),
+            "predicted": tables.class_name(entry.get("predicted"), names),
+            "probability": entry.get("probability"),
+            "picture": _thumbnail(pictures[entry["id"]]) if entry.get("id") in pictures else None,
+        }
+        for entry in (part(record, "result").get("mistakes") or ())[:MAX_PICTURES]
+    ]
+
+
+def _thumbnail(picture: Image) -> dict[str, Any]:
+    """A small JPEG as a data URI; pictures smaller than the frame keep their pixels and are scaled by the browser."""
+    small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82, optimize=True)
+    uri = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return {"uri": uri, "pixelated": max(small.size) <= THUMBNAIL // 2}
+
+
+def _notes(record: dict[str, Any]) -> list[str]:
+    """Notes of the data and the plan, each once."""
+    notes = [*(part(record, "dataset").get("notes") or ()), *(part(record, "plan").get("notes") or ())]
+    return list(dict.fromkeys(str(note) for note in notes))
+
+
+def _near(path: Path) -> str:
+    """The run's path as a person would type it here: relative when it lies below this folder."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def _day(record: dict[str, Any]) -> str:
+    try:
+        moment = datetime.fromisoformat(str(record.get("created")))
+    except ValueError:
+        return ""
+    return f"{moment.day} {moment:%B %Y, %H:%M}"
+
+
+def _text(value: Any) -> str:
+    """A recipe's or record's value as a person would write it."""
+    if value is None:
+        return words.DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return words.rate(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) or words.DASH
+    if isinstance(value, list | tuple):
+        return "; ".join(_text(item) for item in value) or words.DASH
+    return str(value)

@@ -1,0 +1,165 @@
+"""Numbers as people write them, and what a record's numbers mean. Shared by the report and the model card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DASH = "–"
+
+Record = Mapping[str, Any]
+
+
+def part(record: Record, *keys: str) -> dict[str, Any]:
+    """A nested mapping of the record, empty where it is absent: a run that is not finished lacks several."""
+    value: Any = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def percent(share: Any, digits: int = 1) -> str:
+    """A share of 1 as a percentage: 0.934 -> "93.4%". Rounding never turns an imperfect share into 100%."""
+    if not is_number(share):
+        return DASH
+    text = f"{100 * share:.{digits}f}"
+    if share < 1 and float(text) >= 100:
+        text = f"{100 - 10**-digits:.{digits}f}"
+    return f"{text}%"
+
+
+def interval(bounds: Any) -> str:
+    """Two shares as a range: "91.2 to 95.0%"."""
+    if not isinstance(bounds, Sequence) or len(bounds) != 2 or not all(is_number(bound) for bound in bounds):
+        return DASH
+    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}%"
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands apart."""
+    return f"{int(value):,}" if is_number(value) else DASH
+
+
+def plural(value: Any, one: str, many: str = "") -> str:
+    """A number and its noun: "1 image", "1,234 images"."""
+    return f"{count(value)} {one if value == 1 else many or one + 's'}"
+
+
+def compact(value: Any) -> str:
+    """A large number in three digits: 25557032 -> "25.6 M"."""
+    if not is_number(value):
+        return DASH
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size * 0.9995:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g}"
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A measured number, rounded to so many decimals."""
+    return f"{value:.{digits}f}" if is_number(value) else DASH
+
+
+def rate(value: Any) -> str:
+    """A learning rate or decay: "0.001", "3.1e-5"."""
+    if not is_number(value):
+        return DASH
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e-3:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def duration(seconds: Any) -> str:
+    """A time span: "4.2 s", "1 min 12 s", "2 h 05 min"."""
+    if not is_number(seconds) or seconds < 0:
+        return DASH
+    if seconds < 59.95:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def size(value: Any) -> str:
+    """Bytes, in units of 1000."""
+    if not is_number(value):
+        return DASH
+    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:g} B"
+
+
+def finished(record: Record) -> bool:
+    """Whether the record may be reported as a result."""
+    return record.get("status") == "finished" and bool(part(record, "result"))
+
+
+def trained_parameters(record: Record) -> tuple[int, int] | None:
+    """Parameters that train in at least one phase, and all of them; None without a plan."""
+    sizes: dict[str, int] = {}
+    trained: set[str] = set()
+    for phase in part(record, "plan").get("phases") or ():
+        for group in phase.get("groups") or ():
+            sizes[group["name"]] = int(group.get("params") or 0)
+            if not group.get("frozen"):
+                trained.add(group["name"])
+    if not sizes:
+        return None
+    return sum(params for name, params in sizes.items() if name in trained), sum(sizes.values())
+
+
+def confidence_gap(record: Record) -> float | None:
+    """Mean confidence minus accuracy over the reported images; above 0: the model is too sure of itself."""
+    bins = [entry for entry in part(record, "result").get("calibration") or () if entry.get("n")]
+    total = sum(entry["n"] for entry in bins)
+    if not total:
+        return None
+    return float(sum(entry["n"] * (entry["confidence"] - entry["accuracy"]) for entry in bins) / total)
+
+
+def caveats(record: Record) -> list[str]:
+    """What limits the result, read off its own numbers, in whole sentences."""
+    result, dataset = part(record, "result"), part(record, "dataset")
+    found: list[str] = []
+    bounds, baseline, n = result.get("interval"), result.get("baseline"), result.get("n")
+    if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
+        if is_number(baseline) and bounds[0] <= baseline:
+            found.append(
+                f"Not measurably better than always guessing the commonest class, which is right for {percent(baseline)}."
+            )
+        if bounds[1] - bounds[0] > 0.1:
+            found.append(
+                f"Measured on {plural(int(n or 0), 'image')} only: "
+                f"the 95% interval is {100 * (bounds[1] - bounds[0]):.0f} points wide."
+            )
+    if result and result.get("split") and result["split"] == result.get("selected_on"):
+        found.append("The same images chose the best epoch and are reported on, so the accuracy is optimistic.")
+    empty = [entry["name"] for entry in result.get("classes") or () if entry.get("n") == 0]
+    if empty:
+        more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
+        found.append(f"No image of these classes was measured: {', '.join(map(str, empty[:3]))}{more}.")
+    sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
+    if sizes and max(sizes) > 10 * max(1, min(sizes)):
+        found.append(
+            f"Training classes are unequal: the smallest has {plural(min(sizes), 'image')}, "
+            f"the largest {max(sizes):,}. Accuracy leans towards the large ones; macro-F1 does not."
+        )
+    gap = confidence_gap(record)
+    if gap is not None and abs(gap) > 0.1:
+        kind = "higher than they should be" if gap > 0 else "lower than they should be"
+        found.append(f"Probabilities are {abs(gap) * 100:.0f} points {kind} on average: see the calibration.")
+    if dataset.get("bad"):
+        found.append(f"{plural(len(dataset['bad']), 'unreadable image')} left out.")
+    return found

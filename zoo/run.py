@@ -1,0 +1,224 @@
+"""The run folder: its paths, its record, and writes that are whole or absent. No tensors here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RunError, ZooError
+
+SCHEMA = 1
+
+
+def cache_dir() -> Path:
+    """Where zoo keeps what it can make again: `ZOO_CACHE`, or `zoo` under the user's cache folder."""
+    explicit = os.environ.get("ZOO_CACHE")
+    if explicit:
+        return Path(explicit).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "zoo"
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        ZooError: The disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block succeeds it is synced and renamed over `path`.
+
+    Raises:
+        ZooError: The disk is full or the folder cannot be written to.
+    """
+    with friendly_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not mkstemp: its files are for the owner alone, and giving them the umask's mode is not thread-safe.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def friendly_os_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into messages with a fix."""
+    try:
+        yield
+    except OSError as error:
+        # A download inside the block fails with an OSError too; that is no fault of the disk.
+        if error.errno is None or error.errno < 0 or isinstance(error, ConnectionError | TimeoutError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ZooError(
+                f"the disk is full: {path} was not written",
+                why=error.strerror or str(error),
+                fix="free some space, or choose another place with --out or ZOO_CACHE",
+            ) from error
+        raise ZooError(
+            f"cannot write {path}",
+            why=error.strerror or str(error),
+            fix="choose another place with --out or ZOO_CACHE",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished run measured on the images it reports on."""
+
+    accuracy: float  # share of images whose most probable class is right, 0 to 1
+    loss: float  # mean cross-entropy, nats
+    n: int  # images
+    split: str  # where they come from: "test", "val", …
+    selected_on: str  # what chose the epoch (and rate): "val", "val (cut from train)", …
+    top5: float  # share of images whose class is among the five most probable
+    macro_f1: float  # mean over classes of F1
+    ece: float  # expected calibration error, 15 bins
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Result:
+        """Take the fields out of a run's `result` record."""
+        return cls(**{entry.name: record[entry.name] for entry in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder. Reading its record touches no tensors."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def record_path(self) -> Path:
+        """`run.json`: everything about the run except tensors and pictures."""
+        return self.path / "run.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """`metrics.jsonl`: a line for each step and epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of resumable states."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`: the page to look at."""
+        return self.path / "report.html"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of `run.json`.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        return read_record(self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended with a result."""
+        return bool(self.record.get("status") == "finished")
+
+    @property
+    def result(self) -> Result:
+        """The measured result.
+
+        Raises:
+            RunError: The run is not finished, or its record is damaged.
+        """
+        try:
+            return Result.from_record(self.finished_record()["result"])
+        except KeyError as error:
+            raise RunError(f"{self.record_path} is damaged", why=f"its result has no {error}") from error
+
+    def finished_record(self) -> dict[str, Any]:
+        """The record of a run that must be finished to be used.
+
+        Raises:
+            RunError: It is not; the message has the command to go on with it.
+        """
+        record = self.record
+        if record.get("status") != "finished" or not isinstance(record.get("result"), dict):
+            raise RunError(
+                f"the run {self.path} is not finished (status: {record.get('status')})",
+                fix=f"go on with it: zoo adapt --resume {self.path}",
+            )
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace `run.json` as a whole."""
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # A file name that is not UTF-8 holds lone surrogates; as \udcxx they are valid JSON and come back as they were.
+        write_atomic(self.record_path, text.encode("utf-8", "backslashreplace"))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a run folder's `run.json`.
+
+    Raises:
+        RunError: There is none, or it is not a record that this version reads.
+    """
+    file = path / "run.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{file} cannot be read", why=str(error)) from error
+    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+        raise RunError(f"{file} is not a run's record", why="it has no `schema` number")
+    if record["schema"] > SCHEMA:
+        raise RunError(f"{file} was written by a newer zoo ({record.get('zoo')})", fix="pip install --upgrade adaptzoo")
+    return record
+
+
+def find(reference: str | Path) -> Run | None:
+    """The run that a path or a bare name under `runs/` means, or None."""
+    for path in (Path(reference), Path("runs") / str(reference)):
+        if os.path.isfile(path / "run.json"):  # unlike Path.is_file, False for a text too long to be a path
+            return Run(path)
+    return None
+
+
+def list_runs(root: Path) -> list[Run]:
+    """Every run folder directly under `root`, oldest first."""
+    if not root.is_dir():
+        return []
+    files = [file for file in root.glob("*/run.json") if file.is_file()]
+    return [Run(file.parent) for file in sorted(files, key=lambda file: (file.stat().st_mtime, str(file)))]
+
+
+def free_path(root: Path, name: str) -> Path:
+    """A folder under `root` that does not exist yet: `name`, else `name-2`, `name-3`, …."""
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"
+    candidate, number = root / slug, 1
+    while candidate.exists():
+        number += 1
+        candidate = root / f"{slug}-{number}"
+    return candidate

@@ -1,0 +1,338 @@
+"""Conformance kit for plugin authors: does a backbone keep the contracts that adaptation relies on?
+
+from zoo import testing
+
+def test_my_backbone():
+    testing.assert_conforms("my_backbone")
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zoo import groups, matching, models, plugins
+from zoo.errors import ZooError
+from zoo.groups import Group
+from zoo.spec import BackboneSpec
+
+_BATCH = 4
+_CLASSES = 7  # unlike any pretrained head
+_SHOWN = 5  # names that a failed check lists
+
+
+class ConformanceError(AssertionError):
+    """A backbone breaks its contract; the message lists every failed check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str  # "partition", "forward order", …
+    ok: bool
+    detail: str = ""  # what is wrong, with the names
+
+
+def assert_conforms(name: str, *, numerics: bool = True) -> None:
+    """Run every check on a backbone.
+
+    Args:
+        name: Any name that `zoo.plugins.get` takes.
+        numerics: As for `check_backbone`.
+
+    Raises:
+        ConformanceError: A check failed.
+    """
+    failed = [check for check in check_backbone(name, numerics=numerics) if not check.ok]
+    if failed:
+        lines = "\n".join(f"  {check.name}: {check.detail}" for check in failed)
+        raise ConformanceError(f"{name} fails {len(failed)} check(s)\n{lines}")
+
+
+def check_backbone(name: str, numerics: bool = True) -> list[Check]:
+    """Check one backbone against the contract of layer groups and of timm models.
+
+    Args:
+        name: Any name that `zoo.plugins.get` takes.
+        numerics: Also build it for real with random weights, train a few steps and save it. Without, no memory is
+            needed for its tensors (meta device).
+
+    Returns:
+        One record per check, failed ones included; nothing is raised for them.
+    """
+    try:
+        spec = plugins.get(name)
+    except ZooError as error:
+        return [Check("found", False, str(error))]
+    try:
+        with torch.device("meta"):
+            model = models.build(spec, weights=None)
+        found = groups.assign(model, spec)
+    except Exception as error:  # a plugin's own code runs here
+        return [Check("builds", False, f"{type(error).__name__}: {error}")]
+    checks = [Check("builds", True), *_structure(model, spec, found)]
+    if numerics:
+        checks += _numerics(spec)
+    return checks
+
+
+def _structure(model: Any, spec: BackboneSpec, found: tuple[Group, ...]) -> Iterator[Check]:
+    """What can be seen without numbers."""
+    owners: dict[str, list[str]] = {}
+    for group in found:
+        for tensor in (*group.parameters, *group.buffers):
+            owners.setdefault(tensor, []).append(group.name)
+    tensors = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
+    wrong = [name for name in tensors if len(owners.get(name, [])) != 1] + sorted(set(owners) - set(tensors))
+    yield Check("partition", not wrong, f"not in exactly one group: {_some(wrong)}" if wrong else "")
+
+    group_of = {tensor: names[0] for tensor, names in owners.items()}
+    torn = []
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        own = {group_of.get(f"{prefix}{name}") for name, _ in module.named_parameters(recurse=False)}
+        kept = {group_of.get(f"{prefix}{name}") for name, _ in module.named_buffers(recurse=False)}
+        if len(own) == 1 and kept - own:
+            torn.append(path)
+    yield Check("buffers follow their module", not torn, f"parted in {_some(torn)}" if torn else "")
+
+    classifier = tuple(f"{name}." for name in matching.classifier_names(model))
+    expected = {name for name in tensors if name.startswith(classifier)} if classifier else set()
+    head = {*found[-1].parameters, *found[-1].buffers}
+    right = found[-1].name == "head" and head == expected
+    yield Check("head", right, "" if right else f"the last group is {found[-1].name} with {_some(sorted(head))}")
+
+    if spec.params is not None:
+        count = sum(parameter.numel() for parameter in model.parameters())
+        ok = count == spec.params
+        yield Check("parameter count", ok, "" if ok else f"the manifest says {spec.params:,}, the model has {count:,}")
+    try:
+        yield from _flow(model, spec, found, group_of)
+    except Exception as error:  # the model's own forward runs here
+        yield Check("forward order", False, f"the forward pass fails on one image: {type(error).__name__}: {error}")
+
+
+def _flow(model: Any, spec: BackboneSpec, found: tuple[Group, ...], group_of: dict[str, str]) -> Iterator[Check]:
+    """What one forward pass shows: the order of the groups, and which norm a convolution feeds."""
+    owning = {path: name for path, name in _module_groups(model, group_of).items() if name is not None}
+    fed: list[tuple[str, str]] = []
+    produced: dict[int, tuple[str, torch.Tensor]] = {}  # the tensor is kept so that its id is not given away again
+
+    def before(path: str) -> Callable[[nn.Module, Any], None]:
+        def note(module: nn.Module, inputs: Any) -> None:
+            source = produced.get(id(inputs[0])) if inputs else None
+            if source and groups.is_norm(module):
+                fed.append((source[0], path))
+
+        return note
+
+    def after(path: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                produced[id(output)] = (path, output)
+
+        return note
+
+    handles = []
+    for path, module in model.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            handles.append(module.register_forward_hook(after(path)))
+        elif path in owning:
+            handles.append(module.register_forward_pre_hook(before(path)))
+    try:
+        called = matching.call_order(model, owning)
+    finally:
+        for handle in handles:
+            handle.remove()
+    first: dict[str, int] = {}
+    for path, moment in called.items():
+        first[owning[path]] = min(moment, first.get(owning[path], moment))
+    order = [group.name for group in found if group.name in first]
+    actual = sorted(order, key=lambda name: first[name])
+    detail = "" if order == actual else f"declared {', '.join(order)}; called {', '.join(actual)}"
+    yield Check("forward order", order == actual, detail)
+
+    parted = [
+        f"{norm} is in {owning[norm]}, {convolution} in {owning[convolution]}"
+        for convolution, norm in fed
+        if owning.get(convolution) != owning.get(norm)
+        # Without a manifest, a norm that opens the next block belongs to that block, whoever feeds it.
+        and (spec.groups or convolution.rpartition(".")[0] == norm.rpartition(".")[0])
+    ]
+    yield Check("norm with its convolution", not parted, _some(parted))
+
+
+def _module_groups(model: nn.Module, group_of: dict[str, str]) -> dict[str, str | None]:
+    """The group of each module that has parameters of its own; None where they are of several groups."""
+    result: dict[str, str | None] = {}
+    for path, module in model.named_modules():
+        names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
+        own = {group_of[name] for name in names if name in group_of}
+        if own and path:
+            result[path] = own.pop() if len(own) == 1 else None
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What the numeric checks share: large models are slow to draw and to save, so each is made once."""
+
+    spec: BackboneSpec
+    model: Any  # random weights, `_CLASSES` classes
+    images: torch.Tensor  # (4, 3, S, S), standard normal
+    folder: Path  # the model as it was drawn, saved
+
+
+def _numerics(spec: BackboneSpec) -> Iterator[Check]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model, images = _sample(spec)
+            names = [f"class {index}" for index in range(model.num_classes)]
+            config = models.data_config(model)
+            models.save(
+                model, Path(folder), class_names=names, data_config=config, zoo={"requires": models.requires(spec)}
+            )
+        except Exception as error:  # a plugin's own code runs here; its failure is the finding
+            yield Check("runs", False, f"{type(error).__name__}: {error}")
+            return
+        bench = _Bench(spec, model, images, Path(folder))
+        for name, check in _NUMERICS.items():
+            try:
+                detail = check(bench)
+            except Exception as error:  # as above
+                detail = f"{type(error).__name__}: {error}"
+            yield Check(name, not detail, detail)
+
+
+def _reloading(bench: _Bench) -> str:
+    """Saved, then loaded by timm from the folder: the same logits."""
+    before, after = _logits(bench.model, bench.images), _logits(models.load(bench.folder), bench.images)
+    return "" if torch.equal(before, after) else f"logits differ by {float((before - after).abs().max()):.3g}"
+
+
+def _input_channels(bench: _Bench) -> str:
+    """1 and 4 channels work, with weights that were made for 3."""
+    weights = models.resolve_weights(bench.spec, str(bench.folder))
+    for channels in (1, 4):
+        other = models.build(bench.spec, weights=weights, num_classes=3, in_chans=channels)
+        size = models.data_config(other).input_size
+        if size[0] != channels:
+            return f"built for {channels} channels, the preprocessing gives {size[0]}"
+        shape = tuple(_logits(other, bench.images[:, :1].repeat(1, channels, 1, 1)).shape)
+        if shape != (_BATCH, 3):
+            return f"{channels} channels give logits of shape {shape}"
+    return ""
+
+
+def _gradients(bench: _Bench) -> str:
+    """With nothing frozen, gradients that are finite and not all zero reach every group."""
+    bench.model.train()
+    _loss(bench.model, bench.images).backward()  # type: ignore[no-untyped-call]
+    parameters = dict(bench.model.named_parameters())
+    for group in groups.assign(bench.model, bench.spec):
+        gradients = [parameters[name].grad for name in group.parameters]
+        present = [gradient for gradient in gradients if gradient is not None]
+        if not all(bool(gradient.isfinite().all()) for gradient in present):
+            return f"{group.name} gets gradients that are not finite"
+        if group.parameters and not any(bool(gradient.any()) for gradient in present):
+            return f"no gradient reaches {group.name}"
+    return ""
+
+
+def _frozen(bench: _Bench) -> str:
+    """Training steps leave the frozen groups' parameters and buffers as they are, bit by bit, and move the others."""
+    model = bench.model
+    found = groups.assign(model, bench.spec)
+    names = [group.name for group in found]
+    held = names[: max(1, len(names) // 2)]
+    freezer = groups.Freezer(model, found, held)
+    tensors = dict(itertools.chain(model.named_parameters(), model.named_buffers()))
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    model.zero_grad()
+    live = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(live, lr=0.01)
+    for _ in range(2):
+        freezer.train()
+        optimizer.zero_grad()
+        _loss(model, bench.images).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    for group in found:
+        moved = [name for name in (*group.parameters, *group.buffers) if not torch.equal(before[name], tensors[name])]
+        if group.name in held and moved:
+            return f"{group.name} is frozen, but these changed: {_some(moved)}"
+        if group.name not in held and group.parameters and not moved:
+            return f"{group.name} trains, but nothing in it changed"
+    return ""
+
+
+def _class_counts(bench: _Bench) -> str:
+    """A head for other classes, put on later, gives as many logits as asked."""
+    for count in (_CLASSES, _CLASSES + 4, 2):
+        bench.model.reset_classifier(count)
+        shape = tuple(_logits(bench.model, bench.images).shape)
+        if shape != (_BATCH, count) or bench.model.num_classes != count:
+            return f"asked for {count} classes, got logits of shape {shape}"
+    return ""
+
+
+# In this order: the first need the model as it was drawn, the last change it.
+_NUMERICS: dict[str, Callable[[_Bench], str]] = {
+    "save and reload": _reloading,
+    "input channels": _input_channels,
+    "gradients reach every group": _gradients,
+    "frozen groups stay": _frozen,
+    "class counts": _class_counts,
+}
+
+
+def _sample(spec: BackboneSpec) -> tuple[Any, torch.Tensor]:
+    """A model with random weights, and the smallest images that it takes: (4, 3, S, S), standard normal."""
+    torch.manual_seed(0)
+    model: Any = models.build(spec, weights=None, num_classes=_CLASSES)
+    declared = models.data_config(model).input_size
+    smaller = () if _fixed(model) else tuple(size for size in (64, 96, 128) if size < declared[-1])
+    for size in smaller:
+        images = torch.randn(_BATCH, declared[0], size, size)
+        try:
+            _logits(model, images)
+        except (RuntimeError, ValueError, AssertionError):
+            continue  # too small for this architecture
+        return model, images
+    return model, torch.randn(_BATCH, *declared)
+
+
+def _fixed(model: Any) -> int | None:
+    """The image side of a model that takes no other."""
+    size = models.data_config(model).input_size
+    try:
+        models.data_config(model, image_size=size[-1] + 1)
+    except ZooError:
+        return size[-1]
+    return None
+
+
+def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits: torch.Tensor = model(images)
+    model.train(was_training)
+    return logits
+
+
+def _loss(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(model(images), torch.arange(len(images)) % _CLASSES)
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
