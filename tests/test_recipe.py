@@ -221,25 +221,43 @@ def run_record(recipe: Recipe, **resolved) -> dict:
     }
 
 
-AUTOMATIC = {"precision": "bf16", "device": "cpu", "threads": 2, "workers": 0, "lr": 0.007, "norm": "fixed"}
+MACHINE = {"precision": "bf16", "device": "cpu", "threads": 2, "workers": 0, "norm": "fixed"}
+
+
+def test_writing_the_presets_out_changes_no_phase():
+    for strategy in PRESETS:
+        recipe = Recipe(strategy=strategy, epochs=3)
+        full = recipe.with_preset()
+        assert full.expand() == recipe.expand()
+        assert None not in (full.augment, full.weight_decay, full.epochs, full.lr, full.lr_decay, full.probe_epochs)
+        assert full.with_preset() == full
 
 
 def test_a_runs_recipe_has_its_automatic_choices_resolved(tmp_path):
-    assert set(AUTOMATIC) == set(RESOLVED)
-    record = run_record(Recipe(lr="auto", epochs=2), **AUTOMATIC)
+    settled = with_choices(Recipe(lr="auto", epochs=2).with_preset(), {**MACHINE, "lr": 0.007})
+    record = run_record(Recipe(lr="auto", epochs=2), **{name: getattr(settled, name) for name in RESOLVED})
     before = copy.deepcopy(record)
-    expected = Recipe(epochs=2, **AUTOMATIC)
     (tmp_path / "run.json").write_text(json.dumps(record))
     (tmp_path / "copied.json").write_text(json.dumps(record))
     for path in (tmp_path, tmp_path / "run.json", tmp_path / "copied.json"):
         read = read_recipe(path)
-        assert (read.recipe, read.backbone, read.dataset) == (expected, "resnet/resnet_nano", "digits")
+        assert (read.recipe, read.backbone, read.dataset) == (settled, "resnet/resnet_nano", "digits")
     recipe_of_run(record)
     assert record == before
 
 
+def test_every_automatic_choice_is_resolved():
+    plain, full = Recipe(), Recipe().with_preset()
+    automatic = {name for name, value in plain.record().items() if value == "auto" or full.record()[name] != value}
+    assert automatic <= set(RESOLVED)
+    assert {"threads", "workers", "lr"} <= set(RESOLVED)
+
+
 def test_a_run_with_phases_in_full_is_repeated_with_their_rates():
-    assert recipe_of_run(run_record(PHASED, lr=0.1)).recipe == PHASED
+    settled = with_choices(PHASED.with_preset(), MACHINE)
+    read = recipe_of_run(run_record(PHASED, **{name: getattr(settled, name) for name in RESOLVED}))
+    assert read.recipe == settled
+    assert read.recipe.expand() == PHASED.phases
 
 
 @pytest.mark.parametrize("missing", ["recipe", "resolved", "backbone", "dataset"])

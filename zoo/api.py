@@ -34,7 +34,7 @@ def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event:
     Raises:
         ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
     """
-    return prepare(backbone, dataset, recipe or Recipe(), on_event, for_training=False).plan
+    return prepare(backbone, dataset, recipe or Recipe(), on_event).plan
 
 
 def adapt(

@@ -17,7 +17,7 @@ from zoo.data import DataOptions
 from zoo.engine import machine as machines
 from zoo.engine.evaluation import collect, measure
 from zoo.engine.events import Listener, Progress
-from zoo.errors import PluginError, RunError, WeightsError
+from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
 from zoo.recipe import Recipe, recipe_of_run
 from zoo.run import Run
@@ -126,18 +126,32 @@ def evaluate(
     if dataset is None and split is None and own is not None and own.dataset is not None:
         opened = data.open_dataset(own.dataset, options, tell)
         part, where, bad, selected_on = opened.report, opened.reported_on, opened.bad, opened.selected_on
+        assert classifier.run is not None
+        if "cut from" in where and opened.fingerprint != classifier.run.record["dataset"]["fingerprint"]:
+            raise DataError(
+                f"the data of {classifier.run.path} changed since it was trained",
+                why=f"its result is about {where}; cut anew, that would hold images that it was trained on",
+                fix="name images that it has not seen: --dataset …",
+            )
     else:
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
-    machine = machines.settle(Recipe(precision="fp32"))
-    accelerator = machines.make_accelerator(machine)
+    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = data.eval_batches(part, config=classifier.config, batch_size=batch_size)
-    outputs = collect(
-        network, batches, accelerator, mixed=False, on_batch=lambda done: tell("evaluating", done, len(part))
+    batches = data.eval_batches(
+        part,
+        config=classifier.config,
+        batch_size=batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
     )
+
+    def count(done: int) -> None:
+        tell("evaluating", min(len(part), done * accelerator.num_processes), len(part))
+
+    outputs = collect(network, batches, accelerator, mixed=False, on_batch=count)
     result = measure(outputs, classifier.classes, [sample.id for sample in part.samples])
     return {
         "model": classifier.name,
@@ -156,8 +170,7 @@ def predict(
     """Label images in the order given: see `zoo.api.predict`."""
     classifier = open_classifier(model)
     transform = create_transform(**classifier.config.as_dict(), is_training=False)
-    machine = machines.settle(Recipe(precision="fp32"))
-    accelerator = machines.make_accelerator(machine)
+    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = 0
     source = data.open_images(images)
@@ -168,7 +181,7 @@ def predict(
             pixels = torch.stack([tensor for _, tensor in readable])
             pixels = pixels.to(accelerator.device, memory_format=torch.channels_last)
             shares = network(pixels).float().softmax(1).cpu()
-            best = shares.topk(min(top, shares.shape[1]), dim=1)
+            best = shares.topk(max(1, min(top, shares.shape[1])), dim=1)
             labelled = iter(zip(best.values.tolist(), best.indices.tolist(), strict=True))
         for number, (path, image) in enumerate(chunk):
             if isinstance(image, Exception):

@@ -87,7 +87,6 @@ def call_order(model: nn.Module, paths: Iterable[str]) -> dict[str, int]:
             given back in the mode it was in.
         paths: Module paths, as in `model.named_modules()`.
     """
-    modules = dict(model.named_modules())
     first: dict[str, int] = {}
     counter = iter(range(10**9))
 
@@ -97,7 +96,7 @@ def call_order(model: nn.Module, paths: Iterable[str]) -> dict[str, int]:
 
         return note
 
-    handles = [modules[path].register_forward_pre_hook(hook(path)) for path in paths]
+    handles = [model.get_submodule(path).register_forward_pre_hook(hook(path)) for path in paths]
     was_training = [module for module in model.modules() if module.training]
     tensor = next(model.parameters())
     size = getattr(model, "pretrained_cfg", {}).get("input_size") or (3, 224, 224)
@@ -256,8 +255,9 @@ def _labels(members: dict[int, tuple[str, ...]], fixed: dict[int, str]) -> dict[
         parts = _main_path(names, of_all=number == 0)
         paths = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
         fallback = "stem" if number == 0 else names[0].rpartition(".")[0] or f"group{number}"
-        label = fixed.get(group) or next((path for path in paths if alone(path, group)), fallback)
-        labels[group] = label if label not in labels.values() else f"{label}_{number}"
+        label = next((path for path in paths if alone(path, group)), fallback)
+        taken = {*fixed.values(), *labels.values()}  # a module that an author calls "head" need not be the classifier
+        labels[group] = fixed.get(group) or (label if label not in taken else f"{label}_{number}")
     return labels
 
 

@@ -195,6 +195,13 @@ def make_plan(
             continue  # fewer groups than steps of unfreezing: the last phase trains them all
         boundaries.append(first)
         phases.append(_settle(phase, recipe, groups, first, steps_per_epoch, norm))
+    trained = {group.name for phase in phases for group in phase.groups if not group.frozen}
+    unused = [name for name, lr in recipe.group_lr.items() if lr and name not in trained]
+    if unused:
+        raise RecipeError(
+            f"a rate is given for {', '.join(unused)}, but no phase trains it",
+            fix="start earlier with --train-from, choose another --strategy, or leave the rate out",
+        )
     idle = [phase.name for phase in phases if not phase.trained_params]
     if idle:
         raise RecipeError(

@@ -161,7 +161,7 @@ class Recipe:
     def with_preset(self) -> Recipe:
         """The recipe with the strategy's defaults written out, so that a later zoo with other defaults repeats it."""
         preset = self.preset
-        shared = {
+        shared: dict[str, Any] = {
             "augment": self.augment or preset.augment,
             "weight_decay": preset.weight_decay if self.weight_decay is None else self.weight_decay,
         }
@@ -298,6 +298,7 @@ _SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
 
 # Automatic choices, which a repeated or resumed run takes over from the first one.
 RESOLVED = (
+    "weights",
     "precision",
     "device",
     "threads",

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import timm
 import torch
@@ -18,6 +17,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -183,7 +183,7 @@ def reaching(
             why="there is no such repository or revision, or it is private",
             fix="check the name; for a private one: hf auth login",
         ) from error
-    except (OSError, httpx.HTTPError, EntryNotFoundError, URLError, ValueError) as error:
+    except (OSError, HfHubHTTPError, httpx.HTTPError, EntryNotFoundError, ValueError) as error:
         if constants.HF_HUB_OFFLINE and repo:
             why = "HF_HUB_OFFLINE is set, and the file is not in the local cache"
             fix = f"unset HF_HUB_OFFLINE; or {bring}"

@@ -113,14 +113,16 @@ def test_show_of_an_unknown_name_suggests(zoo_):
 def test_datasets(zoo_):
     rows = {row["name"]: row for row in zoo_("datasets", "--json").json}
     assert rows["digits"]["source"] == "builtin:digits"
-    assert "digits" in zoo_("datasets").out
+    shown = zoo_("datasets").out
+    assert "digits" in shown
+    assert "imagenet-1k is gated: accept its terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k" in shown
 
 
 def test_plan_prints_a_line_for_each_phase_and_group(zoo_, api):
     done = zoo_("plan", "resnet_nano", "-d", "digits")
     lines = [line.split() for line in done.out.splitlines()]
     assert ["phase", "group", "parameters", "rate", "decay", "frozen", "norm"] in lines
-    assert ["probe", "stem", "1.2", "k", "-", "-", "frozen", "frozen"] in lines
+    assert ["probe", "stem", "1.2", "k", "-", "-", "yes", "frozen"] in lines
     assert ["finetune", "stem", "1.2", "k", "0.0005", "0.05", "no", "live"] in lines
     assert "finetune: 2 epochs, 6 steps, one-cycle; trains 1.5 k parameters" in done.out
     assert "about 83 s of training, about 210 MB of memory" in done.out
@@ -137,7 +139,7 @@ def test_adapt_prints_the_plan_and_epochs_on_stderr_and_the_result_on_stdout(zoo
     done = zoo_("adapt", "resnet_nano", "-d", "digits", "--out", "runs/made")
     assert done.code == 0
     assert api.calls[0][2]["out"] == "runs/made"
-    assert done.out.splitlines()[1:] == [  # the first is the library's chatter
+    assert done.out.splitlines() == [
         "accuracy  97.2% (95.0% to 98.4%) of 360 images from test",
         "chosen    finetune epoch 2, by val (cut from train)",
         "baseline  10.0% (always guessing the commonest class)",
@@ -176,7 +178,8 @@ def test_eval(zoo_, api):
     done = zoo_("eval", "runs/made", "--dataset", "more", "--split", "val", "--label-column", "kind", "--json")
     assert done.json == RESULT
     assert api.calls == [("evaluate", ("runs/made", "more"), {
-        "split": "val", "batch_size": 32, "path_column": None, "label_column": "kind", "dataset_config": None})]  # fmt: skip
+        "split": "val", "batch_size": 32, "path_column": None, "label_column": "kind", "dataset_config": None,
+        "on_bad_image": "error"})]  # fmt: skip
     shown = zoo_("eval", "runs/made").out
     assert "97.2% (95.0% to 98.4%) accuracy of 360 images from test" in shown
     for name, value in (("top-5 accuracy", "99.9%"), ("loss", "0.1234"), ("macro F1", "0.9700"),

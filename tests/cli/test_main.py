@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ def test_a_failure_is_one_message_without_a_traceback(zoo_, api):
     api.fault = DataError("photos is empty", why="it has no image", fix="name another folder")
     done = zoo_("adapt", "resnet_nano", "-d", "photos")
     assert done.code == 1
-    assert done.out == "a library chats on stdout\n"
+    assert done.out == ""
     assert done.err.endswith("error: photos is empty\n  why: it has no image\n  fix: name another folder\n")
     assert "Traceback" not in done.err
 
@@ -47,7 +48,7 @@ def test_an_interruption_gives_the_signals_code_and_the_command_to_go_on(zoo_, a
     )
     done = zoo_("adapt", "resnet_nano", "-d", "digits")
     assert done.code == 128 + number
-    assert "error: stopped at step 12; its state is saved\n  fix: zoo adapt --resume runs/a" in done.err
+    assert "\nstopped at step 12; its state is saved\n  fix: zoo adapt --resume runs/a" in done.err
     api.fault = KeyboardInterrupt()
     done = zoo_("plan", "resnet_nano", "-d", "digits", "--json")
     assert (done.code, done.json["error"]["what"]) == (130, "interrupted")
@@ -57,7 +58,10 @@ def test_a_bug_is_called_one(zoo_, api, monkeypatch):
     api.fault = IndexError("list index out of range")
     done = zoo_("plan", "resnet_nano", "-d", "digits")
     assert done.code == 1
-    assert "this is a bug in zoo: IndexError: list index out of range\n  fix: run the same command with --debug" in done.err
+    assert (
+        "this is a bug in zoo: IndexError: list index out of range\n  fix: run the same command with --debug"
+        in done.err
+    )
     assert "Traceback" not in done.err
     assert "Traceback" in zoo_("plan", "resnet_nano", "-d", "digits", "--debug").err
     assert "Traceback" in zoo_("--debug", "plan", "resnet_nano", "-d", "digits").err
@@ -98,9 +102,7 @@ def test_help_and_version(zoo_):
 def test_each_commands_help_has_a_worked_example(zoo_, name):
     done = zoo_(*name.split(), "--help")
     assert done.code == 0
-    assert f"    zoo {name}" in done.out or f"| zoo {name}" in done.out
-    assert "[" not in done.out.split("Arguments")[0].replace("[OPTIONS]", "").replace("[PATTERN]", "").replace(
-        "[MODEL]", "").replace("[FOLDER]", "")  # fmt: skip
+    assert re.search(rf"For example:\s+(?:.*\n)*?\s*(?:.* \| )?zoo {name}", done.out)
 
 
 def test_errors_are_red_on_a_terminal_unless_colours_are_unwanted(zoo_, api, monkeypatch):
@@ -131,7 +133,7 @@ def test_a_terminal_that_cannot_write_every_letter():
     done = subprocess.run([*ZOO, "adapt", "--resume", "läufe", "--epochs", "3"], capture_output=True, env=env)
     assert done.returncode == 2
     assert rb"zoo adapt --resume l\xe4ufe" in done.stderr
-    listed = subprocess.run([*ZOO, "show", "läufe", "--json"], capture_output=True, env=env)
+    listed = subprocess.run([*ZOO, "list", "läufe", "--json"], capture_output=True, env=env)
     assert "läufe" in json.loads(listed.stdout)["error"]["what"]
 
 

@@ -28,12 +28,16 @@ def make_run(
     status: str = "finished",
     steps_per_epoch: int = 40,
     name: str = "resnet_nano-flowers",
+    curves: bool = True,
     **changes: Any,
 ) -> Run:
-    """A run folder with `run.json` and `metrics.jsonl`; `changes` replace top-level keys of the record."""
+    """A run folder with `run.json` and `metrics.jsonl`; `changes` replace top-level keys of the record.
+
+    Without `curves` the metrics file is empty, which saves the time to draw them.
+    """
     run = Run(root / name)
     run.path.mkdir(parents=True)
-    lines = metrics(steps_per_epoch)
+    lines = metrics(steps_per_epoch) if curves else []
     if status != "finished":
         lines = lines[: int(len(lines) * 0.6)]
     run.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -143,7 +147,12 @@ def result(classes: Sequence[str], per_class: int, skill: float) -> dict[str, An
             entry[2] += guess == true
             if guess != true:
                 mistakes.append(
-                    {"id": f"{true}/img_{image:04d}.jpg", "label": true, "predicted": guess, "probability": confidence}
+                    {
+                        "id": f"{true}/img_{image:04d}.jpg",
+                        "label": classes[true],
+                        "predicted": classes[guess],
+                        "probability": confidence,
+                    }
                 )
     n = per_class * k
     hits = np.diag(matrix)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import data, run
@@ -21,7 +24,7 @@ from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
 from zoo.engine.session import Session
-from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted
+from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted, ZooError
 from zoo.planning import Plan
 from zoo.recipe import Recipe, recipe_of_run
 from zoo.run import Run
@@ -34,11 +37,12 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         _refuse_used(out)
     ready = prepare(backbone, dataset, recipe, emit)
     path = out or run.free_path(Path("runs"), f"{ready.spec.name}-{ready.dataset.name}")
-    this = Run(path.resolve())
+    # One process decides: another would find the name taken already.
+    this = Run(Path(broadcast_object_list([str(path.resolve())])[0]))
     if ready.accelerator.is_main_process:
         with run.friendly_os_errors(this.path):
             this.checkpoints.mkdir(parents=True)
-        this.write_record(_record(this, ready))
+            this.write_record(_record(this, ready))
     return _carry_out(this, ready, emit, began)
 
 
@@ -58,7 +62,10 @@ def go_on(path: Path, emit: Listener) -> Run:
         raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
     asked = recipe_of_run(record)
     assert asked.backbone is not None and asked.dataset is not None
-    ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit)
+    planned = record["plan"]
+    ready = prepare(
+        asked.backbone, asked.dataset, asked.recipe, emit, cost=(planned["seconds"], planned["memory_bytes"])
+    )
     _refuse_changed(this, record, ready)
     return _carry_out(this, ready, emit, began)
 
@@ -95,9 +102,9 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
     )
-    with _status(this, accelerator.is_main_process), _explained_memory(ready):
+    with _status(this, accelerator.is_main_process), _explained_memory(ready), session.stoppable():
         train(job, session)
-    record = finish(this, ready, session, setup=setup, began=began)
+        record = finish(this, ready, session, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 
@@ -149,13 +156,17 @@ def _refuse_used(path: Path) -> None:
     if (path / "run.json").is_file():
         raise RunError(
             f"{path} holds a run already",
-            fix=f"choose another --out, or go on with it: zoo adapt --resume {path}",
+            fix=f"choose another --out, or go on with it: zoo adapt --resume {shlex.quote(str(path))}",
         )
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(f"{path} exists and is not empty", fix="choose another --out")
-    if path.is_dir():
-        with run.friendly_os_errors(path):
-            path.rmdir()  # made anew with everything in it
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is not a folder", fix="choose another --out")
+    with run.friendly_os_errors(path):
+        if path.is_dir() and any(path.iterdir()):
+            raise RunError(f"{path} exists and is not empty", fix="choose another --out")
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "no permission to write in it" if there.is_dir() else "it is not a folder"
+        raise RunError(f"the run folder {path} cannot be made in {there}", why=why, fix="choose another --out")
 
 
 def _refuse_changed(this: Run, record: dict[str, Any], ready: Prepared) -> None:
@@ -185,14 +196,19 @@ def _refuse_changed(this: Run, record: dict[str, Any], ready: Prepared) -> None:
 
 @contextmanager
 def _status(this: Run, writes: bool) -> Iterator[None]:
-    """Write down how a run ended when it did not end well."""
+    """Write down how a run ended when it did not end well, and leave no model that nobody measured."""
+    if writes and this.record["status"] != "running":  # resumed
+        this.write_record(this.record | {"status": "running"})
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        if writes and this.record_path.is_file():
+        if writes:
             stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt)
-            record = this.record | {"status": "interrupted" if stopped else "failed"}
-            this.write_record(record)
+            with suppress(OSError):
+                for name in ("config.json", "model.safetensors"):
+                    (this.path / name).unlink(missing_ok=True)
+            with suppress(ZooError):  # on a full disk not even this can be written; the first error says so
+                this.write_record(this.record | {"status": "interrupted" if stopped else "failed"})
         raise
 
 

@@ -68,7 +68,9 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
     result = measure(outputs, ready.dataset.classes, [sample.id for sample in part.samples])
     result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
-    images = sum(step_images(ready)) if training else 0
+    # Phases that patience ended early count as far as they went.
+    shown = session.position.epochs_seen * ready.loader.steps_per_epoch
+    images = shown * min(ready.settled.batch_size, len(ready.dataset.fit))
     record = this.record | {
         "status": "finished",
         "result": result,
@@ -88,12 +90,6 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
-
-
-def step_images(ready: Prepared) -> list[int]:
-    """Images that each phase shows to the model, as planned."""
-    per_step = ready.settled.batch_size * ready.settled.accumulate
-    return [phase.steps * min(per_step, len(ready.dataset.fit)) for phase in ready.plan.phases]
 
 
 @torch.no_grad()

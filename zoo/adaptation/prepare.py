@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, plugins
+from zoo import data, groups, models, plugins, registry
 from zoo.data import DataOptions, Dataset, TrainLoader
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
@@ -60,7 +58,9 @@ class Prepared:
         }
 
 
-def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_training: bool = True) -> Prepared:
+def prepare(
+    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: tuple[float, int] | None = None
+) -> Prepared:
     """Open the data, build the model, and make the plan.
 
     Args:
@@ -68,15 +68,17 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_
         dataset: A data set's name, folder, table, archive, or `hf:` reference.
         recipe: The person's choices.
         emit: Whoever listens.
-        for_training: False for a plan only; the recipe and the plan are the same either way.
+        cost: Seconds and bytes as estimated before, for a run that goes on; None: estimate them.
 
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = _absolute(dataset)
-    recipe = replace(recipe, weights=_absolute(recipe.weights))
+    dataset = dataset if dataset in registry.load().datasets else _absolute(dataset)
     spec = plugins.get(backbone)
+    if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
+        recipe = replace(recipe, weights=_absolute(recipe.weights))
     machine = machines.settle(recipe)
+    machines.require_equal_shares(recipe.batch_size, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
@@ -99,7 +101,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    norm, why = _norm_mode(recipe, model, weights, machine)
+    norm, why = _norm_mode(recipe, model, weights, min(recipe.batch_size, len(opened.fit)), machine.processes)
     if why:
         notes.append(why)
     workers = data.auto_workers(machine.device, machine.threads) if recipe.workers is None else recipe.workers
@@ -110,6 +112,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_
         threads=machine.threads,
         workers=workers,
         norm=norm,
+        weights=_chosen(recipe.weights, weights),
     )
     augment = settled.augment or "none"
     model.to(accelerator.device)
@@ -153,17 +156,18 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_
         range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
-    emit(Progress("estimating time and memory", 0, 0))
-    seconds, memory = estimate(
-        plan,
-        model,
-        found,
-        settled,
-        accelerator,
-        input_size=config.input_size,
-        choosing_images=len(opened.choose),
-        seconds_per_image=_seconds_per_image(opened, config, settled),
-    )
+    if cost is None:
+        emit(Progress("estimating time and memory", 0, 0))
+        cost = estimate(
+            plan,
+            model,
+            found,
+            settled,
+            accelerator,
+            input_size=config.input_size,
+            choosing_images=len(opened.choose),
+            seconds_per_image=_seconds_per_image(opened, config, settled),
+        )
     return Prepared(
         spec=spec,
         weights=weights,
@@ -178,7 +182,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, for_
         accelerator=accelerator,
         loader=loader,
         objective=objective,
-        plan=with_estimate(plan, seconds, memory),
+        plan=with_estimate(plan, *cost),
         range_test=range_test,
     )
 
@@ -199,7 +203,9 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
     )
 
 
-def _norm_mode(recipe: Recipe, model: nn.Module, weights: Weights | None, machine: Machine) -> tuple[str, str]:
+def _norm_mode(
+    recipe: Recipe, model: nn.Module, weights: Weights | None, batch: int, processes: int
+) -> tuple[str, str]:
     """What the norms of training groups do, and a line about it where a person should know."""
     folded = weights is not None and models.has_folded_norms(model)
     if folded and recipe.norm != "fixed":
@@ -208,11 +214,16 @@ def _norm_mode(recipe: Recipe, model: nn.Module, weights: Weights | None, machin
         return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
     if recipe.norm != "auto":
         return recipe.norm, ""
-    if weights is not None and recipe.batch_size // machine.processes < SMALL_BATCH:
+    if weights is not None and batch // processes < SMALL_BATCH:
         return "fixed", f"norm statistics stay fixed: batches are under {SMALL_BATCH} images per process"
-    if machine.processes > 1 and any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
+    if processes > 1 and any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
         return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
     return "live", ""
+
+
+def _chosen(asked: str, weights: Weights | None) -> str:
+    """The name of the weights that `default` came to: the tag in a backbone's name, or the manifest's first."""
+    return weights.name if asked == "default" and weights is not None else asked
 
 
 def _facts(model: nn.Module, group: Group) -> GroupFacts:
@@ -245,21 +256,8 @@ def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> 
 
 def _absolute(reference: str) -> str:
     """A path that still means the same from another folder; anything else as it is."""
-    return (
-        str(Path(reference).resolve())
-        if ("/" in reference or "." in reference) and Path(reference).exists()
-        else reference
-    )
+    return str(Path(reference).resolve()) if Path(reference).exists() else reference
 
 
 def _silent(event: object) -> None:
     """Processes other than the main one tell nothing."""
-
-
-@contextmanager
-def main_process_only(accelerator: Accelerator) -> Iterator[bool]:
-    """Yield whether this process writes; the others wait until it is done."""
-    try:
-        yield bool(accelerator.is_main_process)
-    finally:
-        accelerator.wait_for_everyone()

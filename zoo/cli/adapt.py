@@ -75,4 +75,4 @@ def command(
         "best": record.get("best"),
         "report": report,
     }
-    return Answer(document, lambda: render.run_result(record, str(run.path), report), as_json)
+    return Answer(document, lambda: render.run_result(record, run), as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,7 @@ def command(
         typer.Option(
             "--split",
             metavar="NAME",
-            help="Which images: train, val or test; if left out, those that a run reports on.",
+            help="Which images: train, val or test. If left out: test where there is one, else val, else all.",
             show_default=False,
         ),
     ] = None,
@@ -29,6 +29,7 @@ def command(
     path_column: Annotated[str | None, options.field_option("path_column")] = None,
     label_column: Annotated[str | None, options.field_option("label_column")] = None,
     dataset_config: Annotated[str | None, options.field_option("dataset_config")] = None,
+    on_bad_image: Annotated[Literal["error", "skip"], options.field_option("on_bad_image")] = "error",
     as_json: Json = False,
 ) -> Answer:
     """Measure a model: accuracy, top-5, loss, macro F1, calibration, and every class.
@@ -51,6 +52,7 @@ def command(
             path_column=path_column,
             label_column=label_column,
             dataset_config=dataset_config,
+            on_bad_image=on_bad_image,
             on_event=listen,
         )
     return Answer(found, lambda: render.evaluation(found), as_json)

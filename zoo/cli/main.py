@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import IO, Annotated, Any
 
@@ -32,14 +33,20 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _global_options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; also ZOO_DEBUG=1. Goes anywhere.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         output.say(f"zoo {zoo.__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; also ZOO_DEBUG=1. Goes anywhere.")] = False,
+) -> None:
+    """What comes before the command; both have done their work by the time this is called."""
 
 
 app.command("list")(list_command.command)
@@ -55,6 +62,8 @@ app.command("runs")(runs.command)
 
 def main() -> None:
     """Run the command that was typed, and exit with its code."""
+    if not sys.warnoptions and "--debug" not in sys.argv:
+        warnings.simplefilter("ignore")  # libraries warn programmers there; what people should know is an event
     sys.exit(run(sys.argv[1:]))
 
 
@@ -71,8 +80,6 @@ def run(args: Sequence[str]) -> int:
     as_json = "--json" in before
     debug = "--debug" in before or os.environ.get("ZOO_DEBUG", "") not in ("", "0")
     words = [word for word in before if word != "--debug"] + dashes + after
-    if output.rank() > 0 and not as_json and ("--help" in words or not words):
-        return 0
     with _streams(as_json) as stdout:
         try:
             code = _answer(words, stdout)
@@ -121,11 +128,11 @@ def _streams(as_json: bool) -> Iterator[IO[str]]:
         if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks must not end a command
             stream.reconfigure(errors="backslashreplace")
     with contextlib.ExitStack() as stack:
+        real = sys.stdout
         if output.rank() > 0:
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        real = sys.stdout
-        if as_json:
+        elif as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield real
 
@@ -173,7 +180,8 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         label = "error:"
         if output.on_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
             label = f"\x1b[1;31m{label}\x1b[0m"
-        output.warn(f"{prefix}{label} {fault}")
+        stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # asked for: no error
+        output.warn(f"{prefix}{fault}" if stopped else f"{prefix}{label} {fault}")
         sys.stderr.flush()
 
 

@@ -151,8 +151,8 @@ def _annotation(entry: Field[Any], kind: Any) -> Any:
     elif entry.name == "group_lr":
         accepted = list[str]
     else:
-        scalars = [part for part in (get_args(kind) or (kind,)) if part in (int, float, str)]
-        accepted = scalars[0] if len(scalars) == 1 else str
+        parts = [part for part in get_args(kind) or (kind,) if part is not type(None)]
+        accepted = parts[0] if len(parts) == 1 else str  # `lr` is a number or a word
     return Annotated[accepted | None, _option(entry)]
 
 

@@ -50,7 +50,8 @@ def command(
             render.predictions(read)
         sys.stdout.flush()
         for record in unread:
-            warn(f"cannot read {printable(record['path'])}: {printable(record['error'])}")
+            path, why = printable(record["path"]), printable(record["error"])
+            warn(why if path in why else f"cannot read {path}: {why}")
 
     return Answer(records, show, as_json, exit_code=1 if unread else 0)
 

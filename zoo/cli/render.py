@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
+from zoo.run import Run
 
 
 class Column(NamedTuple):
@@ -75,7 +78,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             # In a pipe every line stands for itself; on a terminal the eye finds where a phase begins.
             name = phase["name"] if place == 0 or not on_terminal(stream) else ""
             rows.append([name, group["name"], count(group["params"]), "-" if frozen else rate(group["lr"]),
-                         "-" if frozen else f"{group['weight_decay']:g}", "frozen" if frozen else "no",
+                         "-" if frozen else f"{group['weight_decay']:g}", "yes" if frozen else "no",
                          "-" if group["norm"] == "none" else group["norm"]])  # fmt: skip
     table(columns, rows, stream)
     print(file=stream)
@@ -98,30 +101,27 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     stream.flush()
 
 
-def run_result(record: Mapping[str, Any], path: str, report: str | None) -> None:
+def run_result(record: Mapping[str, Any], run: Run) -> None:
     """Print what a finished run measured, where everything is, and what to do next.
 
     Args:
         record: The run's `run.json`.
-        path: Its folder.
-        report: Its report page, where there is one.
+        run: The run.
     """
     result, best = record["result"], record.get("best") or {}
     say(f"accuracy  {_accuracy(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
-    if best:
-        epoch = f"{printable(best.get('phase'))} epoch {best.get('epoch')}"
-        say(f"chosen    {epoch}, by {printable(result['selected_on'])}")
-    else:
-        say(f"chosen    by {printable(result['selected_on'])}")
+    epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
+    say(f"chosen    {epoch}by {printable(result['selected_on'])}")
     if result.get("baseline") is not None:
         say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
-    say(f"run       {path}")
-    if report is not None:
-        say(f"report    {report}")
+    folder = shell_path(run.path)
+    say(f"run       {folder}")
+    if run.report.is_file():
+        say(f"report    {shell_path(run.report)}")
     say()
     say("next:")
-    say(f"  zoo eval {path}")
-    say(f"  zoo predict {path} IMAGE...")
+    say(f"  zoo eval {folder}")
+    say(f"  zoo predict {folder} IMAGE...")
 
 
 def evaluation(found: Mapping[str, Any]) -> None:
@@ -147,6 +147,13 @@ def predictions(records: Sequence[Mapping[str, Any]]) -> None:
          Column("then", wrap=True)],
         rows,
     )  # fmt: skip
+
+
+def shell_path(path: Path) -> str:
+    """A path as a person would type it here: relative where that is shorter, quoted where it must be."""
+    absolute = path.absolute()
+    here = Path.cwd()
+    return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else path))
 
 
 def _accuracy(result: Mapping[str, Any]) -> str:

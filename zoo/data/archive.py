@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+from zoo.data import caches
 from zoo.data.layout import arrange, is_hidden
 from zoo.data.records import GiB, Listing, Progress
 from zoo.errors import DataError
@@ -29,6 +30,7 @@ from zoo.run import cache_dir, replacing
 
 MEMBER_LIMIT = 512 << 20  # bytes; nothing so large is a photograph
 EXPANSION_LIMIT = 200  # a compressed tar of images grows by a few per cent; one that grows so much is a trap
+COPIES_LIMIT = 32 * GiB  # of decompressed tars in the cache, together
 EXPANSION_FREE = 1 * GiB  # growth below this is never refused
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -123,7 +125,12 @@ def read_archive(path: Path, on_progress: Progress | None = None) -> Listing:
         files, folders = _zip_members(path, notes)
     else:
         place = _plain_tar(path, start, on_progress)
-        files, folders = _tar_members(place, path, notes)
+        try:
+            files, folders = _tar_members(place, path, notes)
+        except DataError:
+            if place != path:
+                place.unlink(missing_ok=True)
+            raise
     splits, classes, more = arrange(files, folders, str(path))
     name = path.name
     for suffix in sorted(_SUFFIXES, key=len, reverse=True):
@@ -181,6 +188,11 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
     folders: list[str] = []
     outside = links = 0
     length = place.stat().st_size
+    with place.open("rb") as file:
+        file.seek(max(0, length - tarfile.BLOCKSIZE))
+        if file.read().strip(b"\0") or not length:
+            # Cut off between two members, it would look whole and miss images.
+            raise _corrupt(path, "it has no end mark")
     try:
         with tarfile.open(place, "r:") as archive:
             for info in archive:
@@ -240,6 +252,7 @@ def _plain_tar(path: Path, start: bytes, on_progress: Progress | None) -> Path:
             sink.write(block)
             if on_progress is not None:
                 on_progress("decompressing the archive", written, 0)
+    caches.trim(target.parent, ".tar", COPIES_LIMIT, keep=[target])
     return target
 
 

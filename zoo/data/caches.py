@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 ABANDONED = 24 * 3600  # seconds after which a temporary file has lost its writer
 
 
-def trim(folder: Path, suffix: str, limit: int, keep: Path | None = None) -> list[Path]:
+def trim(folder: Path, suffix: str, limit: int, keep: Collection[Path] = ()) -> list[Path]:
     """Remove the files used longest ago until the folder's files together are within `limit` bytes.
 
     Args:
@@ -36,7 +37,7 @@ def trim(folder: Path, suffix: str, limit: int, keep: Path | None = None) -> lis
     for _, size, path in sorted(entries):
         if total <= limit:
             break
-        if path == keep:
+        if path in keep:
             continue
         with contextlib.suppress(OSError):
             path.unlink()

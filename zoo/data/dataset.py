@@ -144,7 +144,7 @@ class _Assembly:
         if len(given) == 1:
             reported_on = f"test (cut from {source})"
             if not reduced:
-                train = self._checked(train)
+                (train,) = self._checked(train)
             train, test = self._cut(train, "test")
         elif test is None:
             reported_on, test, val = "val", val, None
@@ -154,11 +154,10 @@ class _Assembly:
         if options.limit is not None:
             keep = limited(_ids(train), _labels(train), options.limit, seed=options.seed)
             train = [train[position] for position in keep]
-        used = self._checked([*train, *(val or []), *test])
-        still = {item.id for item, _ in used}
-        train, test = [row for row in train if row[0].id in still], [row for row in test if row[0].id in still]
+        if reduced or len(given) > 1:
+            train, chosen, test = self._checked(train, val or [], test)
+            val = chosen if val is not None else None
         if val is not None:
-            val = [row for row in val if row[0].id in still]
             selected_on = "val"
         else:
             train, val = self._cut(train, "val")
@@ -184,12 +183,12 @@ class _Assembly:
             fingerprint=self._fingerprint(parts, self._listing.classes),
             bad=tuple(self._bad),
             license=self._listing.license,
-            notes=(*self._notes, *self._scanner.notes),
+            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes])),
             hflip=self._listing.hflip,
         )
 
     def evaluation(self, rows: _Labelled, split: str, classes: tuple[str, ...]) -> EvaluationSet:
-        rows = self._checked(rows)
+        (rows,) = self._checked(rows)
         if not rows:
             raise DataError(f"{self._ref} has no readable images")
         return EvaluationSet(
@@ -199,29 +198,32 @@ class _Assembly:
             fingerprint=self._fingerprint({"report": rows}, classes),
             bad=tuple(self._bad),
             license=self._listing.license,
-            notes=(*self._notes, *self._scanner.notes),
+            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes])),
         )
 
-    def _checked(self, rows: _Labelled) -> _Labelled:
-        """Decode every image once and leave the unreadable ones out, or say which they are."""
-        if len(rows) > BIG:
-            if not self._notes or "verified as they are read" not in self._notes[-1]:
-                self._notes.append(f"{len(rows)} images: verified as they are read, identical ones not looked for")
-            return rows
-        items = [item for item, _ in rows]
-        self._scanner.check(items)
+    def _checked(self, *groups: _Labelled) -> list[_Labelled]:
+        """Decode every image once and leave the unreadable ones out, or say which they are.
+
+        Each group has a decoded store of its own, so that another choice among the training images keeps the others'.
+        """
+        total = sum(len(rows) for rows in groups)
+        if total > BIG:
+            self._notes.append(f"{total} images: verified as they are read, identical ones not looked for")
+            return list(groups)
+        for rows in groups:
+            if rows:
+                self._scanner.check([item for item, _ in rows])
         self._scanned = True
-        seen = {bad.path for bad in self._bad}
-        bad = [BadImage(item.id, self._scanner.finding(item).error) for item in items]
-        bad = [image for image in bad if image.error and image.path not in seen]
+        found = [BadImage(item.id, self._scanner.finding(item).error) for rows in groups for item, _ in rows]
+        bad = [image for image in found if image.error]
         if bad and self._options.on_bad_image == "error":
-            raise unreadable(self._ref, bad, len(rows))
+            raise unreadable(self._ref, bad, total)
         self._bad += bad
-        return [row for row in rows if not self._scanner.finding(row[0]).error]
+        return [[row for row in rows if not self._scanner.finding(row[0]).error] for rows in groups]
 
     def _cut(self, rows: _Labelled, purpose: Literal["val", "test"]) -> tuple[_Labelled, _Labelled]:
         contents = None
-        if len(rows) <= BIG:
+        if self._scanned or len(rows) <= BIG:
             items = [item for item, _ in rows]
             self._scanner.hash(items)
             # An image whose bytes cannot be read is identical to nothing.
@@ -250,10 +252,7 @@ class _Assembly:
         return [train[position] for position in chosen], val
 
     def _part(self, role: str, rows: _Labelled, classes: tuple[str, ...]) -> Part:
-        store = self._scanner.store
-        stored = None
-        if store is not None:
-            stored = [store.row(self._scanner.finding(item).content) for item, _ in rows]
+        store, stored = self._scanner.stored([item for item, _ in rows]) if self._scanned else (None, [])
         return Part(
             role=role,
             items=[item for item, _ in rows],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -32,12 +34,10 @@ def decode(data: bytes) -> Image.Image:
     if not data:
         raise UnreadableImage("the file is empty")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at half its pixel limit and refuses at the limit; only the refusal matters here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data))
-            image.load()
-            return as_rgb(_upright(image))
+        image: Image.Image = Image.open(io.BytesIO(data))
+        image.load()
+        _turn_upright(image)
+        return as_rgb(image)
     except UnidentifiedImageError:
         raise UnreadableImage("not an image in any known format") from None
     except Image.DecompressionBombError as error:
@@ -49,6 +49,17 @@ def decode(data: bytes) -> Image.Image:
     # Pillow's decoders raise nearly anything on damaged data.
     except Exception as error:
         raise UnreadableImage(str(error) or type(error).__name__) from None
+
+
+@contextlib.contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep Pillow from warning about odd files: what cannot be shown is refused, the rest is of no concern.
+
+    Enter it in the main thread, around whatever threads decode: Python's warning filters are the process's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -63,11 +74,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except (ValueError, TypeError, KeyError, OverflowError, SyntaxError, struct.error, OSError):
-        return image  # a broken EXIF block says nothing about which way is up
+def _turn_upright(image: Image.Image) -> None:
+    # A broken EXIF block says nothing about which way is up.
+    with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, SyntaxError, struct.error, OSError):
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_bytes(image: Image.Image) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

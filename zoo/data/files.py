@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from zoo.data.decode import UnreadableImage, decode
+from zoo.data.decode import UnreadableImage, decode, no_warnings
 from zoo.data.layout import is_hidden, is_image_name
 from zoo.errors import DataError
 
@@ -26,7 +26,10 @@ def open_images(paths: Iterable[str | Path]) -> Iterator[tuple[str, Image.Image 
     for path in image_paths(paths):
         try:
             with open(path, "rb") as file:
-                yield path, decode(file.read())
+                data = file.read()
+            with no_warnings():
+                image = decode(data)
+            yield path, image
         except FileNotFoundError:
             yield path, DataError(f"{path} is not there", why="there is no such file or folder")
         except (OSError, UnreadableImage) as error:

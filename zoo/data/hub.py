@@ -167,17 +167,20 @@ def _unreachable(label: str, identity: str, error: Exception, offline: bool, end
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of other libraries: what is shown is the caller's to decide."""
+    """No progress bars and log lines of other libraries: what is shown is the caller's to decide."""
     import datasets
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     ours, theirs = datasets.utils.are_progress_bars_disabled(), are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity_error()
     datasets.utils.disable_progress_bars()
     if not theirs:
         disable_progress_bars()
     try:
         yield
     finally:
+        datasets.logging.set_verbosity(verbosity)
         if not ours:
             datasets.utils.enable_progress_bars()
         if not theirs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 
 from zoo.data.records import Item
 from zoo.errors import DataError
@@ -20,17 +19,19 @@ SPLIT_NAMES = {
 }
 _FORMATS = "apng avif avifs bmp dib gif j2c j2k jfif jp2 jpe jpeg jpf jpg jpx pbm pgm png pnm ppm tga tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
-_IGNORED = {"__macosx", "thumbs.db", "desktop.ini"}
+_IGNORED = ("/__macosx/", "/thumbs.db/", "/desktop.ini/")
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file's extension is one that images have."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    dot = name.rfind(".")
+    return dot > name.rfind("/") + 1 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
 def is_hidden(path: str) -> bool:
     """Whether a part of the path is hidden, or litter that operating systems leave behind."""
-    return any(part.startswith(".") or part.lower() in _IGNORED for part in path.split("/"))
+    whole = f"/{path.lower()}/"
+    return "/." in whole or any(name in whole for name in _IGNORED)
 
 
 def arrange(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.decode import VERSION, UnreadableImage, decode
+from zoo.data.decode import VERSION, UnreadableImage, decode, no_warnings
 from zoo.data.records import DataOptions, Item, Listing, Progress, Tally
 from zoo.data.store import Pixels, Store, Writer, open_store, resized, store_path, trim_stores
 from zoo.run import cache_dir
@@ -46,7 +46,7 @@ class Scanner:
         self._on_progress = on_progress
         self._found: dict[str, Finding] = {}
         self._memory = _Memory(listing.key)
-        self.store: Store | None = None
+        self.stores: list[Store] = []
         self.notes: list[str] = []
 
     def finding(self, item: Item) -> Finding:
@@ -60,34 +60,46 @@ class Scanner:
         self._read(missing, "reading the images", decoding=False, writer=None)
 
     def check(self, items: Sequence[Item]) -> None:
-        """Decode every item that was not decoded before, and make or open the store if one is wanted."""
+        """Decode every item that was not decoded before, and make or open their store if one is wanted."""
         self._recall(items)
         options = self._options
         side = options.image_size
-        smallest = len(items) * (side or 0) ** 2 * 3
-        wants_store = side is not None and options.store_bytes > 0 and smallest <= options.store_bytes
+        room = options.store_bytes - sum(store.size for store in self.stores)
+        wants_store = side is not None and len(items) * side**2 * 3 <= room
         if side is not None and options.store_bytes > 0 and not wants_store:
             self.notes.append("the decoded images would not fit into the cache: they are decoded in every epoch")
         missing = [item for item in items if not self._known(item)]
         if not wants_store or side is None:
             self._read(missing, "checking the images", decoding=True, writer=None)
             return
-        if not missing:
-            self.store = open_store(self._store_path(items, side), side, options.interpolation)
-            if self.store is not None:
-                return
-        writer = Writer(cache_dir() / "stores", side, options.interpolation, options.store_bytes)
+        if not missing and self._use(self._store_path(items, side), side):
+            return
+        writer = Writer(cache_dir() / "stores", side, options.interpolation, room)
         try:
             readable = [item for item in items if not (self._known(item) and self._found[item.id].error)]
             self._read(readable, "checking and decoding the images", decoding=True, writer=writer)
             path = self._store_path(items, side)
-            if writer.finish(path):
-                self.store = open_store(path, side, options.interpolation)
-                trim_stores(options.store_bytes, keep=path)
+            if writer.finish(path) and self._use(path, side):
+                trim_stores(options.store_bytes, keep=[store.path for store in self.stores])
         finally:
             writer.discard()
         if writer.given_up:
             self.notes.append(f"no decoded store: {writer.given_up}; images are decoded in every epoch")
+
+    def stored(self, items: Sequence[Item]) -> tuple[Store | None, list[int]]:
+        """The store that has these items and their rows in it; -1 for one that it does not have."""
+        for store in self.stores:
+            rows = [store.row(self._found[item.id].content) for item in items]
+            if any(row >= 0 for row in rows):
+                return store, rows
+        return None, []
+
+    def _use(self, path: Path, side: int) -> bool:
+        store = open_store(path, side, self._options.interpolation)
+        if store is None:
+            return False
+        self.stores.append(store)
+        return True
 
     def _known(self, item: Item) -> bool:
         finding = self._found.get(item.id)
@@ -114,13 +126,14 @@ class Scanner:
 
         fresh: list[tuple[Item, Finding]] = []
         try:
-            for rows in _in_order(work, items):
-                for item, finding, pixels in rows:
-                    self._found[item.id] = finding
-                    fresh.append((item, finding))
-                    if writer is not None and pixels is not None:
-                        writer.add(finding.content, pixels)
-                tally.step(len(rows))
+            with no_warnings():
+                for rows in _in_order(work, items):
+                    for item, finding, pixels in rows:
+                        self._found[item.id] = finding
+                        fresh.append((item, finding))
+                        if writer is not None and pixels is not None:
+                            writer.add(finding.content, pixels)
+                    tally.step(len(rows))
         finally:
             self._memory.remember([(item, finding) for item, finding in fresh if finding.lasting])
 
@@ -170,25 +183,30 @@ class _Memory:
     def __init__(self, key: str) -> None:
         self._key = key
         self._path = cache_dir() / "scan.sqlite"
+        self._known: dict[str, tuple[int, str, bytes, int, str]] | None = None
 
     def recall(self, items: Sequence[Item]) -> list[tuple[Item, Finding]]:
         """The findings that still hold: same place, id, size and time."""
-        if not items or not self._path.exists():
-            return []
+        if self._known is None:
+            self._known = self._load()
+        recalled = []
+        for item in items:
+            row = self._known.get(item.id)
+            if row is not None and row[0] == item.size and row[1] == str(item.stamp):
+                recalled.append((item, Finding(row[2], bool(row[3]), row[4])))
+        return recalled
+
+    def _load(self) -> dict[str, tuple[int, str, bytes, int, str]]:
+        if not self._path.exists():
+            return {}
         try:
             with contextlib.closing(self._connect()) as connection:
                 rows = connection.execute(
                     "SELECT id, size, stamp, content, decoded, error FROM findings WHERE place = ?", (self._key,)
                 )
-                known = {row[0]: row[1:] for row in rows}
+                return {row[0]: row[1:] for row in rows}
         except sqlite3.Error:
-            return []
-        recalled = []
-        for item in items:
-            row = known.get(item.id)
-            if row is not None and row[0] == item.size and row[1] == str(item.stamp):
-                recalled.append((item, Finding(row[2], bool(row[3]), row[4])))
-        return recalled
+            return {}
 
     def remember(self, findings: Sequence[tuple[Item, Finding]]) -> None:
         """Add findings."""

@@ -17,7 +17,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Store:
         self._crcs = rows["crc"].astype(np.int64)
         self._rows = {row.tobytes(): number for number, row in enumerate(rows["sha"])}
         self._data: Pixels = np.memmap(self.path, dtype=np.uint8, mode="r")
+        self.size = actual  # bytes
         self._checked = bytearray(len(rows))
         self._gone = False
 
@@ -215,6 +216,6 @@ def open_store(path: Path, side: int, interpolation: str) -> Store | None:
     return store
 
 
-def trim_stores(limit: int, keep: Path) -> None:
+def trim_stores(limit: int, keep: Collection[Path]) -> None:
     """Remove the stores used longest ago until all together take at most `limit` bytes."""
-    caches.trim(keep.parent, ".store", limit, keep=keep)
+    caches.trim(cache_dir() / "stores", ".store", limit, keep=keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -98,7 +99,7 @@ def _frame(path: Path) -> pd.DataFrame:
         if suffix == ".parquet":
             return pd.read_parquet(path)
         if suffix in (".jsonl", ".ndjson"):
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)
+            return pd.DataFrame.from_records(_json_lines(path))
         separator = "\t" if suffix == ".tsv" else ","
         # Labels stay as they are written: "01" is not 1, and "NA" may be a class.
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
@@ -106,6 +107,14 @@ def _frame(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{path} cannot be read as {suffix.removeprefix('.')}", why=" ".join(str(error).split())[:300]
         ) from error
+
+
+def _json_lines(path: Path) -> list[dict[str, object]]:
+    with path.open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("every line must be an object")
+    return rows
 
 
 def _text(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,18 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, facts: di
 def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest undamaged state, or None, and a line about each damaged one that was passed over."""
     damaged: list[str] = []
-    for path in reversed(_steps(folder)):
+    paths = _steps(folder)
+    for path in reversed(paths):
+        instead = "starting over" if path == paths[0] else "using the one before"
         try:
             expected = json.loads(_hash_path(path).read_text(encoding="utf-8"))["sha256"]
             if _digest(path) != expected:
-                damaged.append(f"the checkpoint {path.name} is damaged (its hash differs); using the one before")
+                damaged.append(f"the checkpoint {path.name} is damaged (its hash differs); {instead}")
                 continue
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state, damaged
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            damaged.append(f"the checkpoint {path.name} cannot be read ({error}); using the one before")
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            damaged.append(f"the checkpoint {path.name} cannot be read ({error}); {instead}")
     return None, damaged
 
 

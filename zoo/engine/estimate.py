@@ -75,12 +75,13 @@ def _measure(
     small = min(batch, 4)
     _step(model, small, input_size, accelerator)  # the first one pays for what later ones find ready
     seconds, held = _step(model, small, input_size, accelerator)
-    if small < batch:
-        scale = batch / small
-        if seconds * scale < _QUICK:
-            seconds, held = _step(model, batch, input_size, accelerator)
-        else:
-            seconds, held = seconds * scale, int(held * scale)
+    scale = batch / small
+    if seconds * scale < _QUICK:
+        # Another program may slow one step down: the quickest of a few is what the machine can do.
+        tries = [_step(model, batch, input_size, accelerator) for _ in range(4)]
+        seconds, held = min(tries[1:] if small < batch else tries)
+    else:
+        seconds, held = min(seconds, _step(model, small, input_size, accelerator)[0]) * scale, int(held * scale)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     moments = 2 if any("beta" in key for key in optimizer.defaults) else 1

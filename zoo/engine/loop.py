@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,10 +46,10 @@ def train(job: Job, session: Session) -> None:
     """Run a plan from where the session stands, and leave the best weights in the model."""
     average = ModelEmaV3(job.model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
     session.restore(job.model, average)
-    with session.stoppable():
-        while session.position.phase < len(job.plan.phases):
-            run_phase(job, session, job.plan.phases[session.position.phase], average)
-            session.position.next_phase()
+    while session.position.phase < len(job.plan.phases):
+        run_phase(job, session, job.plan.phases[session.position.phase], average)
+        session.position.next_phase()
+    session.save_end()
     session.load_best(job.model)
 
 
@@ -85,15 +86,10 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
                 average.update(job.model, step=at.step)
             at.loss_sum += value
             session.log_step(StepDone(phase.name, at.epoch, at.step, value, rates))
-            if session.told_to_stop():
-                session.save(job.model, average, optimizer)
-                raise session.interruption()
-            if session.should_save():
-                session.save(job.model, average, optimizer)
+            session.checkpoint(job.model, average, optimizer)
 
         finish_epoch(job, session, phase, average, time.monotonic() - started)
-        if session.should_save():
-            session.save(job.model, average, optimizer)
+        session.checkpoint(job.model, average, optimizer)
 
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     accelerator.free_memory()
@@ -104,10 +100,20 @@ def finish_epoch(job: Job, session: Session, phase: PhasePlan, average: ModelEma
     at = session.position
     candidate = job.model if average is None else average.module
     scores = job.evaluate(candidate).scores()
+    if not math.isfinite(scores["loss"]):
+        raise TrainingError(
+            f"the loss on the choosing images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",
+            why=f"the rate may be too high (head: {phase.groups[-1].lr:g})",
+            fix="try a tenth of the rate with --lr, or --precision fp32",
+        )
     best = is_better(scores, at.best, job.recipe.select_by)
     if best:
         session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores})
-    at.stale = 0 if best else at.stale + 1
+    # Patience goes by the phase's own best: unfreezing may cost at first what it wins back later.
+    if has_improved(scores, at.phase_best, job.recipe.select_by):
+        at.stale, at.phase_best = 0, scores
+    else:
+        at.stale += 1
     train_loss = at.loss_sum / max(1, at.epoch_step)
     session.log_epoch(
         EpochDone(
@@ -118,12 +124,22 @@ def finish_epoch(job: Job, session: Session, phase: PhasePlan, average: ModelEma
 
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
-    """Whether an epoch beats the best one; the other measure decides between equals."""
+    """Whether an epoch takes the place of the best one.
+
+    Of epochs with equal accuracy the later one does: few images choose, so ties are common, and by then the rate has
+    come down further.
+    """
+    if best is None:
+        return True
+    return scores["accuracy"] >= best["accuracy"] if select_by == "accuracy" else scores["loss"] < best["loss"]
+
+
+def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
+    """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
     by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
-    by_loss = (-scores["loss"], scores["accuracy"]) > (-best["loss"], best["accuracy"])
-    return by_accuracy if select_by == "accuracy" else by_loss
+    return by_accuracy if select_by == "accuracy" else scores["loss"] < best["loss"]
 
 
 def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, batches: Sequence[Batch]) -> None:
@@ -132,7 +148,7 @@ def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, bat
     Raises:
         TrainingError: It names the step, and some of the images in it.
     """
-    if value == value and abs(value) != float("inf"):
+    if math.isfinite(value):
         return
     ids = [job.sample_ids[index] for batch in batches for index in batch.indices.tolist()]
     raise TrainingError(

@@ -11,7 +11,7 @@ import accelerate
 import timm
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 
 import zoo
 from zoo.errors import RecipeError
@@ -50,15 +50,23 @@ def settle(recipe: Recipe) -> Machine:
     precision = _best_precision(device) if recipe.precision == "auto" else recipe.precision
     if precision == "fp16" and device != "cuda":
         raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
-    if recipe.batch_size % processes:
-        raise RecipeError(
-            f"a batch of {recipe.batch_size} cannot be shared by {processes} processes",
-            why="the batch size counts all processes, and each takes an equal part",
-            fix=f"use a multiple of {processes}: --batch-size {-(-recipe.batch_size // processes) * processes}",
-        )
     threads = recipe.threads or max(1, _cores() // processes)
     torch.set_num_threads(threads)
     return Machine(device, precision, threads, processes)
+
+
+def require_equal_shares(batch_size: int, processes: int) -> None:
+    """Refuse a training batch that the processes cannot share equally.
+
+    Raises:
+        RecipeError: They cannot.
+    """
+    if batch_size % processes:
+        raise RecipeError(
+            f"a batch of {batch_size} cannot be shared by {processes} processes",
+            why="the batch size counts all processes, and each takes an equal part",
+            fix=f"use a multiple of {processes}: --batch-size {-(-batch_size // processes) * processes}",
+        )
 
 
 def make_accelerator(machine: Machine) -> Accelerator:
@@ -67,16 +75,6 @@ def make_accelerator(machine: Machine) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=machine.processes == 1)
     precision = "no" if machine.precision == "fp32" else machine.precision
     return Accelerator(cpu=machine.device == "cpu", mixed_precision=precision)
-
-
-def is_main_process() -> bool:
-    """Whether this process is the one that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def wait_for_everyone() -> None:
-    """Let all processes of a run come to this point."""
-    PartialState().wait_for_everyone()
 
 
 def environment(machine: Machine) -> dict[str, Any]:

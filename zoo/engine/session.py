@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -38,7 +40,8 @@ class Position:
     step: int = 0  # and in the run
     epochs_seen: int = 0  # epochs finished in the run; order and augmentation depend on it
     loss_sum: float = 0.0  # of the epoch's steps
-    stale: int = 0  # epochs of the phase since the best one
+    stale: int = 0  # epochs of the phase since the phase's best one
+    phase_best: dict[str, float] | None = None  # accuracy, loss; what patience goes by
     best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
     log_lines: int = 0
     seconds: float = 0.0  # of training before the last resume
@@ -51,7 +54,7 @@ class Position:
     def next_phase(self) -> None:
         """Move to the start of the next phase."""
         self.phase, self.epoch, self.epoch_step, self.phase_step = self.phase + 1, 1, 0, 0
-        self.loss_sum, self.stale = 0.0, 0
+        self.loss_sum, self.stale, self.phase_best = 0.0, 0, None
 
 
 class Session:
@@ -72,19 +75,26 @@ class Session:
         self._started = time.monotonic()
         self._last_saved = time.monotonic()
         self._signal: int | None = None
+        self._trained = False  # all phases are done, and a saved state says so
 
     # --- resuming ---
 
     def restore(self, model: nn.Module, average: nn.Module | None) -> None:
-        """Go back to the newest saved state, if there is one, and cut the log to it."""
+        """Go back to the newest saved state, if there is one, and cut the log to it.
+
+        Raises:
+            RunError: The best weights that the state speaks of are gone.
+        """
         state, damaged = load_checkpoint(self.run.checkpoints)
         for line in damaged:
             self.emit(Note(line))
         if state is not None:
-            model.load_state_dict(state["model"])
-            if average is not None:
-                average.load_state_dict(state["average"])
             self.position = Position(**state["position"])
+            self._require_best()
+            if state["model"] is not None:
+                model.load_state_dict(state["model"])
+            if average is not None and state["average"] is not None:
+                average.load_state_dict(state["average"])
             self._restored = state
         if self.accelerator.is_main_process:
             self._cut_log(self.position.log_lines)
@@ -100,18 +110,27 @@ class Session:
     def save(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
         """Write a state from which training goes on exactly here."""
         if self.accelerator.is_main_process:
-            position = asdict(self.position) | {"seconds": self.seconds}
-            state = {
-                "position": position,
-                "model": _on_cpu(model.state_dict()),
-                "average": None if average is None else _on_cpu(average.state_dict()),
-                "optimizer": optimizer.state_dict(),
-            }
-            best = self.position.best["step"] if self.position.best else None
-            path = save_checkpoint(self.run.checkpoints, self.position.step, state, facts={"best": best})
+            path = self._write_state(
+                model=_on_cpu(model.state_dict()),
+                average=None if average is None else _on_cpu(average.state_dict()),
+                optimizer=optimizer.state_dict(),
+            )
             self.emit(CheckpointSaved(str(path), self.position.step))
-            self._remove_superseded_bests()
         self._last_saved = time.monotonic()
+
+    def save_end(self) -> None:
+        """Write down that all phases are done: what is left to do needs the best weights alone.
+
+        From here on a signal stops at once, for there is nothing more to save.
+
+        Raises:
+            TrainingInterrupted: A signal came since the last step.
+        """
+        if self.accelerator.is_main_process:
+            self._write_state(model=None, average=None, optimizer=None)
+        self._trained = True
+        if self._signal is not None:
+            raise self.interruption()
 
     def keep_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
         """Remember these weights as the best so far."""
@@ -123,20 +142,28 @@ class Session:
 
     def load_best(self, model: nn.Module) -> None:
         """Put the best weights back into the model."""
-        best = self.position.best
-        if best is None:
-            return
         self.accelerator.wait_for_everyone()
-        path = self._best_path(best["step"])
-        if not path.is_file():
+        path = self._require_best()
+        if path is None:
+            return
+        try:
+            model.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError, OSError) as error:
             raise RunError(
-                f"the best weights of the run are gone: {path}", fix="start the run again with another --out"
-            )
-        model.load_state_dict(load_file(path))
+                f"the best weights of the run are damaged: {path}", why=str(error), fix="start a new run"
+            ) from error
 
-    def should_save(self) -> bool:
-        """Whether it is time for another state."""
-        return time.monotonic() - self._last_saved > CHECKPOINT_EVERY
+    def checkpoint(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
+        """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
+
+        Raises:
+            TrainingInterrupted: It was told to stop.
+        """
+        stop = self.told_to_stop()
+        if stop or time.monotonic() - self._last_saved > CHECKPOINT_EVERY:
+            self.save(model, average, optimizer)
+        if stop:
+            raise self.interruption()
 
     # --- the log ---
 
@@ -161,7 +188,11 @@ class Session:
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Within it, Ctrl-C and SIGTERM let the current step finish; a second one stops at once."""
+        """Within it, Ctrl-C and SIGTERM let the current step finish; a second one stops at once.
+
+        Only Python's main thread gets signals; in another one nothing is changed.
+        """
+        self._started = time.monotonic()
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -170,9 +201,10 @@ class Session:
             if self._signal is not None:
                 raise KeyboardInterrupt
             self._signal = number
+            if self._trained:
+                raise self.interruption()
 
         before = {number: signal.signal(number, remember) for number in _SIGNALS}
-        self._started = time.monotonic()
         try:
             yield
         finally:
@@ -192,11 +224,28 @@ class Session:
         """The error that ends an interrupted run."""
         return TrainingInterrupted(
             f"stopped at step {self.position.step}; the state is saved",
-            fix=f"go on with it: zoo adapt --resume {self.run.path}",
+            fix=f"go on with it: zoo adapt --resume {shlex.quote(str(self.run.path))}",
             signal_number=self._signal or signal.SIGINT,
         )
 
     # --- inside ---
+
+    def _write_state(self, **state: Any) -> Path:
+        position = asdict(self.position) | {"seconds": self.seconds}
+        best = self.position.best["step"] if self.position.best else None
+        state = {"position": position, **state}
+        path = save_checkpoint(self.run.checkpoints, self.position.step, state, facts={"best": best})
+        self._remove_superseded_bests()
+        return path
+
+    def _require_best(self) -> Path | None:
+        """The file of the best weights, None before there are any; it is missed now rather than after training."""
+        if self.position.best is None:
+            return None
+        path = self._best_path(self.position.best["step"])
+        if not path.is_file():
+            raise RunError(f"the best weights of the run are gone: {path}", fix="start a new run")
+        return path
 
     def _log(self, line: dict[str, Any]) -> None:
         self.position.log_lines += 1

@@ -19,17 +19,18 @@ from zoo.report.words import part
 
 MAX_CLASSES = 100  # written out on the card; all of them are in config.json
 
-# Licences that the Hub knows by these ids, among those that image weights come with; others are given as `other` with a name.
+# Licences that image weights come with and that the Hub has an id for; others are given as `other` with a name.
 _HUB_LICENSES = frozenset(
-    "afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigscience-openrail-m bsd bsd-2-clause bsd-3-clause "
-    "bsd-3-clause-clear bsl-1.0 cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 "
-    "cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 "
-    "cc-by-sa-4.0 cc0-1.0 creativeml-openrail-m ecl-2.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 fair-noncommercial-research-license "
-    "gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 mit mpl-2.0 ms-pl ncsa odc-by odbl openrail openrail++ osl-3.0 pddl "
-    "unlicense wtfpl zlib".split()
+    {
+        *("afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "bsd", "bsd-2-clause", "bsd-3-clause"),
+        *("bsd-3-clause-clear", "cc", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
+        *("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0"),
+        *("fair-noncommercial-research-license", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1", "lgpl-3.0", "mit", "mpl-2.0"),
+        *("openrail", "openrail++", "unlicense"),
+    }
 )
-# Everything that starts markup, a link or an HTML tag in GitHub's and the Hub's Markdown.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]()<>#+!|~&$@:\"'=^]|(?<=\bwww)\.")
+# What starts markup, a link, a mention or a tag in the Hub's Markdown; an underscore inside a word does not.
+_SPECIAL = re.compile(r"[\\`*\[\]<>#|~&$@^]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 
 
 def model_card(record: Mapping[str, Any]) -> str:
@@ -43,7 +44,7 @@ def model_card(record: Mapping[str, Any]) -> str:
     """
     environment = Environment(
         loader=PackageLoader("zoo.hub"),
-        autoescape=False,  # noqa: S701  # escaped for Markdown instead, by `finalize`, unless marked as safe
+        autoescape=False,  # escaped for Markdown instead, by `finalize`, unless marked as safe
         undefined=ChainableUndefined,
         finalize=_escaped,
         trim_blocks=True,
@@ -90,7 +91,7 @@ def _metadata(record: Mapping[str, Any]) -> ModelCardData:
     """The YAML header; a key without a known value is left out."""
     result, base_model, hub_dataset = part(record, "result"), _base_model(record), _hub_dataset(record)
     license_, license_name = _license(record)
-    name = str(record.get("name") or "model")
+    name = _line(record.get("name") or "model")
     return ModelCardData(
         model_name=name,
         library_name="timm",
@@ -108,7 +109,7 @@ def _metadata(record: Mapping[str, Any]) -> ModelCardData:
 
 def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[EvalResult]:
     dataset = part(record, "dataset")
-    name = str(dataset.get("name") or "images")
+    name = _line(dataset.get("name") or "images")
     revision = _revision(record)
     measured = [("accuracy", "Accuracy", result.get("accuracy")), ("f1", "Macro-F1", result.get("macro_f1"))]
     return [
@@ -117,7 +118,7 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
             task_name="Image classification",
             dataset_type=_hub_dataset(record) or re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "images",
             dataset_name=name,
-            dataset_split=str(result.get("split")),
+            dataset_split=_line(result.get("split")),
             dataset_revision=revision,
             metric_type=metric,
             metric_name=title,
@@ -184,12 +185,17 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def _escaped(value: Any) -> Any:
+def _escaped(value: Any) -> str:
     """Text as text in Markdown and HTML: every special character becomes a character reference."""
     if isinstance(value, Markup):
         return value
-    text = " ".join(str(value).split())
+    text = re.sub(r"\s+", " ", str(value))
     return _SPECIAL.sub(lambda match: f"&#{ord(match.group())};", text)
+
+
+def _line(value: Any) -> str:
+    """Text on one line: a line break in it could end the YAML header early."""
+    return " ".join(str(value).split())
 
 
 def _code(value: Any) -> Markup:
@@ -199,4 +205,4 @@ def _code(value: Any) -> Markup:
 
 def _literal(value: Any) -> Markup:
     """Plain text for a code block; line breaks are removed, and with them every way out of the block."""
-    return Markup(" ".join(str(value).split()).replace("```", ""))
+    return Markup(_line(value).replace("```", ""))

@@ -16,7 +16,7 @@ class Supervised:
     Args:
         num_classes: Classes of the head.
         label_smoothing: Share of each target spread over all classes (Szegedy et al. 2016).
-        class_weights: A weight per class against imbalance, or None.
+        class_weights: A weight per class against imbalance, mean 1 over the training images, or None.
         mixup: Alpha of mixup (Zhang et al. 2018); 0 turns it off.
         cutmix: Alpha of CutMix (Yun et al. 2019); 0 turns it off. With both on, each batch takes one of them.
     """
@@ -51,5 +51,13 @@ class Supervised:
             pairs = len(images) // 2 * 2  # timm mixes a batch with itself reversed, which wants an even count
             mixed, targets = self._mix(images[:pairs].clone(), labels[:pairs])
             return functional.cross_entropy(model(mixed).float(), targets)
-        weights = None if self._weights is None else self._weights.to(images.device)
-        return functional.cross_entropy(model(images).float(), labels, weight=weights, label_smoothing=self._smoothing)
+        logits = model(images).float()
+        if self._weights is None:
+            return functional.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+        # Torch's own mean divides by the weights that happen to be in the batch: an image's pull would then depend on
+        # its neighbours, and on how many processes or accumulated parts a batch is cut into.
+        weights = self._weights.to(images.device)
+        losses = functional.cross_entropy(
+            logits, labels, weight=weights, label_smoothing=self._smoothing, reduction="none"
+        )
+        return losses.mean()

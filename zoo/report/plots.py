@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
@@ -37,7 +37,7 @@ _HEATMAP = (0.22, 0.47, 0.90)  # drawn with transparency over the page's own bac
 _MAX_POINTS = 500  # per line; more is not visible at this size
 _DEPTH = "color-mix(in oklab, var(--head) {}%, var(--early))"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "axes.edgecolor": GRID,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -205,7 +205,7 @@ def confusion_map(matrix: np.ndarray[Any, Any], name: str = "confusion", cells: 
 
 
 @contextmanager
-def _canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple[Figure, Any]]:
+def _canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple[Figure, Callable[[], str]]]:
     """A figure in the page's style, and the function that turns it into inline SVG."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # glyphs the measuring font lacks; the browser has its own fonts

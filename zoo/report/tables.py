@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,6 @@ def class_names(record: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in part(record, "dataset").get("classes") or ()]
 
 
-def class_name(value: Any, names: Sequence[str]) -> str:
-    """A class given by its name or by its number."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
-        return names[value]
-    return str(value)
-
-
 def confusion_matrix(record: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]] | None:
     """Images by true class (rows) and predicted class (columns), (K, K); None when the record has none."""
     rows = part(record, "result").get("confusion")
@@ -122,7 +115,7 @@ def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
         accuracy = entry.get("accuracy")
         rows.append(
             ClassRow(
-                name=class_name(entry.get("name"), names),
+                name=str(entry.get("name")),
                 trained_on=int(fitted[index]) if index < len(fitted) else None,
                 n=int(entry.get("n") or 0),
                 accuracy=float(accuracy) if is_number(accuracy) else None,
@@ -156,4 +149,7 @@ def aggregate(matrix: np.ndarray[Any, Any], cells: int) -> np.ndarray[Any, np.dt
     edges = np.unique(np.linspace(0, len(matrix), min(cells, len(matrix)) + 1).astype(int))[:-1]
     blocks = np.add.reduceat(np.add.reduceat(matrix, edges, axis=0), edges, axis=1).astype(float)
     totals = blocks.sum(axis=1, keepdims=True)
-    return np.divide(blocks, totals, out=np.zeros_like(blocks), where=totals > 0)
+    shares: np.ndarray[Any, np.dtype[np.float64]] = np.divide(
+        blocks, totals, out=np.zeros_like(blocks), where=totals > 0
+    )
+    return shares

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 
 Record = Mapping[str, Any]
 
@@ -137,7 +137,8 @@ def caveats(record: Record) -> list[str]:
     if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
         if is_number(baseline) and bounds[0] <= baseline:
             found.append(
-                f"Not measurably better than always guessing the commonest class, which is right for {percent(baseline)}."
+                "Not measurably better than always guessing the commonest class, "
+                f"which is right for {percent(baseline)}."
             )
         if bounds[1] - bounds[0] > 0.1:
             found.append(

@@ -40,9 +40,9 @@ for (const input of document.querySelectorAll("input[data-filters]")) {
   });
 }
 
-// Paper cannot unfold anything.
+// Paper cannot unfold anything; the full recipe stays folded there, as it is in run.json too.
 addEventListener("beforeprint", () => {
-  for (const fold of document.querySelectorAll("details:not([open])")) {
+  for (const fold of document.querySelectorAll("details[data-print]:not([open])")) {
     fold.open = true;
     fold.dataset.folded = "";
   }

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
+
+from tests.data.pictures import config, encoded, fill, opened, picture
+from zoo.data import eval_batches, loader, scan, store, store_side
+from zoo.models import DataConfig
+from zoo.run import cache_dir
+
+SHAPES = [(20, 16), (16, 20), (16, 16), (64, 9), (9, 64), (300, 300), (21, 20), (3, 3), (19, 400)]
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Images of every kind of shape and of several modes."""
+    for block, (split, label) in enumerate(itertools.product(("train", "test"), ("a", "b"))):
+        (tmp_path / split / label).mkdir(parents=True)
+        for number, (width, height) in enumerate(SHAPES):
+            image = picture(number + 50 * block, width, height)
+            image = image.convert(["RGB", "L", "RGB"][number % 3])
+            (tmp_path / split / label / f"{number}.png").write_bytes(encoded(image))
+    return tmp_path
+
+
+def stores() -> list[Path]:
+    return sorted((cache_dir() / "stores").glob("*.store"))
+
+
+def by_timm(part: object, settings: DataConfig) -> torch.Tensor:
+    transform = create_transform(**settings.as_dict(), is_training=False)
+    mode = "RGB" if settings.input_size[0] == 3 else "L"
+    return torch.stack([transform(part.image(i).convert(mode)) for i in range(len(part))])  # type: ignore[attr-defined]
+
+
+def by_us(part: object, settings: DataConfig) -> torch.Tensor:
+    return torch.cat([batch.images for batch in eval_batches(part, config=settings, batch_size=4)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("side", [15, 16, 24])
+@pytest.mark.parametrize("crop_pct", [1.0, 0.875, 0.9])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_evaluation_from_the_store_is_timms_own(
+    odd: Path, side: int, crop_pct: float, interpolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = DataConfig((3, side, side), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), interpolation, crop_pct)
+    found = opened(odd, image_size=store_side(settings), interpolation=interpolation)
+    assert found.report.has_store(store_side(settings), interpolation)
+    expected = by_timm(found.report, settings)
+    read: list[int] = []
+    real = loader.decode
+    monkeypatch.setattr(loader, "decode", lambda data: (read.append(1), real(data))[1])
+    assert torch.equal(by_us(found.report, settings), expected)
+    assert len(read) == 2  # only the picture of 19 x 400 is too long for the store, once per class
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        config(crop_mode="squash"),
+        config(crop_mode="border"),
+        config(channels=1),
+        config(crop_pct=1.25),  # resized to less than the input: the crop pads
+        DataConfig((3, 12, 20), (0.5,) * 3, (0.5,) * 3, "bicubic", 0.9),
+    ],
+    ids=["squash", "border", "grey", "padded", "not square"],
+)
+def test_other_transforms_are_timms_own_too(odd: Path, settings: DataConfig) -> None:
+    found = opened(odd, image_size=store_side(settings) or 20)
+    assert torch.equal(by_us(found.report, settings), by_timm(found.report, settings))
+
+
+def test_a_store_of_another_size_or_interpolation_is_left_alone(odd: Path) -> None:
+    found = opened(odd, image_size=20)
+    for settings in (config(side=24), DataConfig((3, 16, 16), (0.5,) * 3, (0.5,) * 3, "bilinear", 0.8)):
+        assert torch.equal(by_us(found.report, settings), by_timm(found.report, settings))
+
+
+def test_a_second_run_decodes_nothing(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(odd, image_size=20)
+    before = [(path.name, path.read_bytes()) for path in stores()]
+    monkeypatch.setattr(scan, "decode", None)
+    second = opened(odd, image_size=20)
+    assert [(path.name, path.read_bytes()) for path in stores()] == before
+    assert torch.equal(by_us(first.fit, config()), by_us(second.fit, config()))
+
+
+def test_the_test_parts_store_serves_every_choice_of_training_images(tmp_path: Path) -> None:
+    fill(tmp_path, {"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5})
+    names = []
+    for seed in (0, 1):
+        opened(tmp_path, image_size=20, train_per_class=5, seed=seed)
+        names.append({path.name for path in stores()})
+    assert len(names[0]) == 2
+    assert len(names[1]) == 3
+
+
+@pytest.mark.parametrize("damage", ["truncated", "header", "index", "empty"])
+def test_a_damaged_file_is_found_out_and_made_again(odd: Path, damage: str) -> None:
+    opened(odd, image_size=20)
+    path = stores()[0]
+    whole = path.read_bytes()
+    spoilt = bytearray(whole)
+    if damage == "truncated":
+        del spoilt[-1000:]
+    elif damage == "header":
+        spoilt[9] ^= 1
+    elif damage == "index":
+        spoilt[-40] ^= 1
+    else:
+        spoilt.clear()
+    path.write_bytes(spoilt)
+    opened(odd, image_size=20)
+    assert path.read_bytes() == whole
+
+
+def test_damaged_pixels_are_decoded_from_the_source_instead(odd: Path) -> None:
+    found = opened(odd, image_size=20)
+    expected = by_timm(found.report, config())
+    assert stores()
+    for path in stores():
+        data = bytearray(path.read_bytes())
+        for at in range(100, 100 + 20 * 20 * 3 * 4, 300):
+            data[at] ^= 0xFF
+        path.write_bytes(data)
+    again = opened(odd, image_size=20)
+    assert torch.equal(by_us(again.report, config()), expected)
+    torch.cat([batch.images for batch in eval_batches(again.fit, config=config(), batch_size=4)])
+    assert stores() == []  # the next run makes them anew
+    assert torch.equal(by_us(opened(odd, image_size=20).report, config()), expected)
+
+
+def test_a_store_that_does_not_fit_is_not_made(odd: Path) -> None:
+    found = opened(odd, image_size=20, store_bytes=1000)
+    assert "would not fit into the cache" in " ".join(found.notes)
+    assert stores() == []
+    assert torch.equal(by_us(found.report, config()), by_timm(found.report, config()))
+
+
+def test_a_store_that_grows_too_large_on_the_way_is_given_up(odd: Path) -> None:
+    smallest = 18 * 20 * 20 * 3  # if every image were square
+    found = opened(odd, image_size=20, store_bytes=smallest + 5000)
+    assert "no decoded store: the images take more than" in " ".join(found.notes)
+    assert list((cache_dir() / "stores").iterdir()) == []
+
+
+def test_a_nearly_full_disk_gets_no_store(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "RESERVE", 1 << 60)
+    found = opened(odd, image_size=20)
+    assert "no decoded store: the disk is nearly full" in " ".join(found.notes)
+    assert len(by_us(found.report, config())) == 18
+
+
+def test_an_unwritable_cache_costs_time_only(odd: Path) -> None:
+    cache_dir().mkdir(parents=True)
+    (cache_dir() / "stores").write_text("a file where the folder should be")
+    found = opened(odd, image_size=20)
+    assert "no decoded store: the cache cannot be written" in " ".join(found.notes)
+    assert len(by_us(found.report, config())) == 18
+
+
+def test_the_stores_used_longest_ago_go_first(tmp_path: Path) -> None:
+    roots = [fill(tmp_path / str(n), {"a": 8, "b": 8}, start=100 * n, size=(20, 20)) for n in range(3)]
+    one = 16 * 20 * 20 * 3 + 2000
+    for root in roots[:2]:
+        opened(root, image_size=20, store_bytes=3 * one)
+    for path in stores():
+        os.utime(path, (1000, 1000))
+    opened(roots[0], image_size=20, store_bytes=3 * one)  # used again just now
+    kept = [path for path in stores() if path.stat().st_mtime > 1000]
+    opened(roots[2], image_size=20, store_bytes=2 * one)
+    assert kept[0] in stores()
+    assert len(stores()) == 2
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 8, "b": 8})
+    (cache_dir() / "stores").mkdir(parents=True)
+    left = cache_dir() / "stores" / ".1-a.building.tmp"
+    left.write_bytes(b"half")
+    os.utime(left, (1000, 1000))
+    opened(tmp_path, image_size=20)
+    assert not left.exists()
+
+
+def test_pickled_parts_open_the_file_themselves_and_survive_its_loss(odd: Path) -> None:
+    found = opened(odd, image_size=20)
+    data = pickle.dumps(found.report)
+    assert len(data) < 20_000  # no pixels travel
+    expected = by_us(found.report, config())
+    assert torch.equal(by_us(pickle.loads(data), config()), expected)
+    for path in stores():
+        path.unlink()
+    assert torch.equal(by_us(pickle.loads(data), config()), expected)
+
+
+def test_equal_images_are_stored_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            (tmp_path / name / f"{number}.png").write_bytes(encoded(picture(ord(name), 20, 20)))
+        (tmp_path / name / "other.png").write_bytes(encoded(picture(ord(name) + 50, 20, 20)))
+    opened(tmp_path, image_size=20)
+    assert stores()[0].stat().st_size < 5 * 20 * 20 * 3
+
+
+def test_resizing_is_what_torchvision_does() -> None:
+    image = Image.fromarray(np.arange(30 * 50 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 50, 3))
+    assert store.resized(image, 20, "bicubic").size == (33, 20)
+    assert store.resized(image, 30, "bicubic") is image

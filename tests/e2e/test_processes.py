@@ -1,0 +1,92 @@
+"""Two processes on one machine, started as a person would start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pictures import make_images
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = (
+    "resnet_nano --strategy lp-ft --probe-epochs 1 --epochs 2 --batch-size 8 --accumulate 2 --image-size 32 --threads 1 "
+    "--precision fp32 --norm fixed --augment light --lr 0.003 --balance weights --ema 0.8"
+).split()
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def launch(*words: str, processes: int, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["--module", "zoo", *words]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def alone(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "zoo", *words]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    split = {"amber": 13, "blue": 9, "green": 11, "red": 10}  # unequal, and nothing that two divides
+    root = tmp_path_factory.mktemp("photos")
+    return make_images(
+        root / "photos", {"train": split, "val": dict.fromkeys(split, 3), "test": {"amber": 4, "red": 3}}
+    )
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_one_run_as_one_process_would(tmp_path: Path, photos: Path) -> None:
+    both = launch("adapt", *RECIPE, "--dataset", str(photos), "--json", processes=2, cwd=tmp_path)
+    assert both.returncode == 0, both.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["resnet_nano-photos"], "one run, written once"
+    shared = tmp_path / "runs" / "resnet_nano-photos"
+    document = json.loads(both.stdout)
+    assert document["run"] == str(shared)
+    assert document["result"]["n"] == 7 and sum(row["n"] for row in document["result"]["classes"]) == 7
+    single = tmp_path / "single"
+    one = alone("adapt", *RECIPE, "--dataset", str(photos), "--json", "--out", str(single), cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+
+    ours, theirs = metrics(shared), metrics(single)
+    assert [(line["event"], line["phase"], line["epoch"], line["step"]) for line in ours] == [
+        (line["event"], line["phase"], line["epoch"], line["step"]) for line in theirs
+    ]
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in ("loss", "train_loss", "val_loss", "val_accuracy"):
+            if key in mine:
+                assert mine[key] == pytest.approx(other[key], rel=2e-3), (key, mine, other)
+    alike = json.loads(one.stdout)["result"]
+    assert document["result"]["accuracy"] == alike["accuracy"]
+    assert document["result"]["loss"] == pytest.approx(alike["loss"], rel=2e-3)
+    record = json.loads((shared / "run.json").read_text())
+    assert record["resolved"]["processes"] == 2 and record["status"] == "finished"
+    assert not (shared / "checkpoints").exists()
+
+    # Scored by two processes: every image once.
+    scored = launch("eval", str(shared), "--json", processes=2, cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    found = json.loads(scored.stdout)
+    assert found["n"] == 7 and found["accuracy"] == document["result"]["accuracy"]
+
+
+def test_a_batch_that_two_processes_cannot_share_is_said_once(tmp_path: Path, photos: Path) -> None:
+    words = ("adapt", "resnet_nano", "--dataset", str(photos), "--batch-size", "7")
+    failed = launch(*words, processes=2, cwd=tmp_path)
+    assert failed.returncode != 0
+    assert failed.stderr.count("a batch of 7 cannot be shared by 2 processes") == 1
+    assert "--batch-size 8" in failed.stderr and "bug in zoo" not in failed.stderr
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,154 @@
+"""Every strategy on every kind of backbone: the loss falls, and what was planned is what happened."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import zoo
+from tests.pictures import four
+from zoo import groups, models, plugins
+from zoo.engine.events import Event, EpochDone, PhaseStarted
+from zoo.engine.schedule import rate_factor
+from zoo.planning import Plan
+from zoo.recipe import Recipe
+
+# The side of the images in pixels, the smallest that the architecture takes well.
+BACKBONES = {
+    "resnet_nano": 32,
+    "resnet18": 32,
+    "vgg11_bn": 32,
+    "alexnet": 64,
+    "googlenet": 32,
+    "timm/mobilenetv2_100": 32,
+}
+STRATEGIES = ("probe", "partial", "finetune", "gradual", "lp-ft", "scratch")
+# Model arguments in the weights' metadata: this one spares VGG half a gigabyte of fully connected layers.
+ARGUMENTS = {"vgg11_bn": {"num_features": 64}}
+# What still has them at full size takes half a minute to step and to save.
+HEAVY = {("vgg11_bn", "scratch"), *(("alexnet", strategy) for strategy in STRATEGIES if strategy != "probe")}
+
+
+def cases() -> list[object]:
+    return [
+        pytest.param(backbone, strategy, marks=pytest.mark.heavy if (backbone, strategy) in HEAVY else ())
+        for backbone in BACKBONES
+        for strategy in STRATEGIES
+    ]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    gc.freeze()  # a phase ends with a garbage collection, which need not look at every import
+    yield tmp_path_factory.mktemp("strategies")
+    gc.unfreeze()
+
+
+def pictures(workshop: Path, size: int) -> Path:
+    folder = workshop / f"pictures-{size}"
+    return folder if folder.exists() else four(folder, 14, size=size)
+
+
+def weights_file(workshop: Path, backbone: str) -> Path:
+    """Random weights in a file, as a person would bring them: there is no network to fetch pretrained ones from.
+
+    Their norm statistics are those of made-up images, so that the features of a frozen network have sane sizes.
+    """
+    path = workshop / f"{backbone.replace('/', '-')}.safetensors"
+    if path.exists():
+        return path
+    torch.manual_seed(1)
+    spec, arguments = zoo.get(backbone), ARGUMENTS.get(backbone, {})
+    plugins.register_architectures(spec)
+    model = timm.create_model(spec.arch, num_classes=7, **arguments).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain average over what follows
+    with torch.no_grad():
+        for _ in range(2):
+            model(torch.randn(8, 3, 1, 1) + 0.3 * torch.randn(8, 3, BACKBONES[backbone], BACKBONES[backbone]))
+    facts = {"architecture": spec.arch, "num_classes": 7, "model_args": arguments}
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        path,
+        metadata={key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()},
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the report takes longer than these trainings; test_cycle.py has it."""
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+
+
+@pytest.mark.parametrize(("backbone", "strategy"), cases())
+def test_strategy(
+    workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str, strategy: str
+) -> None:
+    started: dict[str, int] = {}
+    weights = "default" if backbone == "resnet_nano" else str(weights_file(workshop, backbone))
+    recipe = Recipe(
+        strategy=strategy,
+        weights="default" if strategy == "scratch" else weights,
+        epochs=6 if strategy == "scratch" else 3,
+        probe_epochs=1 if strategy in ("gradual", "lp-ft") else None,
+        lr=2e-2 if strategy == "probe" else 2e-3,
+        lr_decay=0.7,
+        probe_lr=2e-2 if strategy in ("gradual", "lp-ft") else None,
+        batch_size=8,
+        image_size=BACKBONES[backbone],
+        augment="none",
+        label_smoothing=0.0,
+        precision="fp32",
+        threads=1,
+    )
+    network: list[torch.nn.Module] = []
+    before: dict[str, torch.Tensor] = {}
+    moved: dict[str, set[str]] = {}  # phase -> tensors that it changed
+
+    def build(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        network.append(real_build(*args, **kwargs))
+        return network[-1]
+
+    real_build = models.build
+    monkeypatch.setattr(models, "build", build)
+
+    def watch(event: Event) -> None:
+        if isinstance(event, PhaseStarted):
+            started[event.phase] = event.steps
+            before.update({name: tensor.clone() for name, tensor in network[0].state_dict().items()})
+        if isinstance(event, EpochDone) and event.epoch == event.epochs:
+            after = network[0].state_dict()
+            moved[event.phase] = {name for name in after if not torch.equal(before[name], after[name])}
+
+    run = zoo.adapt(
+        backbone, str(pictures(workshop, BACKBONES[backbone])), recipe, out=tmp_path / "run", on_event=watch
+    )
+
+    plan = Plan.from_record(run.record["plan"])
+    assert started == {phase.name: phase.steps for phase in plan.phases}
+    log = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    for phase in plan.phases:
+        steps = [line for line in log if line["event"] == "step" and line["phase"] == phase.name]
+        assert len(steps) == phase.steps
+        for number, line in enumerate(steps):
+            factor = rate_factor(number, phase.steps, kind=phase.schedule, warmup=phase.warmup)
+            assert line["lr"] == {name: rate * factor for name, rate in phase.rates.items()}
+    assigned = groups.assign(network[0], zoo.get(backbone))
+    owner = {name: group.name for group in assigned for name in (*group.parameters, *group.buffers)}
+    for phase in plan.phases:
+        touched = {owner[name] for name in moved[phase.name]}
+        assert touched == set(phase.rates), f"in {phase.name}"
+    losses = [line["loss"] for line in log if line["event"] == "step"]
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4]), losses
+    assert load_file(run.path / "model.safetensors").keys() <= set(owner)
+    assert run.result.n == 12 and run.finished

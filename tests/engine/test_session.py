@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.toy import Toy, same, state_of
+from zoo.engine import session as sessions
+from zoo.engine.checkpoint import load_checkpoint, save_checkpoint
+from zoo.engine.events import CheckpointSaved, EpochDone, Note, StepDone
+from zoo.errors import RunError, TrainingInterrupted
+from zoo.recipe import Recipe
+
+RECIPE = Recipe(
+    strategy="lp-ft", probe_epochs=2, epochs=3, lr=0.05, ema=0.8, mixup=0.4, accumulate=2, patience=3, seed=5
+)
+STEPS = 10  # two a pass, five passes
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in found]
+
+
+def last_state(folder: Path) -> dict[str, Any]:
+    state, damaged = load_checkpoint(folder / "checkpoints")
+    assert state is not None and not damaged
+    del state["position"]["seconds"]
+    return state
+
+
+def stop_at(toy: Toy, kind: type, number: int, with_signal: int = signal.SIGINT) -> None:
+    """Send this process a signal when the toy reports its n-th event of a kind."""
+    left = [number]
+
+    def watch(event: object) -> None:
+        if isinstance(event, kind):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), with_signal)
+
+    toy.listeners.append(watch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Toy]:
+    """The same training without an interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, Toy(folder, RECIPE).train()
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [(StepDone, number) for number in range(1, STEPS + 1)] + [(EpochDone, number) for number in range(1, 6)],
+)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, whole: tuple[Path, Toy], kind: type, number: int
+) -> None:
+    first = Toy(tmp_path, RECIPE)
+    stop_at(first, kind, number)
+    with pytest.raises(TrainingInterrupted) as caught:
+        first.train()
+    done = number if kind is StepDone else number * 2
+    assert caught.value.what == f"stopped at step {done}; the state is saved"
+    assert caught.value.fix == f"go on with it: zoo adapt --resume {tmp_path}"
+    assert caught.value.signal_number == signal.SIGINT
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "step": 99}\n{"half a li')  # what a killed process may leave behind
+    second = Toy(tmp_path, RECIPE).train()
+    folder, expected = whole
+    assert same(state_of(second.model), state_of(expected.model))
+    assert log(tmp_path) == log(folder)
+    assert second.session.position.best == expected.session.position.best
+    assert last_state(tmp_path)["position"] == last_state(folder)["position"]
+
+
+def test_the_optimizer_too_is_the_same_after_a_resume(tmp_path: Path) -> None:
+    """Both runs are stopped at step 9, one of them at step 7 as well: their states are alike to the bit."""
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    for folder, stops in ((once, [9]), (twice, [7, 2])):
+        for number in stops:
+            toy = Toy(folder, RECIPE)
+            stop_at(toy, StepDone, number, signal.SIGTERM)
+            with pytest.raises(TrainingInterrupted) as caught:
+                toy.train()
+            assert caught.value.signal_number == signal.SIGTERM
+    one, other = last_state(once), last_state(twice)
+    assert one["position"] == other["position"] and one["position"]["step"] == 9
+    assert one["optimizer"]["param_groups"] == other["optimizer"]["param_groups"]
+    for key, slots in one["optimizer"]["state"].items():
+        assert all(torch.equal(slots[name], other["optimizer"]["state"][key][name]) for name in slots)
+    assert same(one["model"], other["model"]) and same(one["average"], other["average"])
+
+
+def test_states_are_saved_as_time_goes_by_and_a_killed_run_goes_on_from_the_last(
+    tmp_path: Path, whole: tuple[Path, Toy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
+
+    class Killed(Exception):
+        pass
+
+    first = Toy(tmp_path, RECIPE)
+
+    def watch(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == 6:
+            raise Killed
+
+    first.listeners.append(watch)
+    with pytest.raises(Killed):
+        first.train()
+    assert first.heard(CheckpointSaved)[-1].step == 5
+    assert len(list(tmp_path.glob("checkpoints/step-*.pt"))) == 2
+    second = Toy(tmp_path, RECIPE).train()
+    assert second.heard(StepDone)[0].step == 6
+    assert same(state_of(second.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
+
+
+def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int = 8) -> None:
+    """A run that was stopped, with states of its last two steps."""
+    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
+    toy = Toy(folder, RECIPE)
+    stop_at(toy, StepDone, number)
+    with pytest.raises(TrainingInterrupted):
+        toy.train()
+
+
+def test_a_damaged_state_is_passed_over_and_said_so(
+    tmp_path: Path, whole: tuple[Path, Toy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(tmp_path, monkeypatch)
+    newest = tmp_path / "checkpoints" / "step-000000008.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    newest.write_bytes(content)
+    toy = Toy(tmp_path, RECIPE).train()
+    (note,) = toy.heard(Note)
+    assert note.text == "the checkpoint step-000000008.pt is damaged (its hash differs); using the one before"
+    assert toy.heard(StepDone)[0].step <= 8
+    assert same(state_of(toy.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
+
+
+def test_without_any_good_state_it_starts_over_and_says_so(
+    tmp_path: Path, whole: tuple[Path, Toy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(tmp_path, monkeypatch)
+    for path in tmp_path.glob("checkpoints/step-*.pt"):
+        path.write_bytes(path.read_bytes()[:100])
+    toy = Toy(tmp_path, RECIPE).train()
+    assert [note.text.rpartition("; ")[2] for note in toy.heard(Note)] == ["using the one before", "starting over"]
+    assert same(state_of(toy.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
+
+
+def test_missing_best_weights_are_missed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped(tmp_path, monkeypatch)
+    for path in tmp_path.glob("checkpoints/best-*"):
+        path.unlink()
+    toy = Toy(tmp_path, RECIPE)
+    with pytest.raises(RunError, match="the best weights of the run are gone"):
+        toy.train()
+    assert not toy.heard(StepDone)
+
+
+def test_damaged_best_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(tmp_path, RECIPE)
+
+    def spoil(event: object) -> None:
+        if isinstance(event, EpochDone):
+            for path in tmp_path.glob("checkpoints/best-*"):
+                path.write_bytes(b"not tensors")
+
+    toy.listeners.append(spoil)
+    with pytest.raises(RunError, match="the best weights of the run are damaged"):
+        toy.train()
+
+
+def test_best_weights_that_a_kept_state_needs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
+    toy = Toy(tmp_path, RECIPE)
+
+    def watch(event: object) -> None:
+        if isinstance(event, CheckpointSaved | EpochDone):
+            for path in tmp_path.glob("checkpoints/step-*.json"):
+                best = json.loads(path.read_text())["best"]
+                assert best is None or (tmp_path / "checkpoints" / f"best-{best:09d}.safetensors").is_file()
+
+    toy.listeners.append(watch)
+    toy.train()
+    assert toy.heard(CheckpointSaved)
+
+
+def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path: Path, whole: tuple[Path, Toy]) -> None:
+    toy = Toy(tmp_path, RECIPE)
+    stop_at(toy, EpochDone, 5)
+    with pytest.raises(TrainingInterrupted):
+        toy.train()
+    assert same(state_of(Toy(tmp_path, RECIPE).train().model), state_of(whole[1].model))
+
+
+def test_after_the_last_phase_a_signal_stops_at_once_and_nothing_is_trained_again(
+    tmp_path: Path, whole: tuple[Path, Toy]
+) -> None:
+    toy = Toy(tmp_path, RECIPE)
+    with toy.session.stoppable():
+        from zoo.engine.loop import train
+
+        train(toy.job, toy.session)
+        with pytest.raises(TrainingInterrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+    again = Toy(tmp_path, RECIPE).train()
+    assert not again.heard(StepDone)
+    assert same(state_of(again.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, RECIPE)
+    stop_at(toy, StepDone, 1)
+    stop_at(toy, StepDone, 1)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train()
+
+
+def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    toy = Toy(tmp_path, RECIPE)
+    stop_at(toy, StepDone, 1)
+    with pytest.raises(TrainingInterrupted):
+        toy.train()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_training_in_another_thread_leaves_signals_alone(tmp_path: Path, whole: tuple[Path, Toy]) -> None:
+    toy = Toy(tmp_path, RECIPE)
+    thread = threading.Thread(target=toy.train)
+    thread.start()
+    thread.join()
+    assert same(state_of(toy.model), state_of(whole[1].model))
+
+
+def test_a_state_is_tensors_and_plain_values_with_a_hash(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 7, {"tensor": torch.ones(2), "position": {"step": 7}}, facts={"best": None})
+    assert torch.load(path, weights_only=True)["position"] == {"step": 7}
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert len(record["sha256"]) == 64 and record["step"] == 7 and record["best"] is None
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}", None], ids=["empty", "list", "no hash", "absent"])
+def test_a_state_whose_hash_cannot_be_read_counts_as_unfinished(tmp_path: Path, record: str | None) -> None:
+    path = save_checkpoint(tmp_path, 7, {"tensor": torch.ones(2)}, facts={})
+    path.with_suffix(".json").unlink() if record is None else path.with_suffix(".json").write_text(record)
+    state, damaged = load_checkpoint(tmp_path)
+    assert state is None and len(damaged) == 1
+    assert damaged[0].startswith("the checkpoint step-000000007.pt cannot be read (")
+
+
+def test_a_pickled_stranger_is_not_unpickled(tmp_path: Path) -> None:
+    class Stranger:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tmp_path / "run by the pickle"),))
+
+    save_checkpoint(tmp_path, 7, {"state": Stranger()}, facts={})
+    state, damaged = load_checkpoint(tmp_path)
+    assert state is None and len(damaged) == 1
+    assert not (tmp_path / "run by the pickle").exists()

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from zoo.report import plots
+from zoo.report.tables import History, aggregate
+
+
+def test_colours_come_from_the_page() -> None:
+    history = History(
+        steps=[(step, 2.0 / step) for step in range(1, 50)],
+        rates={"stem": [(1, 1e-4), (2, 2e-4)], "head": [(1, 1e-3), (2, 2e-3)]},
+        epochs=[{"phase": "p", "epoch": 1, "step": 49, "val_loss": 0.4, "val_accuracy": 1.0}],
+        spans=[("p", 1, 49)],
+    )
+    drawn = [
+        plots.loss_curve(history),
+        plots.accuracy_curve(history, {"phase": "p", "epoch": 1}),
+        plots.rate_curve(history, ["stem", "head"]),
+        plots.reliability([{"lower": 0.5, "upper": 1, "n": 3, "confidence": 0.8, "accuracy": 0.6}]),
+        plots.rate_test({"lr": [1e-4, 1e-3], "loss": [1.0, 0.5], "chosen": 1e-3}),
+    ]
+    for svg in drawn:
+        assert "#0101" not in svg and "#0102" not in svg and "var(--grid)" in svg
+        assert svg.startswith("<svg") and "xmlns" not in svg
+    assert "color-mix(in oklab, var(--head) 0%, var(--early))" in drawn[2]
+    assert "color-mix(in oklab, var(--head) 100%, var(--early))" in drawn[2]
+
+
+def test_application_settings_and_pyplot_are_left_alone() -> None:
+    before = dict(mpl.rcParams)
+    loaded = "matplotlib.pyplot" in sys.modules
+    plots.confusion_map(np.eye(30, dtype=int))
+    assert dict(mpl.rcParams) == before
+    assert ("matplotlib.pyplot" in sys.modules) == loaded
+
+
+def test_a_frozen_stretch_is_a_gap_not_a_line() -> None:
+    steps = [*range(1, 20), *range(60, 80)]
+    history = History(rates={"g": [(step, 0.1) for step in steps]}, spans=[("a", 1, 80)])
+    whole = History(rates={"g": [(step, 0.1) for step in range(1, 80)]}, spans=[("a", 1, 80)])
+    line = "color-mix(in oklab, var(--head) 0%, var(--early))"
+
+    def strokes(history: History) -> int:
+        svg = plots.rate_curve(history, ["g"])
+        (path,) = [part for part in svg.split("<path")[1:] if line in part]
+        return path.count("M ")
+
+    assert strokes(whole) == 1
+    assert strokes(history) == 2
+
+
+@pytest.mark.parametrize("cells", [1, 7, 60])
+def test_aggregate_keeps_each_rows_share(cells: int) -> None:
+    matrix = np.random.default_rng(0).integers(0, 9, (50, 50))
+    shares = aggregate(matrix, cells)
+    assert shares.shape == (min(cells, 50),) * 2
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+
+
+def test_aggregate_by_hand() -> None:
+    matrix = np.array([[4, 0, 1, 0], [0, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(aggregate(matrix, 2), [[7 / 8, 1 / 8], [0, 0]])
