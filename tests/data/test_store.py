@@ -12,7 +12,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from tests.data.pictures import config, encoded, fill, opened, picture
-from zoo.data import eval_batches, loader, scan, store, store_side
+from zoo.data import batches, eval_batches, scan, store, store_side
 from zoo.models import DataConfig
 from zoo.run import cache_dir
 
@@ -56,8 +56,8 @@ def test_evaluation_from_the_store_is_timms_own(
     assert found.report.has_store(store_side(settings), interpolation)
     expected = by_timm(found.report, settings)
     read: list[int] = []
-    real = loader.decode
-    monkeypatch.setattr(loader, "decode", lambda data: (read.append(1), real(data))[1])
+    real = batches.decode
+    monkeypatch.setattr(batches, "decode", lambda data: (read.append(1), real(data))[1])
     assert torch.equal(by_us(found.report, settings), expected)
     assert len(read) == 2  # only the picture of 19 x 400 is too long for the store, once per class
 

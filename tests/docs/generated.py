@@ -39,7 +39,9 @@ def strategies() -> str:
     names = [entry.name for entry in fields(Preset)]
     rows = []
     for strategy, preset in PRESETS.items():
-        phases = ", then ".join(f"{phase.name} (from {phase.train_from})" for phase in Recipe(strategy=strategy).expand())
+        phases = ", then ".join(
+            f"{phase.name} (from {phase.train_from})" for phase in Recipe(strategy=strategy).expand()
+        )
         values = {name: getattr(preset, name) for name in names}
         cells = [_number(values[name]) if values[name] or name not in ("probe_epochs", "probe_lr") else "-"
                  for name in names]  # fmt: skip
@@ -100,7 +102,9 @@ def _values(entry: Field[object]) -> str:
         return "text"
     low, high = limits["low"], limits["high"]
     word = "whole number" if "int" in kind else "number"
-    text = f"{word} above {_number(limits['more_than'])}" if limits["more_than"] > low else f"{word} from {_number(low)}"
+    text = (
+        f"{word} above {_number(limits['more_than'])}" if limits["more_than"] > low else f"{word} from {_number(low)}"
+    )
     text += f" to {_number(high)}" if high < float("inf") else ""
     return text + (" or `auto`" if entry.name == "lr" else "")
 

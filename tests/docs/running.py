@@ -7,7 +7,7 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from tests.docs.pages import ROOT, Block, blocks, setups, zoo_arguments
+from tests.docs.pages import Block, blocks, setups, zoo_arguments
 from zoo import Recipe, Run, api
 from zoo.cli import main
 
@@ -76,6 +76,7 @@ def _shell(block: Block, command: str, expected: int) -> list[str]:
         code = main.run(words)
     assert code == expected, f"{block.place}: `{command}` ended with {code}\n{out.getvalue()}{err.getvalue()}"
     shown = err.getvalue()[err.getvalue().find("error: ") :] if code else out.getvalue()
+    shown = shown.replace(f"{Path.cwd()}/", "")  # a page knows no machine's folders
     return [line.rstrip() for line in shown.rstrip("\n").splitlines()]
 
 

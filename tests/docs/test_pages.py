@@ -85,7 +85,7 @@ def test_every_page_can_be_found_from_the_readme():
             reached.add(page)
             local = [(page.parent / link.partition("#")[0]).resolve() for link in links(page) if ":" not in link]
             waiting += [path for path in local if path.suffix == ".md" and path.exists()]
-    assert {path for path in (ROOT / "docs").rglob("*.md")} <= reached
+    assert set((ROOT / "docs").rglob("*.md")) <= reached
 
 
 def test_the_page_about_runs_names_every_file_and_key(tmp_path):

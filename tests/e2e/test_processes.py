@@ -14,10 +14,22 @@ import pytest
 from tests.pictures import make_images
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = (
-    "resnet_nano --strategy lp-ft --probe-epochs 1 --epochs 2 --batch-size 8 --accumulate 2 --image-size 32 --threads 1 "
-    "--precision fp32 --norm fixed --augment light --lr 0.003 --balance weights --ema 0.8"
-).split()
+CHOICES = {
+    "strategy": "lp-ft",
+    "probe-epochs": 1,
+    "epochs": 2,
+    "batch-size": 8,
+    "accumulate": 2,
+    "image-size": 32,
+    "threads": 1,
+    "precision": "fp32",
+    "norm": "fixed",
+    "augment": "light",
+    "lr": 0.003,
+    "balance": "weights",
+    "ema": 0.8,
+}
+RECIPE = ["resnet_nano", *(word for name, value in CHOICES.items() for word in (f"--{name}", str(value)))]
 
 
 def environment() -> dict[str, str]:
@@ -25,7 +37,7 @@ def environment() -> dict[str, str]:
 
 
 def launch(*words: str, processes: int, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command += ["--module", "zoo", *words]
     return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)

@@ -24,11 +24,17 @@ from zoo.recipe import Recipe
 from zoo.run import Run
 
 CLASSES = 3
+
+
+def _statistics(norm: str) -> tuple[str, ...]:
+    return tuple(f"{norm}.{name}" for name in ("running_mean", "running_var", "num_batches_tracked"))
+
+
 GROUPS = (
-    Group("stem", ("conv.weight", "norm.weight", "norm.bias"), ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked")),
-    Group("middle", ("deep.weight", "after.weight", "after.bias"), ("after.running_mean", "after.running_var", "after.num_batches_tracked")),
+    Group("stem", ("conv.weight", "norm.weight", "norm.bias"), _statistics("norm")),
+    Group("middle", ("deep.weight", "after.weight", "after.bias"), _statistics("after")),
     Group("head", ("fc.weight", "fc.bias"), ()),
-)  # fmt: skip
+)
 
 
 class Net(nn.Module):

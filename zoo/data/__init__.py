@@ -1,8 +1,9 @@
 """Images from wherever they are to batches: sources, splits, the scan, the decoded store, transforms, loaders."""
 
+from zoo.data.batches import Batch
 from zoo.data.dataset import Dataset, EvaluationSet, open_dataset, open_evaluation
 from zoo.data.files import image_paths, open_images
-from zoo.data.loader import Batch, EvaluationLoader, TrainLoader, auto_workers, eval_batches, train_loader
+from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, train_loader
 from zoo.data.part import Part, class_weights
 from zoo.data.records import BadImage, DataOptions, Sample
 from zoo.data.transforms import evaluation_view, normalised, store_side

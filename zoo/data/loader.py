@@ -7,23 +7,18 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 
-from zoo.data.decode import UnreadableImage, decode
+from zoo.data.batches import Batch, Key, Maker
 from zoo.data.part import Part
 from zoo.data.records import BadImage
 from zoo.data.transforms import (
     Augment,
-    View,
     draw_seed,
     evaluation_view,
-    generators_kept,
-    normalised,
-    seed_all,
     training_view,
 )
 from zoo.errors import DataError
@@ -34,83 +29,10 @@ if TYPE_CHECKING:
 Balance = Literal["none", "weights", "sampler"]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some images and their labels."""
-
-    images: torch.Tensor  # (B, C, H, W) float32, normalised, channels last in memory
-    labels: torch.Tensor  # (B,) int64
-    indices: torch.Tensor  # (B,) int64, positions in the part
-    skipped: tuple[BadImage, ...] = ()  # unreadable images left out, where the part says to skip them
-
-    def __len__(self) -> int:
-        """Images."""
-        return len(self.labels)
-
-
-class _Key(NamedTuple):
-    """Which view of which image: all that a stateless worker needs to know."""
-
-    epoch: int
-    position: int
-    view: int
-
-
-@dataclass
-class _Maker:
-    """Makes batches from keys: in this process, in a thread, or in a worker process."""
-
-    part: Part
-    view: View
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    seed: int
-    random: bool  # whether the view draws random numbers
-
-    def __getitems__(self, keys: list[_Key]) -> Batch:
-        """A batch. Torch's loader calls this with all keys of a batch."""
-        if not self.random:
-            return self._make(keys)
-        with generators_kept():
-            return self._make(keys)
-
-    def _make(self, keys: list[_Key]) -> Batch:
-        images, kept, bad = [], [], []
-        view = self.view
-        for key in keys:
-            if self.random:
-                seed_all(draw_seed(self.seed, key.epoch, self.part.id(key.position), key.view))
-            try:
-                pixels = None
-                if view.side is not None:
-                    pixels = self.part.stored(key.position, view.side, view.interpolation)
-                images.append(view.of_stored(pixels) if pixels is not None else view(self._decoded(key.position)))
-                kept.append(key)
-            except (OSError, UnreadableImage, ValueError) as error:
-                bad.append(BadImage(self.part.id(key.position), str(error)))
-        if not images:
-            empty = torch.zeros(0, *view.size)
-            none = torch.zeros(0, dtype=torch.int64)
-            return Batch(empty, none, none, tuple(bad))
-        batch = normalised(images, self.mean, self.std)
-        if view.erase is not None:
-            for row, key in enumerate(kept):
-                # A stream of its own: the pixels of other images must not shift this one's draws.
-                seed_all(draw_seed(self.seed, key.epoch, self.part.id(key.position), -1 - key.view))
-                batch[row] = view.erase(batch[row])
-        labels = torch.tensor([self.part.labels[key.position] for key in kept], dtype=torch.int64)
-        return Batch(batch, labels, torch.tensor([key.position for key in kept], dtype=torch.int64), tuple(bad))
-
-    def _decoded(self, index: int) -> Image.Image:
-        return decode(self.part.raw(index))
-
-
 class TrainLoader:
     """Training batches of one process, epoch by epoch. Made by `train_loader`."""
 
-    def __init__(
-        self, maker: _Maker, *, batch_size: int, balance: Balance, workers: int, rank: int, world: int
-    ) -> None:
+    def __init__(self, maker: Maker, *, batch_size: int, balance: Balance, workers: int, rank: int, world: int) -> None:
         self._maker = maker
         self._batch_size = batch_size
         self._balance = balance
@@ -138,7 +60,7 @@ class TrainLoader:
         """
         plan = [_slice(keys, self._rank, self._world) for keys in self._keys(epoch)[start_step:]]
         if self._workers == 0:
-            batches: Iterator[Batch] = (self._maker.__getitems__(keys) for keys in plan)
+            batches: Iterator[Batch] = (self._maker.make(keys) for keys in plan)
         else:
             self._plan.batches = plan
             if self._loader is None:
@@ -153,7 +75,7 @@ class TrainLoader:
         """Stop the worker processes, if there are any."""
         self._loader = None
 
-    def _keys(self, epoch: int) -> list[list[_Key]]:
+    def _keys(self, epoch: int) -> list[list[Key]]:
         part = self._maker.part
         count = len(part)
         generator = torch.Generator()
@@ -168,7 +90,7 @@ class TrainLoader:
         times: Counter[int] = Counter()
         keys = []
         for index in order:
-            keys.append(_Key(epoch, index, times[index]))
+            keys.append(Key(epoch, index, times[index]))
             times[index] += 1
         size = min(self._batch_size, count)
         return [keys[step * size : (step + 1) * size] for step in range(self.steps_per_epoch)]
@@ -177,8 +99,8 @@ class TrainLoader:
 class EvaluationLoader:
     """Batches of every image once, in the part's order. Iterating again starts again."""
 
-    def __init__(self, maker: _Maker, *, batch_size: int, workers: int, rank: int, world: int) -> None:
-        keys = [_Key(0, index, 0) for index in range(len(maker.part))]
+    def __init__(self, maker: Maker, *, batch_size: int, workers: int, rank: int, world: int) -> None:
+        keys = [Key(0, index, 0) for index in range(len(maker.part))]
         whole = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
         slices = [_slice(batch, rank, world) for batch in whole]
         self._batches = [batch for batch in slices if batch]
@@ -212,7 +134,7 @@ class EvaluationLoader:
                 self._loader = _worker_loader(self._maker, plan, self._workers, persistent=True)
             yield from self._loader
         elif self._maker.part.has_store(view.side, view.interpolation):
-            yield from map(self._maker.__getitems__, self._batches)
+            yield from map(self._maker.make, self._batches)
         else:
             yield from self._in_threads()
 
@@ -223,7 +145,7 @@ class EvaluationLoader:
         with ThreadPoolExecutor(count, thread_name_prefix="zoo-decode") as pool:
             try:
                 for keys in self._batches:
-                    waiting.append(pool.submit(self._maker.__getitems__, keys))
+                    waiting.append(pool.submit(self._maker.make, keys))
                     if len(waiting) > count:
                         yield waiting.popleft().result()
                 while waiting:
@@ -276,7 +198,7 @@ def train_loader(
         raise DataError(f"{len(part)} image(s) are too few for {world} processes", fix="use fewer processes")
     flip = hflip if hflip is not None else (0.5 if part.hflip else 0.0)
     view = training_view(config, augment, flip)
-    maker = _Maker(part, view, tuple(config.mean), tuple(config.std), seed, random=not view.evaluation)
+    maker = Maker(part, view, tuple(config.mean), tuple(config.std), seed, random=not view.evaluation)
     return TrainLoader(maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world)
 
 
@@ -295,7 +217,7 @@ def eval_batches(
         rank: This process's number, from 0.
         world: Processes that share each batch.
     """
-    maker = _Maker(part, evaluation_view(config), tuple(config.mean), tuple(config.std), 0, random=False)
+    maker = Maker(part, evaluation_view(config), tuple(config.mean), tuple(config.std), 0, random=False)
     return EvaluationLoader(maker, batch_size=batch_size, workers=workers, rank=rank, world=world)
 
 
@@ -307,11 +229,11 @@ def cores() -> int:
 def auto_workers(device_type: str, available: int) -> int:
     """Worker processes to use when nobody chose.
 
-    Measured with the decoded store, processor time of one AVX-512 core per image: at 224 pixels (hymenoptera.zip) 0.8 ms
-    without augmentation, 1.7 light, 2.3 standard, 2.7 strong, where training mobilenetv2_100 takes 61 ms; at 64 pixels
-    (cifar10.zip) 0.05, 0.2, 0.4 and 0.45 ms, where training test_resnet takes 1.0 ms. So on a small processor workers
-    would only take cores from the training; on a large one they begin to be worth theirs, and an accelerator always
-    outruns one core.
+    Measured with the decoded store, processor time of one AVX-512 core per image: at 224 pixels (hymenoptera.zip)
+    0.8 ms without augmentation, 1.7 light, 2.3 standard, 2.7 strong, where training mobilenetv2_100 takes 61 ms; at 64
+    pixels (cifar10.zip) 0.05, 0.2, 0.4 and 0.45 ms, where training test_resnet takes 1.0 ms. So on a small processor
+    workers would only take cores from the training; on a large one they begin to be worth theirs, and an accelerator
+    always outruns one core.
 
     Args:
         device_type: "cpu", "cuda", "mps", ….
@@ -326,9 +248,9 @@ def auto_workers(device_type: str, available: int) -> int:
 class _Plan:
     """The batches that the next pass over a loader makes; kept in the main process."""
 
-    batches: list[list[_Key]] = field(default_factory=list)
+    batches: list[list[Key]] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[list[_Key]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -338,17 +260,17 @@ class _Plan:
 class _Indexed:
     """A maker as torch's loader wants it: batches by `__getitems__`."""
 
-    def __init__(self, maker: _Maker) -> None:
+    def __init__(self, maker: Maker) -> None:
         self._maker = maker
 
-    def __getitem__(self, key: _Key) -> Batch:
-        return self._maker.__getitems__([key])
+    def __getitem__(self, key: Key) -> Batch:
+        return self._maker.make([key])
 
-    def __getitems__(self, keys: list[_Key]) -> Batch:
-        return self._maker.__getitems__(keys)
+    def __getitems__(self, keys: list[Key]) -> Batch:
+        return self._maker.make(keys)
 
 
-def _worker_loader(maker: _Maker, plan: _Plan, workers: int, *, persistent: bool) -> DataLoader[Batch]:
+def _worker_loader(maker: Maker, plan: _Plan, workers: int, *, persistent: bool) -> DataLoader[Batch]:
     return DataLoader(
         _Indexed(maker),  # type: ignore[arg-type]
         batch_sampler=plan,
@@ -363,7 +285,7 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _slice(keys: Sequence[_Key], rank: int, world: int) -> list[_Key]:
+def _slice(keys: Sequence[Key], rank: int, world: int) -> list[Key]:
     """One process's contiguous share of a batch; the first ones take what does not divide."""
     each, rest = divmod(len(keys), world)
     start = rank * each + min(rank, rest)

@@ -221,6 +221,8 @@ class _Memory:
             if self._path.exists() and self._path.stat().st_size > FILE_LIMIT:
                 self._path.unlink()
             self._insert(rows)
+        except sqlite3.OperationalError:
+            return  # locked for long, or no room
         except sqlite3.DatabaseError:
             # Damaged: it holds nothing that cannot be found out again.
             with contextlib.suppress(OSError, sqlite3.Error):
