@@ -19,6 +19,7 @@ from PIL import Image
 from tests.docs.pages import Block, blocks, setups, zoo_arguments
 from zoo import Recipe, Run, api
 from zoo.cli import main
+from zoo.engine import machine
 
 PER_CLASS = 4  # training images of a class while examples are tested
 
@@ -34,7 +35,8 @@ def run_page(page: Path, folder: Path, on_console: Callable[[Block, list[list[st
         on_console: Told each console block and the lines that its commands printed.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    with contextlib.chdir(folder), mock.patch.object(api, "adapt", _briefly(api.adapt)):
+    one_thread = mock.patch.object(machine, "_cores", lambda: 1)  # or tests that run side by side fight for the cores
+    with contextlib.chdir(folder), mock.patch.object(api, "adapt", _briefly(api.adapt)), one_thread:
         for name in setups(page):
             SETUPS[name]()
         for block in blocks(page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,10 @@ def weights_file(workshop: Path, backbone: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing the report takes longer than these trainings; test_cycle.py has it."""
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the report and waiting for the disk take longer than these trainings; tests/test_api.py does both."""
     monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.mark.parametrize(("backbone", "strategy"), cases())

@@ -131,7 +131,9 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
     """
     if best is None:
         return True
-    return scores["accuracy"] >= best["accuracy"] if select_by == "accuracy" else scores["loss"] < best["loss"]
+    if select_by == "accuracy":
+        return scores["accuracy"] >= best["accuracy"]
+    return (-scores["loss"], scores["accuracy"]) >= (-best["loss"], best["accuracy"])
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
