@@ -229,11 +229,11 @@ def cores() -> int:
 def auto_workers(device_type: str, available: int) -> int:
     """Worker processes to use when nobody chose.
 
-    Measured with the decoded store, processor time of one AVX-512 core per image: at 224 pixels (hymenoptera.zip)
-    0.8 ms without augmentation, 1.7 light, 2.3 standard, 2.7 strong, where training mobilenetv2_100 takes 61 ms; at 64
-    pixels (cifar10.zip) 0.05, 0.2, 0.4 and 0.45 ms, where training test_resnet takes 1.0 ms. So on a small processor
+    Measured with the decoded store, processor time of one AVX-512 core per image. At 224 pixels (hymenoptera.zip) it
+    takes 0.8 ms without augmentation, 1.7 light, 2.3 standard, 2.7 strong; training mobilenetv2_100 takes 61 ms. At 64
+    pixels (cifar10.zip) it takes 0.05, 0.2, 0.4 and 0.45 ms; training test_resnet takes 1.0 ms. So on a small processor
     workers would only take cores from the training; on a large one they begin to be worth theirs, and an accelerator
-    always outruns one core.
+    outruns one core.
 
     Args:
         device_type: "cpu", "cuda", "mps", ….
