@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,20 @@ class GroupPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class CachePlan:
+    """How a phase trains from kept activations of its frozen part."""
+
+    group: str  # first layer group that is not wholly kept
+    entry: str  # module whose input is kept
+    views: int  # augmented views of each training image; the phase's epochs take them in turn
+    bytes: int  # of all activations, the choosing images' included
+
+    def record(self) -> dict[str, Any]:
+        """The cache as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
 class PhasePlan:
     """One phase with everything settled; it has an optimizer and a schedule of its own."""
 
@@ -47,6 +61,7 @@ class PhasePlan:
     schedule: str  # "one-cycle" | "cosine" | "constant"
     warmup: float  # share of the phase's steps
     groups: tuple[GroupPlan, ...]  # ordered, input to head
+    cache: CachePlan | None = None  # None: every step computes the whole network
 
     @property
     def steps(self) -> int:
@@ -83,6 +98,7 @@ class PhasePlan:
             "schedule": self.schedule,
             "warmup": self.warmup,
             "groups": [group.record() for group in self.groups],
+            "cache": self.cache.record() if self.cache else None,
         }
 
 
@@ -125,6 +141,7 @@ class Plan:
                 schedule=phase["schedule"],
                 warmup=phase["warmup"],
                 groups=tuple(GroupPlan(**group) for group in phase["groups"]),
+                cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
             )
             for phase in record["phases"]
         )
@@ -148,6 +165,8 @@ class Plan:
                 decay = "-" if group.frozen else f"{group.weight_decay:g}"
                 frozen = "yes" if group.frozen else "no"
                 lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
+            if phase.cache:
+                lines.append(f"  from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)")
         if self.seconds is not None:
             lines.append(f"about {self.seconds:.0f} s of training")
         if self.memory_bytes is not None:
@@ -210,6 +229,12 @@ def make_plan(
             fix="raise --group-lr, or start earlier with --train-from",
         )
     return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
+
+
+def with_caches(plan: Plan, caches: Mapping[str, CachePlan], notes: Sequence[str] = ()) -> Plan:
+    """The plan with the phases that train from kept activations, by name, and what there is to say about it."""
+    phases = tuple(replace(phase, cache=caches.get(phase.name)) for phase in plan.phases)
+    return replace(plan, phases=phases, notes=(*plan.notes, *notes))
 
 
 def with_estimate(plan: Plan, seconds: float, memory_bytes: int) -> Plan:

@@ -112,6 +112,20 @@ class Recipe:
     balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
     select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
+    cache: str = choice(
+        "auto",
+        "Train from kept activations of the frozen part: auto (where the plan says that it saves time), on, off, or the "
+        "names of phases.",
+        metavar="auto|on|off|PHASES",
+    )
+    cache_views: int | None = choice(
+        None,
+        "Augmented views kept of each training image, which epochs take in turn; default: 4, or as many as epochs.",
+        low=1,
+        high=1000,
+    )
+    cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
+    cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
     limit: int | None = choice(None, "Use at most so many training images.", low=2)
@@ -305,6 +319,8 @@ RESOLVED = (
     "workers",
     "norm",
     "augment",
+    "cache",
+    "cache_views",
     "epochs",
     "probe_epochs",
     "lr",

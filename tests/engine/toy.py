@@ -17,6 +17,7 @@ from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Event
 from zoo.engine.loop import Job, train
 from zoo.engine.session import Session
+from zoo.engine.source import Source
 from zoo.groups import Group
 from zoo.objectives.supervised import Supervised
 from zoo.planning import make_plan
@@ -121,9 +122,8 @@ class Toy:
             groups=GROUPS,
             plan=self.plan,
             recipe=recipe,
-            loader=self.loader,  # type: ignore[arg-type]
+            sources=lambda phase, session, check: Source(self.model, self.loader.epoch, evaluate or self.measure),
             objective=Supervised(CLASSES, label_smoothing=recipe.label_smoothing, mixup=recipe.mixup),
-            evaluate=evaluate or self.measure,
             accelerator=self.accelerator,
             sample_ids=[f"photo-{number}.png" for number in range(self.loader.count * self.loader.size)],
         )

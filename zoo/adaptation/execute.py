@@ -17,10 +17,10 @@ from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import data, run
+from zoo.adaptation.caching import Caching
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine import machine as machines
-from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
 from zoo.engine.session import Session
@@ -80,25 +80,32 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         session.emit(Note(note))
     session.emit(PlanReady(ready.plan))
 
-    def choose(model: torch.nn.Module) -> Outputs:
-        batches = data.eval_batches(
-            ready.dataset.choose,
-            config=ready.config,
-            batch_size=ready.settled.batch_size,
-            workers=ready.settled.workers or 0,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
-        )
-        return collect(model, batches, accelerator, mixed=True)
-
+    choosing = data.eval_batches(
+        ready.dataset.choose,
+        config=ready.config,
+        batch_size=ready.settled.batch_size,
+        workers=ready.settled.workers or 0,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    caching = Caching(
+        model=ready.model,
+        groups=ready.groups,
+        recipe=ready.settled,
+        dataset=ready.dataset,
+        loader=ready.loader,
+        choosing=choosing,
+        accelerator=accelerator,
+        options=ready.caches,
+        names=(ready.spec.full_name, ready.dataset.name),
+    )
     job = Job(
         model=ready.model,
         groups=ready.groups,
         plan=ready.plan,
         recipe=ready.settled,
-        loader=ready.loader,
+        sources=caching.source,
         objective=ready.objective,
-        evaluate=choose,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
     )

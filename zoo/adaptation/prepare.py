@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data, groups, models, plugins, registry
+from zoo.adaptation import caching
 from zoo.data import DataOptions, Dataset, TrainLoader
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
@@ -22,7 +23,7 @@ from zoo.engine.range_test import RangeTest, find_rate
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
-from zoo.planning import GroupFacts, Plan, make_plan, with_estimate
+from zoo.planning import GroupFacts, Plan, make_plan, with_caches, with_estimate
 from zoo.recipe import RESOLVED, Recipe
 from zoo.spec import BackboneSpec, Weights
 
@@ -48,6 +49,7 @@ class Prepared:
     objective: Supervised
     plan: Plan
     range_test: RangeTest | None
+    caches: dict[str, caching.Option]  # how phases train from kept activations, by name
 
     def resolved(self) -> dict[str, Any]:
         """The automatic choices, for the record."""
@@ -156,18 +158,30 @@ def prepare(
         range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
+    settled = replace(settled, cache_views=caching.views(settled, loader.random))
+    emit(Progress("splitting the network where its frozen part ends", 0, 0))
+    caches, remarks = caching.options(plan, model, found, settled, accelerator, config.input_size, opened)
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
-        cost = estimate(
+        costs = estimate(
             plan,
             model,
             found,
             settled,
             accelerator,
             input_size=config.input_size,
+            training_images=len(opened.fit),
             choosing_images=len(opened.choose),
             seconds_per_image=_seconds_per_image(opened, config, settled),
+            cuts={name: (option.cut, option.plan, option.layout.torch_dtype) for name, option in caches.items()},
         )
+        saved = {name: cost.whole.seconds - cost.above.seconds for name, cost in costs.items() if cost.above}
+        names = caching.chosen(settled, saved, accelerator)
+        caches = {name: caches[name] for name in names}
+        taken = [cost.above if cost.above and name in names else cost.whole for name, cost in costs.items()]
+        cost = sum(each.seconds for each in taken), max(each.memory for each in taken)
+    settled = replace(settled, cache=",".join(caches) or "off")
+    plan = with_caches(plan, {name: option.plan for name, option in caches.items()}, remarks)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -184,6 +198,7 @@ def prepare(
         objective=objective,
         plan=with_estimate(plan, *cost),
         range_test=range_test,
+        caches=caches,
     )
 
 

@@ -46,6 +46,13 @@ class Maker:
     seed: int
     random: bool  # whether the view draws random numbers
 
+    @property
+    def look(self) -> tuple[object, ...]:
+        """All that decides, beside the epoch, how an image looks; it prints the same where that is the same."""
+        view = self.view
+        drawn = (repr(view.erase), self.seed) if self.random else ()
+        return (view.size, view.side, view.interpolation, repr(view.steps), self.mean, self.std, *drawn)
+
     def make(self, keys: list[Key]) -> Batch:
         """One batch; the process's random generators are afterwards as they were before."""
         if not self.random:

@@ -58,7 +58,7 @@ class TrainLoader:
         Raises:
             DataError: An image cannot be read, and the part does not say to skip such.
         """
-        plan = [_slice(keys, self._rank, self._world) for keys in self._keys(epoch)[start_step:]]
+        plan = self.keys(epoch, start_step)
         if self._workers == 0:
             batches: Iterator[Batch] = (self._maker.make(keys) for keys in plan)
         else:
@@ -70,6 +70,24 @@ class TrainLoader:
             _refuse(batch, self._maker.part)
             self.skipped.update({bad.path: bad for bad in batch.skipped})
             yield batch
+
+    def keys(self, epoch: int, start_step: int = 0) -> list[list[Key]]:
+        """What the batches of `epoch` are made of: which view of which image."""
+        return [_slice(keys, self._rank, self._world) for keys in self._keys(epoch)[start_step:]]
+
+    def every(self, epoch: int, batch_size: int) -> EvaluationLoader:
+        """Every image once, in the part's order, as it looks in an epoch: the same batches in every process."""
+        return EvaluationLoader(self._maker, batch_size=batch_size, workers=self._workers, rank=0, world=1, epoch=epoch)
+
+    @property
+    def random(self) -> bool:
+        """Whether an image looks different from epoch to epoch."""
+        return self._maker.random
+
+    @property
+    def look(self) -> tuple[object, ...]:
+        """All that decides, beside the epoch, how an image looks; it prints the same where that is the same."""
+        return self._maker.look
 
     def close(self) -> None:
         """Stop the worker processes, if there are any."""
@@ -99,8 +117,8 @@ class TrainLoader:
 class EvaluationLoader:
     """Batches of every image once, in the part's order. Iterating again starts again."""
 
-    def __init__(self, maker: Maker, *, batch_size: int, workers: int, rank: int, world: int) -> None:
-        keys = [Key(0, index, 0) for index in range(len(maker.part))]
+    def __init__(self, maker: Maker, *, batch_size: int, workers: int, rank: int, world: int, epoch: int = 0) -> None:
+        keys = [Key(epoch, index, 0) for index in range(len(maker.part))]
         whole = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
         slices = [_slice(batch, rank, world) for batch in whole]
         self._batches = [batch for batch in slices if batch]
@@ -111,6 +129,20 @@ class EvaluationLoader:
     def __len__(self) -> int:
         """Batches of this process."""
         return len(self._batches)
+
+    def every(self, batch_size: int) -> EvaluationLoader:
+        """The same images in batches of another size: the same batches in every process."""
+        return EvaluationLoader(self._maker, batch_size=batch_size, workers=self._workers, rank=0, world=1)
+
+    @property
+    def keys(self) -> list[list[Key]]:
+        """What this process's batches are made of."""
+        return self._batches
+
+    @property
+    def look(self) -> tuple[object, ...]:
+        """As for a `TrainLoader`."""
+        return self._maker.look
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches.
@@ -133,7 +165,7 @@ class EvaluationLoader:
                 plan = _Plan(self._batches)
                 self._loader = _worker_loader(self._maker, plan, self._workers, persistent=True)
             yield from self._loader
-        elif self._maker.part.has_store(view.side, view.interpolation):
+        elif self._maker.random or self._maker.part.has_store(view.side, view.interpolation):
             yield from map(self._maker.make, self._batches)
         else:
             yield from self._in_threads()

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
+from zoo.engine.boundary import Cut
+from zoo.engine.folding import folded_parts
 from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.groups import Freezer, Group
-from zoo.planning import PhasePlan, Plan
+from zoo.planning import CachePlan, PhasePlan, Plan
 from zoo.recipe import Recipe
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a phase takes."""
+
+    seconds: float  # of training, what is computed before included
+    memory: int  # bytes at the peak
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a phase takes, either way."""
+
+    whole: Cost  # every step computes the whole network
+    above: Cost | None  # activations are kept first, and every step computes what is above them; None: it cannot
+
 
 _QUICK = 0.5  # seconds; a step that looks quicker than this is timed at its full size
 
@@ -28,9 +50,11 @@ def estimate(
     accelerator: Accelerator,
     *,
     input_size: tuple[int, int, int],
+    training_images: int,
     choosing_images: int,
     seconds_per_image: float,
-) -> tuple[float, int]:
+    cuts: Mapping[str, tuple[Cut, CachePlan, torch.dtype]],
+) -> dict[str, Costs]:
     """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
 
     Args:
@@ -40,48 +64,67 @@ def estimate(
         recipe: Batch size, accumulation, EMA.
         accelerator: Gives device and precision.
         input_size: (C, H, W), pixels.
+        training_images: Images of an epoch.
         choosing_images: Images evaluated after each epoch.
         seconds_per_image: Measured time to load one training image.
+        cuts: The phases that could train from kept activations: where, how, and in which type.
 
     Returns:
-        Training time in seconds, and peak memory in bytes of weights, gradients, optimizer state and activations.
+        By phase. Memory counts weights, gradients, optimizer state and activations.
     """
     trial = copy.deepcopy(model)
     batch = max(1, recipe.batch_size // accelerator.num_processes)
-    seconds, memory = 0.0, 0
-    forward = _forward_seconds(trial, batch, input_size, accelerator)
-    for phase in plan.phases:
-        step, held = _measure(trial, groups, phase, recipe, batch, input_size, accelerator)
-        data = seconds_per_image * recipe.batch_size
-        seconds += phase.steps * recipe.accumulate * (step + data) + phase.epochs * choosing_images * forward
-        memory = max(memory, held)
+    found: dict[str, Costs] = {}
+    forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
     copies = 1 + bool(recipe.ema)  # the best weights, and the average
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    return seconds, memory + copies * weights
+    weights = copies * sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    for phase in plan.phases:
+        steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
+        step, held = _measure(trial, trial, groups, phase, recipe, batch, input_size, accelerator)
+        seconds = steps * (step + seconds_per_image * recipe.batch_size) + scored * forward
+        whole = Cost(seconds, held + weights)
+        above = None
+        if phase.name in cuts:
+            cut, cache, dtype = cuts[phase.name]
+            suffix = cut.suffix(trial)
+            step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype)
+            after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
+            prefix = cut.prefix(trial, folded_parts(trial, cut))
+            before = _forward_seconds(trial, prefix, batch, input_size, accelerator) + seconds_per_image
+            kept = cache.views * training_images + choosing_images
+            in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
+            above = Cost(kept * before + steps * step + scored * after, held + weights + cache.bytes * in_memory)
+        found[phase.name] = Costs(whole, above)
+    return found
 
 
 def _measure(
     model: nn.Module,
+    network: Network,
     groups: Sequence[Group],
     phase: PhasePlan,
     recipe: Recipe,
     batch: int,
-    input_size: tuple[int, int, int],
+    input_size: tuple[int, ...],
     accelerator: Accelerator,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[float, int]:
     """Seconds of one batch forward and back, and the bytes that it holds."""
     Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
     optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
     small = min(batch, 4)
-    _step(model, small, input_size, accelerator)  # the first one pays for what later ones find ready
-    seconds, held = _step(model, small, input_size, accelerator)
+    _step(network, small, input_size, accelerator, dtype)  # the first one pays for what later ones find ready
+    seconds, held = _step(network, small, input_size, accelerator, dtype)
     scale = batch / small
     if seconds * scale < _QUICK:
         # Another program may slow one step down: the quickest of a few is what the machine can do.
-        tries = [_step(model, batch, input_size, accelerator) for _ in range(4)]
+        tries = [_step(network, batch, input_size, accelerator, dtype) for _ in range(4)]
         seconds, held = min(tries[1:] if small < batch else tries)
     else:
-        seconds, held = min(seconds, _step(model, small, input_size, accelerator)[0]) * scale, int(held * scale)
+        seconds, held = (
+            min(seconds, _step(network, small, input_size, accelerator, dtype)[0]) * scale,
+            int(held * scale),
+        )
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     moments = 2 if any("beta" in key for key in optimizer.defaults) else 1
@@ -90,10 +133,10 @@ def _measure(
 
 
 def _step(
-    model: nn.Module, batch: int, input_size: tuple[int, int, int], accelerator: Accelerator
+    network: Network, batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype
 ) -> tuple[float, int]:
     seed_all(0, "estimate")
-    images = torch.randn(batch, *input_size, device=accelerator.device).to(memory_format=torch.channels_last)
+    made = _made_up(batch, input_size, accelerator, dtype)
     held: dict[int, int] = {}
 
     def weigh(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,8 +146,9 @@ def _step(
         return tensor
 
     started = time.perf_counter()
+    images = made.clone()  # what reading kept activations costs; for images it is nothing beside the rest
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), accelerator.autocast():
-        logits = model(images).float()
+        logits = network(images).float()
         loss = functional.cross_entropy(logits, torch.zeros(batch, dtype=torch.long, device=logits.device))
     loss.backward()  # type: ignore[no-untyped-call]
     _settle(accelerator)
@@ -112,17 +156,29 @@ def _step(
 
 
 @torch.no_grad()
-def _forward_seconds(model: nn.Module, batch: int, input_size: tuple[int, int, int], accelerator: Accelerator) -> float:
+def _forward_seconds(
+    model: nn.Module,
+    network: Network,
+    batch: int,
+    input_size: tuple[int, ...],
+    accelerator: Accelerator,
+    dtype: torch.dtype = torch.float32,
+) -> float:
     """Seconds per image in eval mode."""
     model.eval()
     count = min(batch, 8)
-    images = torch.zeros(count, *input_size, device=accelerator.device).to(memory_format=torch.channels_last)
+    images = _made_up(count, input_size, accelerator, dtype)
     for _ in range(2):
         started = time.perf_counter()
         with accelerator.autocast():
-            model(images)
+            network(images)
         _settle(accelerator)
     return (time.perf_counter() - started) / count
+
+
+def _made_up(batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype) -> torch.Tensor:
+    images = torch.randn(batch, *input_size, device=accelerator.device).to(dtype)
+    return images.to(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
 def _settle(accelerator: Accelerator) -> None:

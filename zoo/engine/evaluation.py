@@ -65,7 +65,7 @@ def collect(
     logits, labels, indices = [], [], []
     done = 0
     for batch in batches:
-        images = batch.images.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)
+        images = batch.images.to(accelerator.device, non_blocking=True)
         with accelerator.autocast() if mixed else nullcontext():
             logits.append(model(images).float())
         labels.append(batch.labels)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -13,18 +14,19 @@ from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from zoo.data import Batch, TrainLoader
-from zoo.engine.evaluation import Outputs
+from zoo.data import Batch
 from zoo.engine.events import EpochDone, PhaseStarted, StepDone
 from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
+from zoo.engine.source import Source
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,8 @@ class Job:
     groups: Sequence[Group]
     plan: Plan
     recipe: Recipe
-    loader: TrainLoader
+    sources: Sources  # what each phase trains on
     objective: Objective
-    evaluate: Callable[[nn.Module], Outputs]  # over the choosing images
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
 
@@ -59,19 +60,20 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase)
     session.restore_optimizer(optimizer)
-    model, optimizer = accelerator.prepare(job.model, optimizer)
+    source = job.sources(phase, session, partial(session.checkpoint, job.model, average, optimizer))
+    model, optimizer = accelerator.prepare(source.network, optimizer)
     session.emit(PhaseStarted(phase.name, phase.epochs, phase.steps, at.phase_step))
 
     while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
         started = time.monotonic()
         freezer.train()
-        batches = job.loader.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate)
+        batches = source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate)
         while micro_batches := list(islice(batches, job.recipe.accumulate)):
             seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
             rates = set_rates(optimizer, phase, at.phase_step)
             loss = torch.zeros((), device=accelerator.device)
             for batch in micro_batches:
-                images = batch.images.to(accelerator.device, non_blocking=True, memory_format=torch.channels_last)
+                images = batch.images.to(accelerator.device, non_blocking=True)
                 part = job.objective(model, images, batch.labels.to(accelerator.device, non_blocking=True))
                 accelerator.backward(part / len(micro_batches))
                 loss += part.detach() / len(micro_batches)
@@ -88,18 +90,20 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
             session.log_step(StepDone(phase.name, at.epoch, at.step, value, rates))
             session.checkpoint(job.model, average, optimizer)
 
-        finish_epoch(job, session, phase, average, time.monotonic() - started)
+        finish_epoch(job, session, phase, source, average, time.monotonic() - started)
         session.checkpoint(job.model, average, optimizer)
 
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     accelerator.free_memory()
 
 
-def finish_epoch(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 | None, seconds: float) -> None:
+def finish_epoch(
+    job: Job, session: Session, phase: PhasePlan, source: Source, average: ModelEmaV3 | None, seconds: float
+) -> None:
     """Evaluate, keep the weights if they are the best so far, and move on to the next epoch."""
     at = session.position
     candidate = job.model if average is None else average.module
-    scores = job.evaluate(candidate).scores()
+    scores = source.evaluate(candidate).scores()
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
             f"the loss on the choosing images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",

@@ -41,6 +41,7 @@ class Position:
     epochs_seen: int = 0  # epochs finished in the run; order and augmentation depend on it
     loss_sum: float = 0.0  # of the epoch's steps
     stale: int = 0  # epochs of the phase since the phase's best one
+    kept: str | None = None  # how the phase trains from kept activations: "folded", "plain", "not"; None: not settled
     phase_best: dict[str, float] | None = None  # accuracy, loss; what patience goes by
     best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
     log_lines: int = 0
@@ -54,7 +55,7 @@ class Position:
     def next_phase(self) -> None:
         """Move to the start of the next phase."""
         self.phase, self.epoch, self.epoch_step, self.phase_step = self.phase + 1, 1, 0, 0
-        self.loss_sum, self.stale, self.phase_best = 0.0, 0, None
+        self.loss_sum, self.stale, self.kept, self.phase_best = 0.0, 0, None, None
 
 
 class Session:

@@ -1,0 +1,20 @@
+"""What a phase trains on: batches, the network that they go through, and how a candidate is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from zoo.data import Batch
+from zoo.engine.evaluation import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Images and the whole network; or kept activations and the part of the network above them."""
+
+    network: nn.Module  # takes a batch's `images`, gives (B, classes) logits
+    epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
+    evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the choosing images
