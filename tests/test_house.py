@@ -19,7 +19,7 @@ PACKAGE = ROOT / "zoo"
 
 # Floors from the ground up; a module imports from its own floor and from those below it.
 FLOORS = [
-    {"errors", "spec", "choices", "manifest", "registry", "plugins", "run", "recipe"},  # the light half
+    {"errors", "spec", "choices", "manifest", "registry", "plugins", "run", "recipe", "cache"},  # the light half
     {"matching", "groups", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},

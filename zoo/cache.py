@@ -91,4 +91,8 @@ def _about_activations(path: Path) -> str:
         return "damaged"
 
 
-_ABOUT = {"images": _about_images, "activations": _about_activations, "unfinished": lambda path: "being written"}
+def _about_unfinished(_path: Path) -> str:
+    return "being written"
+
+
+_ABOUT = {"images": _about_images, "activations": _about_activations, "unfinished": _about_unfinished}

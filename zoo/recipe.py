@@ -114,8 +114,7 @@ class Recipe:
     select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
     cache: str = choice(
         "auto",
-        "Train from kept activations of the frozen part: auto (where the plan says that it saves time), on, off, or the "
-        "names of phases.",
+        "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(

@@ -77,12 +77,9 @@ def options(
                 f"{phase.name}: no activations are kept, for the network cannot be split where its frozen part ends"
             )
             continue
+        blank = torch.zeros(2, *image, device=accelerator.device).to(memory_format=torch.channels_last)
         with accelerator.autocast():
-            layout = Layout.of(
-                cut.prefix(model)(
-                    torch.zeros(2, *image, device=accelerator.device).to(memory_format=torch.channels_last)
-                )
-            )
+            layout = Layout.of(cut.prefix(model)(blank))
         views = min(recipe.cache_views or 1, phase.epochs)
         size = (views * len(dataset.fit) + len(dataset.choose)) * layout.row_bytes
         if size > 1e9 * max(recipe.cache_gb, recipe.cache_ram_gb / accelerator.num_processes):

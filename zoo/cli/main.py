@@ -15,7 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 import zoo
-from zoo.cli import adapt, datasets, output, plan, plugins, predict, runs, show
+from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, runs, show
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
@@ -58,6 +58,7 @@ app.command("predict")(predict.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")
 app.command("runs")(runs.command)
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:

@@ -89,6 +89,10 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )
+        cache = phase.get("cache")
+        if cache:
+            print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
+                  f"{memory(cache['bytes'])}", file=stream)  # fmt: skip
     estimates = []
     if record.get("seconds") is not None:
         estimates.append(f"about {duration(record['seconds'])} of training")

@@ -1,16 +1,16 @@
 """Where a network's frozen part ends, and the network split there, without tracing and without touching the network.
 
 One forward pass with hooks tells in which order modules are called. The first one with tensors of a group that trains,
-or one shortly before it, is the *entry*. The **prefix** is the network up to there: it runs, and the entry's input is caught. The **suffix** is
-the network from there on: a shallow copy of its tree of modules in which the largest modules that finish before the
-entry is called return placeholders of the right shape at no cost, and the entry takes the kept activations. Whatever the
-network computes between its modules (position embeddings added, tokens reshaped) thus runs on placeholders, and its
-result is dropped at the entry. All other modules are the very same objects: parameters, optimizer, average, freezing and
-saved states are the network's own.
+or one shortly before it, is the *entry*. The **prefix** is the network up to there: it runs, and the entry's input is
+caught. The **suffix** is the network from there on: a shallow copy of its tree of modules in which the largest modules
+that finish before the entry is called return placeholders of the right shape at no cost, and the entry takes the kept
+activations. Whatever the network computes between its modules (position embeddings added, tokens reshaped) thus runs on
+placeholders, and its result is dropped at the entry. All other modules are the very same objects: parameters, optimizer
+and average, freezing and saved states are the network's own.
 
-A shortcut around the entry, or dropout just before it, would be lost that way. So every split is checked: its outputs must
-be the network's own, in evaluation and in training, whatever the values of the parameters that train. One that is not
-gives way to the next earlier one that is.
+A shortcut around the entry, or dropout just before it, would be lost that way. So every split is checked: its outputs
+must be the network's own, in evaluation and in training, whatever the values of the parameters that train. One that is
+not gives way to the next earlier one that is.
 """
 
 from __future__ import annotations

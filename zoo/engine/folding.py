@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from timm.layers import BatchNormAct2d
@@ -19,9 +20,9 @@ def folded_parts(model: nn.Module, cut: Cut) -> dict[nn.Module, nn.Module]:
     parts: dict[nn.Module, nn.Module] = {}
     with evaluating(model), torch.no_grad():
         for path, norm_path in cut.folds:
-            convolution, norm = model.get_submodule(path), model.get_submodule(norm_path)
-            fused = fuse_conv_bn_eval(convolution, norm)  # type: ignore[type-var]
-            parts[convolution] = fused.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            convolution, norm = model.get_submodule(path), cast(Any, model.get_submodule(norm_path))
+            fused = fuse_conv_bn_eval(cast(nn.Conv2d, convolution), norm)
+            parts[convolution] = fused.requires_grad_(False).to(memory_format=torch.channels_last)
             rest = [norm.drop, norm.act] if isinstance(norm, BatchNormAct2d) else []
             parts[norm] = nn.Sequential(*rest).eval() if rest else nn.Identity()
     return parts

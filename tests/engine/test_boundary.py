@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from zoo import groups, models, plugins
+from zoo.engine.boundary import Splitter
+from zoo.engine.folding import folded_parts
+from zoo.groups import Group
+
+QUICK = (("resnet/resnet_nano", 64), ("legacy/googlenet", 64), ("timm/test_vit", 0), ("timm/test_efficientnet", 64))
+HEAVY = (
+    *[("resnet/resnet18", 64), ("resnet/resnet26d", 64), ("resnet/resnext50_32x4d", 64), ("vgg/vgg11", 64)],
+    *[("vgg/vgg11_bn", 64), ("legacy/alexnet", 96), ("timm/convnext_atto", 64), ("timm/mobilenetv2_100", 64)],
+    *[("timm/densenet121", 64), ("timm/regnety_002", 64), ("timm/mixer_s32_224", 0), ("timm/inception_v3", 0)],
+    *[("timm/repvgg_a0", 64), ("timm/swin_tiny_patch4_window7_224", 0), ("timm/poolformer_s12", 64)],
+)
+CASES = [*QUICK, *[pytest.param(*case, marks=pytest.mark.heavy) for case in HEAVY]]
+
+
+@pytest.mark.parametrize(("name", "side"), CASES)
+def test_the_two_parts_are_the_network_bit_for_bit_at_every_group(name: str, side: int) -> None:
+    spec = plugins.get(name)
+    torch.manual_seed(0)
+    model = models.build(spec, weights=None, num_classes=5).eval()
+    size = (3, side, side) if side else models.data_config(model).input_size
+    found = groups.assign(model, spec)
+    splitter = Splitter(model, found, size)
+    images = torch.randn(5, *size).to(memory_format=torch.channels_last)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        expected = model(images)
+        for number in range(1, len(found)):
+            cut = splitter.split([group.name for group in found[:number]])
+            assert cut is not None, f"{name} cannot be split before {found[number].name}"
+            assert cut.group == found[number].name and not cut.recomputed
+            suffix = cut.suffix(model).eval()
+            assert torch.equal(suffix(cut.prefix(model)(images)), expected), found[number].name
+            folded = suffix(cut.prefix(model, folded_parts(model, cut))(images))
+            torch.testing.assert_close(folded, expected, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+class Around(nn.Module):
+    """A shortcut leads around what trains, and dropout stands between pooling and the head."""
+
+    def __init__(self, drop: float = 0.0) -> None:
+        super().__init__()
+        self.one, self.two, self.pool = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.AdaptiveAvgPool2d(1),
+        )
+        self.mix, self.fc, self.drop = nn.Conv2d(4, 4, 1), nn.Linear(4, 3), drop
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.one(images)
+        hidden = hidden + self.mix(self.two(hidden))
+        hidden = nn.functional.dropout(self.pool(hidden).flatten(1), self.drop, self.training)
+        return self.fc(hidden)
+
+
+def parted(*names: str) -> tuple[Group, ...]:
+    return tuple(Group(name, (f"{name}.weight", f"{name}.bias"), ()) for name in names)
+
+
+AROUND = parted("one", "two", "mix", "fc")
+
+
+def test_a_shortcut_around_the_boundary_moves_it_to_where_it_holds() -> None:
+    cut = Splitter(Around(), AROUND, (3, 8, 8)).split(["one", "two"])
+    assert cut is not None
+    assert cut.entry == "two" and cut.recomputed == ("two",) and cut.group == "two"
+
+
+@pytest.mark.parametrize(("drop", "entry"), [(0.0, "fc"), (0.5, "pool")])
+def test_dropout_before_the_head_is_not_lost(drop: float, entry: str) -> None:
+    model = Around(drop)
+    cut = Splitter(model, AROUND, (3, 8, 8)).split(["one", "two", "mix"])
+    assert cut is not None and cut.entry == entry
+
+
+def test_a_parameter_used_before_the_boundary_is_noticed() -> None:
+    class Early(Around):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images * self.fc.bias.sum())
+
+    assert Splitter(Early(), AROUND, (3, 8, 8)).split(["one", "two", "mix"]) is None
+
+
+def test_the_suffix_follows_the_networks_mode_and_shares_its_parameters() -> None:
+    model = Around(0.5)
+    cut = Splitter(model, AROUND, (3, 8, 8)).split(["one", "two", "mix"])
+    assert cut is not None
+    suffix, kept = cut.suffix(model), cut.prefix(model)(torch.randn(4, 3, 8, 8))
+    model.train()
+    assert not torch.equal(suffix(kept), suffix(kept))
+    suffix.eval()
+    assert not model.training and torch.equal(suffix(kept), suffix(kept))
+    suffix(kept).sum().backward()
+    assert model.fc.weight.grad is not None and model.one.weight.grad is None
