@@ -227,6 +227,8 @@ class _Writer:
         file.write(description)
 
     def append(self, rows: Rows) -> None:
+        if not rows.size:  # an empty view cannot be cast
+            return
         data = np.ascontiguousarray(rows).data.cast("B")
         self._crc = zlib.crc32(data, self._crc)
         self._file.write(data)
