@@ -142,7 +142,7 @@ def test_a_damaged_newest_state_is_passed_over(
     assert_alike(zoo.adapt(resume=tmp_path / "run", on_event=heard.append), whole)
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert f"the checkpoint {newest.name} is damaged (its hash differs); using the one before" in notes
-    assert [event.step for event in heard if isinstance(event, StepDone)][0] == 14
+    assert next(event.step for event in heard if isinstance(event, StepDone)) == 14
     assert [event for event in heard if isinstance(event, CheckpointSaved)]
 
 
