@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it re-exports implicitly
 
 from zoo.engine.events import Listener
 from zoo.errors import HubError

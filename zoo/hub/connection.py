@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from json import JSONDecodeError
+from logging import CRITICAL
 from typing import TypeVar
 
 from huggingface_hub import constants, get_token
@@ -19,12 +20,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import (
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it re-exports them without saying so
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
     get_session,
-    httpx,  # type: ignore[attr-defined]  # whichever HTTP library it is built on
+    httpx,  # whichever HTTP library it is built on
     logging,
     parse_ratelimit_headers,
 )
@@ -48,7 +49,7 @@ def session() -> Iterator[None]:
     """Keep the library from printing, and from waiting for ever for a server that says nothing."""
     barred, verbosity = are_progress_bars_disabled(), logging.get_verbosity()
     disable_progress_bars()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(CRITICAL)
     client = get_session()
     before = client.timeout
     client.timeout = httpx.Timeout(SILENCE)
@@ -113,7 +114,7 @@ def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
             return HubError(
                 what,
                 why="HF_HUB_OFFLINE is set, and it is not in the cache",
-                fix=f"unset HF_HUB_OFFLINE; or on a machine with network: hf download {repo} --local-dir DIR, and name DIR",
+                fix=f"unset HF_HUB_OFFLINE; or bring the cache of a machine where `hf download {repo}` has run",
             )
         return _unreachable(error.__cause__ or error, what)
     if isinstance(error, GatedRepoError):

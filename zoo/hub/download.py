@@ -16,7 +16,7 @@ PREFIX = "hf-hub:"
 
 
 def looks_like_repo(text: str) -> bool:
-    """Whether a reference without `hf-hub:` can only mean a model on the Hub: ORG/NAME[@revision], and no folder ORG."""
+    """Whether a reference without `hf-hub:` may mean a model on the Hub: ORG/NAME[@revision], and no folder ORG."""
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", text)) and not Path(text.partition("/")[0]).is_dir()
 
 

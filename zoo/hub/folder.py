@@ -83,8 +83,9 @@ def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: st
         repo: "ORG/NAME", for the examples on the card.
         license_: What it is published under; None: nobody knows.
     """
-    made = {"README.md": model_card(record, repo=repo, license_=license_).encode("utf-8", "replace")}
-    names = sorted([*made, RECORD, "config.json", "model.safetensors"])
+    made: dict[str, bytes] = {"config.json": _config(run, license_)} if license_ else {}
+    made["README.md"] = model_card(record, repo=repo, license_=license_).encode("utf-8", "replace")
+    names = sorted({*made, RECORD, "config.json", "model.safetensors"})
     text = json.dumps({**public_record(record), "published": names}, indent=2, ensure_ascii=False)
     made[RECORD] = (text + "\n").encode("utf-8", "backslashreplace")
     files = []
@@ -96,6 +97,17 @@ def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: st
             path = run.path / name
             files.append(Published(name, path, path.stat().st_size, record["files"][name]))
     return tuple(files)
+
+
+def _config(run: Run, license_: str) -> bytes:
+    """config.json; where another licence was chosen than the weights', timm's field for it says so."""
+    content = (run.path / "config.json").read_bytes()
+    config = json.loads(content)
+    described = config.get("pretrained_cfg", {})
+    if str(described.get("license") or "").lower() == license_:
+        return content
+    described["license"] = license_
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,9 +129,7 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
         chosen = place.get("weights")
         if isinstance(chosen, str) and _is_local(chosen):
             place["weights"] = re.split(r"[/\\]", chosen)[-1]
-    public["files"] = {
-        name: sha for name, sha in public["files"].items() if name in ("config.json", "model.safetensors")
-    }
+    public["files"] = {"model.safetensors": record["files"]["model.safetensors"]}
     return public
 
 
