@@ -90,9 +90,7 @@ class Faults:
         kinds = [status is not None, drop, lose, cut]
         if sum(kinds) > 1 or not (any(kinds) or slow):
             raise ValueError("a fault is one of status, drop, lose and cut, each slow or not, or only slow")
-        fault = Fault(
-            re.compile(match), status, drop, lose, cut, slow, times, after, code, message, retry_after
-        )  # fmt: skip
+        fault = Fault(re.compile(match), status, drop, lose, cut, slow, times, after, code, message, retry_after)
         with self._lock:
             self._orders.append(fault)
         return fault
