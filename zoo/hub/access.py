@@ -100,6 +100,4 @@ def check_access(who: Account, repo: str) -> None:
     if who.role == "fineGrained":
         allowed: frozenset[str] = frozenset().union(*(who.scopes.get(place, ()) for place in (namespace, repo)))
         if not any(permission in allowed for permission in _MAY_WRITE):
-            raise HubError(
-                what, why=f"the token is fine-grained and does not include writing to {namespace}", fix=again
-            )
+            raise HubError(what, why=f"the fine-grained token does not include writing to {namespace}", fix=again)
