@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 import zoo
 from tests.hub_push.conftest import Client
@@ -57,6 +58,29 @@ def test_what_is_not_there_is_said(there: Path, name: str, why: str) -> None:
     with pytest.raises(HubError) as caught:
         zoo.load(name)
     assert why in caught.value.why and caught.value.fix
+
+
+def test_offline_it_takes_the_cache_and_says_what_it_lacks(
+    there: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo.load("hf-hub:tester/tints")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    before = len(client.hub.requests)
+    assert zoo.load("hf-hub:tester/tints") is not None
+    with pytest.raises(HubError, match="the model tester/absent cannot be had") as caught:
+        zoo.load("hf-hub:tester/absent")
+    assert caught.value.why == "HF_HUB_OFFLINE is set, and it is not in the cache"
+    assert "hf download tester/absent" in caught.value.fix
+    assert len(client.hub.requests) == before
+
+
+def test_a_hub_that_is_gone_leaves_the_cache(there: Path, client: Client) -> None:
+    zoo.load("hf-hub:tester/tints")
+    client.hub.stop()
+    assert zoo.load("hf-hub:tester/tints") is not None
+    with pytest.raises(HubError, match="cannot be had") as caught:
+        zoo.load("hf-hub:tester/absent")
+    assert "(HF_ENDPOINT) cannot be reached" in caught.value.why
 
 
 def test_a_typing_error_in_a_path_or_a_backbone_asks_no_hub(client: Client, run: Run, monkeypatch: Any) -> None:
