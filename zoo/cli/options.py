@@ -54,7 +54,8 @@ TrainedModel = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run (its folder, or its name under runs/), or a backbone's name: its pretrained head and labels.",
+        help="A run (its folder, or its name under runs/), a model on the Hub (hf-hub:ORG/NAME), or a backbone's name: "
+        "its pretrained head and labels.",
         autocompletion=complete_backbone,
         show_default=False,
     ),
