@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import plugins
+from zoo import discovery, plugins
 from zoo.errors import PluginError
 
 MANIFEST = """
@@ -65,7 +65,7 @@ def site(tmp_path, monkeypatch):
     root.mkdir()
     monkeypatch.syspath_prepend(str(root))
     real = importlib.metadata.distributions
-    monkeypatch.setattr(plugins, "distributions", lambda: real(path=[str(root), str(tmp_path / "later")]))
+    monkeypatch.setattr(discovery, "distributions", lambda: real(path=[str(root), str(tmp_path / "later")]))
     before = set(sys.modules)
     plugins.discover.cache_clear()
     yield Site(root)
@@ -149,14 +149,17 @@ def test_a_manifest_that_is_not_there(site):
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yml\n")
     site.package("zoo_fir", "")
     fault = only_fault()
-    assert (fault.cause, fault.fix) == ("the package 'zoo_fir' has no file 'zoo.yml'", "reinstall or uninstall zoo-fir")
+    assert (fault.cause, fault.fix) == (
+        "the package 'zoo_fir' has no file 'zoo.yml'",
+        "reinstall it, or: zoo plugins uninstall zoo-fir",
+    )
 
 
 def test_half_uninstalled_the_package_is_gone(site):
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n")
     assert str(only_fault()) == (
         "plugin 'fir' from zoo-fir 1.0 is not usable: the package 'zoo_fir' is not there: it may be half-uninstalled "
-        "(reinstall or uninstall zoo-fir)"
+        "(reinstall it, or: zoo plugins uninstall zoo-fir)"
     )
 
 
@@ -186,7 +189,7 @@ def test_an_entry_points_file_that_cannot_be_parsed(site, content):
     assert str(fault).startswith(
         "plugin 'zoo-fir' from zoo-fir 1.0 is not usable: its entry_points.txt cannot be read: "
     )
-    assert fault.fix == "reinstall or uninstall zoo-fir"
+    assert fault.fix == "reinstall it, or: zoo plugins uninstall zoo-fir"
 
 
 def test_somebody_elses_broken_entry_points_are_not_our_news(site):
@@ -226,7 +229,7 @@ def test_one_plugin_name_from_two_distributions(site):
         plugins.get("fir/fir1")
     assert "'fir/fir1' cannot be used" in str(caught.value)
     assert "its name is claimed by other-fir 7 and zoo-fir 1.0" in caught.value.why
-    assert caught.value.fix == "uninstall one of them"
+    assert caught.value.fix == "zoo plugins uninstall other-fir or zoo plugins uninstall zoo-fir"
 
 
 def test_one_backbone_name_from_two_plugins_is_an_error_at_use(site):
@@ -299,7 +302,7 @@ def test_a_broken_plugins_backbone_says_what_is_broken(site):
         plugins.get("fir/fir50")
     assert caught.value.what == "'fir/fir50' cannot be used"
     assert "the package 'zoo_fir' is not there" in caught.value.why
-    assert caught.value.fix == "reinstall or uninstall zoo-fir"
+    assert caught.value.fix == "reinstall it, or: zoo plugins uninstall zoo-fir"
 
 
 def test_a_name_that_nobody_has_mentions_the_plugins_that_are_broken(site):
@@ -341,7 +344,7 @@ def test_a_module_that_fails_is_named_with_its_distribution(site, code, why):
         plugins.register_architectures(plugins.get("fir1"))
     assert caught.value.what == "fir/fir1 cannot be built: importing zoo_trees from zoo-fir 0.9 failed"
     assert caught.value.why.startswith(why)
-    assert caught.value.fix == "report it to the authors of zoo-fir, or: pip uninstall zoo-fir"
+    assert caught.value.fix == "report it to the authors of zoo-fir, or: zoo plugins uninstall zoo-fir"
 
 
 class TestDynamic:
