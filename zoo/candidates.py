@@ -138,9 +138,12 @@ def refuse_clashes(candidate: Candidate, found: Discovery, pins: dict[str, str])
     for plugin in candidate.plugins:
         for name, owner, version in owners:
             if name == plugin.name and discovery.canonical(owner) != own:
+                fix = f"keep it, or: zoo plugins uninstall {owner}"
+                if discovery.canonical(owner) in pins:
+                    fix = f"keep it, and ask the authors of {candidate.distribution} for another name"
                 raise PluginError(
                     f"the plugin name {name!r} is taken: {owner} {version} has it, and {candidate.title} claims it",
-                    fix=f"keep one of them; to change: zoo plugins uninstall {owner}",
+                    fix=fix,
                 )
     refused = [f"{text} (installed: {version})" for text, version in _conflicts(candidate, pins)]
     if refused:

@@ -23,7 +23,8 @@ from zoo.registry import PluginEntry
 _PATH = re.compile(r"[/\\]|\A\.|\A~|\.(?:whl|zip|tar\.gz)\Z")
 # How pip and uv say that versions cannot be had together, and that there is no such package.
 _RESOLVER = re.compile(r"ResolutionImpossible|conflicting dependencies|unsatisfiable|\(constraint\)", re.IGNORECASE)
-_NOT_FOUND = re.compile(r"No matching distribution found|not found in the package registry|no (?:usable )?wheels")
+_CLASH = re.compile(r"\A\s+.+ depends on .+|\(constraint\)|we can conclude")
+_NOT_FOUND = re.compile(r"No matching distribution found|was not found in the|has no (?:usable )?wheels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,14 @@ def install(source: Source, installer: Installer, on_line: Listener) -> Installe
         candidates.refuse_clashes(candidate, found, pins)
         before = _versions()
         own = discovery.canonical(candidate.distribution)
-        what = f"{candidate.distribution}=={candidate.version}" if staged.is_dir() else str(staged)
+        what = str(staged)
+        if source.kind == "requirement":  # by its name, so that `pip freeze` can name it too
+            what = f"{candidate.distribution}=={candidate.version}"
         again = (
             candidate.distribution if before.get(own) == candidate.version and source.kind != "requirement" else None
         )
         try:
-            installer.install(what, again=again, pins=pins, on_line=on_line)
+            installer.install(what, links=fetched, again=again, pins=pins, on_line=on_line)
         except InstallerFailed as error:
             raise _explained(error, source, candidate) from error
     importlib.invalidate_caches()
@@ -175,11 +178,12 @@ def _versions() -> dict[str, str]:
 
 def _explained(error: InstallerFailed, source: Source, candidate: Candidate | None = None) -> PluginError:
     """The installer's failure in our words where it is one of the usual ones."""
-    if _RESOLVER.search(error.output):
+    if not _NOT_FOUND.search(error.output) and _RESOLVER.search(error.output):
         what = candidate.title if candidate else source.what
+        clash = [line.strip().removeprefix("cause: ") for line in error.output.splitlines() if _CLASH.search(line)]
         return PluginError(
             f"{what} was not installed: it cannot be had together with what adaptzoo runs on",
-            why=error.why,
+            why="; ".join(dict.fromkeys(clash)) or error.why,
             fix="ask for another version of the plugin, or upgrade adaptzoo first",
         )
     if _NOT_FOUND.search(error.output):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,16 +71,17 @@ class Installer:
             words = (self.words[0], "build", "--python", sys.executable, "--wheel", "--out-dir", str(folder), what)
             _run(words, f"{self.name} could not build {what}", on_line)
         else:
-            options = ("--target", str(folder), "--no-deps", "--only-binary", ":all:")
+            options = ("--quiet", "--target", str(folder), "--no-deps", "--only-binary", ":all:")
             self._run("install", *options, what, on_line=on_line)
             return folder
         return next(folder.glob("*.whl"))
 
-    def install(self, what: str, *, again: str | None, pins: dict[str, str], on_line: Listener) -> None:
+    def install(self, what: str, *, links: Path, again: str | None, pins: dict[str, str], on_line: Listener) -> None:
         """Install a package and its dependencies, the dependencies from wheels only.
 
         Args:
             what: A wheel or a requirement.
+            links: The folder that `stage` has worked in. uv has what it fetched in its cache.
             again: The distribution that is replaced although its version stays the same; None for none.
             pins: Distributions that must stay at their versions.
             on_line: Told each line that the installer prints.
@@ -90,6 +93,8 @@ class Installer:
             file = Path(folder, "constraints.txt")
             file.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()), encoding="utf-8")
             options = ["--constraint", str(file), "--only-binary", ":all:"]
+            if self.name == "pip":
+                options += ["--find-links", str(links)]
             if again and self.name == "uv":
                 options += ["--reinstall-package", again]
             self._run("install", *options, what, on_line=on_line)
@@ -129,13 +134,13 @@ def here(action: str, what: str) -> Installer:
         others = _extras(prefix / _UV_RECEIPT)
         kept = [name for name in others if not discovery.same_name(name, what)]
         kept += [what] if action == "install" else []
-        words = "".join(f" --with {_quoted(name)}" for name in kept)
+        words = "".join(f" --with {shlex.quote(name)}" for name in kept)
         why = "uv made this environment for one tool, and makes it anew from that tool's options"
         raise PluginError(f"{what} was not {action}ed", why=why, fix=f"uv tool install {_CORE}{words}")
     if (prefix / _PIPX_RECORD).is_file():
         verb = "inject" if action == "install" else "uninject"
         why = "pipx made this environment, and keeps a record of what is in it"
-        raise PluginError(f"{what} was not {action}ed", why=why, fix=f"pipx {verb} {_CORE} {_quoted(what)}")
+        raise PluginError(f"{what} was not {action}ed", why=why, fix=f"pipx {verb} {_CORE} {shlex.quote(what)}")
     managed = Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED"
     if sys.prefix == sys.base_prefix and managed.is_file():
         why = f"the operating system manages the Python in {sys.prefix}"
@@ -153,7 +158,7 @@ def here(action: str, what: str) -> Installer:
     raise PluginError(
         f"{what} was not {action}ed",
         why="this environment has no pip, and there is no uv",
-        fix=f"{_quoted(sys.executable)} -m ensurepip",
+        fix=f"{shlex.quote(sys.executable)} -m ensurepip",
     )
 
 
@@ -201,12 +206,6 @@ def _run(words: tuple[str, ...], what: str, on_line: Listener) -> None:
             on_line(lines[-1])
     if process.returncode:
         output = "\n".join(lines)
-        errors = [line.partition("ERROR:")[2].strip() for line in lines if line.lstrip().startswith("ERROR:")]
-        causes = [line for line in errors if line] or [line.strip() for line in lines if line.strip()]
+        found = [re.match(r"\s*(?:ERROR|cause):\s*(.+)", line) for line in lines]
+        causes = [line[1] for line in found if line] or [line.strip() for line in lines if line.strip()]
         raise InstallerFailed(what, why="; ".join(causes[-_CAUSES:]), output=output)
-
-
-def _quoted(word: str) -> str:
-    import shlex
-
-    return shlex.quote(word)

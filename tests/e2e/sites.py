@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sysconfig
 import venv
@@ -81,12 +82,23 @@ class Site:
     root: Path
 
     @classmethod
-    def make(cls, root: Path) -> Site:
+    def make(cls, root: Path, *, without_pip: bool = False) -> Site:
         venv.create(root, with_pip=False, symlinks=True)
         site = cls(root)
         # The running environment's editable installations work through .pth files, which are not followed from there.
         seen = [ROOT, *(path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")))]
-        lines = [*seen, *dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib")))]
+        lent = list(dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))))
+        if without_pip:
+            links = root / "lent"
+            links.mkdir()
+            for entry in (path for folder in lent for path in Path(folder).iterdir()):
+                if entry.suffix == ".dist-info":  # uv looks nowhere but here; copies, so that it can harm nobody
+                    shutil.copytree(entry, site.packages / entry.name)
+                elif entry.name != "pip":
+                    (links / entry.name).symlink_to(entry)
+            shutil.rmtree(next(site.packages.glob("pip-*.dist-info")))
+            lent = [str(links)]
+        lines = [*seen, *lent]
         (site.packages / "seen.pth").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         return site
 
@@ -111,8 +123,8 @@ class Site:
                 if not key.startswith(("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "ZOO_"))}  # fmt: skip
         offline = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1",
                    "PIP_NO_CACHE_DIR": "1", "PIP_NO_BUILD_ISOLATION": "0", "UV_OFFLINE": "1", "UV_NO_INDEX": "1",
-                   "UV_NO_CACHE": "1", "UV_NO_CONFIG": "1", "UV_NO_BUILD_ISOLATION": "1", "ZOO_CACHE": str(self.root / "cache"),
-                   "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}  # fmt: skip
+                   "UV_NO_CACHE": "1", "UV_NO_CONFIG": "1", "UV_NO_BUILD_ISOLATION": "1", "OMP_NUM_THREADS": "1",
+                   "ZOO_CACHE": str(self.root / "cache"), "NO_COLOR": "1"}  # fmt: skip
         command = [str(word) for word in (self.python, *words)]
         done = subprocess.run(command, cwd=self.root, env={**kept, **offline, **environment}, capture_output=True,
                               text=True, stdin=subprocess.DEVNULL, timeout=300)  # fmt: skip
