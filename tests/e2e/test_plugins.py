@@ -52,7 +52,7 @@ def test_a_new_plugin_goes_all_the_way_and_leaves_nothing(site, tmp_path):
         "backbones": ["fir_tiny"], "summary": "say in one line what this plugin offers",
     }  # fmt: skip
     assert "code      the module adaptzoo_fir.models" in site.zoo("plugins", "show", "fir").stdout
-    checked = site.zoo("plugins", "check", "fir").stdout
+    checked = site.zoo("plugins", "check", "fir", "--fast").stdout
     assert "FAIL" not in checked and checked.endswith("1 backbone of 1 keeps the contracts\n")
     site.zoo("adapt", "fir_tiny", *TINY, "--out", "runs/fir")
     site.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "adaptzoo-fir")
@@ -172,8 +172,13 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(site, tmp_path):
     refused(plugin_wheel(tmp_path, "later", manifest="api: 2\nname: later\n"), "the plugin 'later' of zoo-later 1.0",
             "asks for plugin api 2", "upgrade adaptzoo")  # fmt: skip
     refused(plugin_wheel(tmp_path, "vgg"), "'vgg' is taken: adaptzoo-vgg 0.1.0 has it, and zoo-vgg 1.0 claims it")
-    refused(plugin_wheel(tmp_path, "needy", requires=("torch>=99",)), "zoo-needy 1.0 is not installed: it needs another",
-            "it asks for torch>=99 (installed: ", "zoo plugins install 'zoo-needy<1.0'")  # fmt: skip
+    needy = plugin_wheel(tmp_path, "needy", requires=("torch>=99",))
+    refused(
+        needy,
+        "zoo-needy 1.0 is not installed: it needs another",
+        "it asks for torch>=99 (installed: ",
+        "zoo plugins install 'zoo-needy<1.0'",
+    )
     wheel(tmp_path, "zoo-deeper", requires=("timm<1",))
     refused(plugin_wheel(tmp_path, "deep", requires=("zoo-deeper",)), "zoo-deep 1.0 was not installed",
             "zoo-deeper 1.0 depends on timm<1")  # fmt: skip
@@ -185,8 +190,9 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(site, tmp_path):
     refused(broken, "is not a wheel")
     # It reads well, and its dependency takes its name from it.
     plugin_wheel(tmp_path, "fake", distribution="zoo-helper")
-    refused(plugin_wheel(tmp_path, "fake", requires=("zoo-helper",)),
-            "zoo-fake 1.0 does not work once it is installed, and was taken out again", "its name is claimed by")  # fmt: skip
+    fake = plugin_wheel(tmp_path, "fake", requires=("zoo-helper",))
+    refused(fake, "zoo-fake 1.0 does not work once it is installed, and was taken out again",
+            "its name is claimed by")  # fmt: skip
 
 
 def test_a_name_of_the_registry_is_asked_about_and_installed(site, tmp_path):
@@ -194,7 +200,7 @@ def test_a_name_of_the_registry_is_asked_about_and_installed(site, tmp_path):
     registry = tmp_path / "registry.yaml"
     registry.write_text("plugins: {larch: {requirement: zoo-larch, summary: Larches, backbones: [larch1]}}")
     lent = {"ZOO_REGISTRY": str(registry), "PIP_FIND_LINKS": str(tmp_path)}
-    assert site.fault("adapt", "larch1", *TINY, **lent)["fix"] == "zoo plugins install larch"
+    assert site.fault("show", "larch1", **lent)["fix"] == "zoo plugins install larch"
     assert site.listed() == {}, "nothing installs by itself"
     assert site.fault("plugins", "install", "larch", **lent) == {
         "what": "nothing was changed: it needs a yes, and there is nobody to ask", "why": "",

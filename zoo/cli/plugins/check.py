@@ -27,7 +27,7 @@ def command(
 ) -> Answer:
     """Check that a plugin's backbones keep the contracts that adaptation relies on. This runs the plugin's code.
 
-    Without weights: parts of every backbone, their order, a few steps of training, saving and loading.
+    It needs no pretrained weights. Exit code 1 says that a check failed; the page about writing plugins has them all.
 
     For example:
 

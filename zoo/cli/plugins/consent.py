@@ -29,7 +29,9 @@ def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
         return
     if as_json or not output.on_terminal(sys.stdin):
         raise ZooError("nothing was changed: it needs a yes, and there is nobody to ask", fix=command)
-    if not typer.confirm(question, err=True):
+    # Not typer.confirm: a part of its prompt goes to stdout, which is for results.
+    print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise ZooError("nothing was changed")
 
 
