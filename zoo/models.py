@@ -207,8 +207,8 @@ def load(folder: Path, name: str = "") -> nn.Module:
         needed = config.get("zoo", {}).get("requires")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RunError(f"{folder / 'config.json'} is damaged", why=repr(error)) from error
-    if isinstance(needed, dict) and needed:
-        _register(needed, what)
+    if needed:
+        plugins.register_architectures(plugins.required(needed, what))
     if not timm.is_model(architecture):
         raise PluginError(
             f"{name or folder} holds a {architecture}, which this timm does not know",
@@ -219,20 +219,6 @@ def load(folder: Path, name: str = "") -> nn.Module:
     except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
         raise RunError(f"{what} is damaged", why=strictness(str(error))) from error
     return model.eval()
-
-
-def _register(needed: dict[str, Any], what: str) -> None:
-    """Import what an installed plugin declares; a name that only config.json gives is never imported."""
-    module, distribution = needed.get("module"), needed.get("distribution")
-    found = plugins.discover().plugins
-    spec = next((item for plugin in found for item in plugin.backbones if item.module == module), None)
-    if spec is None:
-        raise PluginError(
-            f"{what} needs the plugin {distribution} {needed.get('version', '')}".rstrip(),
-            why=f"no installed plugin has the module {module}",
-            fix=f"pip install {distribution}",
-        )
-    plugins.register_architectures(spec)
 
 
 def _plain_tensors(_module: nn.Module, tensors: dict[str, torch.Tensor], *_rest: Any) -> None:
