@@ -6,6 +6,8 @@ import hashlib
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -244,3 +246,33 @@ def test_from_the_shell(tmp_path: Path, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     name, files = json.loads(done.stdout)
     assert (name, files) == ("me", [".gitattributes", "README.md", "config.json", "model.safetensors"])
+
+
+COMMIT = "/api/models/tester/net/commit/main"
+HEADER = {"key": "header", "value": {"summary": "by hand"}}
+NO_OBJECT = {"key": "lfsFile", "value": {"path": "a.bin", "algo": "sha256", "oid": "0" * 64, "size": 3}}
+OUTSIDE = {"key": "file", "value": {"path": "../../other/a.txt", "content": "eA==", "encoding": "base64"}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "lines", "status", "words"),
+    [
+        pytest.param("POST", COMMIT, [HEADER, NO_OBJECT], 400, "Offending file: a.bin", id="never uploaded"),
+        pytest.param("POST", COMMIT, [HEADER, OUTSIDE], 400, "Invalid path: ../../other/a.txt", id="outside"),
+        pytest.param("POST", f"{COMMIT}?create_pr=1", [HEADER], 400, "Pull requests are not", id="pull request"),
+        pytest.param("PUT", f"/lfs/models/tester/net/{'0' * 64}", [], 403, "SignatureDoesNotMatch", id="unsigned"),
+        pytest.param("GET", "/api/spaces/tester/net", [], 404, "no such endpoint", id="no endpoint"),
+    ],
+)
+def test_what_no_client_of_good_will_sends_is_refused(
+    hub: Server, client: Client, method: str, path: str, lines: list[object], status: int, words: str
+) -> None:
+    client().create_repo("net")
+    before = client().model_info("tester/net").sha
+    body = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    sent = urllib.request.Request(hub.url + path, body, {"Authorization": f"Bearer {hub.token}"}, method=method)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(sent)
+    assert caught.value.code == status
+    assert words in json.loads(caught.value.read())["error"]
+    assert client().model_info("tester/net").sha == before
