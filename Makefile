@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--no-color)
 PIP_INSTALL := $(PIP) install $(if $(CI),--progress-bar off)
 
-.PHONY: help install test test-all lint types format demo clean
+.PHONY: help install test test-all lint types format docs demo clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1 \2/' | \
@@ -64,6 +64,10 @@ format: $(STAMP) ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP) ## Build the documentation site into site/; warnings are errors (the tests build it as well)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The site: $(CURDIR)/site/index.html; with search: $(BIN)/mkdocs serve"
+
 # Ten handwritten digits that no run has trained on, one of each class.
 define DIGITS
 import sys
@@ -94,5 +98,5 @@ demo: $(STAMP) ## Adapt a small backbone offline, look at it from all sides, com
 	@echo "The report: $(CURDIR)/$(OUT)/adapted/report.html"
 
 clean: ## Remove .venv, caches, builds and the demo's runs
-	rm -rf $(VENV) runs/demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs/demo site build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
