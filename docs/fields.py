@@ -35,4 +35,4 @@ def _help(source: str) -> str:
 
 def _comment(source: str) -> str:
     _, _, text = source.partition("  # ")
-    return text[:1].upper() + text[1:]
+    return text

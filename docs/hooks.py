@@ -28,7 +28,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put pages that mkdocs.yml does not list at the end: a new page is on the site as soon as it is written."""
     docs = Path(config.docs_dir)
     listed = set(re.findall(r"[\w./-]+\.md", repr(config.nav)))
-    added = sorted(set(path.relative_to(docs).as_posix() for path in docs.rglob("*.md")) - listed)
+    added = sorted({path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} - listed)
     if added:
         config.nav = [*(config.nav or []), {_MORE: added}]
     return config
@@ -67,7 +67,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return ""
         # A module has its heading on the page already.
         module = (_root(config) / api[1].replace(".", "/")).with_suffix(".py").is_file()
-        return f"\n::: {api[1]}\n" + ("    options: {show_root_heading: false, heading_level: 2}\n" if module else "")
+        return f"\n::: {api[1]}\n" + (
+            "    options: {show_root_heading: false, show_root_toc_entry: false, heading_level: 2}\n" if module else ""
+        )
 
     def prose(text: str) -> str:
         text = _COMMENT.sub(comment, text)
