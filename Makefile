@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--no-color)
 PIP_INSTALL := $(PIP) install $(if $(CI),--progress-bar off)
 
-.PHONY: help install test test-all lint types format demo demo-push clean
+.PHONY: help install test test-all lint types format docs demo demo-push clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1 \2/' | \
@@ -63,6 +63,10 @@ types: $(STAMP) ## Check types
 format: $(STAMP) ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMP) ## Build the documentation site into site/; warnings are errors (the tests build it as well)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The site: $(CURDIR)/site/index.html; with search: $(BIN)/mkdocs serve"
 
 # Ten handwritten digits that no run has trained on, one of each class.
 define DIGITS
@@ -124,5 +128,5 @@ endef
 export PLAIN_TIMM
 
 clean: ## Remove .venv, caches, builds and the demo's runs
-	rm -rf $(VENV) runs/demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs/demo site build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
