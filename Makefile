@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--no-color)
 PIP_INSTALL := $(PIP) install $(if $(CI),--progress-bar off)
 
-.PHONY: help install test test-all lint types format demo clean
+.PHONY: help install test test-all lint types format docs demo demo-push clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1 \2/' | \
@@ -64,6 +64,10 @@ format: $(STAMP) ## Put the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP) ## Build the documentation site into site/; warnings are errors (the tests build it as well)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The site: $(CURDIR)/site/index.html; with search: $(BIN)/mkdocs serve"
+
 # Ten handwritten digits that no run has trained on, one of each class.
 define DIGITS
 import sys
@@ -93,6 +97,36 @@ demo: $(STAMP) ## Adapt a small backbone offline, look at it from all sides, com
 	@test -s $(OUT)/adapted/report.html
 	@echo "The report: $(CURDIR)/$(OUT)/adapted/report.html"
 
+# A Hub on 127.0.0.1 stands in for the real one; it and its folder are gone afterwards.
+demo-push: $(STAMP) ## Push the demo's run to a Hub on this machine, and load it back
+	@test -f runs/demo/adapted/run.json || $(MAKE) demo
+	@place=$$(mktemp -d); \
+	$(BIN)/python -u -m tests.hub --root "$$place/hub" --user me --token hf_demo > "$$place/address" & server=$$!; \
+	trap 'kill $$server 2>/dev/null; wait $$server 2>/dev/null || true; rm -rf "$$place"' EXIT; \
+	for _ in $$(seq 300); do [ -s "$$place/address" ] && break; sleep 0.1; done; \
+	. "$$place/address"; export HF_HUB_OFFLINE=0 HF_HOME="$$place/home" NO_PROXY=127.0.0.1; \
+	echo "A Hub on this machine: $$HF_ENDPOINT"; \
+	$(ZOO) push runs/demo/adapted me/digits; \
+	echo "With plain timm:"; \
+	$(BIN)/python -c "$$PLAIN_TIMM" me/digits runs/demo/images; \
+	echo "With zoo:"; \
+	$(ZOO) predict hf-hub:me/digits runs/demo/images --top 2; \
+	echo "The server is stopped; with a token of yours: zoo push runs/demo/adapted ACCOUNT/digits"
+
+# What somebody without zoo does.
+define PLAIN_TIMM
+import sys
+from pathlib import Path
+import timm
+from PIL import Image
+model = timm.create_model(f"hf-hub:{sys.argv[1]}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+for path in sorted(Path(sys.argv[2]).iterdir()):
+    logits = model(transform(Image.open(path).convert("RGB"))[None])
+    print(path.name, "is a", model.pretrained_cfg["label_names"][logits.argmax()])
+endef
+export PLAIN_TIMM
+
 clean: ## Remove .venv, caches, builds and the demo's runs
-	rm -rf $(VENV) runs/demo build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs/demo site build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -355,7 +355,7 @@ def test_a_model_whose_plugin_is_gone(tmp_path: Path) -> None:
     save(models.build(NANO, weights=None, num_classes=2), tmp_path, requires=requires)
     with pytest.raises(PluginError, match=r"needs the plugin zoo-of-mars 2\.0") as raised:
         models.load(tmp_path)
-    assert raised.value.fix == "pip install zoo-of-mars"
+    assert raised.value.fix == "zoo plugins install zoo-of-mars"
 
 
 def test_a_plugins_architecture_loads_in_a_fresh_process(tmp_path: Path) -> None:

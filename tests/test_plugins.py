@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import plugins
+from zoo import discovery, plugins
 from zoo.errors import PluginError
 
 MANIFEST = """
@@ -65,7 +65,7 @@ def site(tmp_path, monkeypatch):
     root.mkdir()
     monkeypatch.syspath_prepend(str(root))
     real = importlib.metadata.distributions
-    monkeypatch.setattr(plugins, "distributions", lambda: real(path=[str(root), str(tmp_path / "later")]))
+    monkeypatch.setattr(discovery, "distributions", lambda: real(path=[str(root), str(tmp_path / "later")]))
     before = set(sys.modules)
     plugins.discover.cache_clear()
     yield Site(root)
@@ -149,14 +149,17 @@ def test_a_manifest_that_is_not_there(site):
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yml\n")
     site.package("zoo_fir", "")
     fault = only_fault()
-    assert (fault.cause, fault.fix) == ("the package 'zoo_fir' has no file 'zoo.yml'", "reinstall or uninstall zoo-fir")
+    assert (fault.cause, fault.fix) == (
+        "the package 'zoo_fir' has no file 'zoo.yml'",
+        "reinstall it, or: zoo plugins uninstall zoo-fir",
+    )
 
 
 def test_half_uninstalled_the_package_is_gone(site):
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n")
     assert str(only_fault()) == (
         "plugin 'fir' from zoo-fir 1.0 is not usable: the package 'zoo_fir' is not there: it may be half-uninstalled "
-        "(reinstall or uninstall zoo-fir)"
+        "(reinstall it, or: zoo plugins uninstall zoo-fir)"
     )
 
 
@@ -186,7 +189,7 @@ def test_an_entry_points_file_that_cannot_be_parsed(site, content):
     assert str(fault).startswith(
         "plugin 'zoo-fir' from zoo-fir 1.0 is not usable: its entry_points.txt cannot be read: "
     )
-    assert fault.fix == "reinstall or uninstall zoo-fir"
+    assert fault.fix == "reinstall it, or: zoo plugins uninstall zoo-fir"
 
 
 def test_somebody_elses_broken_entry_points_are_not_our_news(site):
@@ -226,7 +229,7 @@ def test_one_plugin_name_from_two_distributions(site):
         plugins.get("fir/fir1")
     assert "'fir/fir1' cannot be used" in str(caught.value)
     assert "its name is claimed by other-fir 7 and zoo-fir 1.0" in caught.value.why
-    assert caught.value.fix == "uninstall one of them"
+    assert caught.value.fix == "zoo plugins uninstall other-fir or zoo plugins uninstall zoo-fir"
 
 
 def test_one_backbone_name_from_two_plugins_is_an_error_at_use(site):
@@ -287,7 +290,12 @@ def test_a_backbone_of_a_plugin_that_is_not_installed_names_it(site, tmp_path, m
     with pytest.raises(PluginError) as caught:
         plugins.get("larch50.a1_in1k")
     assert caught.value.what == "no installed plugin has a backbone named 'larch50.a1_in1k'"
-    assert caught.value.fix == "larch50 is in the plugin larch, which is not installed (distribution zoo-larch)"
+    assert caught.value.why == "larch50 is in the plugin larch, which is not installed (Larches)"
+    assert caught.value.fix == "zoo plugins install larch"
+    with pytest.raises(PluginError) as caught:
+        plugins.get("larch/larch50")
+    assert caught.value.what == "no plugin named 'larch' is installed"
+    assert caught.value.fix == "zoo plugins install larch"
     file.write_text("nonsense")
     with pytest.raises(PluginError, match="did you mean larch5 "):
         plugins.get("larch50")
@@ -299,7 +307,7 @@ def test_a_broken_plugins_backbone_says_what_is_broken(site):
         plugins.get("fir/fir50")
     assert caught.value.what == "'fir/fir50' cannot be used"
     assert "the package 'zoo_fir' is not there" in caught.value.why
-    assert caught.value.fix == "reinstall or uninstall zoo-fir"
+    assert caught.value.fix == "reinstall it, or: zoo plugins uninstall zoo-fir"
 
 
 def test_a_name_that_nobody_has_mentions_the_plugins_that_are_broken(site):
@@ -341,7 +349,69 @@ def test_a_module_that_fails_is_named_with_its_distribution(site, code, why):
         plugins.register_architectures(plugins.get("fir1"))
     assert caught.value.what == "fir/fir1 cannot be built: importing zoo_trees from zoo-fir 0.9 failed"
     assert caught.value.why.startswith(why)
-    assert caught.value.fix == "report it to the authors of zoo-fir, or: pip uninstall zoo-fir"
+    assert caught.value.fix == "report it to the authors of zoo-fir, or: zoo plugins uninstall zoo-fir"
+
+
+def test_zoo_plugins_limits_what_is_used(site, monkeypatch):
+    site.plugin("fir", ["fir1"])
+    site.plugin("oak", ["oak1"])
+    site.dist("zoo-pine", "[zoo.plugins]\npine = zoo_pine:zoo.yaml\n")
+    monkeypatch.setenv("ZOO_PLUGINS", "fir")
+    found = plugins.discover()
+    assert ([plugin.name for plugin in found.plugins], found.faults) == (["fir"], ())
+    assert [plugin.name for plugin in discovery.scan().plugins] == ["fir", "oak"]
+    with pytest.raises(PluginError) as caught:
+        plugins.get("oak1")
+    assert caught.value.why == "it is in the plugin oak, which ZOO_PLUGINS leaves out"
+    assert caught.value.fix == "add it to ZOO_PLUGINS, or unset ZOO_PLUGINS"
+    with pytest.raises(PluginError, match="the plugin 'oak' is not used\n  why: ZOO_PLUGINS leaves it out"):
+        plugins.get("oak/oak1")
+
+
+def test_zoo_plugins_with_a_name_that_is_not_installed(site, monkeypatch):
+    site.plugin("fir", ["fir1"])
+    monkeypatch.setenv("ZOO_PLUGINS", "fir, elm")
+    with pytest.raises(PluginError) as caught:
+        plugins.discover()
+    assert caught.value.what == "ZOO_PLUGINS names 'elm', which is not installed"
+    assert caught.value.fix == "correct or unset ZOO_PLUGINS; installed: fir"
+
+
+def test_strict_plugins_makes_a_broken_one_an_error(site, monkeypatch):
+    site.plugin("fir", ["fir1"])
+    site.dist("zoo-oak", "[zoo.plugins]\noak = zoo_oak:zoo.yaml\n")
+    monkeypatch.setenv("ZOO_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginError) as caught:
+        plugins.get("fir1")
+    assert caught.value.what.startswith(
+        "plugin 'oak' from zoo-oak 1.0 is not usable: the package 'zoo_oak' is not there"
+    )
+    assert caught.value.fix == "zoo plugins uninstall zoo-oak, or unset ZOO_STRICT_PLUGINS"
+    plugins.discover.cache_clear()
+    monkeypatch.setenv("ZOO_STRICT_PLUGINS", "0")
+    assert plugins.get("fir1").name == "fir1"
+
+
+def test_what_a_saved_model_requires(site, tmp_path, monkeypatch):
+    site.plugin("fir", ["fir1"], extra="module: zoo_trees\n")
+    needs = {"distribution": "zoo-larch", "version": "2.0", "module": "zoo_larch.models"}
+    assert plugins.required({**needs, "module": "zoo_trees"}, "the model x").plugin == "fir"
+    with pytest.raises(PluginError) as caught:
+        plugins.required(needs, "the model x")
+    assert caught.value.what == "the model x needs the plugin zoo-larch 2.0"
+    assert "install it only if you trust them" in caught.value.why
+    assert caught.value.fix == "zoo plugins install zoo-larch"
+    file = tmp_path / "registry.yaml"
+    file.write_text("plugins: {larch: {requirement: Zoo_Larch, summary: Larches, published: false}}")
+    monkeypatch.setenv("ZOO_REGISTRY", str(file))
+    with pytest.raises(PluginError, match=r"no index has Zoo_Larch: .* zoo plugins install PATH"):
+        plugins.required(needs, "the model x")
+    for odd in ("text", {"module": None}, {**needs, "distribution": "x; rm -rf /"}):
+        with pytest.raises(PluginError, match="needs a plugin that it does not name rightly"):
+            plugins.required(odd, "the model x")
+    site.dist("zoo-larch", "[zoo.plugins]\nlarch = zoo_larch:zoo.yaml\n")
+    with pytest.raises(PluginError, match="it may be half-uninstalled"):
+        plugins.required(needs, "the model x")
 
 
 class TestDynamic:

@@ -12,7 +12,7 @@ NAMES = [name for name in zoo.__all__ if name != "__version__"]
 
 
 def test_the_names_that_the_design_promises_are_there():
-    assert {"Recipe", "adapt", "backbones", "evaluate", "get", "load", "plan", "predict"} <= set(zoo.__all__)
+    assert {"Recipe", "adapt", "backbones", "evaluate", "get", "load", "plan", "predict", "push"} <= set(zoo.__all__)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,7 +43,7 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = zoo.adpat
 
 
-@pytest.mark.parametrize("name", ["adapt", "backbones", "evaluate", "get", "load", "plan", "predict"])
+@pytest.mark.parametrize("name", ["adapt", "backbones", "evaluate", "get", "load", "plan", "predict", "push"])
 def test_public_functions_are_annotated_throughout(name):
     signature = inspect.signature(getattr(zoo, name))
     assert signature.return_annotation is not inspect.Signature.empty

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.api import adapt, evaluate, load, plan, predict
+    from zoo.api import adapt, evaluate, load, plan, predict, push
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
     from zoo.recipe import Phase, Recipe
@@ -28,6 +28,7 @@ _HOME = {
     "load": "zoo.api",
     "plan": "zoo.api",
     "predict": "zoo.api",
+    "push": "zoo.api",
 }
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "plan",
     "predict",
+    "push",
 ]
 
 

@@ -9,10 +9,13 @@ from typing import Any
 from torch import nn
 
 from zoo import inference
+from zoo import run as runs
 from zoo.adaptation import execute
 from zoo.adaptation.prepare import prepare
 from zoo.engine.events import Listener, ignore
-from zoo.errors import RecipeError
+from zoo.errors import RecipeError, RunError
+from zoo.hub import publish
+from zoo.hub.publish import Pushed
 from zoo.inference import Prediction
 from zoo.planning import Plan
 from zoo.recipe import Recipe
@@ -86,10 +89,11 @@ def evaluate(
     on_bad_image: str = "error",
     on_event: Listener = ignore,
 ) -> dict[str, Any]:
-    """Score a run, or a backbone with its pretrained head.
+    """Score a run, a model on the Hub, or a backbone with its pretrained head.
 
     Args:
-        model: A run, its folder or its name under `runs/`; or a backbone's name.
+        model: A run, its folder or its name under `runs/`; a model on the Hub, "hf-hub:ORG/NAME[@revision]" or
+            "ORG/NAME"; or a backbone's name.
         dataset: As for `plan`; default: the run's own, on the images its result is about.
         split: "train", "val" or "test"; default: test where there is one, else val, else all there is.
         batch_size: Images at a time.
@@ -147,7 +151,7 @@ def predict(
 
 
 def load(model: str | Path | Run) -> nn.Module:
-    """Load a run's model, or a backbone with its pretrained head, ready to use.
+    """Load a run's model, one on the Hub, or a backbone with its pretrained head, ready to use.
 
     Args:
         model: As for `evaluate`.
@@ -160,3 +164,46 @@ def load(model: str | Path | Run) -> nn.Module:
         ZooError: It cannot be loaded.
     """
     return inference.load(model)
+
+
+def push(
+    run: str | Path | Run,
+    repo: str,
+    *,
+    private: bool = False,
+    overwrite: bool = False,
+    license: str | None = None,
+    dry_run: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Pushed:
+    """Publish a finished run on the Hugging Face Hub, and prove that it loads elsewhere.
+
+    Whose token it is and whether it may write is asked first. All files go in one commit. That commit is then loaded
+    with plain timm in a fresh process with an empty cache, and its preprocessing, labels and logits are compared with
+    the run's on the images in verify.safetensors.
+
+    Args:
+        run: The run, its folder or its name under `runs/`.
+        repo: "ORG/NAME", your account or one of its organisations before the slash. It is made if it is not there. One
+            that holds the same run, or an earlier one of the same name, is updated.
+        private: Make the repository a private one.
+        overwrite: Replace another run, or whatever else the repository holds.
+        license: A Hub licence id, which must ask for as much as the weights' own; default: that one.
+        dry_run: Write the files to this new folder instead; needs no token and no network.
+        on_event: Told about progress.
+
+    Returns:
+        Where it is, its commit, its files, and what the check found.
+
+    Raises:
+        RunError: The run is not finished, or was changed since it was.
+        HubError: The Hub cannot be reached or refuses, the repository holds something else, or what is there now is
+            not what the run does; the message says which, and how to put it right.
+    """
+    found = run if isinstance(run, Run) else runs.find(run)
+    if found is None:
+        raise RunError(f"{run} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    folder = None if dry_run is None else Path(dry_run)
+    return publish.publish(
+        found, repo, private=private, overwrite=overwrite, license_=license, dry_run=folder, emit=on_event
+    )

@@ -56,6 +56,10 @@ class RunError(ZooError):
     """A run folder is missing, unfinished, damaged, or in use."""
 
 
+class HubError(ZooError):
+    """The Hub cannot be reached, refuses, or holds something else than it should."""
+
+
 class TrainingError(ZooError):
     """Training cannot go on: the loss is not finite, or memory ran out."""
 

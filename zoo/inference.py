@@ -12,15 +12,16 @@ import torch
 from timm.data import create_transform
 from torch import nn
 
-from zoo import data, models, plugins, run
+from zoo import data, hub, models, plugins, run
 from zoo.data import DataOptions
 from zoo.engine import machine as machines
 from zoo.engine.evaluation import collect, measure
-from zoo.engine.events import Listener, Progress
+from zoo.engine.events import Listener, Progress, ignore
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
 from zoo.recipe import Recipe, recipe_of_run
 from zoo.run import Run
+from zoo.spec import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,13 @@ class Classifier:
     name: str
 
 
-def open_classifier(model: str | Path | Run) -> Classifier:
-    """Load a run by folder or name, or a backbone with its pretrained head.
+def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
+    """Load a run by folder or name, a model on the Hub, or a backbone with its pretrained head.
 
     Raises:
         RunError: The run is not finished.
-        PluginError: It is neither a run nor a backbone.
+        HubError: The model on the Hub cannot be had, from there or from the cache.
+        PluginError: It is none of these, or needs a plugin that is not installed.
         WeightsError: The backbone has no pretrained head.
     """
     found = model if isinstance(model, Run) else run.find(model)
@@ -66,11 +68,17 @@ def open_classifier(model: str | Path | Run) -> Classifier:
         network = models.load(found.path)
         classes = tuple(record["dataset"]["classes"])
         return Classifier(network, classes, models.data_config(network), found, found.name)
-    if isinstance(model, Path) or Path(str(model)).exists():
+    text = str(model)
+    if text.startswith(hub.PREFIX) and not isinstance(model, Path):
+        return _from_hub(text.removeprefix(hub.PREFIX), emit)
+    if isinstance(model, Path) or Path(text).exists():
         raise RunError(f"{model} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     try:
-        spec = plugins.get(str(model))
+        spec = plugins.get(text)
     except PluginError as error:
+        installed = {plugin.name for plugin in plugins.discover().plugins}
+        if hub.looks_like_repo(text) and text.partition("/")[0] not in installed:
+            return _from_hub(text, emit)
         fix = f"{error.fix}; or name a run folder: see `zoo runs`" if error.fix else "see `zoo list` and `zoo runs`"
         raise PluginError(f"{model!r} is neither a run nor a backbone", why=error.what, fix=fix) from None
     weights = models.resolve_weights(spec, "default")
@@ -78,6 +86,15 @@ def open_classifier(model: str | Path | Run) -> Classifier:
         raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")
     network = models.build(spec, weights=weights).eval()
     return Classifier(network, models.labels(network, weights), models.data_config(network), None, spec.full_name)
+
+
+def _from_hub(reference: str, emit: Listener) -> Classifier:
+    emit(Progress(f"fetching {reference}", 0, 0))
+    name = f"{hub.PREFIX}{reference}"
+    network = models.load(hub.fetch(reference, emit), name)
+    # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
+    told = Weights(name=reference, source="hf-hub", repo=reference)
+    return Classifier(network, models.labels(network, told), models.data_config(network), None, name)
 
 
 def load(model: str | Path | Run) -> nn.Module:
@@ -103,7 +120,7 @@ def evaluate(
     emit: Listener,
 ) -> dict[str, Any]:
     """Score a model: see `zoo.api.evaluate`."""
-    classifier = open_classifier(model)
+    classifier = open_classifier(model, emit)
     own = recipe_of_run(classifier.run.record) if classifier.run is not None else None
     if dataset is None and own is None:
         raise RunError(f"{classifier.name} has no data set of its own", fix="name one with --dataset")
@@ -168,7 +185,7 @@ def predict(
     model: str | Path | Run, images: Iterable[str | Path], *, top: int, batch_size: int, emit: Listener
 ) -> Iterator[Prediction]:
     """Label images in the order given: see `zoo.api.predict`."""
-    classifier = open_classifier(model)
+    classifier = open_classifier(model, emit)
     transform = create_transform(**classifier.config.as_dict(), is_training=False)
     accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

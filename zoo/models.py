@@ -185,17 +185,19 @@ def save(
             run.write_atomic(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
-def load(folder: Path) -> nn.Module:
+def load(folder: Path, name: str = "") -> nn.Module:
     """Load a saved model as timm does, in eval mode.
 
     Args:
         folder: A run folder, or any folder with a timm config.json and model.safetensors.
+        name: What messages call it, where the folder's path says little.
 
     Raises:
         RunError: The folder has no model, or a damaged one.
         PluginError: The plugin that registers its architecture is not installed; the message names the distribution.
     """
     folder = Path(folder)
+    what = f"the model {name}" if name else f"the model in {folder}"
     for file in ("config.json", "model.safetensors"):
         if not (folder / file).is_file():
             raise RunError(f"{folder} holds no finished model", why=f"it has no {file}", fix="see `zoo runs`")
@@ -206,31 +208,17 @@ def load(folder: Path) -> nn.Module:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RunError(f"{folder / 'config.json'} is damaged", why=repr(error)) from error
     if needed:
-        _register(needed, folder)
+        plugins.register_architectures(plugins.required(needed, what))
     if not timm.is_model(architecture):
         raise PluginError(
-            f"{folder} holds a {architecture}, which this timm does not know",
+            f"{name or folder} holds a {architecture}, which this timm does not know",
             fix="install the plugin that registers it, or upgrade timm",
         )
     try:
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
-        raise RunError(f"the model in {folder} is damaged", why=strictness(str(error))) from error
+        raise RunError(f"{what} is damaged", why=strictness(str(error))) from error
     return model.eval()
-
-
-def _register(needed: dict[str, Any], folder: Path) -> None:
-    """Import what an installed plugin declares; a name that only config.json gives is never imported."""
-    module, distribution = needed.get("module"), needed.get("distribution")
-    found = plugins.discover().plugins
-    spec = next((item for plugin in found for item in plugin.backbones if item.module == module), None)
-    if spec is None:
-        raise PluginError(
-            f"the model in {folder} needs the plugin {distribution} {needed.get('version', '')}".rstrip(),
-            why=f"no installed plugin has the module {module}",
-            fix=f"pip install {distribution}",
-        )
-    plugins.register_architectures(spec)
 
 
 def _plain_tensors(_module: nn.Module, tensors: dict[str, torch.Tensor], *_rest: Any) -> None:

@@ -4,94 +4,23 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import re
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from zoo import registry
+from zoo.discovery import Discovery, PluginFault, chosen, discover, one_line, same_name, scan
 from zoo.errors import ManifestError, PluginError
-from zoo.manifest import read_manifest
 from zoo.registry import PluginEntry
 from zoo.spec import BackboneSpec, Plugin, Weights
 
-GROUP = "zoo.plugins"
+__all__ = ["Discovery", "PluginFault", "backbones", "discover", "get", "register_architectures", "required"]
+
+_WIDEN = "add it to ZOO_PLUGINS, or unset ZOO_PLUGINS"
 
 
-@dataclass(frozen=True, slots=True)
-class PluginFault:
-    """A plugin that is installed but cannot be used, and why."""
-
-    name: str  # the entry point's name
-    distribution: str
-    version: str
-    status: Literal["error", "incompatible"]  # incompatible: it needs a newer adaptzoo
-    cause: str  # one line
-    fix: str = ""
-
-    def __str__(self) -> str:
-        """One line that names the distribution, its version and the cause."""
-        fix = f" ({self.fix})" if self.fix else ""
-        return f"plugin {self.name!r} from {self.distribution} {self.version} is not usable: {self.cause}{fix}"
-
-
-@dataclass(frozen=True, slots=True)
-class Discovery:
-    """What is installed: usable plugins and faults side by side, each sorted by name."""
-
-    plugins: tuple[Plugin, ...]
-    faults: tuple[PluginFault, ...]
-
-
-@cache
-def discover() -> Discovery:
-    """Read the manifest of every installed plugin.
-
-    Nothing of a plugin is imported: an entry point names a file in a top-level package, and the package is only
-    located. One broken plugin never hides another.
-    """
-    found: dict[str, list[tuple[EntryPoint, str, str]]] = defaultdict(list)
-    seen: set[str] = set()
-    plugins: list[Plugin] = []
-    faults: list[PluginFault] = []
-    for distribution in distributions():
-        stem = _file_name(distribution)
-        if stem in seen:  # an earlier entry of sys.path shadows it
-            continue
-        seen.add(stem)
-        try:
-            entries = distribution.entry_points.select(group=GROUP)
-        except Exception as error:  # a file that cannot be parsed; most distributions are no business of ours
-            if _mentions_us(distribution):
-                name, version = _identity(distribution, stem)
-                cause = f"its entry_points.txt cannot be read: {_one_line(error)}"
-                faults.append(PluginFault(name, name, version, "error", cause, f"reinstall or uninstall {name}"))
-            continue
-        for entry in entries:
-            found[entry.name].append((entry, *_identity(distribution, stem)))
-    for name in sorted(found):
-        claims = found[name]
-        if len(claims) > 1:
-            owners = " and ".join(sorted(f"{owner} {version}" for _, owner, version in claims))
-            for _, owner, version in claims:
-                cause = f"its name is claimed by {owners}"
-                faults.append(PluginFault(name, owner, version, "error", cause, "uninstall one of them"))
-            continue
-        entry, owner, version = claims[0]
-        try:
-            path = _manifest_path(entry, owner)
-            plugins.append(read_manifest(path, entry_point=name, distribution=owner, version=version))
-        except ManifestError as error:
-            status: Literal["error", "incompatible"] = "incompatible" if "upgrade adaptzoo" in error.fix else "error"
-            cause = f"{error.what}: {error.why}" if error.why else error.what
-            faults.append(PluginFault(name, owner, version, status, cause, error.fix))
-        except Exception as error:  # a stranger's packaging can fail in any way; it must not stop the others
-            faults.append(PluginFault(name, owner, version, "error", _one_line(error)))
-    return Discovery(tuple(plugins), tuple(sorted(faults, key=lambda fault: (fault.name, fault.distribution))))
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\Z")
 
 
 def backbones() -> tuple[BackboneSpec, ...]:
@@ -150,56 +79,51 @@ def register_architectures(spec: BackboneSpec) -> None:
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises is that plugin's fault
         raise PluginError(
             f"{spec.full_name} cannot be built: importing {spec.module} from {spec.distribution} {spec.version} failed",
-            why=_one_line(error),
-            fix=f"report it to the authors of {spec.distribution}, or: pip uninstall {spec.distribution}",
+            why=one_line(error),
+            fix=f"report it to the authors of {spec.distribution}, or: zoo plugins uninstall {spec.distribution}",
         ) from error
 
 
-def _file_name(distribution: Distribution) -> str:
-    """The distribution's normalised name from its folder's name: parsing everybody's METADATA costs 50 ms."""
-    folder = getattr(distribution, "_path", None)  # absent for finders that keep no files
-    name = Path(str(folder)).name if folder is not None else str(distribution.metadata["Name"])
-    name = re.sub(r"\.(dist-info|egg-info|egg)\Z", "", name)
-    name = re.sub(r"-[0-9][^-]*(-py[0-9.]+)?\Z", "", name)
-    return re.sub(r"[-_.]+", "-", name).lower()
+def required(needs: Any, holder: str) -> BackboneSpec:
+    """Find the installed plugin that a saved model needs, as its config.json says under `zoo.requires`.
 
+    What a stranger's file names is looked up among the installed plugins, and never imported for being named.
 
-def _identity(distribution: Distribution, stem: str) -> tuple[str, str]:
-    """Name and version for messages; a damaged installation has lost its METADATA."""
-    metadata = distribution.metadata
-    name, version = (metadata[key] if metadata and key in metadata else None for key in ("Name", "Version"))
-    return str(name or stem), str(version or "(version unknown)")
+    Args:
+        needs: A mapping with `distribution`, `version` and `module`, as `zoo.models.requires` gives it; a file can
+            hold anything, so anything is taken.
+        holder: What needs it, for the message: "the model in runs/a", "the model ORG/NAME".
 
+    Returns:
+        A backbone of that plugin, for `register_architectures`.
 
-def _mentions_us(distribution: Distribution) -> bool:
-    try:
-        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
-    except Exception:
-        return False
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _manifest_path(entry: EntryPoint, owner: str) -> Path:
-    package, _, file = entry.value.partition(":")
-    if not package or "." in package or not file:
-        raise ManifestError(
-            f"the entry point must be 'package:zoo.yaml' with a top-level package, not {entry.value!r}",
+    Raises:
+        PluginError: No plugin that is used has the module; the message says how to install it.
+    """
+    facts = needs if isinstance(needs, Mapping) else {}
+    module, distribution, version = (facts.get(key) for key in ("module", "distribution", "version"))
+    spec = next((spec for spec in backbones() if module is not None and spec.module == module), None)
+    if spec is not None:
+        return spec
+    if not (isinstance(distribution, str) and _DISTRIBUTION.match(distribution)):
+        raise PluginError(
+            f"{holder} needs a plugin that it does not name rightly",
+            why=f"its config.json says {distribution!r}, which is no distribution's name",
+            fix="ask whoever made it which plugin it needs",
         )
-    located = importlib.util.find_spec(package)
-    if located is None or not located.submodule_search_locations:
-        raise ManifestError(
-            f"the package {package!r} is not there",
-            why="it may be half-uninstalled",
-            fix=f"reinstall or uninstall {owner}",
-        )
-    for folder in located.submodule_search_locations:
-        path = Path(folder) / file
-        if path.is_file():
-            return path
-    raise ManifestError(f"the package {package!r} has no file {file!r}", fix=f"reinstall or uninstall {owner}")
+    what = f"{holder} needs the plugin {distribution} {version or ''}".rstrip()
+    if any(plugin.module == module for plugin in _hidden(discover()).values()):
+        raise PluginError(what, why="ZOO_PLUGINS leaves it out", fix=_WIDEN)
+    broken = next((fault for fault in scan().faults if same_name(fault.distribution, distribution)), None)
+    if broken is not None:
+        raise PluginError(what, why=str(broken), fix=broken.fix)
+    entry = next((entry for entry in _catalogue().values() if same_name(entry.requirement, distribution)), None)
+    raise PluginError(
+        what,
+        why=f"no installed plugin has the module {module}; a plugin is its authors' Python code, so install it only "
+        "if you trust them",
+        fix=entry.how_to_install if entry else f"zoo plugins install {distribution}",
+    )
 
 
 def _readings(rest: str) -> list[tuple[str, str | None]]:
@@ -255,39 +179,60 @@ def _no_plugin(plugin_name: str, name: str, found: Discovery) -> PluginError:
     broken = next((fault for fault in found.faults if fault.name == plugin_name), None)
     if broken is not None:
         return PluginError(f"{name!r} cannot be used", why=str(broken), fix=broken.fix)
+    what = f"no plugin named {plugin_name!r} is installed"
+    if plugin_name in _hidden(found):
+        return PluginError(f"the plugin {plugin_name!r} is not used", why="ZOO_PLUGINS leaves it out", fix=_WIDEN)
+    absent = _catalogue().get(plugin_name)
+    if absent is not None:
+        return PluginError(what, why=f"{absent.name}: {absent.summary}", fix=absent.how_to_install)
     known = [plugin.name for plugin in found.plugins]
     near = difflib.get_close_matches(plugin_name, known, n=1)
     fix = f"did you mean {near[0]}/…? " if near else ""
     fix += f"installed: {', '.join(known) or 'none'}"
-    return PluginError(f"no plugin named {plugin_name!r} is installed", fix=fix)
+    return PluginError(what, fix=fix)
 
 
 def _unknown(name: str, rest: str, found: Discovery) -> PluginError:
     short = rest.partition(".")[0]
+    what = f"no installed plugin has a backbone named {name!r}"
     where = {spec.name: spec.full_name for plugin in found.plugins for spec in plugin.backbones}
+    hidden = next((plugin for plugin in _hidden(found).values() if short in {b.name for b in plugin.backbones}), None)
+    if hidden is not None and short not in where:
+        return PluginError(what, why=f"it is in the plugin {hidden.name}, which ZOO_PLUGINS leaves out", fix=_WIDEN)
+    absent = _installable(short, found)
+    if absent is not None and short not in where:
+        why = f"{short} is in the plugin {absent.name}, which is not installed ({absent.summary})"
+        return PluginError(what, why=why, fix=absent.how_to_install)
     near = difflib.get_close_matches(short, where, n=3, cutoff=0.5)
     if not near and any(plugin.dynamic for plugin in found.plugins):
         import timm
 
         near = difflib.get_close_matches(short, timm.list_models(), n=3, cutoff=0.6)
         where.update({arch: f"timm/{arch}" for arch in near})
-    absent = _installable(short, found)
-    if absent is not None and short not in where:
-        fix = f"{short} is in the plugin {absent.name}, which is not installed (distribution {absent.requirement})"
-    elif near:
+    if near:
         fix = "did you mean " + ", ".join(f"{one} (plugin {where[one].partition('/')[0]})" for one in near) + "?"
     else:
         fix = "see `zoo list`, or name any timm architecture as timm/<architecture>"
     broken = ", ".join(fault.name for fault in found.faults)
     why = f"these plugins are installed but not usable: {broken} (see `zoo plugins list`)" if broken else ""
-    return PluginError(f"no installed plugin has a backbone named {name!r}", why=why, fix=fix)
+    return PluginError(what, why=why, fix=fix)
+
+
+def _hidden(found: Discovery) -> dict[str, Plugin]:
+    """The usable plugins that `ZOO_PLUGINS` leaves out, by name."""
+    used = {plugin.name for plugin in found.plugins}
+    return {} if chosen() is None else {plugin.name: plugin for plugin in scan().plugins if plugin.name not in used}
 
 
 def _installable(short: str, found: Discovery) -> PluginEntry | None:
     """The registry's plugin that offers a backbone and is not installed, if there is one."""
-    try:
-        entries = registry.load().plugins.values()
-    except ManifestError:  # a fault of the catalogue is not what the person asked about
-        return None
     here = {plugin.name for plugin in found.plugins} | {fault.name for fault in found.faults}
+    entries = _catalogue().values()
     return next((entry for entry in entries if short in entry.backbones and entry.name not in here), None)
+
+
+def _catalogue() -> dict[str, PluginEntry]:
+    try:
+        return registry.load().plugins
+    except ManifestError:  # a fault of the catalogue is not what the person asked about
+        return {}

@@ -60,7 +60,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "finetune": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
         "gradual": Preset(epochs=5, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
         "lp-ft": Preset(
-            epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=3, probe_lr=3e-3
+            epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=10, probe_lr=3e-3
         ),
         "scratch": Preset(epochs=50, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="standard"),
     }
@@ -113,7 +113,7 @@ class Recipe:
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
     select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
     cache: str = choice(
-        "auto",
+        "off",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )

@@ -20,7 +20,7 @@ from zoo.manifest import read_yaml
 BUILTIN = ("digits",)
 
 _TOP = {"plugins", "datasets"}
-_PLUGIN = {"requirement", "summary", "homepage", "backbones"}
+_PLUGIN = {"requirement", "summary", "homepage", "backbones", "published"}
 _SOURCE = {"hub", "builtin", "config", "revision", "image", "label", "splits"}
 _DATASET = _SOURCE | {"summary", "license", "gated", "hflip", "classes"}
 _ROLES = ("train", "val", "test")
@@ -36,6 +36,15 @@ class PluginEntry:
     summary: str
     homepage: str | None = None
     backbones: tuple[str, ...] = ()  # what it offers, by short name
+    published: bool = True  # whether an index has it; where none does, anybody could upload something by that name
+
+    @property
+    def how_to_install(self) -> str:
+        """The command, with what has to come before it."""
+        if self.published:
+            return f"zoo plugins install {self.name}"
+        page = f" (see {self.homepage})" if self.homepage else ""
+        return f"no index has {self.requirement}: get its folder or wheel{page}, then zoo plugins install PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,7 @@ def _plugin(name: str, row: dict[str, Any], faults: list[str]) -> PluginEntry:
         summary=_text(row, "summary", where, faults, required=True) or "",
         homepage=_text(row, "homepage", where, faults),
         backbones=tuple(backbones),
+        published=_flag(row, "published", where, faults, default=True),
     )
 
 

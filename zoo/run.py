@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -196,6 +197,14 @@ def read_record(path: Path) -> dict[str, Any]:
     if record["schema"] > SCHEMA:
         raise RunError(f"{file} was written by a newer zoo ({record.get('zoo')})", fix="pip install --upgrade adaptzoo")
     return record
+
+
+def seal(record: dict[str, Any]) -> str:
+    """The sha256 of a record without its key `files`: what that key says about run.json itself."""
+    content = {key: value for key, value in record.items() if key != "files"}
+    plain = json.loads(json.dumps(content))  # as it will be read back
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def find(reference: str | Path) -> Run | None:

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import RECORD, RESULT, Terminal
-from zoo import plugins
+from zoo import discovery, plugins
 from zoo.plugins import Discovery, PluginFault
 from zoo.run import Run
 
 
 @pytest.fixture
 def broken_plugin(monkeypatch):
-    found = plugins.discover()
+    found = discovery.scan()
     fault = PluginFault("bad", "adaptzoo-bad", "2.0", "error", "zoo.yaml is not valid YAML", "reinstall it")
-    monkeypatch.setattr(plugins, "discover", lambda: Discovery(found.plugins, (*found.faults, fault)))
+    for module, name in ((plugins, "discover"), (discovery, "scan")):
+        monkeypatch.setattr(module, name, lambda: Discovery(found.plugins, (*found.faults, fault)))
 
 
 def test_list_json_has_the_promised_keys(zoo_):

@@ -15,7 +15,7 @@ def test_the_page_is_current():
 
 def test_it_has_every_command_with_an_example():
     page = reference()
-    for name in ("list", "show", "plan", "adapt", "eval", "predict", "datasets", "plugins list", "runs"):
+    for name in ("list", "show", "plan", "adapt", "eval", "predict", "push", "datasets", "plugins list", "runs"):
         section = page.split(f"\n## zoo {name}\n")[1].split("\n## ")[0]
         assert f"```bash\nzoo {name}" in section or f"| zoo {name}" in section
     assert "| `--strategy probe\\|partial\\|finetune\\|gradual\\|lp-ft\\|scratch` | How to transfer." in page

@@ -41,6 +41,7 @@ def run_page(page: Path, folder: Path, on_console: Callable[[Block, list[list[st
             SETUPS[name]()
         for block in blocks(page):
             if block.file:
+                Path(block.file).parent.mkdir(parents=True, exist_ok=True)
                 Path(block.file).write_text(block.text + "\n", encoding="utf-8")
             elif block.not_run or block.language not in ("bash", "console", "python"):
                 continue

@@ -12,6 +12,7 @@ import zoo
 from tests.docs.generated import current
 from tests.docs.pages import READ, ROOT, RUN, Block, anchors, blocks, links, spans, zoo_arguments
 from tests.docs.running import masked, run_page
+from zoo import manifest
 from zoo.cli.main import app
 
 
@@ -58,7 +59,7 @@ def test_names_in_the_text_exist(page):
         if re.fullmatch(r"(zoo|tests|docs|plugins|benchmarks)/[\w./-]*", span):
             assert (ROOT / span).exists(), f"{name_of(page)}: there is no {span}"
         found = re.match(r"zoo((?:\.[A-Za-z_]\w*)+)(?:\(|$)", span)
-        if found and span != "zoo.yaml":
+        if found and span not in ("zoo.yaml", "zoo.json"):
             assert exists(found[1].removeprefix(".")), f"{name_of(page)}: there is no {span}"
 
 
@@ -98,6 +99,11 @@ def test_the_page_about_runs_names_every_file_and_key(tmp_path):
     record = run.record
     keys = [*record, *record["result"], *record["dataset"], *record["backbone"], *record["resolved"], *record["best"]]
     assert not {key for key in keys if key not in named and f"{key}" not in zoo.Recipe().record()}
+
+
+def test_the_page_about_plugins_names_every_field_of_a_manifest():
+    named = set(spans(ROOT / "docs" / "write-a-plugin.md"))
+    assert not (manifest._TOP | manifest._BACKBONE | manifest._WEIGHTS) - named
 
 
 def parse(words: list[str], where: str) -> None:

@@ -44,6 +44,8 @@ def test_resnet50_on_cifar10_by_name(hub: Server, tmp_path: Path, options: list[
     record = json.loads((folder / "run.json").read_text())
     assert record["backbone"]["weights"]["name"] == "a1_in1k"
     assert [phase["name"] for phase in record["plan"]["phases"]] == ["probe", "finetune"]
+    assert record["dataset"]["hub"] == "uoft-cs/cifar10" and record["dataset"]["revision"] is None
+    assert "- uoft-cs/cifar10\n" in (folder / "README.md").read_text()
     assert record["dataset"]["classes"][:2] == ["airplane", "automobile"]
     assert (folder / "report.html").stat().st_size > 10_000 and (folder / "model.safetensors").is_file()
 

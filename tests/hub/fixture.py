@@ -15,3 +15,4 @@ def hub(tmp_path: Path) -> Iterator[Server]:
     """An empty Hub; put repositories below `hub.root` and pass `hub.environment()` to a subprocess."""
     with Server(tmp_path / "hub") as server:
         yield server
+    assert not server.errors, "\n".join(server.errors)

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 import zoo
-from zoo import data, run
+from zoo import data, registry, run
 from zoo.adaptation.caching import Caching
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
@@ -126,6 +127,7 @@ def _record(this: Run, ready: Prepared) -> dict[str, Any]:
         "kind": "classifier",
         "status": "running",
         "name": this.name,
+        "id": uuid.uuid4().hex,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "backbone": {
             "name": ready.spec.full_name,
@@ -140,6 +142,7 @@ def _record(this: Run, ready: Prepared) -> dict[str, Any]:
         "dataset": {
             "ref": ready.dataset_ref,
             "name": ready.dataset.name,
+            **_on_the_hub(ready.dataset_ref),
             "fingerprint": ready.dataset.fingerprint,
             "classes": list(ready.dataset.classes),
             "counts": ready.dataset.counts(),
@@ -157,6 +160,15 @@ def _record(this: Run, ready: Prepared) -> dict[str, Any]:
         "seed": ready.recipe.seed,
         "lr_finder": ready.range_test.record() if ready.range_test else None,
     }
+
+
+def _on_the_hub(reference: str) -> dict[str, str | None]:
+    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named."""
+    if reference.startswith("hf:"):
+        hub, _, revision = reference.removeprefix("hf:").partition("@")
+        return {"hub": hub, "revision": revision or None}
+    entry = registry.load().datasets.get(reference)
+    return {"hub": entry.hub if entry else None, "revision": entry.revision if entry else None}
 
 
 def _refuse_used(path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from timm.data import create_transform
 from torch import nn
 
-from zoo import data, models
+from zoo import data, models, run
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Part
 from zoo.engine.evaluation import collect, measure
@@ -23,8 +23,10 @@ from zoo.hub.card import model_card
 from zoo.models import DataConfig
 from zoo.report import write_report
 from zoo.run import Run, replacing, write_atomic
+from zoo.weights import file_sha256
 
 VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
+SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json has their hashes, and its own
 THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
@@ -39,7 +41,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         began: When it all began, by the monotonic clock.
 
     Returns:
-        The finished record, the same in every process.
+        The finished record; `files` is in that of the main process alone, which writes them.
     """
     training, accelerator = session.seconds, ready.accelerator
     if accelerator.is_main_process:
@@ -48,7 +50,12 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
             this.path,
             class_names=ready.dataset.classes,
             data_config=ready.config,
-            zoo={"run": this.name, "backbone": ready.spec.full_name, "requires": models.requires(ready.spec)},
+            zoo={
+                "run": this.record["id"],
+                **{key: this.record[key] for key in ("name", "created")},
+                "backbone": ready.spec.full_name,
+                "requires": models.requires(ready.spec),
+            },
         )
     accelerator.wait_for_everyone()
     model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -85,6 +92,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
     if accelerator.is_main_process:
         write_verification(this, part, model)
         write_atomic(this.path / "README.md", model_card(record))
+        record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
         this.write_record(record)
         write_report(this, _pictures(part, [row["id"] for row in result["mistakes"]]))
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli import options, progress, render
+from zoo.cli import complete, options, progress, render
 from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
 
@@ -33,7 +33,11 @@ def command(
     resume: Annotated[
         str | None,
         typer.Option(
-            "--resume", metavar="RUN", help="Go on with an interrupted run, with its own choices.", show_default=False
+            "--resume",
+            metavar="RUN",
+            help="Go on with an interrupted run, with its own choices.",
+            autocompletion=complete.unfinished_run,
+            show_default=False,
         ),
     ] = None,
     as_json: Json = False,

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
-from zoo import plugins, recipe, run
+from zoo import recipe, run
+from zoo.cli import complete
 from zoo.cli.output import Answer, WrongUsage
 from zoo.errors import RecipeError
 from zoo.recipe import PRESETS, Recipe, RecipeFile
@@ -27,11 +28,6 @@ _PANELS = {
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
 
 
-def complete_backbone(incomplete: str) -> list[str]:
-    """Names of installed backbones for the shell's completion."""
-    return [spec.name for spec in plugins.backbones() if spec.name.startswith(incomplete)]
-
-
 Dataset = Annotated[
     str | None,
     typer.Option(
@@ -39,6 +35,7 @@ Dataset = Annotated[
         "-d",
         help="A name from `zoo datasets`, hf:ORG/NAME, a folder of class folders, a table (CSV, Parquet, JSONL), "
         "or an archive of a folder.",
+        autocompletion=complete.dataset,
         show_default=False,
     ),
 ]
@@ -47,7 +44,7 @@ Backbone = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A backbone from `zoo list`, or timm/ARCHITECTURE.",
-        autocompletion=complete_backbone,
+        autocompletion=complete.backbone,
         show_default=False,
     ),
 ]
@@ -55,8 +52,9 @@ TrainedModel = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run (its folder, or its name under runs/), or a backbone's name: its pretrained head and labels.",
-        autocompletion=complete_backbone,
+        help="A run (its folder, or its name under runs/), a model on the Hub (hf-hub:ORG/NAME), or a backbone's name: "
+        "its pretrained head and labels.",
+        autocompletion=complete.trained_model,
         show_default=False,
     ),
 ]

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo import plugins
-from zoo.cli import progress, render
-from zoo.cli.options import complete_backbone
+from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
 from zoo.cli.text import count
@@ -25,7 +24,7 @@ def command(
         typer.Argument(
             metavar="BACKBONE",
             help="A name from `zoo list`, or timm/ARCHITECTURE.",
-            autocompletion=complete_backbone,
+            autocompletion=complete.backbone,
             show_default=False,
         ),
     ],

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import zoo
+from zoo.engine.memory import keep_freed_memory
 from zoo.errors import RecipeError
 from zoo.recipe import Recipe
 
@@ -52,6 +53,8 @@ def settle(recipe: Recipe) -> Machine:
         raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
     threads = recipe.threads or max(1, _cores() // processes)
     torch.set_num_threads(threads)
+    if device == "cpu":
+        keep_freed_memory()
     return Machine(device, precision, threads, processes)
 
 

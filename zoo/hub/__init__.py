@@ -1,7 +1,8 @@
-"""What the Hugging Face Hub sees of a run."""
+"""The Hugging Face Hub: what it sees of a run, publishing one, and models that are there."""
 
 from __future__ import annotations
 
 from zoo.hub.card import model_card
+from zoo.hub.download import PREFIX, fetch, looks_like_repo
 
-__all__ = ["model_card"]
+__all__ = ["PREFIX", "fetch", "looks_like_repo", "model_card"]

@@ -14,30 +14,23 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.hub.licenses import HUB_LICENSES, stated
 from zoo.report import words
 from zoo.report.words import part
 
 MAX_CLASSES = 100  # written out on the card; all of them are in config.json
 
-# Licences that image weights come with and that the Hub has an id for; others are given as `other` with a name.
-_HUB_LICENSES = frozenset(
-    {
-        *("afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "bsd", "bsd-2-clause", "bsd-3-clause"),
-        *("bsd-3-clause-clear", "cc", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-4.0"),
-        *("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0"),
-        *("fair-noncommercial-research-license", "gpl-2.0", "gpl-3.0", "isc", "lgpl-2.1", "lgpl-3.0", "mit", "mpl-2.0"),
-        *("openrail", "openrail++", "unlicense"),
-    }
-)
 # What starts markup, a link, a mention or a tag in the Hub's Markdown; an underscore inside a word does not.
 _SPECIAL = re.compile(r"[\\`*\[\]<>#|~&$@^]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 
 
-def model_card(record: Mapping[str, Any]) -> str:
+def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: str | None = None) -> str:
     """Write the card of a finished run.
 
     Args:
         record: The content of the run's `run.json`.
+        repo: "ORG/NAME" where it is published; None: the card of a folder.
+        license_: What it is published under; None: what the weights that it started from hand down.
 
     Returns:
         Markdown with a YAML header. Names of classes and data sets are escaped: they cannot become markup.
@@ -54,9 +47,11 @@ def model_card(record: Mapping[str, Any]) -> str:
         percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
         rate=words.rate, duration=words.duration, plural=words.plural, code=_code, literal=_literal,
     )  # fmt: skip
-    body = environment.get_template("card.md.jinja").render(_context(record))
+    chosen = license_ or stated(part(record, "backbone", "weights").get("license"))
+    where = {"repo": repo, "license": chosen, "source": f"hf-hub:{repo}" if repo else "local-dir:."}
+    body = environment.get_template("card.md.jinja").render(_context(record) | where)
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
-    return f"---\n{_metadata(record).to_yaml()}\n---\n\n{body}\n"
+    return f"---\n{_metadata(record, chosen).to_yaml()}\n---\n\n{body}\n"
 
 
 def _context(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,10 +82,10 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metadata(record: Mapping[str, Any]) -> ModelCardData:
+def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
     """The YAML header; a key without a known value is left out."""
     result, base_model, hub_dataset = part(record, "result"), _base_model(record), _hub_dataset(record)
-    license_, license_name = _license(record)
+    license_, license_name = _license(chosen)
     name = _line(record.get("name") or "model")
     return ModelCardData(
         model_name=name,
@@ -130,14 +125,13 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
     ]
 
 
-def _license(record: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """The licence that the weights hand down, as (Hub id, name for what the Hub has no id for)."""
-    stated = str(part(record, "backbone", "weights").get("license") or "").strip().lower()
-    if not stated or stated in ("unknown", "other", "none"):
+def _license(chosen: str) -> tuple[str | None, str | None]:
+    """A licence as (Hub id, name for what the Hub has no id for)."""
+    if not chosen:
         return None, None
-    if stated in _HUB_LICENSES:
-        return stated, None
-    return "other", re.sub(r"[^a-z0-9.-]+", "-", stated).strip("-") or None
+    if chosen in HUB_LICENSES:
+        return chosen, None
+    return "other", re.sub(r"[^a-z0-9.-]+", "-", chosen).strip("-") or None
 
 
 def _base_model(record: Mapping[str, Any]) -> str | None:

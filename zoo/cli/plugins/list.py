@@ -1,23 +1,16 @@
-"""`zoo plugins`: what is installed."""
+"""`zoo plugins list`: what is installed."""
 
 from __future__ import annotations
 
-import typer
+from typing import Any
 
-from zoo import plugins
+from zoo import discovery
 from zoo.cli import render
-from zoo.cli.output import Answer, Json, say
+from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.cli.render import Column
-
-app = typer.Typer(help="See which plugins are installed and whether they work.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """See which plugins are installed and whether they work."""
+from zoo.spec import Plugin
 
 
-@app.command("list")
 def command(as_json: Json = False) -> Answer:
     """List the installed plugins, the broken ones too. No plugin's code is imported.
 
@@ -25,7 +18,7 @@ def command(as_json: Json = False) -> Answer:
 
         zoo plugins list
     """
-    found = plugins.discover()
+    found = discovery.scan()
     rows = [
         {
             "name": plugin.name,
@@ -33,8 +26,7 @@ def command(as_json: Json = False) -> Answer:
             "version": plugin.version,
             "status": "ok",
             "error": None,
-            "backbones": [spec.name for spec in plugin.backbones]
-            + ([f"{plugin.name}/<architecture>"] if plugin.dynamic else []),
+            "backbones": offer(plugin),
             "summary": plugin.summary,
         }
         for plugin in found.plugins
@@ -52,21 +44,29 @@ def command(as_json: Json = False) -> Answer:
         for fault in found.faults
     ]
     rows.sort(key=lambda row: (str(row["name"]), str(row["distribution"])))
+    used = discovery.chosen()
+    hidden = [str(row["name"]) for row in rows if used is not None and row["name"] not in used]
+    if hidden:
+        warn(f"not in use, because ZOO_PLUGINS leaves them out: {', '.join(map(printable, hidden))}")
 
     def show() -> None:
         columns = [Column("plugin"), Column("distribution"), Column("version"), Column("status"),
                    Column("backbones", right=True), Column("summary", wrap=True)]  # fmt: skip
         cells = [[str(row["name"]), str(row["distribution"]), str(row["version"]), str(row["status"]),
-                  _offer(row["backbones"]), str(row["summary"] or row["error"] or "")] for row in rows]  # fmt: skip
+                  _count(row["backbones"]), str(row["summary"] or row["error"] or "")] for row in rows]  # fmt: skip
         render.table(columns, cells)
         for fault in found.faults:
             if fault.fix:
-                say(f"{fault.name} ({fault.distribution}): {fault.fix}")
+                say(f"{printable(fault.name)} ({printable(fault.distribution)}): {printable(fault.fix)}")
 
     return Answer(rows, show, as_json)
 
 
-def _offer(backbones: object) -> str:
-    if not isinstance(backbones, list):
-        return "-"
-    return "any" if any("/" in name for name in backbones) else str(len(backbones))
+def offer(plugin: Plugin) -> list[str]:
+    """The names that a plugin offers, with one for everything that a dynamic one does."""
+    names = [spec.name for spec in plugin.backbones]
+    return names + ([f"{plugin.name}/<architecture>"] if plugin.dynamic else [])
+
+
+def _count(backbones: Any) -> str:
+    return "any" if any("/" in name for name in backbones) else str(len(backbones) or "-")

@@ -1,0 +1,59 @@
+"""What the shell offers after a Tab: names from manifests, the registry and run records, and nothing that is slow.
+
+A shell asks with every Tab, in the middle of a line that somebody types: a completer prints nothing, and a file that
+cannot be read offers nothing. Where a completer has no answer the shell completes file names itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from zoo import plugins, registry, run
+from zoo.errors import ZooError
+from zoo.run import Run
+
+
+def backbone(incomplete: str) -> list[str]:
+    """Installed backbones: short names, or `plugin/backbone` once a slash is typed."""
+    names = (spec.full_name if "/" in incomplete else spec.name for spec in plugins.backbones())
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def dataset(incomplete: str) -> list[str]:
+    """Data sets that have a name, and the folders here; what lies deeper is left to the shell."""
+    try:
+        named = list(registry.load().datasets)
+    except ZooError:  # the person's own file has faults; the command itself will list them
+        named = []
+    with contextlib.suppress(OSError):  # the folder cannot be listed
+        named += [f"{path.name}/" for path in sorted(Path().iterdir()) if path.is_dir() and path.name[0] != "."]
+    return [name for name in named if name.startswith(incomplete)]
+
+
+def trained_model(incomplete: str) -> list[str]:
+    """Finished runs, then backbones, whose pretrained heads can be used as they are."""
+    return _runs(incomplete, finished=True) + backbone(incomplete)
+
+
+def unfinished_run(incomplete: str) -> list[str]:
+    """Runs that `--resume` can go on with."""
+    return _runs(incomplete, finished=False)
+
+
+def _runs(incomplete: str, *, finished: bool) -> list[str]:
+    """Run folders by path, or by bare name where that was begun: commands find both under runs/."""
+    folder, slash, _ = incomplete.rpartition("/")
+    root = Path(folder or "/") if slash else Path("runs")
+    found = [entry for entry in run.list_runs(root) if _finished(entry) is finished]
+    spelled = [f"{folder}/{entry.name}" if slash else f"runs/{entry.name}" for entry in found]
+    bare = [entry.name for entry in found] if incomplete and not slash else []
+    return [name for name in (*spelled, *bare) if name.startswith(incomplete)]
+
+
+def _finished(entry: Run) -> bool | None:
+    """Whether the run has ended; None: its record cannot be read."""
+    try:
+        return entry.finished
+    except ZooError:
+        return None

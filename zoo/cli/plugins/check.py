@@ -1,0 +1,87 @@
+"""`zoo plugins check`: the conformance kit over a plugin's backbones."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from zoo import discovery, plugins
+from zoo.cli import progress, render
+from zoo.cli.output import Answer, Json, printable, say
+from zoo.cli.render import Column
+from zoo.cli.text import plural
+from zoo.engine.events import Progress
+from zoo.errors import PluginError
+
+
+def command(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A plugin, or one backbone as PLUGIN/BACKBONE.", show_default=False),
+    ],
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Only what can be seen without training and saving a model.")
+    ] = False,
+    as_json: Json = False,
+) -> Answer:
+    """Check that a plugin's backbones keep the contracts that adaptation relies on. This runs the plugin's code.
+
+    It needs no pretrained weights. Exit code 1 says that a check failed; the page about writing plugins has them all.
+
+    For example:
+
+        zoo plugins check legacy --fast
+        zoo plugins check resnet/resnet_nano
+    """
+    names = _backbones(name)
+    rows: list[dict[str, Any]] = []
+    with progress.shown("loading torch and timm") as listen:
+        from zoo import testing
+
+        for number, backbone in enumerate(names):
+            listen(Progress(f"checking {backbone}", number, len(names)))
+            checks = testing.check_backbone(backbone, numerics=not fast)
+            listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+            rows.append({"backbone": backbone, "ok": all(check.ok for check in checks), "checks": listed})
+        listen(Progress("checking", len(names), len(names)))
+    failed = [row for row in rows if not row["ok"]]
+    return Answer(rows, lambda: _show(rows, failed), as_json, exit_code=1 if failed else 0)
+
+
+def _backbones(name: str) -> list[str]:
+    """The full names of what is to be checked."""
+    found = discovery.scan()
+    if "/" in name:
+        return [plugins.get(name).full_name]
+    plugin = next((item for item in found.plugins if item.name == name), None) or next(
+        (item for item in found.plugins if discovery.same_name(item.distribution, name)), None
+    )
+    if plugin is None:
+        broken = next((item for item in found.faults if item.name == name or item.distribution == name), None)
+        if broken is not None:
+            raise PluginError(f"the plugin {name!r} cannot be checked", why=str(broken), fix=broken.fix)
+        installed = ", ".join(item.name for item in found.plugins) or "none"
+        raise PluginError(f"no plugin named {name!r} is installed", fix=f"installed: {installed}")
+    if not plugin.backbones:
+        raise PluginError(
+            f"the plugin {name!r} lists no backbones to check",
+            fix=f"name one of its architectures, such as: zoo plugins check {plugin.name}/resnet10t",
+        )
+    return [spec.full_name for spec in plugin.backbones]
+
+
+def _show(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(check["name"] for row in rows for check in row["checks"]))
+    cells = []
+    for row in rows:
+        marks = {check["name"]: "ok" if check["ok"] else "FAIL" for check in row["checks"]}
+        cells.append([row["backbone"], *(marks.get(column, "-") for column in columns)])
+    render.table([Column("backbone"), *(Column(column, wrap=True) for column in columns)], cells)
+    say()
+    for row in failed:
+        for check in row["checks"]:
+            if not check["ok"]:
+                say(f"{printable(row['backbone'])}: {check['name']}: {printable(check['detail'])}")
+    good = len(rows) - len(failed)
+    say(f"{plural(good, 'backbone')} of {len(rows)} {'keeps' if good == 1 else 'keep'} the contracts")

@@ -1,0 +1,71 @@
+"""`zoo plugins install`: fetch or build a plugin, look into it, and install it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from zoo import installing, pip
+from zoo.cli.output import Answer, Json, printable, say, warn
+from zoo.cli.plugins import consent
+from zoo.cli.text import plural
+from zoo.installing import Installed
+
+
+def command(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="A name from `zoo plugins search`, a requirement such as 'adaptzoo-fir>=1.2', a wheel, or a folder.",
+            show_default=False,
+        ),
+    ],
+    yes: consent.Yes = False,
+    as_json: Json = False,
+) -> Answer:
+    """Install a plugin into this environment, after asking. What is no plugin, or cannot work here, is not installed.
+
+    A plugin is Python with all of your rights: nothing keeps it in a sandbox. Wheels are read before they are
+    installed; a folder or a source archive has to be built, and building runs its code. adaptzoo, torch, timm and what
+    else adaptzoo runs on keep their versions.
+
+    For example:
+
+        zoo plugins install squeezenet
+        zoo plugins install 'adaptzoo-fir>=1.2'
+        zoo plugins install fir/dist/adaptzoo_fir-0.1.0-py3-none-any.whl
+    """
+    source = installing.resolve(what)
+    installer = pip.here("install", source.what)
+    warn("A plugin is Python code that runs with all of your rights; nothing keeps it in a sandbox.")
+    if source.runs_code:
+        warn(f"This one is a {source.kind}: building it runs its code before it can be looked at. A wheel is safer.")
+    if source.entry is not None:
+        warn(f"The registry says of {source.entry.requirement}: {printable(source.entry.summary)}")
+    question = f"Install {printable(source.what)} with {installer.name}?"
+    consent.ask(question, yes=yes, as_json=as_json, command=f"zoo plugins install {shlex.quote(what)} --yes")
+    installed = installing.install(source, installer, consent.follow)
+    return Answer(asdict(installed), lambda: _show(installed), as_json)
+
+
+def _show(installed: Installed) -> None:
+    say(f"installed {installed.distribution} {installed.version}")
+    others = {name: version for name, version in installed.packages.items()
+              if name != installed.distribution.replace("_", "-").lower()}  # fmt: skip
+    if others:
+        listed = ", ".join(f"{name} {version}" for name, version in others.items())
+        say(f"and {plural(len(others), 'package')} that it needs: {listed}")
+    for row in installed.plugins:
+        say(f"plugin {printable(row['name'])}: {printable(', '.join(row['backbones']))}")
+    for name, instead in installed.shared:
+        warn(f"{name} is now offered by two plugins; write {instead}")
+    first = next((name for row in installed.plugins for name in row["backbones"] if "/" not in name), None)
+    say()
+    say("next:")
+    say(f"  zoo plugins check {printable(installed.plugins[0]['name'])}")
+    if first:
+        say(f"  zoo show {printable(first)}")

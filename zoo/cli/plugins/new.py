@@ -1,0 +1,55 @@
+"""`zoo plugins new`: the files of a new plugin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo import scaffold
+from zoo.cli import render
+from zoo.cli.output import Answer, Json, say
+
+
+def command(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The plugin's name: lower case letters, digits, '_' and '-'.", show_default=False
+        ),
+    ],
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir", metavar="FOLDER", help="Where to; must not exist. Default: ./adaptzoo-NAME.", show_default=False
+        ),
+    ] = None,
+    module: Annotated[
+        bool,
+        typer.Option("--module", help="With a module that registers an architecture of its own with timm."),
+    ] = False,
+    as_json: Json = False,
+) -> Answer:
+    """Write the files of a new plugin, with a test that passes as it stands.
+
+    For example:
+
+        zoo plugins new fir
+        zoo plugins new fir --module --dir work/fir
+    """
+    made = scaffold.create(name, directory, module=module)
+    folder = render.shell_path(made.folder)
+    document = {"name": made.name, "distribution": made.distribution, "folder": folder, "files": list(made.files)}
+
+    def show() -> None:
+        say(f"{made.distribution}, in {folder}")
+        for file in made.files:
+            say(f"  {file}")
+        say()
+        say("next:")
+        say(f"  zoo plugins install {folder}/")
+        say(f"  zoo plugins check {made.name}")
+        say(f"  python -m pytest {folder}")
+
+    return Answer(document, show, as_json)

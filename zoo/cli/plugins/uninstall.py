@@ -1,0 +1,38 @@
+"""`zoo plugins uninstall`: remove a plugin, a broken one too."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from zoo import pip, removing
+from zoo.cli.output import Answer, Json, printable, say
+from zoo.cli.plugins import consent
+
+
+def command(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A plugin's name, or its distribution's.", show_default=False),
+    ],
+    yes: consent.Yes = False,
+    as_json: Json = False,
+) -> Answer:
+    """Remove an installed plugin, after asking. No code of it is imported, so that a broken one goes too.
+
+    For example:
+
+        zoo plugins uninstall squeezenet
+    """
+    target = removing.find(name)
+    installer = pip.here("uninstall", target.distribution)
+    plugins = ", ".join(target.plugins)
+    question = f"Remove {printable(target.distribution)} {printable(target.version)} (plugin {printable(plugins)})?"
+    consent.ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")
+    removing.uninstall(target, installer, consent.follow)
+    return Answer(
+        asdict(target), lambda: say(f"removed {printable(target.distribution)} {printable(target.version)}"), as_json
+    )

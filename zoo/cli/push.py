@@ -1,0 +1,87 @@
+"""`zoo push`: publish a run on the Hub."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli import progress
+from zoo.cli.output import Answer, Json, say
+
+
+def command(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A finished run: its folder, or its name under runs/.", show_default=False),
+    ],
+    repo: Annotated[
+        str,
+        typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.", show_default=False),
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace another run, or whatever else the repository holds.")
+    ] = False,
+    license_: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            metavar="ID",
+            help="Publish under this licence, which must ask for as much as the weights' own; that one if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        str | None,
+        typer.Option(
+            "--dry-run",
+            metavar="FOLDER",
+            help="Write what would be pushed to a new folder, and push nothing; needs no token.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Publish a run on the Hugging Face Hub, in a form that timm and transformers load.
+
+    All files go in one commit, which is then loaded in a fresh process with plain timm and compared with the run.
+    The token is that of `hf auth login`, or HF_TOKEN.
+
+    For example:
+
+        zoo push runs/resnet50-photos me/resnet50-photos
+        zoo push resnet50-photos me/resnet50-photos --private --license cc-by-nc-4.0
+        zoo push resnet50-photos me/resnet50-photos --dry-run to-look-at/
+    """
+    with progress.shown("loading torch and timm") as listen:
+        from zoo import api
+
+        done = api.push(
+            run, repo, private=private, overwrite=overwrite, license=license_, dry_run=dry_run, on_event=listen
+        )
+    record = done.record()
+    return Answer(record, lambda: _show(record), as_json)
+
+
+def _show(record: dict[str, Any]) -> None:
+    dry = record["folder"] is not None
+    size = sum(file["bytes"] for file in record["files"]) / 1e6
+    say(f"{'would go' if dry else 'pushed'} to {record['url']}" + (" (private)" if record["private"] else ""))
+    say(f"files     {', '.join(file['path'] for file in record['files'])} ({size:.1f} MB)")
+    say(f"licence   {record['license'] or 'not known: the card states none'}")
+    if dry:
+        say(f"written   {record['folder']}")
+        say("nothing was pushed")
+        return
+    say(f"commit    {record['commit']}")
+    if record["replaced"]:
+        say(f"replaced  {record['replaced']}")
+    proof = record["proof"]
+    loaded = f"with {proof['module']} imported" if proof["module"] else "with plain timm"
+    say(
+        f"verified  loaded in a fresh process {loaded}: preprocessing, labels and logits of {proof['images']} images "
+        f"(largest difference {proof['difference']:.1g})"
+    )
+    say(f'load it   timm.create_model("hf-hub:{record["repo"]}", pretrained=True)')
+    say(f"          zoo predict hf-hub:{record['repo']} IMAGE")

@@ -1,0 +1,119 @@
+"""Prove that what is on the Hub is the run: load it as anybody would, in a fresh process with an empty cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, get_token
+
+from zoo.errors import HubError
+from zoo.hub.connection import one_line
+from zoo.hub.folder import Published
+from zoo.run import Run
+
+# How far logits may be from the run's, as a share of the largest: float32 in another order, and what a GPU's
+# convolutions (TF32) round away.
+TOLERANCE = {"cpu": 1e-4}
+TOLERANCE_ELSEWHERE = 1e-2
+_SCRIPT = Path(__file__).with_name("rebuild.py")
+_CACHES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_XET_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the copy on the Hub was found to do."""
+
+    images: int  # whose preprocessing and logits were compared
+    difference: float  # largest between its logits and the run's
+    allowed: float  # largest that counts as rounding
+    module: str | None  # imported first: it registers the architecture with timm
+
+    def record(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def verify(
+    run: Run,
+    record: Mapping[str, Any],
+    repo: str,
+    commit: str,
+    files: Sequence[Published],
+    *,
+    replaced: str | None,
+    endpoint: str,
+) -> Proof:
+    """Fetch a commit in a fresh process, rebuild the model with plain timm, and compare it with the run.
+
+    Args:
+        run: The run; its verify.safetensors says what to expect.
+        record: Its record.
+        repo: "ORG/NAME".
+        commit: The commit to look at.
+        files: What it should hold.
+        replaced: The commit before, which is named in the advice if this one is not good; None: there was none.
+        endpoint: The Hub's address.
+
+    Raises:
+        HubError: It could not be fetched or built, or does something else than the run.
+    """
+    module = record["backbone"].get("module")
+    job = {
+        "repo": repo,
+        "commit": commit,
+        "files": {file.name: file.sha256 for file in files},
+        "module": module,
+        "kept": str((run.path / "verify.safetensors").resolve()),
+        "classes": record["dataset"]["classes"],
+        "tolerance": TOLERANCE.get(record["resolved"].get("device"), TOLERANCE_ELSEWHERE),
+    }
+    what = f"{repo} was pushed (commit {commit[:12]}), but is not verified"
+    with tempfile.TemporaryDirectory(prefix="zoo-verify-") as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        # -P: a script's folder would otherwise be the first place where its imports are looked for.
+        command = [sys.executable, "-P", str(_SCRIPT), str(folder / "job.json"), str(folder / "answer.json")]
+        done = subprocess.run(
+            command, env=_environment(folder, endpoint), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+            raise HubError(
+                what,
+                why=f"loading it back ended with: {one_line(last or f'exit code {done.returncode}')}",
+                fix="run the same command again: what is there already is not sent twice, and is checked anew",
+            )
+        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    if answer["faults"]:
+        raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced, endpoint))
+    return Proof(answer["images"], answer["difference"], answer["allowed"], module)
+
+
+def _environment(folder: Path, endpoint: str) -> dict[str, str]:
+    """This process's environment, with an empty cache and the token that this process uses."""
+    environment = {name: value for name, value in os.environ.items() if name not in _CACHES}
+    environment |= {"HF_HOME": str(folder / "hf"), "HF_ENDPOINT": endpoint}
+    if constants.HF_HUB_DISABLE_XET:
+        environment["HF_HUB_DISABLE_XET"] = "1"
+    if token := get_token():
+        environment["HF_TOKEN"] = token
+    return environment
+
+
+def _take_back(repo: str, commit: str, replaced: str | None, endpoint: str) -> str:
+    if replaced is None:
+        return f"take it back: hf repos delete {repo}"
+    name = repo.rpartition("/")[2]
+    return (
+        f"take it back: git clone {endpoint}/{repo} && cd {name} && git revert --no-edit {commit} && git push "
+        f"(what was there before is {repo}@{replaced[:12]})"
+    )
