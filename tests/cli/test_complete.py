@@ -48,7 +48,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands_and_options():
     assert offered("pl") == ["plan", "plugins"]
-    assert offered("plugins", "") == ["list"]
+    assert offered("plugins", "un") == ["uninstall"]
     assert offered("adapt", "--str") == ["--strategy"]
     assert "--json" in offered("eval", "--")
 

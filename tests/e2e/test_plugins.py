@@ -76,6 +76,7 @@ def test_a_manifest_only_plugin_installs_from_its_folder_and_passes_its_test(sit
     site.zoo("plugins", "uninstall", "adaptzoo-oak", "--yes")
 
 
+@pytest.mark.heavy
 def test_the_plugin_of_the_page_is_made_from_what_the_page_shows(site):
     files = {block.file: block.text for block in blocks(ROOT / "docs" / "write-a-plugin.md") if block.file}
     for name, text in files.items():

@@ -35,7 +35,7 @@ def test_a_missing_plugin_is_named_and_never_imported(there: Path) -> None:
     with pytest.raises(PluginError) as caught:
         zoo.load("hf-hub:tester/tints")
     assert caught.value.what == "the model hf-hub:tester/tints needs the plugin adaptzoo-fir 2.0"
-    assert caught.value.fix == "pip install adaptzoo-fir"
+    assert caught.value.fix == "zoo plugins install adaptzoo-fir"
     import sys
 
     assert "antigravity" not in sys.modules
