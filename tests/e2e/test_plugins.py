@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.docs.pages import blocks
 from tests.e2e.sites import MANIFEST, ROOT, Site, plugin_wheel, wheel
+from tests.hub.server import Server
 
 pytest.importorskip("hatchling", reason="builds wheels; `make install` brings it")
 pytest.importorskip("pip")
@@ -41,7 +44,16 @@ def build(site: Site, folder: str, into: Path) -> Path:
     return next(into.glob("*.whl"))
 
 
-def test_a_new_plugin_goes_all_the_way_and_leaves_nothing(site, tmp_path):
+def pushed(site: Site, hub: Server, run: str, repo: str) -> dict[str, Any]:
+    """Push a run to the Hub of the test and return what is printed."""
+    hub.people.add_user("me")
+    token = hub.people.add_token("me", "write")
+    environment = {**hub.environment(token=token), "HF_HOME": str(site.root / "hub")}
+    found: dict[str, Any] = json.loads(site.zoo("push", run, repo, "--json", **environment).stdout)
+    return found
+
+
+def test_a_new_plugin_goes_all_the_way_and_leaves_nothing(site, tmp_path, hub):
     site.zoo("plugins", "new", "fir", "--module")
     built = build(site, "adaptzoo-fir", tmp_path)
     done = site.zoo("plugins", "install", built, "--yes")
@@ -55,6 +67,7 @@ def test_a_new_plugin_goes_all_the_way_and_leaves_nothing(site, tmp_path):
     checked = site.zoo("plugins", "check", "fir", "--fast").stdout
     assert "FAIL" not in checked and checked.endswith("1 backbone of 1 keeps the contracts\n")
     site.zoo("adapt", "fir_tiny", *TINY, "--out", "runs/fir")
+    assert pushed(site, hub, "runs/fir", "me/fir")["verified"]
     site.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "adaptzoo-fir")
     site.zoo("plugins", "uninstall", "fir", "--yes")
     assert site.listed() == {}
@@ -77,7 +90,7 @@ def test_a_manifest_only_plugin_installs_from_its_folder_and_passes_its_test(sit
 
 
 @pytest.mark.heavy
-def test_the_plugin_of_the_page_is_made_from_what_the_page_shows(site):
+def test_the_plugin_of_the_page_is_made_from_what_the_page_shows(site, hub):
     files = {block.file: block.text for block in blocks(ROOT / "docs" / "write-a-plugin.md") if block.file}
     for name, text in files.items():
         path = site.root / name
@@ -90,6 +103,7 @@ def test_the_plugin_of_the_page_is_made_from_what_the_page_shows(site):
     site.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "adaptzoo-squeezenet")
     assert "2 backbones of 2 keep the contracts" in site.zoo("plugins", "check", "squeezenet", "--fast").stdout
     site.zoo("adapt", "squeezenet1_1", *TINY, "--image-size", 64, "--out", "runs/squeezenet")
+    assert pushed(site, hub, "runs/squeezenet", "me/squeezenet")["verified"]
     site.zoo("plugins", "uninstall", "squeezenet", "--yes")
 
 
