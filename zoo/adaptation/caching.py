@@ -20,10 +20,11 @@ from zoo.cache import activations_folder
 from zoo.data import Batch, Dataset, EvaluationLoader, TrainLoader
 from zoo.data.batches import Key
 from zoo.engine.activations import Kept, Layout, NoRoom, keep, open_kept, path_of
-from zoo.engine.boundary import Cut, Prefix, Splitter
+from zoo.engine.boundary import Splitter
 from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Note, Progress
 from zoo.engine.folding import agrees, folded_parts
+from zoo.engine.halves import Cut, Prefix
 from zoo.engine.session import Session
 from zoo.engine.source import Source
 from zoo.errors import DataError, RecipeError

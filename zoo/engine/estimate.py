@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from zoo.engine.boundary import Cut
 from zoo.engine.folding import folded_parts
+from zoo.engine.halves import Cut
 from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.groups import Freezer, Group

@@ -10,7 +10,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from zoo.engine.boundary import Cut, evaluating
+from zoo.engine.halves import Cut, evaluating
 
 AGREEMENT = 0.995  # of the images, for folding to be taken for the same
 
