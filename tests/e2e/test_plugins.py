@@ -100,6 +100,7 @@ def test_the_plugin_of_the_page_is_made_from_what_the_page_shows(site, hub):
     assert "squeezenet1_1 is in the plugin squeezenet, which is not installed" in fault["why"]
     assert "zoo plugins install PATH" in fault["fix"]
     site.zoo("plugins", "install", "adaptzoo-squeezenet/", "--yes")
+    assert site.listed()["adaptzoo-squeezenet"]["status"] == "ok"
     site.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "adaptzoo-squeezenet")
     assert "2 backbones of 2 keep the contracts" in site.zoo("plugins", "check", "squeezenet", "--fast").stdout
     site.zoo("adapt", "squeezenet1_1", *TINY, "--image-size", 64, "--out", "runs/squeezenet")

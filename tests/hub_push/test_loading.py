@@ -24,8 +24,10 @@ from zoo.run import Run
 ROOT = Path(__file__).resolve().parents[2]
 
 PLAIN = """
-import json, sys, timm, torch
+import importlib, json, sys, timm, torch
 from safetensors.torch import load_file
+for module in sys.argv[3:]:
+    importlib.import_module(module)
 kept = load_file(sys.argv[2])
 model = timm.create_model(sys.argv[1], pretrained=True).eval()
 with torch.no_grad():
@@ -34,8 +36,10 @@ assert "zoo" not in sys.modules
 print(json.dumps({"labels": model.pretrained_cfg["label_names"], "logits": logits.tolist()}))
 """
 PIPELINE = """
-import json, sys
+import importlib, json, sys
 from transformers import pipeline
+for module in sys.argv[3:]:
+    importlib.import_module(module)
 print(json.dumps(pipeline("image-classification", model=sys.argv[1])(sys.argv[2], top_k=9)))
 """
 
@@ -156,6 +160,23 @@ def test_alexnet_and_googlenet_are_verified_with_their_plugin(
     run = zoo.adapt(backbone, str(photos), recipe, out=tmp_path / backbone)
     done = fresh(server, tmp_path, "-m", "zoo", "push", str(run.path), f"tester/{backbone}", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["proof"]["module"] == run.record["backbone"]["module"]
+    module = run.record["backbone"]["module"]
+    assert json.loads(done.stdout)["proof"]["module"] == module
+
+    kept, classes = load_file(run.path / "verify.safetensors"), run.record["dataset"]["classes"]
+    done = fresh(
+        server, tmp_path, "-c", PLAIN, f"hf-hub:tester/{backbone}", str(run.path / "verify.safetensors"), module
+    )
+    assert done.returncode == 0, done.stderr
+    plain = json.loads(done.stdout)
+    assert plain["labels"] == classes
+    assert torch.allclose(torch.tensor(plain["logits"]), kept["logits"], atol=1e-4)
+
+    Image.fromarray(kept["raw.00"].numpy()).save(tmp_path / "image.png")
+    done = fresh(server, tmp_path, "-c", PIPELINE, f"tester/{backbone}", "image.png", module)
+    assert done.returncode == 0, done.stderr
+    found = {row["label"]: row["score"] for row in json.loads(done.stdout.splitlines()[-1])}
+    assert found == pytest.approx(dict(zip(classes, kept["logits"][0].softmax(0).tolist(), strict=True)), abs=1e-3)
+
     card = (server.root / "models/tester" / backbone / "README.md").read_text()
     assert "pip install adaptzoo-legacy" in card and "import adaptzoo_legacy.models  # registers" in card
