@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def test_evaluation_from_the_store_is_timms_own(
 ) -> None:
     settings = DataConfig((3, side, side), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), interpolation, crop_pct)
     found = opened(odd, image_size=store_side(settings), interpolation=interpolation)
-    assert found.report.has_store(store_side(settings), interpolation)
+    assert found.report.stored(0, store_side(settings) or 0, interpolation) is not None
     expected = by_timm(found.report, settings)
     read: list[int] = []
     real = batches.decode
@@ -140,16 +141,28 @@ def test_damaged_pixels_are_decoded_from_the_source_instead(odd: Path) -> None:
 
 def test_a_store_that_does_not_fit_is_not_made(odd: Path) -> None:
     found = opened(odd, image_size=20, store_bytes=1000)
-    assert "would not fit into the cache" in " ".join(found.notes)
+    assert "no decoded store: the images take more than 0.0 GiB" in " ".join(found.notes)
     assert stores() == []
     assert torch.equal(by_us(found.report, config()), by_timm(found.report, config()))
 
 
-def test_a_store_that_grows_too_large_on_the_way_is_given_up(odd: Path) -> None:
-    smallest = 18 * 20 * 20 * 3  # if every image were square
-    found = opened(odd, image_size=20, store_bytes=smallest + 5000)
-    assert "no decoded store: the images take more than" in " ".join(found.notes)
-    assert list((cache_dir() / "stores").iterdir()) == []
+def test_what_does_not_fit_is_decoded_and_the_rest_comes_from_the_store(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 18 * 20 * 20 * 3 + 5000
+    found = opened(odd, image_size=20, store_bytes=limit)
+    (note,) = [note for note in found.notes if "decoded store" in note]
+    assert re.fullmatch(r"\d+ images are not in the decoded store: the images take more than .* GiB; such .*", note)
+    assert 0 < sum(path.stat().st_size for path in stores()) < limit + 2000
+    expected = by_timm(found.fit, config())
+    read: list[int] = []
+    real = batches.decode
+    monkeypatch.setattr(batches, "decode", lambda data: (read.append(1), real(data))[1])
+    assert torch.equal(by_us(found.fit, config()), expected)
+    assert 0 < len(read) < len(found.fit)
+    # A run that finds it full reads no known image again in the hope of room.
+    monkeypatch.setattr(scan, "decode", None)
+    assert note in opened(odd, image_size=20, store_bytes=limit).notes
 
 
 def test_a_nearly_full_disk_gets_no_store(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
