@@ -111,6 +111,7 @@ class Plan:
     phases: tuple[PhasePlan, ...]
     seconds: float | None = None  # estimated training time; None: not estimated
     memory_bytes: int | None = None  # estimated peak of weights, gradients, optimizer and activations
+    data_wait: float | None = None  # estimated seconds of training in which images are not there yet
     notes: tuple[str, ...] = ()
 
     @property
@@ -127,6 +128,7 @@ class Plan:
             "steps": self.steps,
             "seconds": self.seconds,
             "memory_bytes": self.memory_bytes,
+            "data_wait": self.data_wait,
             "notes": list(self.notes),
         }
 
@@ -151,6 +153,7 @@ class Plan:
             phases=phases,
             seconds=record["seconds"],
             memory_bytes=record["memory_bytes"],
+            data_wait=record.get("data_wait"),
             notes=tuple(record["notes"]),
         )
 
@@ -168,7 +171,8 @@ class Plan:
             if phase.cache:
                 lines.append(f"  from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)")
         if self.seconds is not None:
-            lines.append(f"about {self.seconds:.0f} s of training")
+            waiting = f", {self.data_wait:.0f} s of it waiting for images" if self.data_wait else ""
+            lines.append(f"about {self.seconds:.0f} s of training{waiting}")
         if self.memory_bytes is not None:
             lines.append(f"about {self.memory_bytes / 2**20:.0f} MiB of memory")
         return "\n".join([*lines, *self.notes])
@@ -237,9 +241,9 @@ def with_caches(plan: Plan, caches: Mapping[str, CachePlan], notes: Sequence[str
     return replace(plan, phases=phases, notes=(*plan.notes, *notes))
 
 
-def with_estimate(plan: Plan, seconds: float, memory_bytes: int) -> Plan:
+def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:
     """The plan with what it will cost."""
-    return replace(plan, seconds=seconds, memory_bytes=memory_bytes)
+    return replace(plan, seconds=seconds, memory_bytes=memory_bytes, data_wait=data_wait)
 
 
 def _first_trained(boundary: str, names: list[str], backbone: str) -> int:

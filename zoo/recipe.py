@@ -125,6 +125,9 @@ class Recipe:
     )
     cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
     cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
+    store_gb: float = choice(
+        8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
+    )
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
     limit: int | None = choice(None, "Use at most so many training images.", low=2)

@@ -65,7 +65,11 @@ def go_on(path: Path, emit: Listener) -> Run:
     assert asked.backbone is not None and asked.dataset is not None
     planned = record["plan"]
     ready = prepare(
-        asked.backbone, asked.dataset, asked.recipe, emit, cost=(planned["seconds"], planned["memory_bytes"])
+        asked.backbone,
+        asked.dataset,
+        asked.recipe,
+        emit,
+        cost=(planned["seconds"], planned["memory_bytes"], planned.get("data_wait")),
     )
     _refuse_changed(this, record, ready)
     return _carry_out(this, ready, emit, began)
@@ -88,6 +92,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         workers=ready.settled.workers or 0,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
     )
     caching = Caching(
         model=ready.model,

@@ -8,6 +8,7 @@ while the network works on the current one.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,6 +52,17 @@ class Feed:
     def ahead(self) -> bool:
         """Whether batches are made while something else works."""
         return self._workers > 0 or self.threads > 0
+
+    def seconds_per_image(self, keys: list[Key]) -> float:
+        """Measured time between two images, shared out among those who make them."""
+        self.maker.make(keys[:1])  # the first one pays for what later ones find ready
+        started = time.perf_counter()
+        packed = self.maker.make(keys)
+        made = (time.perf_counter() - started) / max(1, self._workers or self.threads)
+        started = time.perf_counter()
+        if self._device.type == "cpu":  # an accelerator does this beside its other work
+            self.maker.finish(packed, self._device)
+        return (made + time.perf_counter() - started) / len(keys)
 
     def batches(self, plan: list[list[Key]]) -> Iterator[Batch]:
         """The batches of a plan, in its order."""

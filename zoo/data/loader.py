@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.models import DataConfig
 
 CPU = torch.device("cpu")
+MEASURED = 16  # images on which the time to load one is measured
 
 Balance = Literal["none", "weights", "sampler"]
 
@@ -93,6 +94,11 @@ class TrainLoader:
     def ahead(self) -> bool:
         """Whether batches are made while something else works."""
         return self._feed.ahead
+
+    def seconds_per_image(self) -> float:
+        """Time between two images where nobody else is to be waited for, measured on a few."""
+        order = [key for keys in self.keys(0) for key in keys][:MEASURED]
+        return self._feed.seconds_per_image(order)
 
     @property
     def look(self) -> tuple[object, ...]:

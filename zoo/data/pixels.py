@@ -154,7 +154,12 @@ class Normaliser:
         self._constants = torch.tensor([255.0]), torch.tensor(mean), torch.tensor(std)
 
     def __call__(self, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Normalise (B, C, H, W), whatever its layout, into float32, channels last in memory; into `out` if given."""
+        """Normalise a batch into float32, channels last in memory.
+
+        Args:
+            values: (B, C, H, W), 0 to 255, of any layout. What is float32 already may be overwritten.
+            out: Where the result goes, if somewhere.
+        """
         if self._constants[0].device != values.device:
             self._constants = tuple(each.to(values.device) for each in self._constants)  # type: ignore[assignment]
         # A tensor even for the 255: an accelerator would multiply by the inverse of a number, and round otherwise.
@@ -162,10 +167,10 @@ class Normaliser:
         batch, channels, height, width = values.shape
         if values.is_contiguous(memory_format=torch.channels_last):
             # Long rows of numbers: short ones of three keep the processor from its wide registers.
-            rows = values.permute(0, 2, 3, 1).reshape(batch * height, width * channels).to(torch.float32, copy=True)
+            rows = values.permute(0, 2, 3, 1).reshape(batch * height, width * channels).to(torch.float32)
             rows = rows.div_(whole).sub_(mean.repeat(width)).div_(std.repeat(width))
             made = rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
         else:
             shape = (1, -1, 1, 1)
-            made = values.to(torch.float32, copy=True).div_(whole).sub_(mean.view(shape)).div_(std.view(shape))
+            made = values.to(torch.float32).div_(whole).sub_(mean.view(shape)).div_(std.view(shape))
         return made.contiguous(memory_format=torch.channels_last) if out is None else out.copy_(made)

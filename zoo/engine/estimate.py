@@ -29,6 +29,7 @@ class Cost:
 
     seconds: float  # of training, what is computed before included
     memory: int  # bytes at the peak
+    waiting: float = 0.0  # seconds of it in which images are not there yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def estimate(
     training_images: int,
     choosing_images: int,
     seconds_per_image: float,
+    hidden: bool,
     cuts: Mapping[str, tuple[Cut, CachePlan, torch.dtype]],
 ) -> dict[str, Costs]:
     """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
@@ -67,6 +69,7 @@ def estimate(
         training_images: Images of an epoch.
         choosing_images: Images evaluated after each epoch.
         seconds_per_image: Measured time to load one training image.
+        hidden: Whether images are loaded by others than those who train, so that only what takes longer shows.
         cuts: The phases that could train from kept activations: where, how, and in which type.
 
     Returns:
@@ -81,8 +84,9 @@ def estimate(
     for phase in plan.phases:
         steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
         step, held = _measure(trial, trial, groups, phase, recipe, batch, input_size, accelerator)
-        seconds = steps * (step + seconds_per_image * recipe.batch_size) + scored * forward
-        whole = Cost(seconds, held + weights)
+        loading = seconds_per_image * batch
+        waiting = steps * (max(0.0, loading - step) if hidden else loading)
+        whole = Cost(steps * step + waiting + scored * forward, held + weights, waiting)
         above = None
         if phase.name in cuts:
             cut, cache, dtype = cuts[phase.name]
@@ -90,10 +94,12 @@ def estimate(
             step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype)
             after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
             prefix = cut.prefix(trial, folded_parts(trial, cut))
-            before = _forward_seconds(trial, prefix, batch, input_size, accelerator) + seconds_per_image
+            before = _forward_seconds(trial, prefix, batch, input_size, accelerator)
             kept = cache.views * training_images + choosing_images
+            waiting = kept * (max(0.0, seconds_per_image - before) if hidden else seconds_per_image)
             in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
-            above = Cost(kept * before + steps * step + scored * after, held + weights + cache.bytes * in_memory)
+            seconds = kept * before + waiting + steps * step + scored * after
+            above = Cost(seconds, held + weights + cache.bytes * in_memory, waiting)
         found[phase.name] = Costs(whole, above)
     return found
 

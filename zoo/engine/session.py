@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from zoo.data import Batch
 from zoo.engine.checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
 from zoo.errors import RunError, TrainingInterrupted
@@ -46,6 +47,7 @@ class Position:
     best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
     log_lines: int = 0
     seconds: float = 0.0  # of training before the last resume
+    waited: float = 0.0  # seconds of training in which the next batch was not there yet
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
@@ -179,6 +181,16 @@ class Session:
         """Write and tell one epoch."""
         self._log({"event": "epoch", **_fields(event), "step": self.position.step})
         self.emit(event)
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each is there counts as waited."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.position.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
 
     @property
     def seconds(self) -> float:
