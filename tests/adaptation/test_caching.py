@@ -71,7 +71,7 @@ def test_kept_or_not_the_weights_are_the_same(tmp_path: Path, photos: Path, choi
     assert with_it.record["plan"]["phases"][-1]["cache"] and computed(heard)
     assert without.record["plan"]["phases"][-1]["cache"] is None
     close(with_it, without)
-    assert with_it.record["resolved"]["cache"] == with_it.record["plan"]["phases"][-1]["name"]
+    assert with_it.record["resolved"]["cache"] == "on" and without.record["resolved"]["cache"] == "off"
 
 
 def test_a_second_recipe_computes_nothing_again_and_other_images_do(tmp_path: Path, photos: Path) -> None:
@@ -142,12 +142,18 @@ def test_a_runs_record_repeats_its_choices(tmp_path: Path, photos: Path) -> None
     assert again.cache == first.record["resolved"]["cache"] != "auto" and again.cache_views == 1
 
 
-def test_what_cannot_be_kept_is_said(tmp_path: Path, photos: Path) -> None:
-    def notes(**choices: Any) -> tuple[str, ...]:
-        return zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**COMMON, "cache": "on", **choices})).notes
+def test_why_nothing_is_kept_is_said(photos: Path) -> None:
+    def reason(**choices: Any) -> str:
+        plan = zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**COMMON, "cache": "on", **choices}))
+        phase = plan.phases[-1]
+        assert (phase.cache is None) == (f"no activations are kept: {phase.cache_reason}" in str(plan))
+        return phase.cache_reason
 
-    assert "partial: no activations are kept, for CutMix needs pixels" in notes(cutmix=0.5)
-    (note,) = notes(cache_gb=0, cache_ram_gb=0)
-    assert note.startswith("partial: no activations are kept, for they take 0.0 GB")
+    assert reason(cutmix=0.5) == "CutMix needs pixels"
+    assert reason(cache_gb=0, cache_ram_gb=0) == "they would take 0.0 GB; see --cache-gb"
+    assert reason(strategy="finetune") == "the first group trains"
+    assert reason(strategy="lp-ft", cache="probe") == "the first group trains"
+    assert reason(cache="off") == "--cache off"
+    assert reason() == "asked for"
     with pytest.raises(RecipeError, match="there is no phase named warm to keep activations for"):
-        notes(cache="warm")
+        reason(cache="warm")
