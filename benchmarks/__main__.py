@@ -7,13 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import recipes, startup, tuning
+from benchmarks import cache, recipes, startup, tuning
 from benchmarks.machine import describe_machine
 from benchmarks.pages import write_section
 
 # Each module has add_arguments(parser) and measure(arguments) -> a record of plain values; one whose figures are
 # published has table(record) -> Markdown as well.
-MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes}
+MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes, "cache": cache}
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,7 @@ from torch import nn
 
 import zoo
 from zoo.cache import activations_folder
-from zoo.data import Batch, Dataset, EvaluationLoader, TrainLoader
-from zoo.data.loader import cores
+from zoo.data import Dataset, EvaluationLoader, TrainLoader
 from zoo.data.part import Part
 from zoo.engine.activations import Kept, Layout, is_kept, keep, open_kept, path_of
 from zoo.engine.events import Listener, Note, Progress
@@ -176,11 +174,8 @@ class Keeper:
         emit: Listener,
         check: Callable[[], None],
     ) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
-        done = 0
-        loader = piece.batches()
-        # Worker processes are ahead anyway.
-        ahead = _ahead if not self._material.recipe.workers and cores() > 1 else iter
-        for batch in ahead(loader):
+        done, loader = 0, piece.batches()
+        for batch in loader:
             emit(Progress(piece.stage, done, piece.count))
             check()
             yield batch.indices.tolist(), prefix(batch.images.to(self._material.accelerator.device, non_blocking=True))
@@ -224,17 +219,3 @@ class Keeper:
 def _hash_of_ids(part: Part) -> str:
     ids = "\0".join(part.id(place) for place in range(len(part)))
     return hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _ahead(batches: EvaluationLoader) -> Iterator[Batch]:
-    """The batches, each made in a thread while the one before it is worked on.
-
-    Where images are drawn at random, the generators of this process are used and put back in that thread: the work
-    must not draw from them, and a frozen network in evaluation does not.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="zoo-ahead") as pool:
-        source = iter(batches)
-        waiting = pool.submit(next, source, None)
-        while (batch := waiting.result()) is not None:
-            waiting = pool.submit(next, source, None)
-            yield batch
