@@ -13,11 +13,13 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import zoo
 from benchmarks.jobs import WORK, run
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
@@ -28,11 +30,16 @@ from zoo.engine.boundary import Splitter
 from zoo.engine.folding import folded_parts
 from zoo.recipe import Recipe
 
+# Backbone, weights, archive and the split of it that is looked at (None: all), and whether a probe of that data set
+# gives the network a head first. Without one it keeps the head of its pretraining.
 NETWORKS = (
-    ("timm/mobilenetv2_100", "mobilenetv2_100.in1k.safetensors", (("hymenoptera.zip", None), ("flowers12.zip", None))),
-    ("resnet18", "resnet18.tiny_imagenet.safetensors", (("tiny_imagenet_100.zip", "val"),)),
-    ("resnet_nano", None, (("tiny_imagenet_100.zip", "val"),)),
+    ("timm/mobilenetv2_100", "mobilenetv2_100.in1k.safetensors", "hymenoptera.zip", None, True),
+    ("timm/mobilenetv2_100", "mobilenetv2_100.in1k.safetensors", "flowers12.zip", None, True),
+    ("timm/mobilenetv2_100", "mobilenetv2_100.in1k.safetensors", "flowers12.zip", None, False),
+    ("resnet18", "resnet18.tiny_imagenet.safetensors", "tiny_imagenet_100.zip", "val", False),
+    ("resnet_nano", None, "tiny_imagenet_100.zip", "val", False),
 )
+PROBE = Recipe(strategy="probe", epochs=10, augment="none", precision="fp32", cache="on")
 WAYS = {"folded, fp32": (True, False), "plain, bf16": (False, True), "folded, bf16": (True, True)}
 STRATEGIES = ("probe", "partial")
 VIEWS = (1, 2, 4, 10)  # of 10 epochs
@@ -55,13 +62,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         return {part: PARTS[part](arguments, Path(folder)) for part in arguments.part}
 
 
-def agreement(arguments: argparse.Namespace, _folder: Path) -> list[dict[str, Any]]:
+def agreement(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """How often the frozen part's shortcuts change the predicted class, split before the last group and halfway."""
     rows = []
-    for name, file, archives in NETWORKS:
+    for name, file, archive, split, probed in NETWORKS:
         spec = plugins.get(name)
-        weights = models.resolve_weights(spec, str(arguments.weights / file) if file else "default")
-        model = models.build(spec, weights=weights).eval().to(memory_format=torch.channels_last)
+        chosen = str(arguments.weights / file) if file else "default"
+        reference = str(arguments.data / archive)
+        if probed:
+            recipe = replace(PROBE, weights=chosen, threads=arguments.threads)
+            model = models.load(zoo.adapt(name, reference, recipe, out=folder / archive).path)
+        else:
+            model = models.build(spec, weights=models.resolve_weights(spec, chosen))
+        model.eval().to(memory_format=torch.channels_last)
         config = models.data_config(model)
         found = groups.assign(model, spec)
         splitter = Splitter(model, found, config.input_size)
@@ -73,7 +86,7 @@ def agreement(arguments: argparse.Namespace, _folder: Path) -> list[dict[str, An
         exact: list[torch.Tensor] = []
         said: dict[tuple[str, str], list[torch.Tensor]] = {(group, way): [] for group in cuts for way in WAYS}
         folded = {group: folded_parts(model, cut) for group, cut in cuts.items()}
-        for images in _images(arguments.data, archives, config):
+        for images in _images(reference, split, config):
             with torch.no_grad():
                 exact.append(model(images))
                 for (group, way), logits in said.items():
@@ -89,6 +102,9 @@ def agreement(arguments: argparse.Namespace, _folder: Path) -> list[dict[str, An
             rows.append(
                 {
                     "backbone": name,
+                    "data": archive,
+                    "head": "of a probe" if probed else "of the pretraining",
+                    "classes": truth.shape[1],
                     "images": len(truth),
                     "before": group,
                     "prefix": way,
@@ -123,16 +139,14 @@ def views(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 PARTS = {"agreement": agreement, "accuracy": accuracy, "views": views}
 
 
-def _images(folder: Path, archives: Sequence[tuple[str, str | None]], config: Any) -> Iterator[torch.Tensor]:
-    """Batches of all images of some archives, or of one split, as evaluation sees them."""
+def _images(reference: str, split: str | None, config: Any) -> Iterator[torch.Tensor]:
+    """Batches of all images of a data set, or of one split, as evaluation sees them."""
     options = data_options(Recipe(), config)
-    for archive, split in archives:
-        reference = str(folder / archive)
-        listing = open_listing(reference, options, None)
-        for each in [split] if split else [name for name, items in listing.splits.items() if items]:
-            found = data.open_evaluation(reference, listing.classes, options, split=each)
-            for batch in data.eval_batches(found.part, config=config, batch_size=CHUNK):
-                yield batch.images
+    listing = open_listing(reference, options, None)
+    for each in [split] if split else [name for name, items in listing.splits.items() if items]:
+        found = data.open_evaluation(reference, listing.classes, options, split=each)
+        for batch in data.eval_batches(found.part, config=config, batch_size=CHUNK):
+            yield batch.images
 
 
 def _trained(arguments: argparse.Namespace, folder: Path, **choices: Any) -> dict[str, Any]:
@@ -154,12 +168,12 @@ def table(record: Mapping[str, Any]) -> str:
     lines = [machine_line(record["machine"])]
     if "agreement" in record:
         rows = [
-            (f"`{row['backbone']}`", f"{row['images']:,}", f"`{row['before']}`", row["prefix"],
+            (f"`{row['backbone']}`", f"{row['images']:,} of {row['data']}", f"{row['head']}, {row['classes']} classes", f"`{row['before']}`", row["prefix"],
              f"{100 * row['agreement']:.2f}", f"{row['mean_error']:.2g}", f"{row['largest_error']:.2g}",
              f"{row['logits_std']:.1f}")
             for row in record["agreement"]
         ]  # fmt: skip
-        head = ("backbone", "images", "split before", "frozen part", "same class, %", "mean error of a logit",
+        head = ("backbone", "images", "head", "split before", "frozen part", "same class, %", "mean error of a logit",
                 "largest", "logits' standard deviation")  # fmt: skip
         lines += ["", "The class that is named, against the plain float32 network:", "", markdown(head, rows)]
     for part, text in (

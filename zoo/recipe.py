@@ -113,7 +113,7 @@ class Recipe:
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
     select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
     cache: str = choice(
-        "off",
+        "auto",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )

@@ -18,6 +18,7 @@ from zoo import cache
 from zoo.adaptation.keeping import Keeper
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine.events import ignore
+from zoo.engine.folding import faithful
 from zoo.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,16 +98,17 @@ def test_what_is_there_is_neither_computed_nor_tried_again(photos: Path, monkeyp
     assert keeper(ready, range(2)).folds()
 
 
-@pytest.mark.parametrize("spoiled", [False, True])
-def test_folding_that_changes_activations_is_left_out(photos: Path, spoiled: bool) -> None:
-    ready = prepared(photos)
-    if spoiled:  # a channel that never varied: dividing by its deviation blows rounding errors up
-        with torch.no_grad():
-            norm = ready.model.get_submodule("layer1.0.bn1")
-            norm.running_var.mul_(1e-12)
-            norm.eps = 1e-12
-            norm.running_mean.copy_(norm.running_mean * 1e6)
-    assert keeper(ready).folds() is not spoiled
+def test_folding_is_left_out_where_it_changes_too_much() -> None:
+    exact = torch.randn(8, 4, 3, 3)
+    noise = torch.randn_like(exact)
+    for folded, plain, wanted in (
+        (exact + 1e-5 * noise, exact, True),
+        (exact + 0.01 * noise, exact, False),
+        (exact + 0.012 * noise, exact + 0.01 * noise, True),  # the precision costs that much anyway
+        (exact + 0.02 * noise, exact + 0.01 * noise, False),
+        (torch.full_like(exact, torch.nan), exact, False),
+    ):
+        assert faithful(folded, plain, exact) is wanted
 
 
 class Builder:
@@ -117,18 +119,22 @@ class Builder:
         command = [sys.executable, "-m", "tests.adaptation.builder", str(photos)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload]
+        self.said = ""
 
-    def line(self) -> str:
-        return str(self.process.stdout.readline().strip())
+    def listen(self) -> str:
+        self.said = str(self.process.stdout.readline().strip())
+        return self.said
 
-    def go_on(self) -> None:
+    def go_on(self) -> str:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+        return self.listen()
 
     def finish(self) -> list[str]:
         """Let it run to its end; the last line's words."""
-        while (said := self.line()) == "ready":
-            self.go_on()
+        said = self.said or self.listen()
+        while said == "ready":
+            said = self.go_on()
         self.process.communicate(timeout=60)
         assert self.process.returncode == 0
         return said.split()
@@ -137,10 +143,9 @@ class Builder:
 def test_two_processes_at_once_and_a_killed_one_leave_the_right_activations(photos: Path) -> None:
     one, two, killed = Builder(photos), Builder(photos), Builder(photos)
     for builder in (one, two, killed):  # all three are about to compute their first chunk
-        assert builder.line() == "ready"
+        assert builder.listen() == "ready"
     for builder in (one, killed, two, killed):
-        builder.go_on()
-        assert builder.line() == "ready"
+        assert builder.go_on() == "ready"
     killed.process.kill()
     killed.process.communicate(timeout=60)
     mine, other = one.finish(), two.finish()

@@ -28,6 +28,7 @@ CHOICES = {
     "lr": 0.003,
     "balance": "weights",
     "ema": 0.8,
+    "cache": "off",
 }
 RECIPE = ["resnet_nano", *(word for name, value in CHOICES.items() for word in (f"--{name}", str(value)))]
 
