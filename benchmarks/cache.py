@@ -168,8 +168,8 @@ def table(record: Mapping[str, Any]) -> str:
     lines = [machine_line(record["machine"])]
     if "agreement" in record:
         rows = [
-            (f"`{row['backbone']}`", f"{row['images']:,} of {row['data']}", f"{row['head']}, {row['classes']} classes", f"`{row['before']}`", row["prefix"],
-             f"{100 * row['agreement']:.2f}", f"{row['mean_error']:.2g}", f"{row['largest_error']:.2g}",
+            (f"`{row['backbone']}`", f"{row['images']:,} of {row['data']}", f"{row['head']}, {row['classes']} classes",
+             f"`{row['before']}`", row["prefix"], f"{100 * row['agreement']:.2f}", f"{row['mean_error']:.2g}", f"{row['largest_error']:.2g}",
              f"{row['logits_std']:.1f}")
             for row in record["agreement"]
         ]  # fmt: skip

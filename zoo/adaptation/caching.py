@@ -18,7 +18,7 @@ from zoo.errors import RecipeError
 from zoo.planning import CachePlan, PhasePlan, Plan, rough_time
 from zoo.recipe import Recipe
 
-VIEWS = 4  # kept where nobody chose, if images are augmented
+VIEWS = 4  # kept where nobody chose, if images are augmented and more than the head trains; see docs/benchmarks.md
 LEAST = 1.0  # seconds that it has to save: for less nobody fills a disk
 MARGIN = 0.1  # and the share of the phase's time: an estimate errs by that much
 
@@ -30,11 +30,6 @@ class Choice:
     options: dict[str, Option]  # how the phases do it that train from kept activations, by name
     reasons: dict[str, str]  # why each phase does or does not
     setting: str  # the recipe's `cache` that says the same: on, off, or names of phases
-
-
-def views(recipe: Recipe, random: bool) -> int:
-    """The views that are kept of each image: one where all look alike."""
-    return (recipe.cache_views or VIEWS) if random else 1
 
 
 def options(plan: Plan, material: Material, image: tuple[int, int, int]) -> tuple[dict[str, Option], dict[str, str]]:
@@ -113,7 +108,7 @@ def _option(
     blank = torch.zeros(2, *image, device=accelerator.device).to(memory_format=torch.channels_last)
     with accelerator.autocast():
         layout = Layout.of(cut.prefix(material.model)(blank))
-    count = min(recipe.cache_views or 1, phase.epochs)
+    count = _views(phase, recipe, material.loader.random)
     images = count * len(material.dataset.fit) + len(material.dataset.choose)
     size = images * layout.row_bytes
     if size > 1e9 * max(recipe.cache_gb, recipe.cache_ram_gb / accelerator.num_processes):
@@ -123,6 +118,14 @@ def _option(
         first = sum(earlier.epochs for earlier in plan.phases[:number])
         missing = Keeper(material, cut, layout, phase.frozen, range(first, first + count)).missing()
     return Option(cut, layout, CachePlan(cut.group, cut.entry, count, size), missing)
+
+
+def _views(phase: PhasePlan, recipe: Recipe, random: bool) -> int:
+    """Views to keep of each training image: one where all look alike, or where a head alone would not profit."""
+    if not random:
+        return 1
+    head_alone = sum(not group.frozen for group in phase.groups) == 1
+    return min(recipe.cache_views or (1 if head_alone else VIEWS), phase.epochs)
 
 
 def _untouched(phase: PhasePlan, earlier: tuple[PhasePlan, ...]) -> bool:

@@ -177,7 +177,6 @@ def prepare(
         range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
-    settled = replace(settled, cache_views=caching.views(settled, loader.random))
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
