@@ -167,14 +167,9 @@ def table(record: Mapping[str, Any]) -> str:
     """The three parts as Markdown, those that were measured."""
     lines = [machine_line(record["machine"])]
     if "agreement" in record:
-        rows = [
-            (f"`{row['backbone']}`", f"{row['images']:,} of {row['data']}", f"{row['head']}, {row['classes']} classes",
-             f"`{row['before']}`", row["prefix"], f"{100 * row['agreement']:.2f}", f"{row['mean_error']:.2g}", f"{row['largest_error']:.2g}",
-             f"{row['logits_std']:.1f}")
-            for row in record["agreement"]
-        ]  # fmt: skip
         head = ("backbone", "images", "head", "split before", "frozen part", "same class, %", "mean error of a logit",
                 "largest", "logits' standard deviation")  # fmt: skip
+        rows = map(_agreement_row, record["agreement"])
         lines += ["", "The class that is named, against the plain float32 network:", "", markdown(head, rows)]
     for part, text in (
         ("accuracy", "With and without kept activations, without augmentation"),
@@ -183,6 +178,20 @@ def table(record: Mapping[str, Any]) -> str:
         if part in record:
             lines += ["", _paired_text(text, record[part]), "", _paired(record[part])]
     return "\n".join(lines)
+
+
+def _agreement_row(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"`{row['backbone']}`",
+        f"{row['images']:,} of {row['data']}",
+        f"{row['head']}, {row['classes']} classes",
+        f"`{row['before']}`",
+        row["prefix"],
+        f"{100 * row['agreement']:.2f}",
+        f"{row['mean_error']:.2g}",
+        f"{row['largest_error']:.2g}",
+        f"{row['logits_std']:.1f}",
+    ]
 
 
 def _paired_text(text: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ import timm
 import torch
 from torch import nn
 
+from tests.plugins.survey_timm import SPLIT
 from zoo import groups, models, plugins
 from zoo.engine.boundary import Splitter
 from zoo.engine.folding import folded_parts
@@ -24,6 +25,10 @@ HEAVY = (
 # Spares VGG half a gigabyte of fully connected layers.
 ARGUMENTS = {"vgg/vgg11_bn": {"mlp_ratio": 1 / 64}, "timm/vgg11_bn": {"mlp_ratio": 1 / 64}}
 CASES = [*QUICK, *[pytest.param(*case, marks=pytest.mark.heavy) for case in HEAVY]]
+
+
+def test_what_the_page_says_can_be_split_is_tried() -> None:
+    assert set(SPLIT) == {name.partition("/")[2] for name, _ in (*QUICK, *HEAVY) if name.startswith("timm/")}
 
 
 @pytest.mark.parametrize(("name", "side"), CASES)
