@@ -7,11 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import recipes, startup, tuning
+from benchmarks import cache, recipes, startup, tuning
 from benchmarks.machine import describe_machine
+from benchmarks.pages import write_section
 
-# Each module has add_arguments(parser) and measure(arguments) -> a record of plain values.
-MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes}
+# Each module has add_arguments(parser) and measure(arguments) -> a record of plain values; one whose figures are
+# published has table(record) -> Markdown as well.
+MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes, "cache": cache}
 
 
 def main() -> None:
@@ -20,6 +22,8 @@ def main() -> None:
     for name, module in MEASUREMENTS.items():
         command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0], description=module.__doc__)
         command.add_argument("--out", type=Path, help="write the JSON here as well")
+        if hasattr(module, "table"):
+            command.add_argument("--docs", type=Path, help="write the table into its section of this page")
         module.add_arguments(command)
     arguments = parser.parse_args()
     machine = describe_machine()  # first: its load is the one that the measurement met
@@ -29,7 +33,7 @@ def main() -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text + "\n", encoding="utf-8")
     if getattr(arguments, "docs", None) is not None:
-        recipes.write_docs(arguments.docs, record)
+        write_section(arguments.docs, arguments.name, MEASUREMENTS[arguments.name].table(record))
     sys.stdout.write(text + "\n")
 
 

@@ -55,10 +55,10 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "probe": Preset(epochs=10, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="light"),
+        "probe": Preset(epochs=10, lr=1e-2, lr_decay=1.0, weight_decay=0.05, augment="light"),
         "partial": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "finetune": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "gradual": Preset(epochs=5, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
+        "finetune": Preset(epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
+        "gradual": Preset(epochs=5, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
         "lp-ft": Preset(
             epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=10, probe_lr=3e-3
         ),
@@ -117,13 +117,13 @@ class Recipe:
         choices=("auto", "accuracy", "loss"),
     )
     cache: str = choice(
-        "off",
+        "auto",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(
         None,
-        "Augmented views kept of each training image, which epochs take in turn; default: 4, or as many as epochs.",
+        "Augmented views kept of each training image, which epochs take in turn; default: 4, or 1 for a head alone.",
         low=1,
         high=1000,
     )

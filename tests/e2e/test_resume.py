@@ -42,6 +42,7 @@ RECIPE = Recipe(  # everything on that carries something from step to step
     patience=2,
     augment="standard",
     threads=1,
+    cache="off",  # the same whatever else the machine does; tests/adaptation stops runs that keep activations
     seed=11,
 )
 

@@ -124,6 +124,7 @@ def test_strategy(
         augment="none",
         label_smoothing=0.0,
         precision="fp32",
+        cache="off",
         threads=1,
     )
     network: list[torch.nn.Module] = []

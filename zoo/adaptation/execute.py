@@ -17,10 +17,10 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 import zoo
-from zoo import data, registry, run
-from zoo.adaptation.caching import Caching
+from zoo import registry, run
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
+from zoo.adaptation.sources import Sources
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
@@ -81,31 +81,12 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         session.emit(Note(note))
     session.emit(PlanReady(ready.plan))
 
-    choosing = data.eval_batches(
-        ready.dataset.choose,
-        config=ready.config,
-        batch_size=ready.settled.batch_size,
-        workers=ready.settled.workers or 0,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    caching = Caching(
-        model=ready.model,
-        groups=ready.groups,
-        recipe=ready.settled,
-        dataset=ready.dataset,
-        loader=ready.loader,
-        choosing=choosing,
-        accelerator=accelerator,
-        options=ready.caches,
-        names=(ready.spec.full_name, ready.dataset.name),
-    )
     job = Job(
         model=ready.model,
         groups=ready.groups,
         plan=ready.plan,
         recipe=ready.settled,
-        sources=caching.source,
+        sources=Sources(ready.material, ready.caches),
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],

@@ -12,7 +12,8 @@ from torch import nn
 
 from zoo import data, groups, models, plugins, registry
 from zoo.adaptation import caching
-from zoo.data import DataOptions, Dataset, TrainLoader
+from zoo.adaptation.keeping import Material
+from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Progress
@@ -20,6 +21,7 @@ from zoo.engine.machine import Machine
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
+from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
@@ -48,10 +50,19 @@ class Prepared:
     machine: Machine
     accelerator: Accelerator
     loader: TrainLoader
+    choosing: EvaluationLoader  # batches of the images that choose the epoch
     objective: Supervised
     plan: Plan
     range_test: RangeTest | None
-    caches: dict[str, caching.Option]  # how phases train from kept activations, by name
+    caches: dict[str, Option]  # how phases train from kept activations, by name
+
+    @property
+    def material(self) -> Material:
+        """What activations are made of, and trained with."""
+        names = (self.spec.full_name, self.dataset.name)
+        return Material(
+            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator, names
+        )
 
     def resolved(self) -> dict[str, Any]:
         """The automatic choices, for the record."""
@@ -133,6 +144,14 @@ def prepare(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
+    choosing = data.eval_batches(
+        opened.choose,
+        config=config,
+        batch_size=recipe.batch_size,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
     objective = Supervised(
         len(opened.classes),
         label_smoothing=recipe.label_smoothing,
@@ -161,9 +180,11 @@ def prepare(
         range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
-    settled = replace(settled, cache_views=caching.views(settled, loader.random))
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    caches, remarks = caching.options(plan, model, found, settled, accelerator, config.input_size, opened)
+    names = (spec.full_name, opened.name)
+    material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
+    could, reasons = caching.options(plan, material, config.input_size)
+    costs = None
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
         costs = estimate(
@@ -176,15 +197,16 @@ def prepare(
             training_images=len(opened.fit),
             choosing_images=len(opened.choose),
             seconds_per_image=_seconds_per_image(opened, config, settled),
-            cuts={name: (option.cut, option.plan, option.layout.torch_dtype) for name, option in caches.items()},
+            options=could,
+            chunk=material.chunk,
         )
-        saved = {name: cost.whole.seconds - cost.above.seconds for name, cost in costs.items() if cost.above}
-        names = caching.chosen(settled, saved, accelerator)
-        caches = {name: caches[name] for name in names}
-        taken = [cost.above if cost.above and name in names else cost.whole for name, cost in costs.items()]
+    choice = caching.choose(could, reasons, costs, settled, accelerator)
+    if costs is not None:
+        taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
         cost = sum(each.seconds for each in taken), max(each.memory for each in taken)
-    settled = replace(settled, cache=",".join(caches) or "off")
-    plan = with_caches(plan, {name: option.plan for name, option in caches.items()}, remarks)
+    assert cost is not None
+    settled = replace(settled, cache=choice.setting)
+    plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -198,10 +220,11 @@ def prepare(
         machine=machine,
         accelerator=accelerator,
         loader=loader,
+        choosing=choosing,
         objective=objective,
         plan=with_estimate(plan, *cost),
         range_test=range_test,
-        caches=caches,
+        caches=choice.options,
     )
 
 

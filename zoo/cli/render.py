@@ -89,10 +89,12 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )
-        cache = phase.get("cache")
+        cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
-                  f"{memory(cache['bytes'])}", file=stream)  # fmt: skip
+                  f"{memory(cache['bytes'])}; {reason}", file=stream)  # fmt: skip
+        elif reason:
+            print(f"  no activations are kept: {reason}", file=stream)
     estimates = []
     if record.get("seconds") is not None:
         estimates.append(f"about {duration(record['seconds'])} of training")
