@@ -59,7 +59,8 @@ def adapt(
         dataset: As for `plan`.
         recipe: The choices; default: `Recipe()`.
         out: The run folder, which must not exist yet; default: a new one under `runs/`.
-        resume: A run folder to go on with, instead of everything above.
+        resume: A run to go on with, its folder or its name under `runs/`. What is given besides must be what it was
+            started with; only `workers`, `checkpoint_every` and `checkpoint_keep` may change.
         on_event: Told about progress, every step and every epoch.
 
     Returns:
@@ -70,9 +71,9 @@ def adapt(
         ZooError: Something cannot be used or went wrong; the message says what, why, and what to do.
     """
     if resume is not None:
-        if backbone or dataset or recipe or out:
-            raise RecipeError("a resumed run takes everything from its folder", fix="give resume alone")
-        return execute.go_on(Path(resume), on_event)
+        if out is not None:
+            raise RecipeError("a resumed run stays in its folder", fix="leave out away")
+        return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
     name, data = execute.required(backbone, dataset)
     return execute.start(name, data, recipe or Recipe(), None if out is None else Path(out), on_event)
 

@@ -55,7 +55,7 @@ def imports_need_no_collecting() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(photos: Path) -> Run:
     """The run without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+        patch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
         return zoo.adapt("resnet_nano", str(photos), RECIPE, out=photos.parent / "whole")
 
 

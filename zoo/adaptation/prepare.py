@@ -17,6 +17,7 @@ from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Progress
 from zoo.engine.machine import Machine
+from zoo.engine.memory import explained_memory
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
@@ -75,10 +76,10 @@ def prepare(
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else _absolute(dataset)
+    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
-        recipe = replace(recipe, weights=_absolute(recipe.weights))
+        recipe = replace(recipe, weights=absolute(recipe.weights))
     machine = machines.settle(recipe)
     machines.require_equal_shares(recipe.batch_size, machine.processes)
     accelerator = machines.make_accelerator(machine)
@@ -155,7 +156,8 @@ def prepare(
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(replace(settled, lr=None)).phases[-1]
-        range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
     settled = replace(settled, cache_views=caching.views(settled, loader.random))
@@ -163,18 +165,19 @@ def prepare(
     caches, remarks = caching.options(plan, model, found, settled, accelerator, config.input_size, opened)
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
-        costs = estimate(
-            plan,
-            model,
-            found,
-            settled,
-            accelerator,
-            input_size=config.input_size,
-            training_images=len(opened.fit),
-            choosing_images=len(opened.choose),
-            seconds_per_image=_seconds_per_image(opened, config, settled),
-            cuts={name: (option.cut, option.plan, option.layout.torch_dtype) for name, option in caches.items()},
-        )
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            costs = estimate(
+                plan,
+                model,
+                found,
+                settled,
+                accelerator,
+                input_size=config.input_size,
+                training_images=len(opened.fit),
+                choosing_images=len(opened.choose),
+                seconds_per_image=_seconds_per_image(opened, config, settled),
+                cuts={name: (option.cut, option.plan, option.layout.torch_dtype) for name, option in caches.items()},
+            )
         saved = {name: cost.whole.seconds - cost.above.seconds for name, cost in costs.items() if cost.above}
         names = caching.chosen(settled, saved, accelerator)
         caches = {name: caches[name] for name in names}
@@ -269,7 +272,7 @@ def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> 
     return seconds / (4 * recipe.workers) if recipe.workers else seconds
 
 
-def _absolute(reference: str) -> str:
+def absolute(reference: str) -> str:
     """A path that still means the same from another folder; anything else as it is."""
     return str(Path(reference).resolve()) if Path(reference).exists() else reference
 

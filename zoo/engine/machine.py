@@ -58,6 +58,11 @@ def settle(recipe: Recipe) -> Machine:
     return Machine(device, precision, threads, processes)
 
 
+def process_index() -> int:
+    """This process's number among those of one launch, before there is an accelerator to ask."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def require_equal_shares(batch_size: int, processes: int) -> None:
     """Refuse a training batch that the processes cannot share equally.
 
