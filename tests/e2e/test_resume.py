@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four
-from zoo.engine import session as sessions
 from zoo.engine.events import CheckpointSaved, EpochDone, Event, Note, Progress, StepDone
 from zoo.errors import RunError, TrainingInterrupted
 from zoo.recipe import Recipe
@@ -130,12 +129,10 @@ def test_a_signal_while_the_model_is_measured_loses_nothing(tmp_path: Path, phot
     assert not [event for event in heard if isinstance(event, StepDone)]
 
 
-def test_a_damaged_newest_state_is_passed_over(
-    tmp_path: Path, photos: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
+def test_a_damaged_newest_state_is_passed_over(tmp_path: Path, photos: Path, whole: Run) -> None:
+    often = replace(RECIPE, checkpoint_every="1 step")
     with pytest.raises(TrainingInterrupted):
-        zoo.adapt("resnet_nano", str(photos), RECIPE, out=tmp_path / "run", on_event=stop_when(step(14)))
+        zoo.adapt("resnet_nano", str(photos), often, out=tmp_path / "run", on_event=stop_when(step(14)))
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
     newest.write_bytes(newest.read_bytes()[:-1000])
     heard: list[Event] = []

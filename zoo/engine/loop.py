@@ -94,7 +94,9 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         finish_epoch(job, session, phase, source, average, time.monotonic() - started)
         session.checkpoint(job.model, average, optimizer)
 
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # Or accelerate would take it for prepared, and the next phase would be without mixed precision.
+    plain.__dict__.pop("_is_accelerate_prepared", None)
     accelerator.free_memory()
 
 
