@@ -10,8 +10,9 @@ from torch import nn
 
 from zoo import inference
 from zoo import run as runs
-from zoo.adaptation import execute
+from zoo.adaptation import execute, reproduction
 from zoo.adaptation.prepare import prepare
+from zoo.adaptation.reproduction import Reproduction
 from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
 from zoo.hub import publish
@@ -76,6 +77,36 @@ def adapt(
         return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
     name, data = execute.required(backbone, dataset)
     return execute.start(name, data, recipe or Recipe(), None if out is None else Path(out), on_event)
+
+
+def reproduce(
+    run: str | Path | Run,
+    *,
+    dataset: str | None = None,
+    weights: str | None = None,
+    out: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Reproduction:
+    """Do a finished run again from its record, and compare what comes out.
+
+    On the CPU of the same machine, with the same versions, the weights are the same to the bit.
+
+    Args:
+        run: The run, its folder or its name under `runs/`; or a model that zoo published, "ORG/NAME[@revision]".
+        dataset: Where the images are now; default: where they were. A model on the Hub does not say so if they were on
+            somebody's disk.
+        weights: Where the weights to start from are now, if they were a file; default: where they were.
+        out: The new run's folder; default: a new one under `runs/`.
+        on_event: Told about progress, and about what is not as it was.
+
+    Returns:
+        Whether the weights are the same, else by how much they differ; the accuracy of both; and what differs in data,
+        versions and machine.
+
+    Raises:
+        ZooError: The run is not finished, cannot be had, or something that it needs is not here.
+    """
+    return reproduction.reproduce(run, dataset, weights, None if out is None else Path(out), on_event)
 
 
 def evaluate(

@@ -134,13 +134,19 @@ def weights_fingerprint(ready: Prepared) -> str | None:
     return None if ready.weights is None else groups.fingerprint(ready.model, ready.groups[:-1])
 
 
-def other_environment(record: Mapping[str, Any], ready: Prepared) -> list[Difference]:
-    """What of versions, processor, device and threads is not as it was; the operating system's build aside."""
+def other_environment(record: Mapping[str, Any], ready: Prepared, *, everything: bool = False) -> list[Difference]:
+    """What of versions, processor, device and threads is not as it was.
+
+    Args:
+        record: The run's.
+        ready: What is about to run.
+        everything: Count what makes no difference to the arithmetic too: the operating system, cores that are not used.
+    """
     now, before = machines.environment(ready.machine), record.get("environment", {})
     return [
         Difference(name, before.get(name), value)
         for name, value in now.items()
-        if name not in ("platform", "cores") and before.get(name) != value
+        if before.get(name) != value and (everything or name not in ("platform", "cores"))
     ]
 
 
