@@ -64,4 +64,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out; on the CPU torch has no class of its own for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # Of an allocation, and of a file that is to be mapped.
+    texts = ("can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
