@@ -65,6 +65,9 @@ def test_a_folder_whose_process_was_killed_before_its_first_record_can_be_used(t
     early.mkdir(parents=True)
     (early / "lock").touch()
     (tmp_path / "run" / ".run.json.abc.tmp").touch()
+    with made(tmp_path / "run", "", record) as this:
+        assert {path.name for path in this.path.iterdir()} == {"checkpoints", "run.json"}
+    this.record_path.unlink()
     refuse_used(tmp_path / "run")
     (early / "step-000000001.pt").touch()
     with pytest.raises(RunError, match="exists and is not empty"):

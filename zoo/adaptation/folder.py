@@ -68,6 +68,7 @@ def made(out: Path | None, name: str, record: Callable[[Run], dict[str, Any]]) -
             raise
         try:
             refuse_used(this.path)
+            tidy(this)
             this.write_record(record(this))
         except BaseException:
             _unmake(this, there)
@@ -103,7 +104,7 @@ def held(this: Run) -> Iterator[None]:
 
 
 def tidy(this: Run) -> None:
-    """Remove what a killed process had not finished writing; only for who holds the folder."""
+    """Remove what a killed process had not finished writing; only for one that holds the folder."""
     for folder in (this.path, this.checkpoints):
         for pattern in (".*.tmp", ".tmp*", ".saving-*"):  # ours, those of safetensors, those of a model being saved
             for path in folder.glob(pattern):
