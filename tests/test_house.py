@@ -21,8 +21,8 @@ PACKAGE = ROOT / "zoo"
 # fmt: off
 FLOORS = [
     {"errors", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates", "installing",
-     "removing", "scaffold", "run", "recipe", "cache"},  # the light half
-    {"matching", "groups", "weights", "building", "models"},
+     "removing", "scaffold", "run", "interval", "recipe", "cache"},  # the light half
+    {"matching", "groups", "tensors", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},

@@ -18,8 +18,9 @@ from torch import nn
 from zoo import plugins, run
 from zoo.building import build as build  # this and the next are part of this module's interface
 from zoo.building import declared_config, strictness
-from zoo.errors import PluginError, RecipeError, RunError, ZooError
+from zoo.errors import PluginError, RecipeError, RunError
 from zoo.spec import BackboneSpec, Weights
+from zoo.tensors import os_error
 from zoo.weights import resolve_weights as resolve_weights
 
 _timm_data: Any = timm.data  # without type information worth the name
@@ -150,7 +151,7 @@ def save(
 
     Raises:
         ValueError: The number of names is not the number of classes.
-        ZooError: The folder cannot be written to, or the disk is full.
+        DiskError: The folder cannot be written to, or the disk is full.
     """
     if len(class_names) != model.num_classes:
         raise ValueError(f"{len(class_names)} class names for a head of {model.num_classes} classes")
@@ -169,11 +170,7 @@ def save(
                     data_config=values,
                 )
             except SafetensorError as error:
-                raise ZooError(
-                    f"cannot write the weights to {folder}",
-                    why=str(error),
-                    fix="free some space, or choose another place",
-                ) from error
+                raise os_error(error) from error
             finally:
                 hook.remove()
             config = json.loads((staging / "config.json").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Progress
 from zoo.engine.machine import Machine
+from zoo.engine.memory import explained_memory
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
@@ -88,10 +89,10 @@ def prepare(
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else _absolute(dataset)
+    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
-        recipe = replace(recipe, weights=_absolute(recipe.weights))
+        recipe = replace(recipe, weights=absolute(recipe.weights))
     machine = machines.settle(recipe)
     machines.require_equal_shares(recipe.batch_size, machine.processes)
     accelerator = machines.make_accelerator(machine)
@@ -177,7 +178,8 @@ def prepare(
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(replace(settled, lr=None)).phases[-1]
-        range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
@@ -187,19 +189,20 @@ def prepare(
     costs = None
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
-        costs = estimate(
-            plan,
-            model,
-            found,
-            settled,
-            accelerator,
-            input_size=config.input_size,
-            training_images=len(opened.fit),
-            choosing_images=len(opened.choose),
-            seconds_per_image=_seconds_per_image(opened, config, settled),
-            options=could,
-            chunk=material.chunk,
-        )
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            costs = estimate(
+                plan,
+                model,
+                found,
+                settled,
+                accelerator,
+                input_size=config.input_size,
+                training_images=len(opened.fit),
+                choosing_images=len(opened.choose),
+                seconds_per_image=_seconds_per_image(opened, config, settled),
+                options=could,
+                chunk=material.chunk,
+            )
     choice = caching.choose(could, reasons, costs, settled, accelerator)
     if costs is not None:
         taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
@@ -306,7 +309,7 @@ def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> 
     return seconds / (4 * recipe.workers) if recipe.workers else seconds
 
 
-def _absolute(reference: str) -> str:
+def absolute(reference: str) -> str:
     """A path that still means the same from another folder; anything else as it is."""
     return str(Path(reference).resolve()) if Path(reference).exists() else reference
 

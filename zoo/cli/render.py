@@ -130,6 +130,28 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say(f"  zoo predict {folder} IMAGE...")
 
 
+def reproduction(record: Mapping[str, Any], run: Run) -> None:
+    """Print what came of doing a run again.
+
+    Args:
+        record: `Reproduction.record()`.
+        run: The new run.
+    """
+    tensors = record["tensors"]
+    if record["identical"]:
+        say(f"weights   identical to the bit ({plural(tensors['n'], 'tensor')})")
+    else:
+        largest = record["max_difference"]
+        size = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
+        say(f"weights   not the same: {size}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
+    say(f"accuracy  {percent(record['accuracy']['before'])} then, {percent(record['accuracy']['now'])} now")
+    for entry in record["differences"]:
+        say(f"differs   {printable(entry['what'])}: {printable(entry['before'])} then, {printable(entry['now'])} now")
+    if not record["differences"]:
+        say("differs   nothing: the same data, weights, plan, versions and machine")
+    say(f"run       {shell_path(run.path)}")
+
+
 def evaluation(found: Mapping[str, Any]) -> None:
     """Print an evaluation: the measures, then a row for each class."""
     say(f"{_accuracy(found)} accuracy of {plural(found['n'], 'image')} from {printable(found['split'])}\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -65,7 +67,7 @@ class TrainLoader:
             self._plan.batches = plan
             if self._loader is None:
                 self._loader = _worker_loader(self._maker, self._plan, self._workers, persistent=True)
-            batches = iter(self._loader)
+            batches = _from_workers(self._loader)
         for batch in batches:
             _refuse(batch, self._maker.part)
             self.skipped.update({bad.path: bad for bad in batch.skipped})
@@ -164,7 +166,7 @@ class EvaluationLoader:
             if self._loader is None:
                 plan = _Plan(self._batches)
                 self._loader = _worker_loader(self._maker, plan, self._workers, persistent=True)
-            yield from self._loader
+            yield from _from_workers(self._loader)
         elif self._maker.random or self._maker.part.has_store(view.side, view.interpolation):
             yield from map(self._maker.make, self._batches)
         else:
@@ -311,6 +313,32 @@ def _worker_loader(maker: Maker, plan: _Plan, workers: int, *, persistent: bool)
         persistent_workers=persistent,
         prefetch_factor=4,
     )
+
+
+def _from_workers(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The batches that worker processes make.
+
+    Torch would tell of a worker's death by an exception at whatever instruction the training stands, in the middle of a
+    step too. Without its handler it is noticed at the next batch, a few seconds later, where nothing is half done.
+
+    Raises:
+        DataError: A worker was killed.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
+    try:
+        batches = iter(loader)
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that loads images was killed",
+            why=f"often because memory ran out; torch says: {' '.join(str(error).split())}",
+            fix="use fewer of them, or none: --workers 0",
+        ) from error
 
 
 def _as_it_is(batch: Batch) -> Batch:

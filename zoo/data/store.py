@@ -192,7 +192,8 @@ class Writer:
 
     def discard(self) -> None:
         """Remove the temporary file, if it is still there."""
-        self._stack.close()
+        with contextlib.suppress(OSError):  # on a full disk closing fails too, for it writes what is buffered
+            self._stack.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
