@@ -22,7 +22,7 @@ PACKAGE = ROOT / "zoo"
 FLOORS = [
     {"errors", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates", "installing",
      "removing", "scaffold", "run", "recipe", "cache"},  # the light half
-    {"matching", "groups", "weights", "building", "models"},
+    {"network", "matching", "groups", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},

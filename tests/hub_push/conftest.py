@@ -18,7 +18,8 @@ from tests.hub.fixture import hub
 from tests.hub.server import Server
 from tests.pictures import make_images
 from zoo.cli import main
-from zoo.hub import connection, publish
+from zoo import network
+from zoo.hub import publish
 from zoo.hub.verify import Proof
 from zoo.run import Run, seal
 from zoo.weights import file_sha256
@@ -83,24 +84,29 @@ class Outcome:
         return json.loads(self.out)
 
 
+def turn_to(hub: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process a client of that Hub, with a cache of its own in the folder and nobody logged in."""
+    values = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(folder / "hub-cache"),
+        "HF_TOKEN_PATH": str(folder / "no-token"),
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture
 def client(
     hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Client]:
     """The account `tester` of the organisation `acme`; waits are short, and no copy is loaded back."""
     hub.people.add_user("tester", orgs={"acme": "write", "school": "read"})
-    values = {
-        "ENDPOINT": hub.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
-        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
-    }
-    for name, value in values.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(connection, "FIRST_WAIT", 0.01)
+    turn_to(hub, tmp_path, monkeypatch)
+    monkeypatch.setattr(network, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(publish, "verify", lambda *_args, **_named: Proof(8, 0.0, 1e-4, None))
     tokens = [hub.token]
 

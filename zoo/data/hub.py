@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zoo import network
 from zoo.data.layout import SPLIT_NAMES
 from zoo.data.records import DataOptions, Item, Listing, Progress
 from zoo.data.table import in_order
@@ -66,7 +67,13 @@ def read_hub(
     if on_progress is not None:
         on_progress(f"fetching {identity}", 0, 0)
     config = options.config or (entry.config if entry else None)
-    tables = _fetch(identity, name, config, revision, gated=bool(entry and entry.gated))
+
+    def tell(text: str) -> None:
+        if on_progress is not None:
+            on_progress(f"fetching {identity} ({text})", 0, 0)
+
+    with network.session(tell):
+        tables = _fetch(identity, name, config, revision, gated=bool(entry and entry.gated))
     notes: list[str] = []
     roles = _roles(tables, identity, entry, notes)
     features = tables[roles[next(iter(roles))]].features
@@ -134,15 +141,15 @@ def _fetch(identity: str, name: str, config: str | None, revision: str | None, *
     except datasets.exceptions.DataFilesNotFoundError as error:
         raise DataError(f"{identity} holds no data files that can be read", why=" ".join(str(error).split())) from error
     except ConnectionError as error:
-        raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, constants.ENDPOINT) from error
+        raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, network.place()) from error
     except OSError as error:
         if error.errno is None:  # the Hub's own errors derive from OSError; the disk's have a number
-            raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, constants.ENDPOINT) from error
+            raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, network.place()) from error
         raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
     except (ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:600]
         if constants.HF_HUB_OFFLINE and "cache" in text.lower():
-            raise _unreachable(label, identity, error, True, constants.ENDPOINT) from error
+            raise _unreachable(label, identity, error, True, network.place()) from error
         fix = "name the configuration with --config" if "config" in text.lower() else f"see {page}"
         raise DataError(f"{identity} cannot be loaded", why=text, fix=fix) from error
     except Exception as error:  # a builder's own errors are of any kind
@@ -155,7 +162,7 @@ def _unreachable(label: str, identity: str, error: Exception, offline: bool, end
         why = "HF_HUB_OFFLINE is set, and it is not in the cache"
         first = "unset HF_HUB_OFFLINE and run again"
     else:
-        why = f"{endpoint} (HF_ENDPOINT) does not answer: {' '.join(str(error).split())[:200]}"
+        why = f"{endpoint} (HF_ENDPOINT) does not answer: {network.one_line(error)}"
         first = "connect to the network (HF_ENDPOINT names another server) and run again"
     return DataError(
         f"the data set {label} is not on this machine and cannot be fetched",

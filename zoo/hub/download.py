@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from zoo.engine.events import Listener, ignore
+from zoo.engine.events import Listener, Note, ignore
 from zoo.errors import HubError
 from zoo.hub.connection import retrying, session
 
@@ -39,10 +39,13 @@ def fetch(reference: str, emit: Listener = ignore) -> Path:
         raise HubError(
             f"{PREFIX}{reference} does not name a model", fix=f"write {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@revision"
         )
-    with session():
+    with session(emit) as hub:
         config = _file(repo, "config.json", revision or None, emit)
         # The folder is named after the commit: both files are of that one, whatever happens in between.
-        return _file(repo, "model.safetensors", config.parent.name, emit).parent
+        folder = _file(repo, "model.safetensors", config.parent.name, emit).parent
+        if hub.troubled:
+            emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
+    return folder
 
 
 def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
