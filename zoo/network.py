@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from logging import CRITICAL
-from time import sleep
+from time import sleep as sleep  # `zoo.hub.connection` waits with it too
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,13 +57,13 @@ class Session:
     """What became of the Hub so far."""
 
     tell: Tell
-    gone: bool = False  # out of reach: nothing further is asked
+    gone: str = ""  # why it is out of reach: nothing further is asked
     failing: bool = False  # it answered with errors to the end: further requests get one try
 
     @property
     def troubled(self) -> bool:
         """Whether what was had may be the cache's, although the Hub was asked."""
-        return self.gone or self.failing
+        return bool(self.gone) or self.failing
 
 
 _current: Session | None = None
@@ -144,7 +144,7 @@ def one_line(error: object) -> str:
 def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
     def patient(request: Any, **named: Any) -> Any:
         if hub.gone:
-            raise Unreachable("it could not be reached a moment ago")
+            raise Unreachable(hub.gone)
         again = isinstance(request.stream, httpx.ByteStream) and not is_commit(request)
         waited, wait = 0.0, FIRST_WAIT
         for number in range(1, TRIES + 1):
@@ -157,8 +157,8 @@ def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
                     hub.tell(f"{_heard(error)} while something was being sent")
                     raise
                 if number >= _tries(error) or hub.failing:
-                    hub.gone = True
-                    raise Unreachable(_reason(error)) from error
+                    hub.gone = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
+                    raise Unreachable(hub.gone) from error
                 heard = _heard(error)
             else:
                 status = response.status_code
@@ -195,7 +195,3 @@ def _heard(error: Exception) -> str:
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return "the Hub cannot be reached"
     return "the Hub does not answer" if isinstance(error, httpx.TimeoutException) else "the Hub hung up"
-
-
-def _reason(error: Exception) -> str:
-    return "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)

@@ -17,8 +17,8 @@ import zoo
 from tests.hub.fixture import hub
 from tests.hub.server import Server
 from tests.pictures import make_images
-from zoo.cli import main
 from zoo import network
+from zoo.cli import main
 from zoo.hub import publish
 from zoo.hub.verify import Proof
 from zoo.run import Run, seal

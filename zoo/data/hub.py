@@ -72,8 +72,8 @@ def read_hub(
         if on_progress is not None:
             on_progress(f"fetching {identity} ({text})", 0, 0)
 
-    with network.session(tell):
-        tables = _fetch(identity, name, config, revision, gated=bool(entry and entry.gated))
+    with network.session(tell) as hub:
+        tables = _fetch(identity, name, config, revision, hub, gated=bool(entry and entry.gated))
     notes: list[str] = []
     roles = _roles(tables, identity, entry, notes)
     features = tables[roles[next(iter(roles))]].features
@@ -111,7 +111,9 @@ def read_hub(
     )
 
 
-def _fetch(identity: str, name: str, config: str | None, revision: str | None, *, gated: bool) -> Mapping[str, Any]:
+def _fetch(
+    identity: str, name: str, config: str | None, revision: str | None, hub: network.Session, *, gated: bool
+) -> Mapping[str, Any]:
     import datasets
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError
@@ -141,15 +143,15 @@ def _fetch(identity: str, name: str, config: str | None, revision: str | None, *
     except datasets.exceptions.DataFilesNotFoundError as error:
         raise DataError(f"{identity} holds no data files that can be read", why=" ".join(str(error).split())) from error
     except ConnectionError as error:
-        raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, network.place()) from error
+        raise _unreachable(label, identity, hub.gone or error, constants.HF_HUB_OFFLINE) from error
     except OSError as error:
         if error.errno is None:  # the Hub's own errors derive from OSError; the disk's have a number
-            raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, network.place()) from error
+            raise _unreachable(label, identity, hub.gone or error, constants.HF_HUB_OFFLINE) from error
         raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
     except (ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())[:600]
         if constants.HF_HUB_OFFLINE and "cache" in text.lower():
-            raise _unreachable(label, identity, error, True, network.place()) from error
+            raise _unreachable(label, identity, error, True) from error
         fix = "name the configuration with --config" if "config" in text.lower() else f"see {page}"
         raise DataError(f"{identity} cannot be loaded", why=text, fix=fix) from error
     except Exception as error:  # a builder's own errors are of any kind
@@ -157,12 +159,12 @@ def _fetch(identity: str, name: str, config: str | None, revision: str | None, *
         raise DataError(f"{identity} cannot be loaded", why=text, fix=f"see {page}") from error
 
 
-def _unreachable(label: str, identity: str, error: Exception, offline: bool, endpoint: str) -> DataError:
+def _unreachable(label: str, identity: str, reason: object, offline: bool) -> DataError:
     if offline:
         why = "HF_HUB_OFFLINE is set, and it is not in the cache"
         first = "unset HF_HUB_OFFLINE and run again"
     else:
-        why = f"{endpoint} (HF_ENDPOINT) does not answer: {network.one_line(error)}"
+        why = f"{network.place()} (HF_ENDPOINT) does not give it: {network.one_line(reason)}"
         first = "connect to the network (HF_ENDPOINT names another server) and run again"
     return DataError(
         f"the data set {label} is not on this machine and cannot be fetched",

@@ -227,7 +227,6 @@ def _commit(
     Returns:
         The commit.
     """
-
     unanswered = False
 
     def once() -> str:
