@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class Client:
     """This process, logged in to the local Hub."""
 
     hub: Server
+    zoo: Callable[..., Outcome]  # `zoo …`
     push: Callable[..., Outcome]  # `zoo push …`
     be: Callable[[str], None]  # use another token; "" is none
 
@@ -114,9 +116,9 @@ def client(
         tokens.append(token)
         monkeypatch.setenv("HF_TOKEN", token)
 
-    def push(*words: object) -> Outcome:
+    def command(*words: object) -> Outcome:
         capsys.readouterr()
-        code = main.run(["push", *(str(word) for word in words)])
+        code = main.run([str(word) for word in words])
         out, err = capsys.readouterr()
         for token in filter(None, tokens):
             assert token not in out and token not in err, "the token was shown"
@@ -124,5 +126,5 @@ def client(
 
     be(hub.token)
     close_session()
-    yield Client(hub, push, be)
+    yield Client(hub, command, partial(command, "push"), be)
     close_session()

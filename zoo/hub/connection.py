@@ -52,17 +52,24 @@ def retrying(call: Callable[[], T], what: str, *, repo: str = "", emit: Listener
             return call()
         except ZooError:
             raise
-        except Exception as error:
+        except Exception as raised:
+            error = _cause(raised)
             pause = max(wait, _asked_to_wait(error))
             if not left or not transient(error) or pause > network.LONGEST_WAIT:
                 known = refusal(error, what, repo)
                 if known is None:
                     raise
-                raise known from error
+                raise known from raised
             emit(Note(f"{_heard(error)}; trying again in {pause:.0f} s"))
             network.sleep(pause)
             wait *= 2
     raise AssertionError("the last try returns or raises")
+
+
+def _cause(error: Exception) -> Exception:
+    """The failure behind the library's "Error while uploading"."""
+    cause = error.__cause__
+    return cause if isinstance(error, RuntimeError) and isinstance(cause, Exception) else error
 
 
 def transient(error: Exception) -> bool:
@@ -130,6 +137,8 @@ def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
             what, why="what came is not as long as the Hub says", fix="run the same command again; if it stays so, "
             "something between here and the Hub changes what it sends (a proxy?)"
         )  # fmt: skip
+    if isinstance(error, RuntimeError):  # how hf_xet fails, which has tried again by itself
+        return HubError(what, why=one_line(error), fix="run the same command again; HF_HUB_DISABLE_XET=1 avoids hf_xet")
     if isinstance(error, ValueError) and "metadata" in str(error).lower():
         return HubError(what, why=one_line(error), fix="this is a bug in zoo: report it with this message")
     return None

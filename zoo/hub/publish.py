@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 import zoo
 from zoo.engine.events import Listener, Note, Progress
@@ -125,14 +125,14 @@ def publish(
 def _is_private(hub: HfApi, repo: str, emit: Listener) -> bool | None:
     """Whether a repository that was made just now is private, which its organisation may want; None: not known."""
     try:
-        found = _look(hub, repo, emit)
+        info = _info(hub, repo, emit)
     except HubError:  # the push is done and verified: this is no reason to call it failed
         return None
-    return found.private if found else None
+    return bool(info.private) if info else None
 
 
-def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
-    """What the repository holds; None: it is not there."""
+def _info(hub: HfApi, repo: str, emit: Listener) -> Any:
+    """What the Hub says of a repository; None: it is not there."""
 
     def ask() -> Any:
         try:
@@ -140,7 +140,12 @@ def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
         except RepositoryNotFoundError:
             return None
 
-    info = retrying(ask, f"{repo} cannot be read", repo=repo, emit=emit)
+    return retrying(ask, f"{repo} cannot be read", repo=repo, emit=emit)
+
+
+def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
+    """What the repository holds; None: it is not there."""
+    info = _info(hub, repo, emit)
     if info is None:
         return None
     if info.id != repo:
@@ -239,7 +244,7 @@ def _commit(
         operations: list[Any] = [CommitOperationAdd(file.name, file.content) for file in files]
         operations += [CommitOperationDelete(name, is_folder=False) for name in sorted(stale)]
         nonlocal unanswered
-        unanswered = False  # what an earlier try may have put there was in what has just been looked at
+        earlier, unanswered = unanswered, False  # what an earlier try made is in what was just looked at
         try:
             made = hub.create_commit(
                 repo,
@@ -248,6 +253,9 @@ def _commit(
                 parent_commit=found.head,
             )
         except Exception as error:
+            conflict = isinstance(error, HfHubHTTPError) and error.response.status_code == 412
+            if earlier and conflict:  # it was made after all, later than we looked
+                return once()
             unanswered = maybe_made(error)
             raise
         return made.oid

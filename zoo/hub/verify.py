@@ -84,21 +84,7 @@ def verify(
         folder = Path(name)
         for file in files:
             _fetch(repo, commit, file.name, folder / "hf" / "hub", what, emit)
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        # -P: a script's folder would otherwise be the first place where its imports are looked for.
-        command = [sys.executable, "-P", str(_SCRIPT), str(folder / "job.json"), str(folder / "answer.json")]
-        done = subprocess.run(
-            command, env=_environment(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
-            raise HubError(
-                what,
-                why=f"loading it back ended with: {one_line(last or f'exit code {done.returncode}')}",
-                fix="run the same command again: what is there already is not sent twice, and is checked anew",
-            )
-        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+        answer = _rebuild(job, folder, what)
     if answer["faults"]:
         raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced))
     return Proof(answer["images"], answer["difference"], answer["allowed"], module)
@@ -106,6 +92,26 @@ def verify(
 
 def _fetch(repo: str, commit: str, name: str, cache: Path, what: str, emit: Listener) -> None:
     retrying(lambda: hf_hub_download(repo, name, revision=commit, cache_dir=cache), what, repo=repo, emit=emit)
+
+
+def _rebuild(job: Mapping[str, Any], folder: Path, what: str) -> dict[str, Any]:
+    """What `zoo.hub.rebuild` finds, in a process of its own."""
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    # -P: a script's folder would otherwise be the first place where its imports are looked for.
+    command = [sys.executable, "-P", str(_SCRIPT), str(folder / "job.json"), str(folder / "answer.json")]
+    done = subprocess.run(
+        command, env=_environment(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+        raise HubError(
+            what,
+            why=f"loading it back ended with: {one_line(last or f'exit code {done.returncode}')}",
+            fix="run the same command again: what is there already is not sent twice, and is checked anew",
+        )
+    answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    return answer
 
 
 def _environment(folder: Path) -> dict[str, str]:
