@@ -18,7 +18,7 @@ LONG = 5.0  # seconds; what a plugin needs beside torch and timm is imported in 
 
 _log = logging.getLogger(__name__)
 _owners: dict[str, str] = {}  # architecture -> the distribution whose module registered it
-_refused: dict[str, PluginError] = {}  # module -> why; Python keeps it as imported
+_refused: dict[str, str] = {}  # module -> what it took; Python keeps it as imported
 
 
 def import_plugin(spec: BackboneSpec) -> None:
@@ -29,9 +29,9 @@ def import_plugin(spec: BackboneSpec) -> None:
             registry of timm is then as it was before. The message names the distribution.
     """
     assert spec.module is not None
-    if spec.module in _refused:
-        raise _refused[spec.module]
     owner = f"{spec.distribution} {spec.version}"
+    if spec.module in _refused:
+        raise _no_owner(spec, owner)
     before = _entrypoints()
     failure: BaseException | None = None
     try:
@@ -42,13 +42,8 @@ def import_plugin(spec: BackboneSpec) -> None:
     taken = {arch: _owners.get(arch) or _package(before[arch]) for arch in _put_back(before, owner)}
     _owners.update(dict.fromkeys(_entrypoints().keys() - before.keys(), owner))
     if taken:
-        names = ", ".join(f"{arch} of {other}" for arch, other in taken.items())
-        _refused[spec.module] = PluginError(
-            f"{spec.full_name} cannot be built: {owner} registers architectures that are not its own",
-            why=f"importing {spec.module} would have taken the place of {names}",
-            fix=_fix(spec),
-        )
-        raise _refused[spec.module]
+        _refused[spec.module] = ", ".join(f"{arch} of {other}" for arch, other in taken.items())
+        raise _no_owner(spec, owner)
     if failure is not None:
         raise PluginError(
             f"{spec.full_name} cannot be built: importing {spec.module} from {owner} failed",
@@ -62,6 +57,15 @@ def at_fault(spec: BackboneSpec, error: BaseException) -> PluginError:
     return PluginError(
         f"{spec.full_name} cannot be built: {spec.arch} of {spec.distribution} {spec.version} failed",
         why=one_line(error),
+        fix=_fix(spec),
+    )
+
+
+def _no_owner(spec: BackboneSpec, owner: str) -> PluginError:
+    assert spec.module is not None
+    return PluginError(
+        f"{spec.full_name} cannot be built: {owner} registers architectures that are not its own",
+        why=f"importing {spec.module} would have taken the place of {_refused[spec.module]}",
         fix=_fix(spec),
     )
 
