@@ -20,8 +20,8 @@ PACKAGE = ROOT / "zoo"
 # Floors from the ground up; a module imports from its own floor and from those below it.
 # fmt: off
 FLOORS = [
-    {"errors", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip", "candidates", "installing",
-     "removing", "scaffold", "run", "recipe", "cache"},  # the light half
+    {"errors", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip", "candidates",
+     "installing", "removing", "scaffold", "run", "recipe", "cache"},  # the light half
     {"network", "matching", "groups", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},

@@ -128,11 +128,15 @@ def without_password(address: str) -> str:
 
 
 def without_token(text: str) -> str:
-    """Text in which the person's token, and a password in the Hub's address, cannot be read."""
-    token, address = get_token(), urlsplit(str(constants.ENDPOINT))
-    for secret in (token, address.password, address.username):
+    """Text in which the person's token, and a user and password in the Hub's address, cannot be read."""
+    login = urlsplit(str(constants.ENDPOINT)).netloc.rpartition("@")[0]
+    if login:
+        text = text.replace(f"{login}@", "")
+    for secret in (get_token(), login.partition(":")[2]):
         if secret:
-            text = text.replace(secret, "(token)")
+            # As it is, and as Python shows it: a token with an odd character in it is quoted in an error's text.
+            for form in (secret, repr(secret)[1:-1], repr(secret.encode())[2:-1]):
+                text = text.replace(form, "(token)")
     return text
 
 
