@@ -57,13 +57,13 @@ class Session:
     """What became of the Hub so far."""
 
     tell: Tell
-    gone: str = ""  # why it is out of reach: nothing further is asked
-    failing: bool = False  # it answered with errors to the end: further requests get one try
+    gone: str = ""  # why it is out of reach: it is not asked again
+    failing: str = ""  # how it failed to the end: it gets one try each time
 
     @property
-    def troubled(self) -> bool:
-        """Whether what was had may be the cache's, although the Hub was asked."""
-        return bool(self.gone) or self.failing
+    def trouble(self) -> str:
+        """What is wrong with it; "": nothing. What was had may be the cache's, then."""
+        return self.gone or self.failing
 
 
 _current: Session | None = None
@@ -142,12 +142,18 @@ def without_token(text: str) -> str:
 
 def one_line(error: object) -> str:
     """What an error says, on one line, without the token."""
-    return without_token(" ".join(str(error).split()))[:300] or type(error).__name__
+    return without_token(" ".join(str(error).split()))[:600] or type(error).__name__
 
 
 def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
+    home = httpx.URL(str(constants.ENDPOINT))
+
     def patient(request: Any, **named: Any) -> Any:
-        if hub.gone:
+        ours = (request.url.host, request.url.port) == (home.host, home.port)
+        # Elsewhere the Hub keeps files. Nothing else that is asked of other hosts is worth a wait: `datasets` looks
+        # there for what it can do without.
+        worthwhile = ours or named.get("stream", False) or request.method == "PUT"
+        if hub.gone and ours:
             raise Unreachable(hub.gone)
         again = isinstance(request.stream, httpx.ByteStream) and not is_commit(request)
         waited, wait = 0.0, FIRST_WAIT
@@ -156,18 +162,18 @@ def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 response = send(request, **named)
             except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as error:
-                unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                if not (again or unsent):
-                    hub.tell(f"{_heard(error)} while something was being sent")
-                    raise
-                if number >= _tries(error) or hub.failing:
-                    hub.gone = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
-                    raise Unreachable(hub.gone) from error
                 heard = _heard(error)
+                if not (again or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
+                    hub.tell(f"{heard} while something was being sent")
+                    raise
+                if number >= _tries(error) or hub.failing or not worthwhile:
+                    reason = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
+                    hub.gone = reason if ours else hub.gone
+                    raise Unreachable(reason) from error
             else:
                 status = response.status_code
                 if status not in TRANSIENT:
-                    hub.failing = False
+                    hub.failing = "" if ours else hub.failing
                     return response
                 asked = asked_to_wait(response.headers, status)
                 pause = max(wait, asked)
@@ -175,8 +181,9 @@ def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
                 if not again and asked <= LONGEST_WAIT:
                     hub.tell(f"{heard} while something was being sent" + (f"; waiting {asked:.0f} s" if asked else ""))
                     return response
-                if not again or number == TRIES or hub.failing or waited + pause > LONGEST_WAIT:
-                    hub.failing = True
+                last = number == TRIES or hub.failing or not worthwhile
+                if last or not again or waited + pause > LONGEST_WAIT:
+                    hub.failing = f"it answered {status}" if worthwhile else hub.failing
                     response.read()
                     hf_raise_for_status(response)
                 response.close()

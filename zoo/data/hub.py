@@ -117,6 +117,7 @@ def _fetch(
     import datasets
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
     page = f"https://huggingface.co/datasets/{identity}"
     label = name if name == identity else f"{name} ({identity})"
@@ -130,7 +131,7 @@ def _fetch(
     except GatedRepoError as error:
         raise locked from error
     except datasets.exceptions.DatasetNotFoundError as error:
-        text = " ".join(str(error).split())
+        text = network.one_line(error)
         if gated or "gated" in text.lower():
             raise locked from error
         if revision and "revision" in text.lower():
@@ -141,22 +142,25 @@ def _fetch(
             fix=f"check the name on {page}; for a private one log in with: hf auth login",
         ) from error
     except datasets.exceptions.DataFilesNotFoundError as error:
-        raise DataError(f"{identity} holds no data files that can be read", why=" ".join(str(error).split())) from error
+        raise DataError(f"{identity} holds no data files that can be read", why=network.one_line(error)) from error
     except ConnectionError as error:
-        raise _unreachable(label, identity, hub.gone or error, constants.HF_HUB_OFFLINE) from error
+        raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
     except OSError as error:
         if error.errno is None:  # the Hub's own errors derive from OSError; the disk's have a number
-            raise _unreachable(label, identity, hub.gone or error, constants.HF_HUB_OFFLINE) from error
+            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
         raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
     except (ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:600]
+        text = network.one_line(error)
+        if hub.trouble:
+            raise _unreachable(label, identity, hub.trouble, constants.HF_HUB_OFFLINE) from error
         if constants.HF_HUB_OFFLINE and "cache" in text.lower():
             raise _unreachable(label, identity, error, True) from error
         fix = "name the configuration with --config" if "config" in text.lower() else f"see {page}"
         raise DataError(f"{identity} cannot be loaded", why=text, fix=fix) from error
     except Exception as error:  # a builder's own errors are of any kind
-        text = " ".join(str(error).split())[:600]
-        raise DataError(f"{identity} cannot be loaded", why=text, fix=f"see {page}") from error
+        if hub.trouble or isinstance(error, httpx.HTTPError):
+            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
+        raise DataError(f"{identity} cannot be loaded", why=network.one_line(error), fix=f"see {page}") from error
 
 
 def _unreachable(label: str, identity: str, reason: object, offline: bool) -> DataError:

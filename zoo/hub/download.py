@@ -43,7 +43,7 @@ def fetch(reference: str, emit: Listener = ignore) -> Path:
         config = _file(repo, "config.json", revision or None, emit)
         # The folder is named after the commit: both files are of that one, whatever happens in between.
         folder = _file(repo, "model.safetensors", config.parent.name, emit).parent
-        if hub.troubled:
+        if hub.trouble:
             emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
     return folder
 
