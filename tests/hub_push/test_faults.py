@@ -226,6 +226,21 @@ def each(steps: list[tuple[str, int]]) -> list[Any]:
     return [pytest.param(step, id=f"{words(step[0])} {step[1]}") for step in steps]
 
 
+@pytest.mark.parametrize("step", each([*UPLOAD, FIRST[0], FIRST[2], *FIRST[10:12]]))
+def test_a_hub_that_wants_an_hour_is_not_waited_for(
+    faults: Try, judged: Client, run: Run, waits: list[float], step: tuple[str, int]
+) -> None:
+    """The library would wait for it, silently and five times, where it tries again by itself."""
+    with faults("hub, push", words(step[0]), "429 with an hour to wait") as fault:
+        order = judged.hub.fail(pattern(step[0]), status=429, retry_after=3600, times=None)
+        error = one_error(judged.push(run.path, REPO, "--json"))
+        assert 1 <= order.hits <= 2 and waits == []  # the library looks at a file twice
+        assert error["fix"] == "wait 3600 s and run the same command again"
+        judged.hub.faults.clear()
+        assert judged.push(run.path, REPO).code == 0
+        fault.survived(ONE_ERROR)
+
+
 Limit = Callable[[str], None]
 ALL = [(kind, times) for kind in FAULTS for times in (1, None)]
 
