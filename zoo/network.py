@@ -117,13 +117,8 @@ def asked_to_wait(headers: Any, status: int) -> float:
 
 
 def place() -> str:
-    """The Hub's address, without a password that may be in it."""
-    return without_password(str(constants.ENDPOINT))
-
-
-def without_password(address: str) -> str:
-    """An address without the user and password before its host."""
-    parts = urlsplit(address)
+    """The Hub's address, without a user and password that may be in it."""
+    parts = urlsplit(str(constants.ENDPOINT))
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
