@@ -150,7 +150,8 @@ def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
         worthwhile = ours or named.get("stream", False) or request.method == "PUT"
         if hub.gone and ours:
             raise Unreachable(hub.gone)
-        again = isinstance(request.stream, httpx.ByteStream) and not is_commit(request)
+        commit = is_commit(request)
+        again = isinstance(request.stream, httpx.ByteStream) and not commit
         waited, wait = 0.0, FIRST_WAIT
         for number in range(1, TRIES + 1):
             pause = wait
@@ -159,7 +160,8 @@ def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
             except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as error:
                 heard = _heard(error)
                 if not (again or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
-                    hub.tell(f"{heard} while something was being sent")
+                    if not commit:
+                        hub.tell(f"{heard} while a file was being sent")
                     raise
                 if number >= _tries(error) or hub.failing or not worthwhile:
                     reason = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
@@ -174,7 +176,8 @@ def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
                 pause = max(wait, asked)
                 heard = f"the Hub answered {status}"
                 if not again and asked <= LONGEST_WAIT:
-                    hub.tell(f"{heard} while something was being sent" + (f"; waiting {asked:.0f} s" if asked else ""))
+                    if not commit:
+                        hub.tell(f"{heard} while a file was being sent" + (f"; waiting {asked:.0f} s" if asked else ""))
                     return response
                 last = number == TRIES or hub.failing or not worthwhile
                 if last or not again or waited + pause > LONGEST_WAIT:
