@@ -204,8 +204,9 @@ def load(folder: Path, name: str = "") -> nn.Module:
         needed = config.get("zoo", {}).get("requires")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RunError(f"{folder / 'config.json'} is damaged", why=repr(error)) from error
-    if needed:
-        plugins.register_architectures(plugins.required(needed, what))
+    spec = plugins.required(needed, what) if needed else None
+    if spec is not None:
+        plugins.register_architectures(spec)
     if not timm.is_model(architecture):
         raise PluginError(
             f"{name or folder} holds a {architecture}, which this timm does not know",
@@ -215,6 +216,10 @@ def load(folder: Path, name: str = "") -> nn.Module:
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
         raise RunError(f"{what} is damaged", why=strictness(str(error))) from error
+    except Exception as error:
+        if spec is None:
+            raise
+        raise plugins.at_fault(spec, error) from error
     return model.eval()
 
 

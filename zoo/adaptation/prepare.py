@@ -10,13 +10,13 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, plugins, registry
+from zoo import data, groups, models, network, plugins, registry
 from zoo.adaptation import caching
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
-from zoo.engine.events import Listener, Progress
+from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
 from zoo.engine.optim import decays
@@ -99,10 +99,15 @@ def prepare(
     if not accelerator.is_main_process:
         emit = _silent
     emit(Progress("preparing the backbone", 0, 0))
-    weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
+
+    def tell(text: str) -> None:
+        emit(Note(text))
+
+    with network.session(tell):
+        weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
     expected = models.expected_data_config(spec, weights, recipe.image_size)
     options = data_options(recipe, expected)
-    with accelerator.main_process_first():
+    with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")

@@ -174,9 +174,10 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         return  # the first process says the same; what can befall one process alone is said by each
     with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
         if debug:
-            traceback.print_exception(error, file=sys.stderr)
+            output.warn(output.without_token("".join(traceback.format_exception(error)).rstrip("\n")))
+        record = {part: output.without_token(text) for part, text in fault.record().items()}
         if as_json and output.rank() == 0:
-            output.write_json({"error": fault.record()}, stdout)
+            output.write_json({"error": record}, stdout)
             stdout.flush()
             return
         prefix = f"[process {output.rank()}] " if output.rank() > 0 else ""
@@ -184,7 +185,8 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         if output.on_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
             label = f"\x1b[1;31m{label}\x1b[0m"
         stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # asked for: no error
-        output.warn(f"{prefix}{fault}" if stopped else f"{prefix}{label} {fault}")
+        shown = ZooError(**record)
+        output.warn(f"{prefix}{shown}" if stopped else f"{prefix}{label} {shown}")
         sys.stderr.flush()
 
 

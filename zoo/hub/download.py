@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from zoo.engine.events import Listener, ignore
+from zoo.engine.events import Listener, Note, ignore
 from zoo.errors import HubError
 from zoo.hub.connection import retrying, session
 from zoo.hub.folder import RECORD
@@ -43,10 +43,13 @@ def fetch(reference: str, emit: Listener = ignore) -> Path:
         raise HubError(
             f"{PREFIX}{reference} does not name a model", fix=f"write {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@revision"
         )
-    with session():
+    with session(emit) as hub:
         config = _file(repo, "config.json", revision or None, emit)
         # The folder is named after the commit: both files are of that one, whatever happens in between.
-        return _file(repo, "model.safetensors", config.parent.name, emit).parent
+        folder = _file(repo, "model.safetensors", config.parent.name, emit).parent
+        if hub.trouble:
+            emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
+    return folder
 
 
 def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, Any]]:
