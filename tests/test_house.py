@@ -20,7 +20,7 @@ PACKAGE = ROOT / "zoo"
 # Floors from the ground up; a module imports from its own floor and from those below it.
 # fmt: off
 FLOORS = [
-    {"errors", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates", "installing",
+    {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates", "installing",
      "removing", "scaffold", "run", "recipe", "cache"},  # the light half
     {"matching", "groups", "weights", "building", "models"},
     {"planning", "data"},

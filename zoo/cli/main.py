@@ -183,7 +183,9 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         if output.on_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
             label = f"\x1b[1;31m{label}\x1b[0m"
         stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # asked for: no error
-        output.warn(f"{prefix}{fault}" if stopped else f"{prefix}{label} {fault}")
+        # The label's colour is the one escape that may go out: it is ours.
+        sys.stderr.write(prefix if stopped else f"{prefix}{label} ")
+        output.warn(str(fault))
         sys.stderr.flush()
 
 
