@@ -20,9 +20,9 @@ PACKAGE = ROOT / "zoo"
 # Floors from the ground up; a module imports from its own floor and from those below it.
 # fmt: off
 FLOORS = [
-    {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates", "installing",
-     "removing", "scaffold", "run", "recipe", "cache"},  # the light half
-    {"matching", "groups", "weights", "building", "models"},
+    {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates",
+     "installing", "removing", "scaffold", "run", "recipe", "cache"},  # the light half
+    {"matching", "groups", "claims", "tensors", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},

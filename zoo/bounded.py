@@ -1,4 +1,4 @@
-"""Files and texts from outside, read within limits: what is too large, too deep or no file at all is refused by name."""
+"""Files and texts from outside, read within limits: what is too large, too deep or no file at all is refused."""
 
 from __future__ import annotations
 

@@ -18,8 +18,10 @@ from torch import nn
 from zoo import plugins, run
 from zoo.building import build as build  # this and the next are part of this module's interface
 from zoo.building import declared_config, strictness
+from zoo.claims import Budget, read_config
 from zoo.errors import PluginError, RecipeError, RunError, ZooError
 from zoo.spec import BackboneSpec, Weights
+from zoo.tensors import check_safetensors
 from zoo.weights import resolve_weights as resolve_weights
 
 _timm_data: Any = timm.data  # without type information worth the name
@@ -202,11 +204,11 @@ def load(folder: Path, name: str = "") -> nn.Module:
         if not (folder / file).is_file():
             raise RunError(f"{folder} holds no finished model", why=f"it has no {file}", fix="see `zoo runs`")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_config(folder / "config.json")
         architecture = config["architecture"]
         needed = config.get("zoo", {}).get("requires")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise RunError(f"{folder / 'config.json'} is damaged", why=repr(error)) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / 'config.json'} is damaged", why=str(error)) from error
     if needed:
         plugins.register_architectures(plugins.required(needed, what))
     if not timm.is_model(architecture):
@@ -215,9 +217,11 @@ def load(folder: Path, name: str = "") -> nn.Module:
             fix="install the plugin that registers it, or upgrade timm",
         )
     try:
-        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
-        raise RunError(f"{what} is damaged", why=strictness(str(error))) from error
+        check_safetensors(folder / "model.safetensors")
+        with Budget((folder / "model.safetensors").stat().st_size):
+            model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except Exception as error:  # a stranger's settings make timm raise nearly anything
+        raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
     return model.eval()
 
 

@@ -60,7 +60,9 @@ class Bars(View):
         """Begin the phase's bar."""
         self._end_phase()
         self._loss, self._accuracy, self._epochs = None, "", event.epochs
-        self._phase = self._bars.add_task(printable(event.phase), total=event.steps, completed=event.done_steps, note="")
+        self._phase = self._bars.add_task(
+            printable(event.phase), total=event.steps, completed=event.done_steps, note=""
+        )
         self._draw(now=True)
 
     def step(self, event: StepDone) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from zoo.errors import HubError, RunError
 from zoo.hub.card import model_card
 from zoo.run import Run, replacing, seal, write_atomic
-from zoo.weights import file_sha256
+from zoo.tensors import file_sha256
 
 _CHECKED = {"config.json", "model.safetensors", "run.json", "verify.safetensors"}
 RECORD = "zoo.json"  # the published part of run.json
