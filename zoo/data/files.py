@@ -8,8 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from zoo.data.decode import UnreadableImage, decode, no_warnings
+from zoo.bounded import read_bytes
+from zoo.data.decode import decode, no_warnings
 from zoo.data.layout import is_hidden, is_image_name
+from zoo.data.records import IMAGE_LIMIT
 from zoo.errors import DataError
 
 
@@ -25,14 +27,12 @@ def open_images(paths: Iterable[str | Path]) -> Iterator[tuple[str, Image.Image 
     """
     for path in image_paths(paths):
         try:
-            with open(path, "rb") as file:
-                data = file.read()
             with no_warnings():
-                image = decode(data)
+                image = decode(read_bytes(path, IMAGE_LIMIT))
             yield path, image
         except FileNotFoundError:
             yield path, DataError(f"{path} is not there", why="there is no such file or folder")
-        except (OSError, UnreadableImage) as error:
+        except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             yield path, DataError(f"the image {path} cannot be read", why=reason)
 
