@@ -210,7 +210,7 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
             # Cut off between two members, it would look whole and miss images.
             raise _corrupt(path, "it has no end mark")
     try:
-        with _Bounded(place) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with _Bounded(place) as bounded, tarfile.open(fileobj=bounded, mode="r:") as archive:
             for number, info in enumerate(archive):
                 if number >= MEMBERS_LIMIT:
                     raise _corrupt(path, f"it has more than {MEMBERS_LIMIT:,} members")

@@ -125,9 +125,8 @@ def _check_size(image: Image.Image, data: bytes) -> None:
     """Refuse what takes too much memory or time, before a pixel of it is decoded."""
     pixels = image.width * image.height
     if pixels > PIXELS:
-        raise UnreadableImage(
-            f"too large: {image.width:,} x {image.height:,} pixels, of at most {PIXELS:,}; it may be a decompression bomb"
-        )
+        size = f"{image.width:,} x {image.height:,} pixels"
+        raise UnreadableImage(f"too large: {size}, of at most {PIXELS:,}; it may be a decompression bomb")
     if image.format in ("JPEG", "MPO"):
         passes = data.count(b"\xff\xda")
         if passes * pixels > SCANS:
