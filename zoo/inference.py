@@ -66,7 +66,13 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     if found is not None:
         record = found.finished_record()
         network = models.load(found.path)
-        classes = tuple(record["dataset"]["classes"])
+        classes = tuple((record.get("dataset") or {}).get("classes") or ())
+        if len(classes) != network.num_classes:
+            raise RunError(
+                f"{found.record_path} does not belong to the model beside it",
+                why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
+                fix="bring both files of one run together again",
+            )
         return Classifier(network, classes, models.data_config(network), found, found.name)
     text = str(model)
     if text.startswith(hub.PREFIX) and not isinstance(model, Path):

@@ -18,6 +18,7 @@ _BACKBONE = {"name", "arch", "params", "input", "weights", "groups"}
 _WEIGHTS = set(Weights.__slots__)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*\Z")
+_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _RESERVED = re.compile(r"all\Z|head-\d+\Z")  # what a recipe's train_from means by itself
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
@@ -67,7 +68,7 @@ def read_manifest(path: Path, *, entry_point: str, distribution: str, version: s
     summary = _text(content, "summary", "", faults)
     if name and name != entry_point:
         faults.append(f"name: is {name!r}, but the entry point is named {entry_point!r}")
-    module = _text(content, "module", "", faults)
+    module = _text(content, "module", "", faults, pattern=_MODULE)
     dynamic = _text(content, "dynamic", "", faults)
     if dynamic not in (None, "timm"):
         faults.append(f"dynamic: must be 'timm', not {dynamic!r}")

@@ -184,7 +184,8 @@ def save(
             (folder / "config.json").unlink(missing_ok=True)
             with run.replacing(folder / "model.safetensors") as temporary:
                 (staging / "model.safetensors").replace(temporary)
-            run.write_atomic(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+            run.write_atomic(folder / "config.json", text.encode("utf-8", "backslashreplace"))
 
 
 def load(folder: Path, name: str = "") -> nn.Module:
