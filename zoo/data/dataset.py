@@ -293,7 +293,7 @@ class _Assembly:
 
     def _fingerprint(self, parts: Mapping[str, _Labelled], classes: Sequence[str]) -> str:
         digest = hashlib.sha256()
-        digest.update("\0".join(classes).encode())
+        digest.update("\0".join(classes).encode("utf-8", "surrogatepass"))
         for role, rows in parts.items():
             digest.update(f"\n{role}\n".encode())
             for item, label in sorted(rows, key=lambda row: row[0].id):
