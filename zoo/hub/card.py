@@ -185,7 +185,8 @@ def _escaped(value: Any) -> str:
     """Text as text in Markdown and HTML: every special character becomes a character reference."""
     if isinstance(value, Markup):
         return value
-    text = _SPECIAL.sub(lambda match: f"&#{ord(match.group())};", _line(value))
+    text = printable(re.sub(r"\s+", " ", str(value)))
+    text = _SPECIAL.sub(lambda match: f"&#{ord(match.group())};", text)
     return _STARTS_LIST.sub(lambda match: f"{match[1]}&#{ord(match[2])};", text)
 
 
