@@ -181,7 +181,8 @@ def _bytes_of(func: Any, args: Any, kwargs: Any) -> int:
         return math.prod(size) * each if isinstance(size, list | tuple) else 0
     if name in ("arange", "linspace", "logspace", "eye"):
         numbers = [abs(value) for value in (*args, *kwargs.values()) if is_finite(value)]
-        return int(math.prod(numbers) if name == "eye" else max(numbers, default=0)) * each
+        count = max(numbers, default=0)
+        return int(count * min(numbers, default=0) if name == "eye" else count) * each
     if name == "repeat":
         return int(args[0].nbytes * math.prod(args[1]))
     shapes = [value.shape for value in args if isinstance(value, torch.Tensor)]

@@ -248,7 +248,9 @@ def _plain_tar(path: Path, start: bytes, on_progress: Progress | None) -> Path:
     if opened is None:
         return path
     status = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    key = hashlib.sha256(
+        f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode("utf-8", "surrogatepass")
+    ).hexdigest()[:32]
     target = cache_dir() / "archives" / f"{key}.tar"
     if target.exists():
         os.utime(target)
