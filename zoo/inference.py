@@ -16,7 +16,7 @@ from zoo import data, hub, models, plugins, run
 from zoo.data import DataOptions
 from zoo.engine import machine as machines
 from zoo.engine.evaluation import collect, measure
-from zoo.engine.events import Listener, Progress, ignore
+from zoo.engine.events import Listener, Note, Progress, ignore
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
 from zoo.recipe import Recipe, recipe_of_run
@@ -196,7 +196,8 @@ def predict(
     accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = 0
-    source = data.open_images(images)
+    remarks: dict[str, list[str]] = {}
+    source = data.open_images(images, lambda path, text: remarks.setdefault(text, []).append(path))
     while chunk := list(islice(source, batch_size)):
         readable = [(path, transform(image)) for path, image in chunk if not isinstance(image, Exception)]
         rows: dict[int, Prediction] = {}
@@ -216,6 +217,8 @@ def predict(
         done += len(chunk)
         emit(Progress("predicting", done, 0))
         yield from rows.values()
+    for text, paths in remarks.items():
+        emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
 
 
 def _one_line(error: Exception) -> str:

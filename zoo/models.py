@@ -209,7 +209,7 @@ def load(folder: Path, name: str = "") -> nn.Module:
         architecture = config["architecture"]
         needed = config.get("zoo", {}).get("requires")
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder / 'config.json'} is damaged", why=str(error)) from error
+        raise RunError(f"{name or folder}/config.json is damaged", why=str(error)) from error
     if needed:
         plugins.register_architectures(plugins.required(needed, what))
     if not timm.is_model(architecture):

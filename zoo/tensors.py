@@ -48,7 +48,7 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> Tensors:
         if safe:
             check_safetensors(path)
         elif zipfile.is_zipfile(path):
-            _check_zip(path)
+            check_zip(path)
         tensors = timm.models.load_state_dict(str(path), weights_only=True)
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole .safetensors file", why=str(error)) from error
@@ -113,8 +113,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse a .pth that unpacks into more than it is; torch stores what it saves as it is."""
+def check_zip(path: Path) -> None:
+    """Refuse a .pth that unpacks into more than it is; torch stores what it saves as it is.
+
+    Raises:
+        ValueError: It is compressed, or has more members than a network has tensors.
+        zipfile.BadZipFile: It is damaged.
+        OSError: It cannot be read.
+    """
     members = zip_members(path, MOST_TENSORS)
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("it is compressed, as torch saves no file: it may be made to fill the memory")

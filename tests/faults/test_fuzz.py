@@ -1,4 +1,4 @@
-"""Every reader of files from outside, fed with what nobody would write: a ZooError or a good answer, and nothing else."""
+"""Every reader of files from outside, fed with what nobody would write: a ZooError or an answer, nothing else."""
 
 from __future__ import annotations
 
@@ -142,8 +142,9 @@ REGISTRY = {
                        "hflip": False, "gated": True, "config": "c", "image": "i", "label": "l"}},
 }  # fmt: skip
 RECIPE = {
-    "backbone": "resnet_nano", "dataset": "digits", "strategy": "lp-ft", "epochs": 3, "lr": 1e-3, "group_lr": {"a": 0.1},
-    "phases": [{"name": "p", "epochs": 1, "lr": 0.1, "train_from": "head", "lr_decay": 0.5}], "mixup": 0.1, "cache": "on",
+    "backbone": "resnet_nano", "dataset": "digits", "strategy": "lp-ft", "epochs": 3, "lr": 1e-3,
+    "phases": [{"name": "p", "epochs": 1, "lr": 0.1, "train_from": "head", "lr_decay": 0.5}],
+    "group_lr": {"a": 0.1}, "mixup": 0.1, "cache": "on",
     "weights": "default", "seed": 3, "precision": "auto", "image_size": 64,
 }  # fmt: skip
 CONFIG = {

@@ -187,16 +187,11 @@ def test_progress_does_not_act(faults: Try) -> None:
 def test_the_command_line_with_such_names(faults: Try, tmp_path: Path) -> None:
     """The whole way: class folders and files of such names, adapted, scored, predicted, by the real command."""
     four(tmp_path / "set", 4)
-    places = {
-        b"amber": b"<script>x\xff",
-        b"blue": EVIL.replace("/", "").encode(),
-        b"green": b"new\nline",
-        b"red": b"- #|`",
-    }
-    os.chdir(tmp_path)
-    for old, new in places.items():
-        os.rename(b"set/" + old, b"set/" + new)
-        os.rename(b"set/" + new + b"/000.png", b"set/" + new + b"/\x1b[31m<b>\xff\n.png")
+    root = os.fsencode(tmp_path / "set")
+    names = {b"amber": b"<script>x\xff", b"blue": EVIL.encode(), b"green": b"new\nline", b"red": b"- #|`"}
+    for old, new in names.items():
+        os.rename(os.path.join(root, old), os.path.join(root, new))
+        os.rename(os.path.join(root, new, b"000.png"), os.path.join(root, new, b"\x1b[31m<b>\xff\n.png"))
     with faults("name", "command line", "class folders and files, from adapt to predict") as fault:
         said = [
             zoo("adapt", "resnet_nano", "--dataset", "set", "--strategy", "probe", "--epochs", "1", "--out", "run",

@@ -22,6 +22,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 SPLIT_COLUMN = "split"
 ROWS_LIMIT = 50_000_000
 LABEL_LIMIT = 10_000  # characters of a class's name
+PATH_LIMIT = 4096  # characters of a path, as Linux has it
 SHOWN = 20  # columns that a message lists
 
 
@@ -171,13 +172,20 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse addresses, which would not be fetched, and class names that nobody would read."""
+    """Refuse addresses, which would not be fetched, and paths and class names that cannot be meant."""
     address = next((name for name in paths if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://", name)), None)
     if address is not None:
         raise DataError(
             f"{path} names images on the network, such as {address[:100]}",
             why="zoo fetches nothing that a table names",
             fix="download the images, and write their paths instead",
+        )
+    far = next((name for name in paths if len(name) > PATH_LIMIT), None)
+    if far is not None:
+        raise DataError(
+            f"{path} has a path of {len(far):,} characters",
+            why=f"it begins with {far[:60]!r}; at most {PATH_LIMIT:,} are possible",
+            fix="name another column with --path-column",
         )
     long = next((label for label in labels if len(label) > LABEL_LIMIT), None)
     if long is not None:
