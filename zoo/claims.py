@@ -19,7 +19,7 @@ LARGEST_SIDE = 4096  # pixels of an input, as in a recipe
 MOST_CHANNELS = 1024
 LARGEST_ARGUMENT = 10**7  # number in `model_args`: no layer is so wide and no network so deep
 MOST_ARGUMENTS = 1000  # values in `model_args`, lists counted by what they hold
-ROOM = 256 << 20  # bytes that building a model may take beyond eight times its file
+ROOM = 64 << 20  # bytes that building a model may take beyond eight times its file
 
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_]+\Z")
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", "lanczos3", "random")

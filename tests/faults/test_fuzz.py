@@ -142,7 +142,7 @@ REGISTRY = {
                        "hflip": False, "gated": True, "config": "c", "image": "i", "label": "l"}},
 }  # fmt: skip
 RECIPE = {
-    "backbone": "resnet_nano", "dataset": "digits", "strategy": "lp-ft", "epochs": 3, "lr": 1e-3,
+    "backbone": "resnet_nano", "dataset": "digits", "strategy": "lp-ft",
     "phases": [{"name": "p", "epochs": 1, "lr": 0.1, "train_from": "head", "lr_decay": 0.5}],
     "group_lr": {"a": 0.1}, "mixup": 0.1, "cache": "on",
     "weights": "default", "seed": 3, "precision": "auto", "image_size": 64,

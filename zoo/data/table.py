@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections import Counter
@@ -117,8 +118,8 @@ def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         if suffix in (".jsonl", ".ndjson"):
             return _json_lines(path, wanted)
         separator = "\t" if suffix == ".tsv" else ","
-        columns = list(pd.read_csv(path, sep=separator, dtype=str, nrows=0).columns)
-        chosen = [name for name in columns if name in wanted]
+        columns = _header(path, separator)
+        chosen = [name for name in dict.fromkeys(columns) if name in wanted]
         # Labels stay as they are written: "01" is not 1, and "NA" may be a class.
         frame = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], usecols=chosen or columns[:1]
@@ -129,6 +130,12 @@ def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         raise DataError(
             f"{path} cannot be read as {suffix.removeprefix('.')}", why=" ".join(str(error).split())[:300]
         ) from error
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    """The first line that is not empty; pandas takes a second for every ten thousand columns."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next((row for row in csv.reader(file, delimiter=separator) if row), [])
 
 
 def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ MAX_CLASSES = 100  # written out on the card; all of them are in config.json
 
 # What starts markup, a link, a mention or a tag in the Hub's Markdown; an underscore inside a word does not.
 _SPECIAL = re.compile(r"[\\`*\[\]<>#|~&$@^]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
-_STARTS_LIST = re.compile(r"^(\d*)([.)](?=\s|$)|[-+=](?=[\s=-]|$))")  # at the start of a line: "- x", "1. x"
+_STARTS_LIST = re.compile(r"^(\s*\d*)([.)](?=\s|$)|[-+=](?=[\s=-]|$))")  # at the start of a line: "- x", "1. x"
 
 
 def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: str | None = None) -> str:
