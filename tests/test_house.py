@@ -20,9 +20,10 @@ PACKAGE = ROOT / "zoo"
 # Floors from the ground up; a module imports from its own floor and from those below it.
 # fmt: off
 FLOORS = [
-    {"errors", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip", "candidates",
-     "installing", "removing", "scaffold", "run", "interval", "recipe", "cache"},  # the light half
-    {"network", "matching", "groups", "tensors", "weights", "building", "models"},
+    {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip",
+     "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "recipe",
+     "cache"},  # the light half
+    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},

@@ -10,9 +10,11 @@ import timm
 from torch import nn
 
 from zoo import plugins
+from zoo.claims import Budget
 from zoo.errors import PluginError, RecipeError, WeightsError, ZooError
 from zoo.spec import BackboneSpec, Weights
-from zoo.weights import Tensors, fetch_tensors, reaching, timm_config, unknown_tag
+from zoo.tensors import Tensors
+from zoo.weights import fetch_tensors, reaching, timm_config, unknown_tag
 
 _SOURCE_KEYS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load", "label_offset")
 _TAG_KEYS = ("tag", "label_names", "label_descriptions", "license", "description", "origin_url", "notes")
@@ -142,11 +144,16 @@ def _create_pretrained(
     for key in _SOURCE_KEYS:
         if key != "label_offset":
             config.pop(key, None)
-    _settle_head(spec, weights, config, options, tensors, num_classes)
-    config["state_dict"] = tensors
     try:
-        return _create(spec, options, pretrained=True, pretrained_cfg=config, num_classes=config["num_classes"])
-    except (RuntimeError, KeyError, AssertionError) as error:
+        with Budget(sum(tensor.nbytes for tensor in tensors.values())):
+            _settle_head(spec, weights, config, options, tensors, num_classes)
+            config["state_dict"] = tensors
+            return _create(spec, options, pretrained=True, pretrained_cfg=config, num_classes=config["num_classes"])
+    except ZooError:
+        raise
+    except Exception as error:
+        if not weights.model_args and not isinstance(error, RuntimeError | KeyError | AssertionError):
+            raise  # without a stranger's arguments, timm does not fail in any other way
         size = options.get("img_size")
         raise WeightsError(
             f"the weights {weights.name!r} do not fit the architecture {spec.arch}"

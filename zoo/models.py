@@ -18,9 +18,10 @@ from torch import nn
 from zoo import plugins, run
 from zoo.building import build as build  # this and the next are part of this module's interface
 from zoo.building import declared_config, strictness
+from zoo.claims import Budget, read_config
 from zoo.errors import PluginError, RecipeError, RunError
 from zoo.spec import BackboneSpec, Weights
-from zoo.tensors import os_error
+from zoo.tensors import check_safetensors, os_error
 from zoo.weights import resolve_weights as resolve_weights
 
 _timm_data: Any = timm.data  # without type information worth the name
@@ -179,7 +180,8 @@ def save(
             (folder / "config.json").unlink(missing_ok=True)
             with run.replacing(folder / "model.safetensors") as temporary:
                 (staging / "model.safetensors").replace(temporary)
-            run.write_atomic(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+            run.write_atomic(folder / "config.json", text.encode("utf-8", "backslashreplace"))
 
 
 def load(folder: Path, name: str = "") -> nn.Module:
@@ -199,11 +201,11 @@ def load(folder: Path, name: str = "") -> nn.Module:
         if not (folder / file).is_file():
             raise RunError(f"{folder} holds no finished model", why=f"it has no {file}", fix="see `zoo runs`")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_config(folder / "config.json")
         architecture = config["architecture"]
         needed = config.get("zoo", {}).get("requires")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise RunError(f"{folder / 'config.json'} is damaged", why=repr(error)) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{name or folder}/config.json is damaged", why=str(error)) from error
     spec = plugins.required(needed, what) if needed else None
     if spec is not None:
         plugins.register_architectures(spec)
@@ -213,13 +215,15 @@ def load(folder: Path, name: str = "") -> nn.Module:
             fix="install the plugin that registers it, or upgrade timm",
         )
     try:
-        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        check_safetensors(folder / "model.safetensors")
+        with Budget((folder / "model.safetensors").stat().st_size):
+            model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
-        raise RunError(f"{what} is damaged", why=strictness(str(error))) from error
-    except Exception as error:
-        if spec is None:
-            raise
-        raise plugins.at_fault(spec, error) from error
+        raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
+    except Exception as error:  # a stranger's settings make timm raise nearly anything, and so may a plugin
+        if spec is not None:
+            raise plugins.at_fault(spec, error) from error
+        raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
     return model.eval()
 
 

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import yaml
 
+from zoo.bounded import YAML_LIMIT, parse_yaml, read_bytes
 from zoo.choices import choice, field_faults, is_number
 from zoo.errors import RecipeError
 from zoo.interval import parse_interval
-from zoo.manifest import parse_yaml
 from zoo.run import read_record
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
@@ -286,7 +286,7 @@ def read_recipe(path: Path) -> RecipeFile:
         record = read_record(path if path.is_dir() else path.parent)
         return recipe_of_run(record)
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_bytes(path, YAML_LIMIT).decode())
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}", why=error.strerror or str(error)) from error
     except ValueError as error:  # UnicodeDecodeError is one too

@@ -23,7 +23,7 @@ from zoo.cli import main
 from zoo.hub import publish
 from zoo.hub.verify import Proof
 from zoo.run import Run, seal
-from zoo.weights import file_sha256
+from zoo.tensors import file_sha256
 
 __all__ = ["hub"]
 

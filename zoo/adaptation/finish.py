@@ -22,8 +22,7 @@ from zoo.hub.card import model_card
 from zoo.models import DataConfig
 from zoo.report import write_report
 from zoo.run import Run, replacing, write_atomic
-from zoo.tensors import write_tensors
-from zoo.weights import file_sha256
+from zoo.tensors import file_sha256, write_tensors
 
 VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
 SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json has their hashes, and its own

@@ -185,8 +185,9 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         if output.on_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
             label = f"\x1b[1;31m{label}\x1b[0m"
         stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # asked for: no error
-        shown = ZooError(**record)
-        output.warn(f"{prefix}{shown}" if stopped else f"{prefix}{label} {shown}")
+        # The label's colour is the one escape that may go out: it is ours.
+        sys.stderr.write(prefix if stopped else f"{prefix}{label} ")
+        output.warn(str(ZooError(**record)))
         sys.stderr.flush()
 
 

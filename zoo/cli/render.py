@@ -85,7 +85,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     for phase in record["phases"]:
         trained = sum(group["params"] for group in phase["groups"] if not group["frozen"])
         print(
-            f"{phase['name']}: {plural(phase['epochs'], 'epoch')}, {plural(phase['steps'], 'step')}, "
+            f"{printable(phase['name'])}: {plural(phase['epochs'], 'epoch')}, {plural(phase['steps'], 'step')}, "
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )

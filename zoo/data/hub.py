@@ -7,13 +7,16 @@ every other source. The rows stay in `datasets`' memory-mapped files; only label
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from zoo import network
+from zoo.bounded import read_bytes
 from zoo.data.layout import SPLIT_NAMES
-from zoo.data.records import DataOptions, Item, Listing, Progress
+from zoo.data.records import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
 from zoo.data.table import in_order
 from zoo.errors import DataError
 from zoo.registry import DatasetEntry
@@ -27,7 +30,12 @@ class HubReader:
     column: str
 
     def read(self, locator: tuple[str, int]) -> bytes:
-        """The bytes of one image as they were uploaded."""
+        """The bytes of one image as they were uploaded.
+
+        Raises:
+            OSError: They cannot be read.
+            ValueError: The row has none, or names a file that is not of the data set.
+        """
         split, row = locator
         cell = self.tables[split][row][self.column]
         if isinstance(cell, bytes):
@@ -36,8 +44,7 @@ class HubReader:
             raise ValueError("the row has no image")
         if cell.get("bytes") is not None:
             return bytes(cell["bytes"])
-        with open(cell["path"], "rb") as file:
-            return file.read()
+        return read_bytes(_fetched(str(cell["path"])), IMAGE_LIMIT)
 
 
 def read_hub(
@@ -109,6 +116,23 @@ def read_hub(
         hflip=entry.hflip if entry else True,
         notes=tuple(notes),
     )
+
+
+def _fetched(path: str) -> str:
+    """A path that a row names, if it lies where the Hub's files do: a data set could name any file of this machine."""
+    import datasets
+    from huggingface_hub import constants
+
+    places = (
+        datasets.config.HF_DATASETS_CACHE,
+        datasets.config.DOWNLOADED_DATASETS_PATH,
+        datasets.config.EXTRACTED_DATASETS_PATH,
+        constants.HF_HUB_CACHE,
+    )
+    real = Path(os.path.realpath(path))
+    if any(real.is_relative_to(os.path.realpath(place)) for place in places):
+        return str(real)
+    raise ValueError(f"the row names {path}, which is no file of the data set")
 
 
 def _fetch(

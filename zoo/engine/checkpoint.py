@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from zoo.run import replacing, write_atomic
-from zoo.weights import file_sha256
+from zoo.tensors import file_sha256
 
 KEEP = 2  # the newest one may be damaged by the same accident that stopped the run
 _NAME = re.compile(r"step-(\d+)(?:-(\d+))?\.pt")

@@ -25,8 +25,7 @@ from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDo
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.interval import Interval
 from zoo.run import Run, friendly_os_errors, replacing
-from zoo.tensors import write_tensors
-from zoo.weights import file_sha256
+from zoo.tensors import file_sha256, write_tensors
 
 EVERY_MINUTE = Interval(seconds=60.0)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

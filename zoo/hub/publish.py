@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 import zoo
+from zoo.bounded import JSON_LIMIT, parse_json, read_bytes
 from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import HubError
 from zoo.hub import access, licenses
@@ -156,15 +156,15 @@ def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
         if name not in files:
             return {}
         with tempfile.TemporaryDirectory() as folder:
+            path = retrying(
+                lambda: hub.hf_hub_download(repo, name, revision=info.sha, cache_dir=folder),
+                f"{name} of {repo} cannot be read",
+                repo=repo,
+                emit=emit,
+            )
             try:
-                path = retrying(
-                    lambda: hub.hf_hub_download(repo, name, revision=info.sha, cache_dir=folder),
-                    f"{name} of {repo} cannot be read",
-                    repo=repo,
-                    emit=emit,
-                )
-                content = json.loads(Path(path).read_text(encoding="utf-8"))
-            except (ValueError, RecursionError):  # somebody else's file may be anything
+                content = parse_json(read_bytes(path, JSON_LIMIT))
+            except (OSError, ValueError):  # somebody else's file may be anything
                 return {}
         return content if isinstance(content, dict) else {}
 

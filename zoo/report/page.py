@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.errors import printable
 from zoo.recipe import Recipe
 from zoo.report import tables, words
 from zoo.report.words import part
@@ -63,6 +64,7 @@ def _environment() -> Environment:
         loader=PackageLoader("zoo.report"),
         autoescape=True,
         undefined=ChainableUndefined,  # a run that stopped early lacks parts of its record
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -71,6 +73,11 @@ def _environment() -> Environment:
         rate=words.rate, duration=words.duration, size=words.size, plural=words.plural,
     )  # fmt: skip
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """A value as the page may hold it: HTML has no control characters, and escaping leaves them as they are."""
+    return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) -> dict[str, Any]:
