@@ -7,13 +7,22 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import recipes, startup, tuning
+from benchmarks import adapt, partial, recipes, scaling, second_run, startup, tuning, wait
 from benchmarks.machine import describe_machine
 from benchmarks.pages import write_section
 
 # Each module has add_arguments(parser) and measure(arguments) -> a record of plain values; one whose figures are
 # published has table(record) -> Markdown as well.
-MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes}
+MEASUREMENTS = {
+    "adapt": adapt,
+    "partial": partial,
+    "second-run": second_run,
+    "scaling": scaling,
+    "wait": wait,
+    "startup": startup,
+    "tuning": tuning,
+    "recipes": recipes,
+}
 
 
 def main() -> None:
@@ -33,7 +42,10 @@ def main() -> None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text + "\n", encoding="utf-8")
     if getattr(arguments, "docs", None) is not None:
-        write_section(arguments.docs, arguments.name, MEASUREMENTS[arguments.name].table(record))
+        module = MEASUREMENTS[arguments.name]
+        write_section(arguments.docs, record["benchmark"], module.table(record))
+        if hasattr(module, "draw_plots"):
+            module.draw_plots(record, arguments.docs.parent)
     sys.stdout.write(text + "\n")
 
 

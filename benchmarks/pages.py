@@ -28,4 +28,5 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def machine_line(machine: Mapping[str, Any]) -> str:
     """The machine in one sentence, without which a figure says nothing."""
-    return f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, {machine['when'][:10]}."
+    names = [machine["cpu"], f"{machine['cores']} cores", machine.get("accelerator")]
+    return f"{', '.join(filter(None, names))}, torch {machine['packages']['torch']}, {machine['when'][:10]}."
