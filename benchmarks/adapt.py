@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from benchmarks.figures import alternate
 from benchmarks.machine import describe_machine
 from benchmarks.process import fresh, warm
 from benchmarks.tasks import TASKS, Task
+
+table, draw_plots = adapt_table.table, adapt_table.draw_plots
 
 PEERS = {"fastai": "with_fastai", "timm": "with_timm", "torchvision-tutorial": "with_torchvision"}
 
@@ -48,14 +49,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 key = {"work": work, "side": side, "seed": seed, **_asked(arguments, side)}
                 kept.get(key, partial(_once, TASKS[work], sides[side], seed, arguments))
     return {"benchmark": name, "machine": kept.machine, "peer": arguments.peer, "rows": kept.rows}
-
-
-def table(record: Mapping[str, Any]) -> str:
-    return adapt_table.table(record)
-
-
-def draw_plots(record: Mapping[str, Any], folder: Path) -> None:
-    adapt_table.draw_plots(record, folder)
 
 
 def _asked(arguments: argparse.Namespace, side: str) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(record: Mapping[str, Any]) -> str:
-    parts = [f"{pages.machine_line(record['machine'])} Seconds and megabytes are medians; training takes in making the "
-             "activations."]  # fmt: skip
+    parts = [f"{pages.machine_line(record['machine'])} Seconds and megabytes are medians; kept: whether activations "
+             "are; training takes in making them."]  # fmt: skip
     for work, what in (("images", "training images"), ("depth", "trains from")):
         groups: dict[tuple[Any, str], list[Mapping[str, Any]]] = {}
         for row in record["rows"]:
@@ -66,14 +66,7 @@ def table(record: Mapping[str, Any]) -> str:
             shown = f"{value:,}" if isinstance(value, int) else value
             lines.append((shown, cache, f"{whole:.1f}", f"{training:.1f}", f"{decoding:.1f}", f"{memory:.0f}"))
         if lines:
-            head = (
-                what,
-                "activations kept",
-                "whole process, s",
-                "training, s",
-                "reading, decoding, s",
-                "memory, MB",
-            )
+            head = (what, "kept", "whole process, s", "training, s", "reading, decoding, s", "anonymous memory, MB")
             parts.append(pages.table(head, lines))
     return "\n\n".join(parts)
 

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser, works: tuple[str, ...], *, se
     parser.add_argument("--data", type=Path, help="folder of the archives")
     parser.add_argument("--weights", type=Path, help="folder of the weights files")
     parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--limit", type=int, help="images per class, train and test; to try things out")
+    parser.add_argument("--limit", type=int, help="at most so many images per class; to try things out")
 
 
 def require_folders(arguments: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ def images(task: Task, into: Path, seed: int, arguments: argparse.Namespace) -> 
     """The images of a task, drawn by a seed."""
     counts = dict(task.images)
     if arguments.limit is not None:
-        counts |= {"train": arguments.limit, "test": arguments.limit}
+        counts |= {part: min(counts.get(part, arguments.limit), arguments.limit) for part in ("train", "test")}
     return draw(arguments.data / task.data, into, seed, **counts)
 
 

@@ -29,7 +29,7 @@ NONE = "This machine has no accelerator: nothing was measured."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder of the archives")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each")
-    parser.add_argument("--limit", type=int, help="images per class, train and test; to try things out")
+    parser.add_argument("--limit", type=int, help="at most so many images per class; to try things out")
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=4)

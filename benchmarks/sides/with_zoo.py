@@ -120,5 +120,5 @@ def _accuracy(model: nn.Module, folder: Path, side: int) -> float:
     config = models.data_config(model, side)
     images = ImageFolder(str(folder), create_transform(**config.as_dict(), is_training=False))
     with torch.random.fork_rng(devices=[]):
-        hits, count = right(model, DataLoader(images, batch_size=64))
+        hits, count = right(model, DataLoader(images, batch_size=32))
     return hits / count
