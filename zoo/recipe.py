@@ -111,7 +111,11 @@ class Recipe:
     cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)
     balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
-    select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
+    select_by: str = choice(
+        "auto",
+        "What makes an epoch the best one; auto: the loss where few images choose, else accuracy.",
+        choices=("auto", "accuracy", "loss"),
+    )
     cache: str = choice(
         "off",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
@@ -317,6 +321,7 @@ RESOLVED = (
     "threads",
     "workers",
     "norm",
+    "select_by",
     "augment",
     "cache",
     "cache_views",

@@ -28,6 +28,8 @@ from zoo.recipe import RESOLVED, Recipe
 from zoo.spec import BackboneSpec, Weights
 
 SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
+FEW_TRAINED = 1000  # training images below which pretrained norm statistics are better than their own
+FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart; the loss is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def prepare(
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    norm, why = _norm_mode(recipe, model, weights, min(recipe.batch_size, len(opened.fit)), machine.processes)
+    norm, why = _norm_mode(recipe, model, weights, len(opened.fit), machine.processes)
     if why:
         notes.append(why)
     workers = data.auto_workers(machine.device, machine.threads) if recipe.workers is None else recipe.workers
@@ -114,6 +116,7 @@ def prepare(
         threads=machine.threads,
         workers=workers,
         norm=norm,
+        select_by=_selected_by(recipe, len(opened.choose)),
         weights=_chosen(recipe.weights, weights),
     )
     augment = settled.augment or "none"
@@ -219,7 +222,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
 
 
 def _norm_mode(
-    recipe: Recipe, model: nn.Module, weights: Weights | None, batch: int, processes: int
+    recipe: Recipe, model: nn.Module, weights: Weights | None, images: int, processes: int
 ) -> tuple[str, str]:
     """What the norms of training groups do, and a line about it where a person should know."""
     folded = weights is not None and models.has_folded_norms(model)
@@ -229,11 +232,22 @@ def _norm_mode(
         return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
     if recipe.norm != "auto":
         return recipe.norm, ""
-    if weights is not None and batch // processes < SMALL_BATCH:
+    if not any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
+        return "live", ""
+    if weights is not None and min(recipe.batch_size, images) // processes < SMALL_BATCH:
         return "fixed", f"norm statistics stay fixed: batches are under {SMALL_BATCH} images per process"
-    if processes > 1 and any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
+    if weights is not None and images < FEW_TRAINED:
+        return "fixed", f"norm statistics stay fixed: {images} training images are too few to estimate better ones"
+    if processes > 1:
         return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
     return "live", ""
+
+
+def _selected_by(recipe: Recipe, choosing: int) -> str:
+    """What makes an epoch the best one."""
+    if recipe.select_by != "auto":
+        return recipe.select_by
+    return "loss" if choosing < FEW_CHOOSING else "accuracy"
 
 
 def _chosen(asked: str, weights: Weights | None) -> str:
