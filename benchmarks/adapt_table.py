@@ -62,21 +62,21 @@ def draw_plots(record: Mapping[str, Any], folder: Path) -> None:
                 line = _curve(pair[place])
                 axes.plot(*zip(*line, strict=True), color=colour, marker=".", alpha=0.8, linewidth=1.2,
                           label=side if seed == 0 else None)  # fmt: skip
-        axes.set(title=work, xlabel="seconds since the process started", ylabel="accuracy", xscale="log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.grid(alpha=0.3, which="both")
+        axes.set(title=work, xlabel="seconds since the process started", ylabel="accuracy")
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     figure.savefig(folder / _picture(record["peer"]), dpi=100)
 
 
 def _works(record: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[Row, Row]]]]:
-    """What was run, with the runs of both sides that had the same images."""
+    """What was run, with the runs of both sides that had the same seed and images."""
     ours = [row for row in record["rows"] if row["key"]["side"] == "zoo"]
     theirs = [row for row in record["rows"] if row["key"]["side"] == record["peer"]]
     pairs: dict[str, list[tuple[Row, Row]]] = {}
     for our, their in ((our, their) for our in ours for their in theirs):
         own, other = our["key"], their["key"]
-        if (own["work"], our["samples"]) == (other["work"], their["samples"]):
+        if (own["work"], own["seed"], our["samples"]) == (other["work"], other["seed"], their["samples"]):
             changes = [own["zoo"], "" if other["epochs"] == EPOCHS else f"epochs={other['epochs']} of {record['peer']}"]
             name = ", ".join([own["work"], *filter(None, changes)])
             pairs.setdefault(name, []).append((our, their))

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +45,13 @@ def accelerator() -> str | None:
     """
     done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, check=True)
     return done.stdout.strip() or None
+
+
+def named(machine: Mapping[str, Any]) -> str:
+    """What was measured on, in words."""
+    cores = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
+    names = [machine["cpu"], cores, machine.get("accelerator"), f"torch {machine['packages']['torch']}"]
+    return ", ".join(filter(None, names))
 
 
 def _cpu() -> str:

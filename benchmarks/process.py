@@ -16,23 +16,37 @@ from typing import Any
 
 import psutil
 
-INTERVAL = 0.2  # seconds between looks at the memory
+INTERVAL = 0.1  # seconds between looks at the process itself
+SHARE = 0.005  # of the time, at most, for looking at its children too: that takes milliseconds for each of them
 MB = 1e6
 
 
 @dataclass
 class Peak:
-    """The most that a process and its children held at once, megabytes."""
+    """The most that a process and its children were seen to hold at once, megabytes.
+
+    What the process alone holds is cheap to know, and is known well. How much of their memory it and its workers share
+    is dear to know: the system walks through all their pages meanwhile, and would slow down whoever has workers. So
+    that is asked seldom, and a short peak inside a worker may be missed.
+    """
 
     memory: float = 0.0  # in RAM; a page that several share counts once, where the system says so
     anonymous: float = 0.0  # of it not backed by a file: what cannot be dropped and read again
+    due: float = 0.0  # when all are looked at next, by the monotonic clock
 
     def look(self, root: psutil.Process) -> None:
-        memory = anonymous = 0.0
-        for process in [root, *_children(root)]:
-            with suppress(psutil.Error, OSError):  # it ended meanwhile
-                total, own = _held(process)
-                memory, anonymous = memory + total, anonymous + own
+        """Look at the process, and at its children if that is due."""
+        self._seen(*_alone(root))
+        began = time.monotonic()
+        if began >= self.due:
+            self.look_at_all(root)
+            self.due = began + (time.monotonic() - began) / SHARE
+
+    def look_at_all(self, root: psutil.Process) -> None:
+        held = [_shared(process) for process in [root, *_children(root)]]
+        self._seen(sum(memory for memory, _ in held), sum(anonymous for _, anonymous in held))
+
+    def _seen(self, memory: float, anonymous: float) -> None:
         self.memory, self.anonymous = max(self.memory, memory), max(self.anonymous, anonymous)
 
 
@@ -98,10 +112,27 @@ def _children(root: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def _held(process: psutil.Process) -> tuple[float, float]:
-    try:
-        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
-    except FileNotFoundError:  # another system, or the process has just ended
+def _alone(process: psutil.Process) -> tuple[float, float]:
+    """Resident and anonymous megabytes of one process; nothing once it has ended."""
+    sizes = _sizes(process, "status")
+    if "VmRSS" in sizes:
+        return sizes["VmRSS"], sizes["RssAnon"]
+    with suppress(psutil.Error):
         return process.memory_info().rss / MB, 0.0
-    sizes = {name: int(rest.split()[0]) * 1024 / MB for name, _, rest in (line.partition(":") for line in lines)}
-    return sizes["Pss"], sizes["Pss_Anon"]
+    return 0.0, 0.0
+
+
+def _shared(process: psutil.Process) -> tuple[float, float]:
+    """The same, of each shared page the share of this process; where the system does not say, all of it."""
+    sizes = _sizes(process, "smaps_rollup")
+    return (sizes["Pss"], sizes["Pss_Anon"]) if "Pss_Anon" in sizes else _alone(process)
+
+
+def _sizes(process: psutil.Process, name: str) -> dict[str, float]:
+    """The lines of one of Linux's files about a process that give kilobytes, as megabytes."""
+    try:
+        lines = Path(f"/proc/{process.pid}/{name}").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # another system, or the process has ended
+        return {}
+    pairs = (line.partition(":") for line in lines if line.endswith(" kB"))
+    return {key: int(rest.split()[0]) * 1024 / MB for key, _, rest in pairs}

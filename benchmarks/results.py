@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import named
+
 Row = dict[str, Any]
 
 
@@ -40,7 +42,7 @@ class Results:
         if self._closed and not self.rows:
             raise SystemExit(f"{self.path} has no finished run to make a table of")
         for row in [] if self._closed else self.rows:
-            before, now = _identity(row["machine"]), _identity(machine)
+            before, now = named(row["machine"]), named(machine)
             if before != now:
                 raise SystemExit(f"{self.path} is from another machine ({before}, this is {now}): "
                                  "name another file with --results, or start anew with --again")  # fmt: skip
@@ -64,8 +66,3 @@ class Results:
         sys.stderr.write(
             f"{' '.join(map(str, key.values()))}: accuracy {row.get('accuracy', 0):.3f}, {row['seconds']}\n"
         )
-
-
-def _identity(machine: Mapping[str, Any]) -> str:
-    names = [machine["cpu"], f"{machine['cores']} cores", machine.get("accelerator")]
-    return f"{', '.join(filter(None, names))}, torch {machine['packages']['torch']}"

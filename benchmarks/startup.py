@@ -26,14 +26,16 @@ FIRST_STEP = "zoo adapt, to its first step"
 # What is held against what.
 BASELINES = {"zoo list": LISTING, "zoo --help": LISTING, FIRST_STEP: MAKING}
 
-# As `zoo adapt resnet_nano --dataset digits` does, until a step is done; no exit handler is waited for.
+# As `zoo adapt resnet_nano --dataset digits` does, until an optimizer has taken a step; no exit handler is waited for.
+# The steps that the estimate tries out come before the first phase starts.
 _STOP = """
 import os, sys
 from zoo import Recipe, api
-from zoo.engine.events import StepDone
+from zoo.engine.events import PhaseStarted
+from torch.optim.optimizer import register_optimizer_step_post_hook
 def stop(event):
-    if isinstance(event, StepDone):
-        os._exit(0)
+    if isinstance(event, PhaseStarted):
+        register_optimizer_step_post_hook(lambda *_: os._exit(0))
 api.adapt("resnet_nano", "digits", Recipe(), out=sys.argv[1], on_event=stop)
 raise SystemExit("no step was taken")
 """

@@ -25,7 +25,8 @@ from zoo.engine.session import Session
 from zoo.engine.source import Source
 from zoo.planning import PhasePlan
 
-MEASURING = "measuring the saved model"  # the stage after training
+MEASURING = "measuring the saved model"  # zoo's name of the stage after training
+OPENING = "opening what a phase trains on"  # ours, of what comes before the first phase and has no name
 
 
 def run(job: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class _Events:
                 if stage == MEASURING and "trained" not in self._watch.marks:
                     self._watch.mark("trained")
             case PlanReady():
-                self._begin("training")
+                self._begin(OPENING)
                 self._watch.mark("training")
             case PhaseStarted() | StepDone():
                 self._begin("training")  # a phase makes its activations first

@@ -51,8 +51,19 @@ def test_memory_is_that_of_the_process_and_its_children():
             child.kill()
         running.wait()
     before = (peak.memory, peak.anonymous)
-    peak.look(root)  # it is gone: no error, and the peak stays
+    peak.look_at_all(root)  # it is gone: no error, and the peak stays
     assert (peak.memory, peak.anonymous) == before
+
+
+def test_looking_at_all_processes_takes_a_small_share_of_the_time(monkeypatch):
+    looks = []
+    monkeypatch.setattr(process.Peak, "look_at_all", lambda *_: looks.append(time.sleep(0.01)))
+    peak, this = process.Peak(), psutil.Process()
+    for _ in range(3):
+        peak.look(this)
+    assert len(looks) == 1
+    assert peak.memory > 10  # of the process itself, each time
+    assert peak.due - time.monotonic() + 1 >= 0.01 / process.SHARE
 
 
 def test_a_side_that_fails_stops_the_measurement(tmp_path):

@@ -13,7 +13,7 @@ def run(side, seed, accuracy, whole, points, **key):
     own = {"zoo": ""} if side == "zoo" else {"epochs": adapt_table.EPOCHS}
     return {
         "key": {"work": "flowers-probe", "side": side, "seed": seed, "limit": None, **own, **key},
-        "machine": MACHINE, "samples": f"list {seed}", "labelled": 720, "image_size": 224, "kind": "probe",
+        "machine": MACHINE, "samples": "a list", "labelled": 720, "image_size": 224, "kind": "probe",
         "accuracy": accuracy, "memory_mb": 800, "anonymous_mb": 500, "points": points,
         "marks": {"training": 2.0, "trained": whole - 1}, "epoch_seconds": [0.5],
         "seconds": {"whole": whole, "setup": 2.0, "training": whole - 3.0, "rest": 1.0},
@@ -90,8 +90,9 @@ def test_kept_activations_are_compared_seed_by_seed():
 
 
 def test_preparing_is_images_and_activations_alone():
-    stages = {"checking and decoding the images": 4.0, "computing activations before fc (view 1 of 4)": 5.0,
-              "computing activations before fc (choosing images)": 1.0, "estimating time and memory": 50.0}  # fmt: skip
+    stages = {"preparing the backbone": 0.5, "checking and decoding the images": 3.5, "loading weights": 9.0,
+              "opening what a phase trains on": 0.5, "computing activations before fc (view 1 of 4)": 4.5,
+              "training": 20.0, "computing activations before fc (choosing images)": 1.0, "estimating time and memory": 50.0}  # fmt: skip
     assert second_run.preparation(stages) == (4.0, 6.0)
     row = {"key": {"work": "flowers12", "second": "partial"}, "first": {"stages": stages},
            "after": {"stages": {"checking and decoding the images": 0.4, "training": 3.0}}}  # fmt: skip
