@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import named
+
 END = "<!-- end -->"
 
 
@@ -28,4 +30,4 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def machine_line(machine: Mapping[str, Any]) -> str:
     """The machine in one sentence, without which a figure says nothing."""
-    return f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, {machine['when'][:10]}."
+    return f"{named(machine)}, {machine['when'][:10]}."
