@@ -19,11 +19,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--no-color)
 PIP_INSTALL := $(PIP) install $(if $(CI),--progress-bar off)
 
-.PHONY: help install test test-all lint types format docs demo demo-push clean
+.PHONY: help install test test-all test-faults lint types format docs demo demo-push clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1 \2/' | \
-	  while read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
+	  while read -r name text; do printf 'make %-11s %s\n' "$$name" "$$text"; done
 
 install: $(STAMP) ## Make .venv with zoo, its plugins and the developer's tools
 
@@ -52,6 +52,10 @@ test: lint types ## Check style and types, run the tests (docs included); some m
 
 test-all: lint types ## The same with the heavy tests
 	$(PYTEST)
+
+# Quick and heavy ones, from anywhere under tests/. A page gets the table with: make test-faults FAULTS_PAGE=docs/reliability.md
+test-faults: $(STAMP) ## Kill runs, fill disks, cut connections, feed rubbish; print what became of each
+	$(PYTEST) -m faults $(if $(FAULTS_PAGE),--faults-page $(FAULTS_PAGE)) $(if $(FAULTS_LOG),--faults-log $(FAULTS_LOG))
 
 lint: $(STAMP) ## Check style
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
 """Images: preparing a data set the first and the second time, and processor time of a training view, ours and timm's.
 
 Preparing happens in an empty cache: the first time decodes everything, the second has another recipe (it sets more
-images aside for choosing). Views are made from decoded images, by zoo in batches and by timm's own transform image by image,
-and timed by the processor's clock, so that a busy machine hardly changes the figures.
+images aside for choosing). Views are made from decoded images, by zoo in batches and by timm's own transform one by
+one, and timed by the processor's clock, so that a busy machine hardly changes the figures.
 """
 
 from __future__ import annotations

@@ -9,6 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.record import (  # noqa: F401  # a fixture, and the hooks that print what it counted
+    faults,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+)
+
 # Read by libraries at import, so they are set before any test module is.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", MPLBACKEND="agg")
 

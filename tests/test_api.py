@@ -38,6 +38,7 @@ RECIPE = Recipe(
     threads=1,
     augment="light",
     label_smoothing=0.0,
+    cache="off",  # the same whatever else the machine does
 )
 
 
@@ -62,7 +63,7 @@ def run(photos: Path) -> Run:
 
 
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from zoo.bounded import parse_yaml
 from zoo.errors import ManifestError
-from zoo.manifest import API, parse_yaml, read_manifest, read_yaml
+from zoo.manifest import API, read_manifest, read_yaml
 
 GOOD = """
 api: 1

@@ -10,9 +10,11 @@ import timm
 from torch import nn
 
 from zoo import plugins
-from zoo.errors import PluginError, RecipeError, WeightsError
+from zoo.claims import Budget
+from zoo.errors import PluginError, RecipeError, WeightsError, ZooError
 from zoo.spec import BackboneSpec, Weights
-from zoo.weights import Tensors, fetch_tensors, reaching, timm_config, unknown_tag
+from zoo.tensors import Tensors
+from zoo.weights import fetch_tensors, reaching, timm_config, unknown_tag
 
 _SOURCE_KEYS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load", "label_offset")
 _TAG_KEYS = ("tag", "label_names", "label_descriptions", "license", "description", "origin_url", "notes")
@@ -47,7 +49,7 @@ def build(
         A timm model in training mode, on the CPU (or on torch's default device), float32.
 
     Raises:
-        PluginError: The architecture is not registered.
+        PluginError: The architecture is not registered, or the plugin's code that builds it fails.
         RecipeError: The architecture does not take the asked image size, channels or dropout.
         WeightsError: The weights cannot be reached or do not belong to the architecture.
     """
@@ -68,13 +70,20 @@ def build(
     sized = image_size is not None and tuple(declared["input_size"][1:]) != (image_size, image_size)
     if sized and declared.get("fixed_input_size"):
         options["img_size"] = image_size
-    if weights is None:
-        model: Any = _create(spec, options, pretrained_cfg=declared, num_classes=num_classes)
-    else:
-        model = _create_pretrained(spec, weights, declared, options, source_options, num_classes)
-        if num_classes is not None and num_classes != model.num_classes:
-            model.reset_classifier(num_classes)
-    _describe(model, declared, weights, in_chans=in_chans, image_size=image_size)
+    try:
+        if weights is None:
+            model: Any = _create(spec, options, pretrained_cfg=declared, num_classes=num_classes)
+        else:
+            model = _create_pretrained(spec, weights, declared, options, source_options, num_classes)
+            if num_classes is not None and num_classes != model.num_classes:
+                model.reset_classifier(num_classes)
+        _describe(model, declared, weights, in_chans=in_chans, image_size=image_size)
+    except (ZooError, MemoryError):
+        raise
+    except Exception as error:
+        if spec.module is None:
+            raise
+        raise plugins.at_fault(spec, error) from error
     return cast(nn.Module, model)
 
 
@@ -135,11 +144,16 @@ def _create_pretrained(
     for key in _SOURCE_KEYS:
         if key != "label_offset":
             config.pop(key, None)
-    _settle_head(spec, weights, config, options, tensors, num_classes)
-    config["state_dict"] = tensors
     try:
-        return _create(spec, options, pretrained=True, pretrained_cfg=config, num_classes=config["num_classes"])
-    except (RuntimeError, KeyError, AssertionError) as error:
+        with Budget(sum(tensor.nbytes for tensor in tensors.values())):
+            _settle_head(spec, weights, config, options, tensors, num_classes)
+            config["state_dict"] = tensors
+            return _create(spec, options, pretrained=True, pretrained_cfg=config, num_classes=config["num_classes"])
+    except ZooError:
+        raise
+    except Exception as error:
+        if not weights.model_args and not isinstance(error, RuntimeError | KeyError | AssertionError):
+            raise  # without a stranger's arguments, timm does not fail in any other way
         size = options.get("img_size")
         raise WeightsError(
             f"the weights {weights.name!r} do not fit the architecture {spec.arch}"

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
+# C0 and C1 controls move a terminal's cursor or talk to it; the others turn text around or end a line.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL_BUT_LINES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    """The text without characters that act on a terminal, which a file's or a class's name can hold.
+
+    Args:
+        text: Anything from outside.
+        lines: Keep line ends; without it the text is one line.
+    """
+    return (_CONTROL_BUT_LINES if lines else _CONTROL).sub("\ufffd", str(text))
+
 
 class ZooError(Exception):
     """Something that the person at the keyboard can understand and put right.
@@ -10,13 +26,15 @@ class ZooError(Exception):
         what: What went wrong, in one sentence without a final full stop.
         why: The cause, when it is more than `what` already says.
         fix: What to do about it, ready to paste where it is a command.
+
+    All three are made printable: messages quote names that strangers chose.
     """
 
     def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.why = why
-        self.fix = fix
+        self.what = printable(what, lines=True)
+        self.why = printable(why, lines=True)
+        self.fix = printable(fix, lines=True)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         """The three parts on lines of their own, empty ones left out."""
@@ -50,6 +68,18 @@ class DataError(ZooError):
 
 class WeightsError(ZooError):
     """Weights cannot be reached, or do not belong to the architecture."""
+
+
+class DiskError(ZooError):
+    """A file cannot be written: the disk is full, or not ours to write to.
+
+    Args:
+        full: Whether space is what it lacks.
+    """
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", full: bool = False) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.full = full
 
 
 class RunError(ZooError):

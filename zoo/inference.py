@@ -16,7 +16,7 @@ from zoo import data, hub, models, plugins, run
 from zoo.data import DataOptions
 from zoo.engine import machine as machines
 from zoo.engine.evaluation import collect, measure
-from zoo.engine.events import Listener, Progress, ignore
+from zoo.engine.events import Listener, Note, Progress, ignore
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
 from zoo.recipe import Recipe, recipe_of_run
@@ -66,7 +66,13 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     if found is not None:
         record = found.finished_record()
         network = models.load(found.path)
-        classes = tuple(record["dataset"]["classes"])
+        classes = tuple((record.get("dataset") or {}).get("classes") or ())
+        if len(classes) != network.num_classes:
+            raise RunError(
+                f"{found.record_path} does not belong to the model beside it",
+                why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
+                fix="bring both files of one run together again",
+            )
         return Classifier(network, classes, models.data_config(network), found, found.name)
     text = str(model)
     if text.startswith(hub.PREFIX) and not isinstance(model, Path):
@@ -191,7 +197,8 @@ def predict(
     accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = 0
-    source = data.open_images(images)
+    remarks: dict[str, list[str]] = {}
+    source = data.open_images(images, lambda path, text: remarks.setdefault(text, []).append(path))
     while chunk := list(islice(source, batch_size)):
         readable = [(path, transform(image)) for path, image in chunk if not isinstance(image, Exception)]
         rows: dict[int, Prediction] = {}
@@ -211,6 +218,8 @@ def predict(
         done += len(chunk)
         emit(Progress("predicting", done, 0))
         yield from rows.values()
+    for text, paths in remarks.items():
+        emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
 
 
 def _one_line(error: Exception) -> str:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import yaml
 
+from zoo.bounded import YAML_LIMIT, parse_yaml, read_bytes
 from zoo.choices import choice, field_faults, is_number
 from zoo.errors import RecipeError
-from zoo.manifest import parse_yaml
+from zoo.interval import parse_interval
 from zoo.run import read_record
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
@@ -55,10 +56,10 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "probe": Preset(epochs=10, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="light"),
+        "probe": Preset(epochs=10, lr=1e-2, lr_decay=1.0, weight_decay=0.05, augment="none"),
         "partial": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "finetune": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "gradual": Preset(epochs=5, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
+        "finetune": Preset(epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
+        "gradual": Preset(epochs=5, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
         "lp-ft": Preset(
             epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=10, probe_lr=3e-3
         ),
@@ -117,13 +118,13 @@ class Recipe:
         choices=("auto", "accuracy", "loss"),
     )
     cache: str = choice(
-        "off",
+        "auto",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(
         None,
-        "Augmented views kept of each training image, which epochs take in turn; default: 4, or as many as epochs.",
+        "Augmented views kept of each training image, which epochs take in turn; default: 4, or 1 for a head alone.",
         low=1,
         high=1000,
     )
@@ -132,6 +133,12 @@ class Recipe:
     store_gb: float = choice(
         8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
     )
+    checkpoint_every: str = choice(
+        "1m",
+        "Save a state to go on from every so often: a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",
+        metavar="TIME|STEPS",
+    )
+    checkpoint_keep: int = choice(2, "Saved states that are kept, in case the newest is damaged.", low=2, high=1000)
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
     limit: int | None = choice(None, "Use at most so many training images.", low=2)
@@ -154,6 +161,7 @@ class Recipe:
         checked = [entry for entry in fields(self) if entry.name not in ("phases", "group_lr")]
         faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
         faults += _group_lr_faults(self.group_lr) + _phase_faults(self.phases)
+        faults += _interval_faults(self.checkpoint_every)
         beside = [name for name in _SINGLE if getattr(self, name) is not None]
         if self.phases and beside:
             faults.append(f"phases: given in full, they leave no use for {', '.join(beside)}")
@@ -281,7 +289,7 @@ def read_recipe(path: Path) -> RecipeFile:
         record = read_record(path if path.is_dir() else path.parent)
         return recipe_of_run(record)
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_bytes(path, YAML_LIMIT).decode())
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}", why=error.strerror or str(error)) from error
     except ValueError as error:  # UnicodeDecodeError is one too
@@ -340,6 +348,16 @@ RESOLVED = (
 def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
     """The recipe with some choices replaced; values that are None leave it as it is."""
     return replace(recipe, **{key: value for key, value in choices.items() if value is not None})
+
+
+def _interval_faults(text: Any) -> list[str]:
+    if not isinstance(text, str) or not text:  # which is said already
+        return []
+    try:
+        parse_interval(text)
+    except ValueError as error:
+        return [f"checkpoint_every: {error}"]
+    return []
 
 
 def _group_lr_faults(rates: Any) -> list[str]:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import RunError, ZooError
+from zoo.bounded import JSON_LIMIT, parse_json, read_bytes
+from zoo.errors import DiskError, RunError
+from zoo.record import record_faults
 
 SCHEMA = 1
 
@@ -31,10 +33,11 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Raises:
-        ZooError: The disk is full or the folder cannot be written to.
+        DiskError: The disk is full or the folder cannot be written to.
     """
     with replacing(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        # A name that is not UTF-8 holds lone surrogates, which no text file can.
+        temporary.write_bytes(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
@@ -42,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block succeeds it is synced and renamed over `path`.
 
     Raises:
-        ZooError: The disk is full or the folder cannot be written to.
+        DiskError: The disk is full or the folder cannot be written to.
     """
     with friendly_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +71,13 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
         if error.errno is None or error.errno < 0 or isinstance(error, ConnectionError | TimeoutError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ZooError(
+            raise DiskError(
                 f"the disk is full: {path} was not written",
                 why=error.strerror or str(error),
                 fix="free some space, or choose another place with --out or ZOO_CACHE",
+                full=True,
             ) from error
-        raise ZooError(
+        raise DiskError(
             f"cannot write {path}",
             why=error.strerror or str(error),
             fix="choose another place with --out or ZOO_CACHE",
@@ -151,10 +155,7 @@ class Run:
         Raises:
             RunError: The run is not finished, or its record is damaged.
         """
-        try:
-            return Result.from_record(self.finished_record()["result"])
-        except KeyError as error:
-            raise RunError(f"{self.record_path} is damaged", why=f"its result has no {error}") from error
+        return Result.from_record(self.finished_record()["result"])
 
     def finished_record(self) -> dict[str, Any]:
         """The record of a run that must be finished to be used.
@@ -163,11 +164,15 @@ class Run:
             RunError: It is not; the message has the command to go on with it.
         """
         record = self.record
-        if record.get("status") != "finished" or not isinstance(record.get("result"), dict):
+        result = record.get("result")
+        if record.get("status") != "finished" or result is None:
             raise RunError(
                 f"the run {self.path} is not finished (status: {record.get('status')})",
                 fix=f"go on with it: zoo adapt --resume {self.path}",
             )
+        missing = [entry.name for entry in fields(Result) if result.get(entry.name) is None]
+        if missing:
+            raise RunError(f"{self.record_path} is damaged", why=f"its result has no {', '.join(missing)}")
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:
@@ -185,17 +190,21 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     file = path / "run.json"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(read_bytes(file, JSON_LIMIT))
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{file} cannot be read", why=str(error)) from error
-    if not isinstance(record, dict) or not isinstance(record.get("schema"), int):
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"{file} cannot be read", why=reason) from error
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
         raise RunError(f"{file} is not a run's record", why="it has no `schema` number")
     if record["schema"] > SCHEMA:
         raise RunError(f"{file} was written by a newer zoo ({record.get('zoo')})", fix="pip install --upgrade adaptzoo")
+    faults = record_faults(record)
+    if faults:
+        raise RunError(f"{file} is damaged", why="; ".join(faults), fix="bring the file back as it was")
     return record
 
 

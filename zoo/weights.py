@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +22,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
-from safetensors import SafetensorError, safe_open
 
-from zoo import plugins, run
+from zoo import network, plugins, run
+from zoo.claims import check_arguments, check_facts, check_labels, read_config
 from zoo.errors import WeightsError
 from zoo.spec import BackboneSpec, Weights
+from zoo.tensors import Tensors, file_sha256, read_metadata, read_tensors
 
-Tensors = dict[str, torch.Tensor]
 _FILES = (".safetensors", ".pth", ".pt", ".bin")
 _START_WITHOUT = "`--weights none` starts from random weights"
 
@@ -90,40 +89,6 @@ def unknown_tag(spec: BackboneSpec, tag: str) -> WeightsError:
     return WeightsError(f"{spec.full_name} has no weights named {tag!r}", fix=f"{fix}; {_START_WITHOUT}")
 
 
-def read_tensors(path: Path, *, sha256: str | None = None) -> Tensors:
-    """Read a .safetensors or .pth file; floating tensors come back as float32.
-
-    Args:
-        path: The file. A .pth may wrap its tensors as training checkpoints do (`state_dict`, `model`).
-        sha256: What the file's hash must start with; checked before anything is parsed.
-
-    Raises:
-        WeightsError: It is missing or damaged, its hash differs, or it holds more than plain tensors.
-    """
-    if sha256 is not None and not (found := file_sha256(path)).startswith(sha256.lower()):
-        raise WeightsError(
-            f"{path} is not the file it should be",
-            why=f"its sha256 is {found}, expected {sha256}",
-            fix="delete it and get it again; it may be a broken download, or was replaced",
-        )
-    try:
-        tensors = timm.models.load_state_dict(str(path), weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no weights file {path}") from error
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a whole .safetensors file", why=str(error)) from error
-    except Exception as error:  # torch.load fails in as many ways as a file can be broken
-        reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path} cannot be read as a file of tensors",
-            why=reason,
-            fix="save its state_dict alone, best with safetensors.torch.save_file",
-        ) from error
-    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path} holds no named tensors", fix="save model.state_dict() and nothing around it")
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-
-
 def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]) -> Tensors:
     """Get the tensors of one set of weights, from disk, a cache or the network.
 
@@ -141,7 +106,7 @@ def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]
             raise WeightsError(f"the weights {weights.name!r} of {spec.full_name} name no file")
         path = Path(weights.path)
         if path.suffix == ".safetensors" and path.is_file():
-            _check_architecture(spec, _metadata(path).get("architecture"), str(path))
+            _check_architecture(spec, read_metadata(path).get("architecture"), str(path))
         return read_tensors(path, sha256=weights.sha256)
     repo = weights.repo if weights.source == "hf-hub" else declared.get("hf_hub_id")
     url = weights.url if weights.source == "url" else declared.get("url")
@@ -170,12 +135,13 @@ def reaching(
         else f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
     )
     try:
-        yield
+        with network.session():
+            yield
     except GatedRepoError as error:
         raise WeightsError(
             what,
             why="the repository is gated",
-            fix=f"accept its terms at {constants.ENDPOINT}/{repo}, then: hf auth login",
+            fix=f"accept its terms at {network.place()}/{repo}, then: hf auth login",
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise WeightsError(
@@ -192,20 +158,14 @@ def reaching(
             fix = "name a repository of a timm model"
         else:
             cause = error.__cause__ or error
-            reason = " ".join(str(cause).split())[:200] or type(cause).__name__
-            why = f"{constants.ENDPOINT if repo else 'the server'} did not give it: {reason}"
+            reason = network.one_line(cause)
+            why = f"{network.place() if repo else 'the server'} did not give it: {reason}"
             fix = f"check the network{' and HF_ENDPOINT' if repo else ''}; or {bring}"
         raise WeightsError(what, why=why, fix=f"{fix}; {_START_WITHOUT}") from error
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _from_file(spec: BackboneSpec, path: Path) -> Weights:
-    facts = _metadata(path) if path.suffix == ".safetensors" else {}
+    facts = read_metadata(path) if path.suffix == ".safetensors" else {}
     return _record(spec, facts, name=path.stem, source="file", path=path)
 
 
@@ -249,6 +209,10 @@ def _record(
         classes = facts.get("num_classes")
         labels = facts.get("labels")
         crop = facts.get("crop_pct")
+        arguments = facts.get("model_args") or {}
+        check_arguments(arguments)
+        check_facts({**facts, "input_size": (3, size, size) if size is not None else None})
+        check_labels(labels)
         return Weights(
             name=name,
             source="file" if source == "file" else "hf-hub",
@@ -261,18 +225,18 @@ def _record(
             std=_floats(facts.get("std")),
             interpolation=facts.get("interpolation"),
             crop_pct=float(crop) if crop is not None else None,
-            model_args=dict(facts.get("model_args") or {}),
+            model_args=dict(arguments),
             license=facts.get("license"),
-            labels=tuple(str(label) for label in labels) if labels else None,
+            labels=tuple(labels) if labels else None,
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise WeightsError(f"the metadata of {origin} cannot be understood", why=str(error)) from error
 
 
 def _config_facts(path: Path) -> dict[str, Any]:
     """The facts in a timm config.json, in the manifest's keys."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_config(path)
         pretrained = config.get("pretrained_cfg", config)
         labels = config.get("label_names") or pretrained.get("label_names")
         arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
@@ -288,23 +252,7 @@ def _config_facts(path: Path) -> dict[str, Any]:
             "labels": list(labels.values()) if isinstance(labels, dict) else labels,
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise WeightsError(f"{path} is not the config.json of a timm model", why=repr(error)) from error
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    """A .safetensors file's own metadata; values that are JSON are decoded."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            texts: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a whole .safetensors file", why=str(error)) from error
-    facts: dict[str, Any] = {}
-    for key, text in texts.items():
-        try:
-            facts[key] = json.loads(text)
-        except ValueError:
-            facts[key] = text
-    return facts
+        raise WeightsError(f"{path} is not the config.json of a timm model", why=str(error)) from error
 
 
 def _check_architecture(spec: BackboneSpec, found: Any, origin: str) -> None:

@@ -162,7 +162,7 @@ def test_absurd_growth_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_member_that_claims_to_be_huge_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEMBER_LIMIT", 100)
+    monkeypatch.setattr(module, "IMAGE_LIMIT", 100)
     path = zipped(fill(tmp_path / "set", {"a": 1, "b": 1}), tmp_path / "x.zip")
     with pytest.raises(DataError, match=r"the member .*png claims"):
         opened(path)

@@ -152,7 +152,7 @@ def _write(page: Path) -> None:
 
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["ZOO_CACHE"] = cache
-        for name in sys.argv[1:] or [str(page.relative_to(ROOT)) for page in RUN]:
+    for name in sys.argv[1:] or [str(page.relative_to(ROOT)) for page in RUN]:
+        with tempfile.TemporaryDirectory() as cache:  # one for each page, as in the tests: plans say what is in it
+            os.environ["ZOO_CACHE"] = cache
             _write(ROOT / name)

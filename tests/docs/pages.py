@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Their examples run. The other pages are read: docs/cli.md is made from the commands, and tested there.
 RUN = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "cli.md")]
-READ = [*RUN, ROOT / "docs" / "cli.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+READ = [*RUN, ROOT / "docs" / "cli.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 
 _COMMENT = re.compile(r"<!-- (not run|exit code|file|setup): (.+?) -->")
 _ENVIRONMENT = re.compile(r"[A-Z_]+=")

@@ -18,7 +18,7 @@ from tests.docs.pages import ROOT
 from tests.report.html_reader import Page
 from tests.report.test_browser import FLAGS, chromium  # noqa: F401  the browser that is on this machine, as a fixture
 
-TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 # A page says where its parts come from in these; a link to elsewhere, `<a href>`, fetches nothing.
 FETCHED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 
@@ -56,7 +56,7 @@ def copy(tmp_path: Path) -> Path:
 
 def test_every_page_is_there_and_in_the_navigation(site):
     pages = {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in ROOT.glob("docs/**/*.md")}
-    pages |= {"index.html", "contributing.html", "changelog.html"}
+    pages |= {"index.html", "contributing.html", "security.html", "changelog.html"}
     menu = Page((site / "index.html").read_text(encoding="utf-8"))
     linked = {value for tag, name, value in menu.attributes if (tag, name) == ("a", "href")}
     for page in pages:

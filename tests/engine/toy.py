@@ -19,6 +19,7 @@ from zoo.engine.loop import Job, train
 from zoo.engine.session import Session
 from zoo.engine.source import Source
 from zoo.groups import Group
+from zoo.interval import parse_interval
 from zoo.objectives.supervised import Supervised
 from zoo.planning import make_plan
 from zoo.recipe import Recipe
@@ -116,7 +117,8 @@ class Toy:
             steps_per_epoch=-(-self.loader.steps_per_epoch // recipe.accumulate),
             norm=norm,
         )
-        self.session = Session(run, self.accelerator, self.hear)
+        every = parse_interval(recipe.checkpoint_every)
+        self.session = Session(run, self.accelerator, self.hear, every=every, keep=recipe.checkpoint_keep)
         self.job = Job(
             model=self.model,
             groups=GROUPS,

@@ -10,16 +10,19 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, plugins, registry
+from zoo import data, groups, models, network, plugins, registry
 from zoo.adaptation import caching
-from zoo.data import DataOptions, Dataset, TrainLoader
+from zoo.adaptation.keeping import Material
+from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
-from zoo.engine.events import Listener, Progress
+from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
+from zoo.engine.memory import explained_memory
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
+from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
@@ -48,11 +51,20 @@ class Prepared:
     machine: Machine
     accelerator: Accelerator
     loader: TrainLoader
+    choosing: EvaluationLoader  # batches of the images that choose the epoch
     objective: Supervised
     plan: Plan
     range_test: RangeTest | None
-    caches: dict[str, caching.Option]  # how phases train from kept activations, by name
+    caches: dict[str, Option]  # how phases train from kept activations, by name
     data_seconds: float  # that opening, reading and decoding the data took
+
+    @property
+    def material(self) -> Material:
+        """What activations are made of, and trained with."""
+        names = (self.spec.full_name, self.dataset.name)
+        return Material(
+            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator, names
+        )
 
     def resolved(self) -> dict[str, Any]:
         """The automatic choices, for the record."""
@@ -78,21 +90,26 @@ def prepare(
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else _absolute(dataset)
+    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
-        recipe = replace(recipe, weights=_absolute(recipe.weights))
+        recipe = replace(recipe, weights=absolute(recipe.weights))
     machine = machines.settle(recipe)
     machines.require_equal_shares(recipe.batch_size, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
     emit(Progress("preparing the backbone", 0, 0))
-    weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
+
+    def tell(text: str) -> None:
+        emit(Note(text))
+
+    with network.session(tell):
+        weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
     expected = models.expected_data_config(spec, weights, recipe.image_size)
     options = data_options(recipe, expected)
     began = time.perf_counter()
-    with accelerator.main_process_first():
+    with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
@@ -141,6 +158,15 @@ def prepare(
         world=accelerator.num_processes,
         device=accelerator.device,
     )
+    choosing = data.eval_batches(
+        opened.choose,
+        config=config,
+        batch_size=recipe.batch_size,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
+    )
     objective = Supervised(
         len(opened.classes),
         label_smoothing=recipe.label_smoothing,
@@ -166,38 +192,43 @@ def prepare(
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(replace(settled, lr=None)).phases[-1]
-        range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
-    settled = replace(settled, cache_views=caching.views(settled, loader.random))
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    caches, remarks = caching.options(plan, model, found, settled, accelerator, config.input_size, opened)
+    names = (spec.full_name, opened.name)
+    material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
+    could, reasons = caching.options(plan, material, config.input_size)
+    costs = None
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
-        costs = estimate(
-            plan,
-            model,
-            found,
-            settled,
-            accelerator,
-            input_size=config.input_size,
-            training_images=len(opened.fit),
-            choosing_images=len(opened.choose),
-            seconds_per_image=loader.seconds_per_image(),
-            hidden=loader.ahead and machine.device != "cpu",
-            cuts={name: (option.cut, option.plan, option.layout.torch_dtype) for name, option in caches.items()},
-        )
-        saved = {name: cost.whole.seconds - cost.above.seconds for name, cost in costs.items() if cost.above}
-        names = caching.chosen(settled, saved, accelerator)
-        caches = {name: caches[name] for name in names}
-        taken = [cost.above if cost.above and name in names else cost.whole for name, cost in costs.items()]
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            costs = estimate(
+                plan,
+                model,
+                found,
+                settled,
+                accelerator,
+                input_size=config.input_size,
+                training_images=len(opened.fit),
+                choosing_images=len(opened.choose),
+                seconds_per_image=loader.seconds_per_image(),
+                hidden=loader.ahead and machine.device != "cpu",
+                options=could,
+                chunk=material.chunk,
+            )
+    choice = caching.choose(could, reasons, costs, settled, accelerator)
+    if costs is not None:
+        taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
         cost = (
             sum(each.seconds for each in taken),
             max(each.memory for each in taken),
             sum(each.waiting for each in taken),
         )
-    settled = replace(settled, cache=",".join(caches) or "off")
-    plan = with_caches(plan, {name: option.plan for name, option in caches.items()}, remarks)
+    assert cost is not None
+    settled = replace(settled, cache=choice.setting)
+    plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -211,10 +242,11 @@ def prepare(
         machine=machine,
         accelerator=accelerator,
         loader=loader,
+        choosing=choosing,
         objective=objective,
         plan=with_estimate(plan, *cost),
         range_test=range_test,
-        caches=caches,
+        caches=choice.options,
         data_seconds=data_seconds,
     )
 
@@ -285,7 +317,7 @@ def _tracks(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
 
 
-def _absolute(reference: str) -> str:
+def absolute(reference: str) -> str:
     """A path that still means the same from another folder; anything else as it is."""
     return str(Path(reference).resolve()) if Path(reference).exists() else reference
 

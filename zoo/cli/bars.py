@@ -60,7 +60,9 @@ class Bars(View):
         """Begin the phase's bar."""
         self._end_phase()
         self._loss, self._accuracy, self._epochs = None, "", event.epochs
-        self._phase = self._bars.add_task(event.phase, total=event.steps, completed=event.done_steps, note="")
+        self._phase = self._bars.add_task(
+            printable(event.phase), total=event.steps, completed=event.done_steps, note=""
+        )
         self._draw(now=True)
 
     def step(self, event: StepDone) -> None:
@@ -73,7 +75,7 @@ class Bars(View):
         self._bars.update(
             self._phase,
             advance=1,
-            description=f"{event.phase} {event.epoch}/{self._epochs}",
+            description=printable(f"{event.phase} {event.epoch}/{self._epochs}"),
             note=f"loss {self._loss:.3f}{self._accuracy}",
         )
         self._draw()
@@ -88,7 +90,7 @@ class Bars(View):
 
     def line(self, text: str) -> None:
         """Write a line above the bars."""
-        self._bars.console.print(text, markup=False, soft_wrap=True)
+        self._bars.console.print(printable(text), markup=False, soft_wrap=True)
         self._draw(now=True)
 
     @contextlib.contextmanager

@@ -13,10 +13,11 @@ from typing import IO, Annotated, Any
 import typer
 
 from zoo.errors import ZooError
+from zoo.errors import printable as printable  # part of this module's interface
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_C1 = re.compile("[\x7f-\x9f]")
 
 
 class WrongUsage(ZooError):
@@ -47,23 +48,25 @@ def on_terminal(stream: IO[str]) -> bool:
         return False
 
 
-def printable(text: object) -> str:
-    """The text in one line and without control characters, which a file's name can hold."""
-    return _CONTROL.sub("�", str(text))
+def without_token(text: str) -> str:
+    """Text without the person's token for the Hub, which a library's error may quote."""
+    network: Any = sys.modules.get("zoo.network")  # not loaded: nothing has read the token yet
+    return str(network.without_token(text)) if network is not None else text
 
 
 def say(text: str = "") -> None:
     """Write a line of a result to stdout."""
-    print(text)
+    print(printable(text, lines=True))
 
 
 def warn(text: str) -> None:
     """Write a line that is not part of the result to stderr."""
-    print(text, file=sys.stderr)
+    print(printable(text, lines=True), file=sys.stderr)
 
 
 def write_json(document: Any, stream: IO[str]) -> None:
     """Write one JSON document and a line end."""
     unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
-    json.dump(document, stream, indent=2, ensure_ascii=not unicode, default=str)
-    stream.write("\n")
+    text = json.dumps(document, indent=2, ensure_ascii=not unicode, default=str)
+    # JSON escapes the first kind of control characters by itself; a terminal listens to the second kind as well.
+    stream.write(_C1.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n")

@@ -115,7 +115,7 @@ class View:
 
     def line(self, text: str) -> None:
         """Write a line that stays."""
-        print(text, file=self.stream, flush=True)
+        print(printable(text), file=self.stream, flush=True)
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:

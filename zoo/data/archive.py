@@ -10,6 +10,7 @@ import bz2
 import contextlib
 import gzip
 import hashlib
+import io
 import lzma
 import os
 import shutil
@@ -22,13 +23,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+from zoo.bounded import zip_members
 from zoo.data import caches
 from zoo.data.layout import arrange, is_hidden
-from zoo.data.records import GiB, Listing, Progress
+from zoo.data.records import IMAGE_LIMIT, MEMBERS_LIMIT, GiB, Listing, Progress
 from zoo.errors import DataError
 from zoo.run import cache_dir, replacing
 
-MEMBER_LIMIT = 512 << 20  # bytes; nothing so large is a photograph
+HEADER_LIMIT = 1 << 20  # bytes of a tar member's header
 EXPANSION_LIMIT = 200  # a compressed tar of images grows by a few per cent; one that grows so much is a trap
 COPIES_LIMIT = 32 * GiB  # of decompressed tars in the cache, together
 EXPANSION_FREE = 1 * GiB  # growth below this is never refused
@@ -100,6 +102,20 @@ class ArchiveReader:
                 os.close(self._file)  # type: ignore[arg-type]
 
 
+class _Bounded(io.FileIO):
+    """A tar's file that gives only so much at a time: `tarfile` reads a header whole, however long it says it is."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file.
+
+        Raises:
+            tarfile.ReadError: More is asked for than a header can need.
+        """
+        if size is None or size < 0 or size > HEADER_LIMIT:
+            raise tarfile.ReadError("a header of it is larger than 1 MiB")
+        return super().read(size)
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file's name says that it is an archive."""
     return path.name.lower().endswith(_SUFFIXES)
@@ -151,11 +167,11 @@ def _zip_members(path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, 
     files: dict[str, tuple[object, int, int]] = {}
     folders: list[str] = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
+        infos = zip_members(path, MEMBERS_LIMIT)
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise _corrupt(path, str(error)) from error
-    outside = 0
+    _check_growth(path, sum(info.file_size for info in infos), path.stat().st_size)
+    outside = twice = 0
     for info in infos:
         name = _clean(info.filename)
         if name is None:
@@ -176,17 +192,17 @@ def _zip_members(path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, 
                 fix="make the zip anew with the usual method (deflate)",
             )
         _check_size(path, name, info.file_size)
+        twice += name in files
         member = Member(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
         files[name] = (member, info.file_size, info.CRC)
-    if outside:
-        notes.append(f"{outside} member(s) with a path that leaves the archive left out")
+    _remark(notes, outside=outside, twice=twice)
     return files, folders
 
 
 def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, int, int]], list[str]]:
     files: dict[str, tuple[object, int, int]] = {}
     folders: list[str] = []
-    outside = links = 0
+    outside = links = twice = 0
     length = place.stat().st_size
     with place.open("rb") as file:
         file.seek(max(0, length - tarfile.BLOCKSIZE))
@@ -194,8 +210,13 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
             # Cut off between two members, it would look whole and miss images.
             raise _corrupt(path, "it has no end mark")
     try:
-        with tarfile.open(place, "r:") as archive:
-            for info in archive:
+        with _Bounded(place) as bounded, tarfile.open(fileobj=bounded, mode="r:") as archive:
+            for number, info in enumerate(archive):
+                if number >= MEMBERS_LIMIT:
+                    raise _corrupt(path, f"it has more than {MEMBERS_LIMIT:,} members")
+                if info.size < 0:
+                    raise _corrupt(path, "a member has a negative size")
+                archive.members.clear()  # type: ignore[attr-defined]  # it would keep a record of each
                 name = _clean(info.name)
                 if name is None:
                     outside += 1
@@ -209,11 +230,13 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
                     if info.offset_data + info.size > length:
                         raise _corrupt(path, f"it ends inside of {name}")
                     _check_size(path, name, info.size)
+                    twice += name in files
                     files[name] = (Member(info.offset_data, info.size, info.size, 0, None), info.size, int(info.mtime))
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
         raise _corrupt(path, str(error)) from error
-    if outside:
-        notes.append(f"{outside} member(s) with a path that leaves the archive left out")
+    except RecursionError:  # it reads a header that belongs to another by calling itself
+        raise _corrupt(path, "its headers are nested without end") from None
+    _remark(notes, outside=outside, twice=twice)
     if links:
         notes.append(f"{links} link(s) or special file(s) of the archive left out")
     return files, folders
@@ -225,24 +248,20 @@ def _plain_tar(path: Path, start: bytes, on_progress: Progress | None) -> Path:
     if opened is None:
         return path
     status = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(
+        f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode("utf-8", "surrogatepass")
+    ).hexdigest()[:32]
     target = cache_dir() / "archives" / f"{key}.tar"
     if target.exists():
         os.utime(target)
         return target
-    limit = max(EXPANSION_FREE, status.st_size * EXPANSION_LIMIT)
     with replacing(target) as temporary, contextlib.ExitStack() as stack:
         source = stack.enter_context(opened)
         sink = stack.enter_context(temporary.open("wb"))
         written = 0
         for block in _blocks(path, source):
             written += len(block)
-            if written > limit:
-                raise DataError(
-                    f"{path} expands to more than {EXPANSION_LIMIT} times its size",
-                    why="an archive of images does not; this one may be made to fill the disk",
-                    fix="unpack it yourself if you trust it, and give the folder",
-                )
+            _check_growth(path, written, status.st_size)
             if shutil.disk_usage(target.parent).free < GiB:
                 raise DataError(
                     f"too little disk space to decompress {path}",
@@ -292,8 +311,24 @@ def _clean(name: str) -> str | None:
     return "/".join(parts)
 
 
+def _check_growth(path: Path, written: int, length: int) -> None:
+    if written > max(EXPANSION_FREE, length * EXPANSION_LIMIT):
+        raise DataError(
+            f"{path} expands to more than {EXPANSION_LIMIT} times its size",
+            why="an archive of images does not; this one may be made to fill the disk or to take for ever",
+            fix="unpack it yourself if you trust it, and give the folder",
+        )
+
+
+def _remark(notes: list[str], *, outside: int, twice: int) -> None:
+    if outside:
+        notes.append(f"{outside} member(s) with a path that leaves the archive left out")
+    if twice:
+        notes.append(f"{twice} member(s) of the archive have the name of a later one, which is used instead")
+
+
 def _check_size(path: Path, name: str, size: int) -> None:
-    if size > MEMBER_LIMIT:
+    if size > IMAGE_LIMIT:
         raise DataError(
             f"{path}: the member {name} claims {size / GiB:.1f} GiB",
             why="no image is so large; this archive may be made to fill the memory",

@@ -22,7 +22,7 @@ from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress
 from zoo.data.resolve import open_listing
 from zoo.data.scan import Scanner
 from zoo.data.splits import cut, limited, per_class, share
-from zoo.errors import DataError
+from zoo.errors import DataError, printable
 
 SHOWN = 20  # unreadable images that a message lists
 
@@ -183,7 +183,7 @@ class _Assembly:
             fingerprint=self._fingerprint(parts, self._listing.classes),
             bad=tuple(self._bad),
             license=self._listing.license,
-            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes])),
+            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
             hflip=self._listing.hflip,
         )
 
@@ -198,7 +198,7 @@ class _Assembly:
             fingerprint=self._fingerprint({"report": rows}, classes),
             bad=tuple(self._bad),
             license=self._listing.license,
-            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes])),
+            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
         )
 
     def _checked(self, *groups: _Labelled) -> list[_Labelled]:
@@ -224,7 +224,9 @@ class _Assembly:
             items = [item for item, _ in rows]
             self._scanner.hash(items)
             # An image whose bytes cannot be read is identical to nothing.
-            contents = [self._scanner.finding(item).content or item.id.encode() for item in items]
+            contents = [
+                self._scanner.finding(item).content or item.id.encode("utf-8", "surrogatepass") for item in items
+            ]
         stay, off = cut(
             _ids(rows),
             _labels(rows),
@@ -288,7 +290,7 @@ class _Assembly:
 
     def _fingerprint(self, parts: Mapping[str, _Labelled], classes: Sequence[str]) -> str:
         digest = hashlib.sha256()
-        digest.update("\0".join(classes).encode())
+        digest.update("\0".join(classes).encode("utf-8", "surrogatepass"))
         for role, rows in parts.items():
             digest.update(f"\n{role}\n".encode())
             for item, label in sorted(rows, key=lambda row: row[0].id):
@@ -299,7 +301,7 @@ class _Assembly:
 
 def unreadable(ref: str, bad: Sequence[BadImage], total: int) -> DataError:
     """The error that lists unreadable images."""
-    lines = [f"{image.path}: {image.error}" for image in bad[:SHOWN]]
+    lines = [printable(f"{image.path}: {image.error}") for image in bad[:SHOWN]]
     if len(bad) > SHOWN:
         lines.append(f"… and {len(bad) - SHOWN} more")
     return DataError(

@@ -8,6 +8,8 @@ while the network works on the current one.
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from zoo.data.batches import Batch, Key, Maker, Packed
 from zoo.data.records import cores
+from zoo.errors import DataError
 
 THREADS = 4  # at most, where all that threads do is copy stored pixels
 
@@ -95,7 +98,7 @@ class Feed:
                 prefetch_factor=4,
                 pin_memory=self._device.type == "cuda",
             )
-        return iter(self._loader)
+        return _from_workers(self._loader)
 
     def _by_threads(self, plan: list[list[Key]], threads: int) -> Iterator[Packed]:
         waiting: deque[Future[Packed]] = deque()
@@ -163,6 +166,32 @@ class _Indexed:
 
     def __getitems__(self, keys: list[Key]) -> Packed:
         return self._maker.make(keys)
+
+
+def _from_workers(loader: DataLoader[Packed]) -> Iterator[Packed]:
+    """What worker processes make.
+
+    Torch would tell of a worker's death by an exception at whatever instruction the training stands, in the middle of a
+    step too. Without its handler it is noticed at the next batch, a few seconds later, where nothing is half done.
+
+    Raises:
+        DataError: A worker was killed.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
+    try:
+        batches = iter(loader)
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a process that loads images was killed",
+            why=f"often because memory ran out; torch says: {' '.join(str(error).split())}",
+            fix="use fewer of them, or none: --workers 0",
+        ) from error
 
 
 def _as_it_is(packed: Packed) -> Packed:

@@ -6,9 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.bounded import read_bytes
 from zoo.data.layout import arrange, is_hidden
-from zoo.data.records import Listing
+from zoo.data.records import IMAGE_LIMIT, Listing
 from zoo.errors import DataError
+
+FILES_LIMIT = 20_000_000
+FOLDERS_LIMIT = 500_000  # links to folders that hold links to folders make few into many
+DEEPEST = 64  # folders inside of one another
 
 
 @dataclass(frozen=True)
@@ -16,9 +21,13 @@ class FileReader:
     """Reads images that are files on disk; a locator is the file's path."""
 
     def read(self, locator: str) -> bytes:
-        """The file's content."""
-        with open(locator, "rb") as file:
-            return file.read()
+        """The file's content.
+
+        Raises:
+            OSError: It cannot be read, is larger than an image can be, or is no regular file.
+            ValueError: The path holds a NUL character.
+        """
+        return read_bytes(locator, IMAGE_LIMIT)
 
 
 def read_folder(root: Path) -> Listing:
@@ -53,11 +62,19 @@ def _walk(
     real = os.path.realpath(folder)
     if real in above:
         return  # a link back to a folder that we are inside of
+    if len(above) > DEEPEST:
+        raise DataError(f"{folder} lies more than {DEEPEST} folders deep", fix="give a folder of class folders")
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_hidden(entry.name):
                 continue
             path = f"{prefix}{entry.name}"
+            if len(files) >= FILES_LIMIT or len(folders) >= FOLDERS_LIMIT:
+                raise DataError(
+                    f"there are more than {FILES_LIMIT:,} files or {FOLDERS_LIMIT:,} folders around {folder}",
+                    why="links are followed, and may lead to the same ones many times",
+                    fix="remove the links, or name the images in a table with `path` and `label` columns",
+                )
             if entry.is_dir():
                 folders.append(path)
                 _walk(Path(entry.path), f"{path}/", files, folders, above | {real})

@@ -17,6 +17,12 @@ BIG = 100_000
 
 GiB = 1 << 30
 
+IMAGE_LIMIT = 512 << 20
+"""Bytes of one encoded image, at most: nothing so large is a photograph."""
+
+MEMBERS_LIMIT = 2_000_000
+"""Members of one archive, at most: ImageNet has 1.3 million images."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:

@@ -37,6 +37,7 @@ class Finding:
     decoded: bool  # whether it was also decoded
     error: str  # why it is unreadable; empty when it is fine
     lasting: bool = True  # whether the finding holds until the image changes; a failing disk's does not
+    remark: str = ""  # what of the file is not in the image
 
 
 class Scanner:
@@ -66,6 +67,14 @@ class Scanner:
     def finding(self, item: Item) -> Finding:
         """What is known of an item that was scanned."""
         return self._found[item.id]
+
+    def remarks(self) -> list[str]:
+        """What a person should know about the images that were read: of how many it is true, and one of them."""
+        found: dict[str, list[str]] = {}
+        for name, finding in self._found.items():
+            if finding.remark and not finding.error:
+                found.setdefault(finding.remark, []).append(name)
+        return [f"{len(names)} image(s) {remark} (such as {names[0]})" for remark, names in sorted(found.items())]
 
     def hash(self, items: Sequence[Item]) -> None:
         """Learn the content hashes of items without decoding them."""
@@ -170,14 +179,20 @@ def _examine(
     content = hashlib.sha256(data).digest()
     if not decoding:
         return Finding(content, False, ""), None
+    remarks: list[str] = []
     try:
-        image = decode(data)
+        image = decode(data, remarks.append)
     except UnreadableImage as error:
         return Finding(content, True, str(error)), None
+    remark = "; ".join(remarks)
     if side is None or too_long(image):
-        return Finding(content, True, ""), None
-    pixels = np.asarray(resized(image, side, interpolation))
-    return Finding(content, True, ""), pixels
+        return Finding(content, True, "", remark=remark), None
+    return Finding(content, True, "", remark=remark), np.asarray(resized(image, side, interpolation))
+
+
+def _text(name: str) -> str:
+    """A name as SQLite takes it: one that is not UTF-8 holds lone surrogates."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class _Memory:
@@ -186,7 +201,7 @@ class _Memory:
     def __init__(self, key: str) -> None:
         self._key = key
         self._path = cache_dir() / "scan.sqlite"
-        self._known: dict[str, tuple[int, str, bytes, int, str]] | None = None
+        self._known: dict[str, tuple[int, str, bytes, int, str, str]] | None = None
 
     def recall(self, items: Sequence[Item]) -> list[tuple[Item, Finding]]:
         """The findings that still hold: same place, id, size and time."""
@@ -194,18 +209,19 @@ class _Memory:
             self._known = self._load()
         recalled = []
         for item in items:
-            row = self._known.get(item.id)
+            row = self._known.get(_text(item.id))
             if row is not None and row[0] == item.size and row[1] == str(item.stamp):
-                recalled.append((item, Finding(row[2], bool(row[3]), row[4])))
+                recalled.append((item, Finding(row[2], bool(row[3]), row[4], remark=row[5])))
         return recalled
 
-    def _load(self) -> dict[str, tuple[int, str, bytes, int, str]]:
+    def _load(self) -> dict[str, tuple[int, str, bytes, int, str, str]]:
         if not self._path.exists():
             return {}
         try:
             with contextlib.closing(self._connect()) as connection:
                 rows = connection.execute(
-                    "SELECT id, size, stamp, content, decoded, error FROM findings WHERE place = ?", (self._key,)
+                    "SELECT id, size, stamp, content, decoded, error, remark FROM findings WHERE place = ?",
+                    (_text(self._key),),
                 )
                 return {row[0]: row[1:] for row in rows}
         except sqlite3.Error:
@@ -216,7 +232,16 @@ class _Memory:
         if not findings:
             return
         rows = [
-            (self._key, item.id, item.size, str(item.stamp), finding.content, int(finding.decoded), finding.error)
+            (
+                _text(self._key),
+                _text(item.id),
+                item.size,
+                str(item.stamp),
+                finding.content,
+                int(finding.decoded),
+                finding.error,
+                finding.remark,
+            )
             for item, finding in findings
         ]
         try:
@@ -236,7 +261,7 @@ class _Memory:
 
     def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         with contextlib.closing(self._connect()) as connection, connection:
-            connection.executemany("INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO findings VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=20)
@@ -246,6 +271,6 @@ class _Memory:
                 connection.execute(f"PRAGMA user_version = {VERSION}")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS findings (place TEXT, id TEXT, size INTEGER, stamp TEXT, content BLOB, "
-                "decoded INTEGER, error TEXT, PRIMARY KEY (place, id)) WITHOUT ROWID"
+                "decoded INTEGER, error TEXT, remark TEXT, PRIMARY KEY (place, id)) WITHOUT ROWID"
             )
         return connection

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import os
+import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from zoo.bounded import parse_json
 from zoo.data.folder import FileReader
 from zoo.data.layout import SPLIT_NAMES
 from zoo.data.records import DataOptions, Item, Listing
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 SPLIT_COLUMN = "split"
+ROWS_LIMIT = 50_000_000
+LABEL_LIMIT = 10_000  # characters of a class's name
+PATH_LIMIT = 4096  # characters of a path, as Linux has it
+SHOWN = 20  # columns that a message lists
 
 
 def is_table(path: Path) -> bool:
@@ -36,16 +43,19 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     Raises:
         DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
     """
-    frame = _frame(path)
-    columns = [str(column) for column in frame.columns]
-    frame = frame.set_axis(columns, axis=1)
+    if not path.is_file():
+        raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
     path_column = options.path_column or "path"
     label_column = options.label_column or "label"
+    frame = _frame(path, (path_column, label_column, SPLIT_COLUMN))
+    columns = [str(column) for column in frame.columns]
     for column, option in ((path_column, "--path-column"), (label_column, "--label-column")):
         if column not in columns:
+            found = frame.attrs["columns"]
+            more = f" … and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
             raise DataError(
                 f"{path} has no column {column!r}",
-                why=f"its columns are: {', '.join(columns)}",
+                why=f"its columns are: {', '.join(name[:100] for name in found[:SHOWN])}{more}",
                 fix=f"name the right one with {option}",
             )
     if not len(frame):
@@ -59,62 +69,138 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     paths = [str(value) for value in frame[path_column]]
     labels = [_text(value) for value in frame[label_column]]
     split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
+    _refuse_odd(path, paths, labels)
     base = path.resolve().parent
     splits: dict[str, list[Item]] = {}
     seen: Counter[str] = Counter()
+    outside = 0
     for name, label, split in zip(paths, labels, split_names, strict=True):
         file = os.path.join(base, name)
         try:
             status = os.stat(file)
             size, stamp = status.st_size, status.st_mtime_ns
-        except OSError:
+        except (OSError, ValueError):  # a name can hold what no path can
             size, stamp = 0, 0  # the scan names it as unreadable
         seen[name] += 1
+        outside += not Path(os.path.normpath(file)).is_relative_to(base)
         identity = name if seen[name] == 1 else f"{name}#{seen[name]}"
         splits.setdefault(split, []).append(Item(identity, label, file, size, stamp))
     training = splits.get("train") or next(iter(splits.values()))
     twice = sum(count > 1 for count in seen.values())
+    notes = [f"{twice} path(s) appear in more than one row"] if twice else []
+    if outside:
+        notes.append(f"{outside} path(s) of the table lead out of its folder; they are read there")
     return Listing(
         name=path.stem,
         key=f"table:{path.resolve()}",
         splits=splits,
         classes=in_order({item.label for item in training}),
         reader=FileReader(),
-        notes=(f"{twice} path(s) appear in more than one row",) if twice else (),
+        notes=tuple(notes),
     )
 
 
 def in_order(labels: set[str]) -> tuple[str, ...]:
     """Class names in order: whole numbers by value, texts by their characters."""
-    if all(label.lstrip("-").isdigit() for label in labels):
-        return tuple(sorted(labels, key=int))
+    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
 
-def _frame(path: Path) -> pd.DataFrame:
+def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """Those of the wanted columns that the table has; the names of all of them are in `attrs["columns"]`."""
     import pandas as pd
 
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _parquet(path, wanted)
         if suffix in (".jsonl", ".ndjson"):
-            return pd.DataFrame.from_records(_json_lines(path))
+            return _json_lines(path, wanted)
         separator = "\t" if suffix == ".tsv" else ","
+        columns = _header(path, separator)
+        chosen = [name for name in dict.fromkeys(columns) if name in wanted]
         # Labels stay as they are written: "01" is not 1, and "NA" may be a class.
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], usecols=chosen or columns[:1]
+        )
+        frame.attrs["columns"] = columns
+        return frame
     except Exception as error:  # each parser has errors of its own
         raise DataError(
             f"{path} cannot be read as {suffix.removeprefix('.')}", why=" ".join(str(error).split())[:300]
         ) from error
 
 
-def _json_lines(path: Path) -> list[dict[str, object]]:
+def _header(path: Path, separator: str) -> list[str]:
+    """The first line that is not empty; pandas takes a second for every ten thousand columns."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next((row for row in csv.reader(file, delimiter=separator) if row), [])
+
+
+def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """Rows that say one thing over and over take no room in the file: they are counted before they are read."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        if file.metadata.num_rows > ROWS_LIMIT:
+            raise ValueError(f"it has {file.metadata.num_rows:,} rows; at most {ROWS_LIMIT:,} are read")
+        columns = list(file.schema_arrow.names)
+        twice = sorted({name for name in columns if name in wanted and columns.count(name) > 1})
+        if twice:
+            raise ValueError(f"it has the column {twice[0]!r} twice")
+        frame: pd.DataFrame = file.read(columns=[name for name in columns if name in wanted]).to_pandas()
+    frame.attrs["columns"] = columns
+    return frame
+
+
+def _json_lines(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns: dict[str, None] = {}
+    rows = []
+    for row in _objects(path):
+        rows.append({name: row[name] for name in wanted if name in row})
+        if len(columns) <= SHOWN:
+            columns |= dict.fromkeys(row)
+    frame = pd.DataFrame.from_records(rows, columns=[name for name in wanted if any(name in row for row in rows)])
+    frame.attrs["columns"] = list(columns)
+    return frame
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("every line must be an object")
-    return rows
+        for line in file:
+            if line.strip():
+                row = parse_json(line)
+                if not isinstance(row, dict):
+                    raise ValueError("every line must be an object")
+                yield row
+
+
+def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse addresses, which would not be fetched, and paths and class names that cannot be meant."""
+    address = next((name for name in paths if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://", name)), None)
+    if address is not None:
+        raise DataError(
+            f"{path} names images on the network, such as {address[:100]}",
+            why="zoo fetches nothing that a table names",
+            fix="download the images, and write their paths instead",
+        )
+    far = next((name for name in paths if len(name) > PATH_LIMIT), None)
+    if far is not None:
+        raise DataError(
+            f"{path} has a path of {len(far):,} characters",
+            why=f"it begins with {far[:60]!r}; at most {PATH_LIMIT:,} are possible",
+            fix="name another column with --path-column",
+        )
+    long = next((label for label in labels if len(label) > LABEL_LIMIT), None)
+    if long is not None:
+        raise DataError(
+            f"{path} has a class name of {len(long):,} characters",
+            why=f"it begins with {long[:60]!r}; at most {LABEL_LIMIT:,} are possible",
+            fix="name another column with --label-column",
+        )
 
 
 def _text(value: object) -> str:

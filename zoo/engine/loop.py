@@ -26,6 +26,7 @@ from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+EXPLODED = 1e4  # nats; guessing costs the logarithm of the number of classes, and no such network recovers
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -93,7 +94,9 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         finish_epoch(job, session, phase, source, average, time.monotonic() - started)
         session.checkpoint(job.model, average, optimizer)
 
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # Or accelerate would take it for prepared, and the next phase would be without mixed precision.
+    plain.__dict__.pop("_is_accelerate_prepared", None)
     accelerator.free_memory()
 
 
@@ -149,12 +152,12 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
 
 
 def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, batches: Sequence[Batch]) -> None:
-    """Stop before a loss that is not a number spoils the weights.
+    """Stop before a loss that is not a number, or beyond all measure, spoils the weights.
 
     Raises:
         TrainingError: It names the step, and some of the images in it.
     """
-    if math.isfinite(value):
+    if abs(value) < EXPLODED:  # which NaN is not
         return
     ids = [job.sample_ids[index] for batch in batches for index in batch.indices.tolist()]
     raise TrainingError(

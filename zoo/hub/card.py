@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.errors import printable
 from zoo.hub.licenses import HUB_LICENSES, stated
 from zoo.report import words
 from zoo.report.words import part
@@ -22,6 +23,7 @@ MAX_CLASSES = 100  # written out on the card; all of them are in config.json
 
 # What starts markup, a link, a mention or a tag in the Hub's Markdown; an underscore inside a word does not.
 _SPECIAL = re.compile(r"[\\`*\[\]<>#|~&$@^]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_STARTS_LIST = re.compile(r"^(\s*\d*)([.)](?=\s|$)|[-+=](?=[\s=-]|$))")  # at the start of a line: "- x", "1. x"
 
 
 def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: str | None = None) -> str:
@@ -183,13 +185,14 @@ def _escaped(value: Any) -> str:
     """Text as text in Markdown and HTML: every special character becomes a character reference."""
     if isinstance(value, Markup):
         return value
-    text = re.sub(r"\s+", " ", str(value))
-    return _SPECIAL.sub(lambda match: f"&#{ord(match.group())};", text)
+    text = printable(re.sub(r"\s+", " ", str(value)))
+    text = _SPECIAL.sub(lambda match: f"&#{ord(match.group())};", text)
+    return _STARTS_LIST.sub(lambda match: f"{match[1]}&#{ord(match[2])};", text)
 
 
 def _line(value: Any) -> str:
     """Text on one line: a line break in it could end the YAML header early."""
-    return " ".join(str(value).split())
+    return printable(" ".join(str(value).split()))
 
 
 def _code(value: Any) -> Markup:

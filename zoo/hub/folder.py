@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo import plugins
 from zoo.errors import HubError, RunError
 from zoo.hub.card import model_card
 from zoo.run import Run, replacing, seal, write_atomic
-from zoo.weights import file_sha256
+from zoo.tensors import file_sha256
 
 _CHECKED = {"config.json", "model.safetensors", "run.json", "verify.safetensors"}
 RECORD = "zoo.json"  # the published part of run.json
@@ -46,6 +47,8 @@ def checked_record(run: Run) -> dict[str, Any]:
         raise RunError(
             f"{run.path} cannot be pushed", why=f"it is a {record.get('kind')}, and the Hub takes one timm model"
         )
+    if record["backbone"].get("module"):  # checking the copy imports it: an installed plugin's, or none
+        plugins.required(record["backbone"], f"the run {run.path}")
     again = f"adapt again: zoo adapt --recipe {run.path} --out …"
     hashes = record.get("files")
     if not isinstance(hashes, dict) or not set(hashes) >= _CHECKED or not record.get("id"):

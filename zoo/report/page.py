@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.errors import printable
 from zoo.recipe import Recipe
 from zoo.report import tables, words
 from zoo.report.words import part
@@ -29,12 +30,13 @@ THUMBNAIL = 176  # pixels, longer side
 _SHORT = 25  # rows of a long table before "show all"
 
 
-def write_report(run: Run, pictures: Mapping[str, Image]) -> Path:
+def write_report(run: Run, pictures: Mapping[str, Image], record: dict[str, Any] | None = None) -> Path:
     """Write the run's `report.html`.
 
     Args:
         run: The run; it may be unfinished, in which case the page says so and shows no result.
         pictures: Pictures of the most confident mistakes by sample id; missing ones leave an empty frame.
+        record: What run.json is about to say, where that is written last; None: what it says.
 
     Returns:
         The path of the page: one self-contained file that loads nothing from outside and works without a network.
@@ -43,7 +45,7 @@ def write_report(run: Run, pictures: Mapping[str, Image]) -> Path:
         RunError: The run has no readable record.
         ZooError: The page cannot be written.
     """
-    record = run.record
+    record = record or run.record
     environment = _environment()
     loader = environment.loader
     assert loader is not None
@@ -62,6 +64,7 @@ def _environment() -> Environment:
         loader=PackageLoader("zoo.report"),
         autoescape=True,
         undefined=ChainableUndefined,  # a run that stopped early lacks parts of its record
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -70,6 +73,11 @@ def _environment() -> Environment:
         rate=words.rate, duration=words.duration, size=words.size, plural=words.plural,
     )  # fmt: skip
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """A value as the page may hold it: HTML has no control characters, and escaping leaves them as they are."""
+    return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.bounded import parse_json
 from zoo.report.words import is_number, part
 
 
@@ -74,7 +74,7 @@ def read_history(path: Path) -> History:
 def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
     for line in lines:
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError:
             continue
         if isinstance(event, dict):

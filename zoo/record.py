@@ -1,0 +1,88 @@
+"""What the values of a run.json must be, where they are there: whoever reads one can rely on their types.
+
+A run folder may come from anybody. What is missing is dealt with where it is needed; what is there and wrong is
+refused here, all of it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from zoo.bounded import is_finite
+
+FAULTS = 5  # that a message lists
+
+# A kind is "text", "number", "whole", "flag" or "any"; a list holds the kind of its items, a mapping those of its keys,
+# and under "*" that of all others. None stands for what is not known, except in a list.
+_WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text", "url": "text", "sha256": "text",
+            "labels": ["text"]}  # fmt: skip
+_COUNT = {"n": "whole", "per_class": ["whole"]}
+_GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
+_PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
+_SHAPE: dict[str, Any] = {
+    "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
+    "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
+                 "module": "text", "params": "whole", "weights": _WEIGHTS},
+    "dataset": {"ref": "text", "name": "text", "hub": "text", "revision": "text", "fingerprint": "text",
+                "classes": ["text"], "counts": {"fit": _COUNT, "choose": _COUNT, "report": _COUNT},
+                "selected_on": "text", "reported_on": "text", "license": "text",
+                "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
+    "recipe": {"strategy": "text"},
+    "resolved": {"precision": "text", "device": "text", "norm": "text", "threads": "whole", "workers": "whole",
+                 "batch_size": "whole", "processes": "whole", "lr": "number"},
+    "plan": {"backbone": "text", "dataset": "text", "phases": [_PHASE], "seconds": "number", "memory_bytes": "number",
+             "notes": ["text"]},
+    "data_config": {"input_size": ["whole"], "mean": ["number"], "std": ["number"], "interpolation": "text",
+                    "crop_pct": "number", "crop_mode": "text"},
+    "environment": {},
+    "result": {"accuracy": "number", "top5": "number", "loss": "number", "macro_f1": "number", "ece": "number",
+               "n": "whole", "split": "text", "selected_on": "text", "interval": ["number"], "baseline": "number",
+               "classes": [{"name": "text", "n": "whole", "accuracy": "number"}], "confusion": [["whole"]],
+               "calibration": [{"*": "number"}],
+               "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
+    "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
+    "seconds": {"*": "number"},
+    "images_per_second": "number",
+    "files": {"*": "text"},
+}  # fmt: skip
+_KINDS = {"text": "a text", "number": "a finite number", "whole": "a whole number", "flag": "true or false"}
+
+
+def record_faults(record: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a record's values, the first few faults of it."""
+    found = []
+    for fault in _faults(record, _SHAPE, ""):
+        found.append(fault)
+        if len(found) > FAULTS:
+            return [*found[:FAULTS], "and more"]
+    return found
+
+
+def _faults(value: Any, shape: Any, where: str) -> Iterator[str]:
+    if isinstance(shape, dict):
+        if not isinstance(value, Mapping):
+            yield f"{where}: must be a mapping"
+            return
+        for key, inner in value.items():
+            kind = shape.get(key, shape.get("*", "any"))
+            if inner is not None:
+                yield from _faults(inner, kind, f"{where}.{key:.40}" if where else f"{key:.40}")
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            yield f"{where}: must be a list"
+            return
+        for number, inner in enumerate(value):
+            yield from _faults(inner, shape[0], f"{where}[{number}]")
+    elif not _is(value, shape):
+        yield f"{where}: must be {_KINDS[shape]}"
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == "any":
+        return True
+    if kind == "text":
+        return isinstance(value, str)
+    if kind == "flag":
+        return isinstance(value, bool)
+    return is_finite(value) and (kind == "number" or isinstance(value, int))
