@@ -239,7 +239,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the images that the scan decodes."""
     read: list[int] = []
     real = scan.decode
-    monkeypatch.setattr(scan, "decode", lambda data: (read.append(1), real(data))[1])
+    monkeypatch.setattr(scan, "decode", lambda *given: (read.append(1), real(*given))[1])
     return read
 
 
@@ -286,7 +286,7 @@ def test_a_killed_run_leaves_its_work_to_the_next_one(tmp_path: Path, monkeypatc
     def prepare() -> None:
         store.SEGMENT, scan.REMEMBERED = 10 * 20 * 20 * 3, 0.0
         real, left = scan.decode, itertools.count(45, -1)
-        scan.decode = lambda data: os.kill(os.getpid(), signal.SIGKILL) if next(left) == 0 else real(data)
+        scan.decode = lambda *given: os.kill(os.getpid(), signal.SIGKILL) if next(left) == 0 else real(*given)
 
     killed = elsewhere(root, prepare)
     killed.join(120)
