@@ -39,7 +39,8 @@ def test_the_time_until_a_batch_is_there_is_counted_and_kept(tmp_path: Path) -> 
 def priced(toy: Toy, seconds_per_image: float, *, hidden: bool) -> Cost:
     found = estimate(
         toy.plan, toy.model, GROUPS, RECIPE, toy.accelerator, input_size=(3, 6, 6), training_images=12,
-        choosing_images=8, seconds_per_image=seconds_per_image, hidden=hidden, cuts={},
+        choosing_images=8, seconds_per_image=seconds_per_image, hidden=hidden, options={},
+        chunk=8,
     )  # fmt: skip
     return found["probe"].whole
 
