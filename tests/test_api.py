@@ -347,7 +347,7 @@ def test_names_that_are_missing_are_asked_for() -> None:
         zoo.adapt()
     with pytest.raises(RecipeError, match="a data set must be named"):
         zoo.adapt("resnet_nano")
-    with pytest.raises(RecipeError, match="a resumed run takes everything from its folder"):
+    with pytest.raises(RunError, match="somewhere is not a run folder"):
         zoo.adapt("resnet_nano", resume="somewhere")
 
 

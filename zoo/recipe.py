@@ -124,7 +124,7 @@ class Recipe:
     )
     cache_views: int | None = choice(
         None,
-        "Augmented views kept of each training image, which epochs take in turn; default: 4, or 1 for a head alone.",
+        "Augmented views kept of each training image, which epochs take in turn; default: 4.",
         low=1,
         high=1000,
     )
