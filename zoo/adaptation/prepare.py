@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -118,6 +119,8 @@ def prepare(
     )
     augment = settled.augment or "none"
     model.to(accelerator.device)
+    if machine.device == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # cuDNN would convert them in every step
     config = models.data_config(model, recipe.image_size)
     loader = data.train_loader(
         opened.fit,
@@ -129,6 +132,7 @@ def prepare(
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        pin=machine.device == "cuda",
     )
     objective = Supervised(
         len(opened.classes),

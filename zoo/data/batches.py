@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,10 @@ class Batch:
     def __len__(self) -> int:
         """Images."""
         return len(self.labels)
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that the system does not move, from where a GPU fetches it while it computes."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 class Key(NamedTuple):

@@ -32,13 +32,16 @@ Balance = Literal["none", "weights", "sampler"]
 class TrainLoader:
     """Training batches of one process, epoch by epoch. Made by `train_loader`."""
 
-    def __init__(self, maker: Maker, *, batch_size: int, balance: Balance, workers: int, rank: int, world: int) -> None:
+    def __init__(
+        self, maker: Maker, *, batch_size: int, balance: Balance, workers: int, rank: int, world: int, pin: bool
+    ) -> None:
         self._maker = maker
         self._batch_size = batch_size
         self._balance = balance
         self._workers = workers
         self._rank = rank
         self._world = world
+        self._pin = pin
         self._plan = _Plan()
         self._loader: DataLoader[Batch] | None = None
         self.skipped: dict[str, BadImage] = {}  # unreadable images met so far, where the part says to skip them
@@ -64,7 +67,7 @@ class TrainLoader:
         else:
             self._plan.batches = plan
             if self._loader is None:
-                self._loader = _worker_loader(self._maker, self._plan, self._workers, persistent=True)
+                self._loader = _worker_loader(self._maker, self._plan, self._workers, persistent=True, pin=self._pin)
             batches = iter(self._loader)
         for batch in batches:
             _refuse(batch, self._maker.part)
@@ -199,6 +202,7 @@ def train_loader(
     rank: int = 0,
     world: int = 1,
     hflip: float | None = None,
+    pin: bool = False,
 ) -> TrainLoader:
     """Batches to train on.
 
@@ -215,6 +219,7 @@ def train_loader(
         rank: This process's number, from 0.
         world: Processes that share each batch.
         hflip: Probability of mirroring; None is a half, or nothing where mirroring changes what an image shows.
+        pin: Whether workers' batches go into pinned memory, for a GPU to fetch.
 
     Raises:
         DataError: The batch cannot be shared out among the processes, or a choice is not known.
@@ -231,7 +236,7 @@ def train_loader(
     flip = hflip if hflip is not None else (0.5 if part.hflip else 0.0)
     view = training_view(config, augment, flip)
     maker = Maker(part, view, tuple(config.mean), tuple(config.std), seed, random=not view.evaluation)
-    return TrainLoader(maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world)
+    return TrainLoader(maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world, pin=pin)
 
 
 def eval_batches(
@@ -302,7 +307,9 @@ class _Indexed:
         return self._maker.make(keys)
 
 
-def _worker_loader(maker: Maker, plan: _Plan, workers: int, *, persistent: bool) -> DataLoader[Batch]:
+def _worker_loader(
+    maker: Maker, plan: _Plan, workers: int, *, persistent: bool, pin: bool = False
+) -> DataLoader[Batch]:
     return DataLoader(
         _Indexed(maker),  # type: ignore[arg-type]
         batch_sampler=plan,
@@ -310,6 +317,7 @@ def _worker_loader(maker: Maker, plan: _Plan, workers: int, *, persistent: bool)
         collate_fn=_as_it_is,  # type: ignore[arg-type]
         persistent_workers=persistent,
         prefetch_factor=4,
+        pin_memory=pin,
     )
 
 

@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -154,26 +154,38 @@ class Session:
                 f"the best weights of the run are damaged: {path}", why=str(error), fix="start a new run"
             ) from error
 
-    def checkpoint(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
+    def checkpoint(
+        self,
+        model: nn.Module,
+        average: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
+        *,
+        read: Callable[[], Iterable[StepDone]],
+    ) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
+
+        `read` gives the steps that are not in the log yet; it raises if the weights are not worth saving.
 
         Raises:
             TrainingInterrupted: It was told to stop.
         """
         stop = self.told_to_stop()
         if stop or time.monotonic() - self._last_saved > CHECKPOINT_EVERY:
+            self.log_steps(read())
             self.save(model, average, optimizer)
         if stop:
             raise self.interruption()
 
     # --- the log ---
 
-    def log_step(self, event: StepDone) -> None:
-        """Write and tell one step."""
-        fields = _fields(event)
-        fields["lr"] = dict(fields.pop("rates"))
-        self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
-        self.emit(event)
+    def log_steps(self, events: Iterable[StepDone]) -> None:
+        """Write and tell steps, and add up their losses."""
+        for event in events:
+            self.position.loss_sum += event.loss
+            fields = _fields(event)
+            fields["lr"] = dict(fields.pop("rates"))
+            self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
+            self.emit(event)
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
