@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,31 @@ def test_two_processes_train_one_run_as_one_process_would(tmp_path: Path, photos
     found = json.loads(scored.stdout)
     assert found["n"] == 7 and found["accuracy"] == document["result"]["accuracy"]
 
+    # Started by zoo itself, stopped and gone on with: the same, and all that one process would promise.
+    words = ["adapt", *RECIPE, "--dataset", str(photos), "--processes", "2", "--json", "--out", "stopped"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "zoo", *words],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        log = tmp_path / "stopped" / "metrics.jsonl"
+        while process.poll() is None and not (log.is_file() and log.read_text().count("\n") > 3):
+            time.sleep(0.02)
+        process.terminate()
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert json.loads(out)["error"]["fix"] == f"go on with it: zoo adapt --resume {tmp_path / 'stopped'}"
+    went_on = alone("adapt", "--resume", "stopped", "--json", cwd=tmp_path)  # by two processes again
+    assert went_on.returncode == 0, went_on.stderr
+    assert json.loads(went_on.stdout)["result"] == document["result"]
+    assert [{**line, "seconds": 0} for line in metrics(tmp_path / "stopped")] == [
+        {**line, "seconds": 0} for line in ours
+    ]
+
 
 def test_a_batch_that_two_processes_cannot_share_is_said_once(tmp_path: Path, photos: Path) -> None:
-    words = ("adapt", "resnet_nano", "--dataset", str(photos), "--batch-size", "7")
-    failed = launch(*words, processes=2, cwd=tmp_path)
-    assert failed.returncode != 0
+    words = ("adapt", "resnet_nano", "--dataset", str(photos), "--batch-size", "7", "--processes", "2")
+    failed = alone(*words, cwd=tmp_path)
+    assert failed.returncode == 1
     assert failed.stderr.count("a batch of 7 cannot be shared by 2 processes") == 1
     assert "--batch-size 8" in failed.stderr and "bug in zoo" not in failed.stderr
     assert not (tmp_path / "runs").exists()

@@ -85,7 +85,7 @@ class Losses:
         values, done = torch.stack([loss for _, loss in self._new]), None
         if values.is_cuda:
             values = values.to("cpu", non_blocking=True)
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
         self._sent = [step for step, _ in self._new], values, done
         self._new, self._last = [], time.monotonic()
