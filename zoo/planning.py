@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,7 @@ class PhasePlan:
     warmup: float  # share of the phase's steps
     groups: tuple[GroupPlan, ...]  # ordered, input to head
     cache: CachePlan | None = None  # None: every step computes the whole network
+    compiled: bool = False  # whether torch.compile makes the training step
 
     @property
     def steps(self) -> int:
@@ -99,6 +100,7 @@ class PhasePlan:
             "warmup": self.warmup,
             "groups": [group.record() for group in self.groups],
             "cache": self.cache.record() if self.cache else None,
+            "compiled": self.compiled,
         }
 
 
@@ -142,6 +144,7 @@ class Plan:
                 warmup=phase["warmup"],
                 groups=tuple(GroupPlan(**group) for group in phase["groups"]),
                 cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
+                compiled=phase.get("compiled", False),
             )
             for phase in record["phases"]
         )
@@ -167,6 +170,8 @@ class Plan:
                 lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
             if phase.cache:
                 lines.append(f"  from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)")
+            if phase.compiled:
+                lines.append("  compiled")
         if self.seconds is not None:
             lines.append(f"about {self.seconds:.0f} s of training")
         if self.memory_bytes is not None:
@@ -235,6 +240,36 @@ def with_caches(plan: Plan, caches: Mapping[str, CachePlan], notes: Sequence[str
     """The plan with the phases that train from kept activations, by name, and what there is to say about it."""
     phases = tuple(replace(phase, cache=caches.get(phase.name)) for phase in plan.phases)
     return replace(plan, phases=phases, notes=(*plan.notes, *notes))
+
+
+def with_compiled(plan: Plan, names: Collection[str], notes: Sequence[str] = ()) -> Plan:
+    """The plan with the phases, by name, whose training step is compiled, and what there is to say about it."""
+    phases = tuple(replace(phase, compiled=phase.name in names) for phase in plan.phases)
+    return replace(plan, phases=phases, notes=(*plan.notes, *notes))
+
+
+def asked_phases(choice: str, plan: Plan, purpose: str) -> list[str]:
+    """The phases that an option of auto, on, off or names stands for.
+
+    Args:
+        choice: What was chosen.
+        plan: The plan that has the phases.
+        purpose: What is done with them, for the message: a verb.
+
+    Raises:
+        RecipeError: There is no phase of such a name.
+    """
+    names = [phase.name for phase in plan.phases]
+    if choice in ("auto", "on", "off"):
+        return [] if choice == "off" else names
+    asked = [name.strip() for name in choice.split(",")]
+    unknown = [name for name in asked if name not in names]
+    if unknown:
+        raise RecipeError(
+            f"there is no phase named {', '.join(unknown)} to {purpose}",
+            fix=f"the phases are: {', '.join(names)}; or say auto, on or off",
+        )
+    return asked
 
 
 def with_estimate(plan: Plan, seconds: float, memory_bytes: int) -> Plan:

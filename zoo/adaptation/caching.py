@@ -27,9 +27,9 @@ from zoo.engine.folding import agrees, folded_parts
 from zoo.engine.halves import Cut, Prefix
 from zoo.engine.session import Session
 from zoo.engine.source import Source
-from zoo.errors import DataError, RecipeError
+from zoo.errors import DataError
 from zoo.groups import Group
-from zoo.planning import CachePlan, PhasePlan, Plan
+from zoo.planning import CachePlan, PhasePlan, Plan, asked_phases
 from zoo.recipe import Recipe
 
 VIEWS = 4  # kept where nobody chose, if images are augmented
@@ -60,7 +60,7 @@ def options(
     Raises:
         RecipeError: The recipe names a phase that there is not.
     """
-    asked = _asked(recipe, plan)
+    asked = asked_phases(recipe.cache, plan, "keep activations for")
     candidates = [phase for phase in plan.phases if phase.name in asked and phase.groups[0].frozen]
     found: dict[str, Option] = {}
     notes: list[str] = []
@@ -110,20 +110,6 @@ def chosen(recipe: Recipe, saved: dict[str, float], accelerator: Accelerator) ->
     if accelerator.num_processes == 1:
         return names
     return list(broadcast_object_list([names])[0])
-
-
-def _asked(recipe: Recipe, plan: Plan) -> list[str]:
-    names = [phase.name for phase in plan.phases]
-    if recipe.cache in ("auto", "on", "off"):
-        return [] if recipe.cache == "off" else names
-    asked = [name.strip() for name in recipe.cache.split(",")]
-    unknown = [name for name in asked if name not in names]
-    if unknown:
-        raise RecipeError(
-            f"there is no phase named {', '.join(unknown)} to keep activations for",
-            fix=f"the phases are: {', '.join(names)}; or say auto, on or off",
-        )
-    return asked
 
 
 @dataclass(frozen=True, slots=True)

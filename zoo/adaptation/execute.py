@@ -84,7 +84,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     choosing = data.eval_batches(
         ready.dataset.choose,
         config=ready.config,
-        batch_size=ready.settled.batch_size,
+        batch_size=ready.settled.batch,
         workers=ready.settled.workers or 0,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -239,9 +239,9 @@ def _explained_memory(ready: Prepared) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         size = ready.config.input_size[-1]
         raise TrainingError(
-            f"out of memory with batches of {ready.settled.batch_size} images of {size} x {size} pixels",
+            f"out of memory with batches of {ready.settled.batch} images of {size} x {size} pixels",
             why=str(error).partition("\n")[0],
-            fix=f"try --batch-size {max(1, ready.settled.batch_size // 2)} --accumulate 2, or a smaller --image-size",
+            fix=f"try --batch-size {max(1, ready.settled.batch // 2)} --accumulate 2, or a smaller --image-size",
         ) from error
 
 

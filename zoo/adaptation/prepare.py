@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data, groups, models, plugins, registry
-from zoo.adaptation import caching
+from zoo.adaptation import caching, sizing
 from zoo.data import DataOptions, Dataset, TrainLoader
+from zoo.engine import compiling
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Progress
@@ -24,7 +25,7 @@ from zoo.engine.range_test import RangeTest, find_rate
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
-from zoo.planning import GroupFacts, Plan, make_plan, with_caches, with_estimate
+from zoo.planning import GroupFacts, Plan, asked_phases, make_plan, with_caches, with_compiled, with_estimate
 from zoo.recipe import RESOLVED, Recipe
 from zoo.spec import BackboneSpec, Weights
 
@@ -56,7 +57,6 @@ class Prepared:
         """The automatic choices, for the record."""
         return {
             **self.machine.record(),
-            "batch_size": self.settled.batch_size,
             **{name: getattr(self.settled, name) for name in RESOLVED},
         }
 
@@ -81,7 +81,8 @@ def prepare(
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
         recipe = replace(recipe, weights=_absolute(recipe.weights))
     machine = machines.settle(recipe)
-    machines.require_equal_shares(recipe.batch_size, machine.processes)
+    if recipe.batch_size != "auto":
+        machines.require_equal_shares(recipe.batch, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
@@ -104,12 +105,35 @@ def prepare(
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    norm, why = _norm_mode(recipe, model, weights, min(recipe.batch_size, len(opened.fit)), machine.processes)
+    facts = [_facts(model, group) for group in found]
+    model.to(accelerator.device)
+    if machine.device == "cuda":  # cuDNN would convert the weights in every step
+        model.to(memory_format=torch.channels_last)
+    config = models.data_config(model, recipe.image_size)
+
+    def planned(current: Recipe, steps: int, norm: str) -> Plan:
+        return make_plan(
+            current,
+            facts,
+            backbone=spec.full_name,
+            dataset=opened.name,
+            steps_per_epoch=steps,
+            norm=norm,
+            notes=notes,
+        )
+
+    sized = recipe
+    if recipe.batch_size == "auto":
+        emit(Progress("trying batch sizes", 0, 0))
+        first = planned(_without_range_test(recipe), 1, "live")
+        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit))
+        notes.append(remark)
+    norm, why = _norm_mode(recipe, model, weights, min(sized.batch, len(opened.fit)), machine.processes)
     if why:
         notes.append(why)
     workers = data.auto_workers(machine.device, machine.threads) if recipe.workers is None else recipe.workers
     settled = replace(
-        recipe.with_preset(),
+        sized.with_preset(),
         precision=machine.precision,
         device=machine.device,
         threads=machine.threads,
@@ -118,15 +142,11 @@ def prepare(
         weights=_chosen(recipe.weights, weights),
     )
     augment = settled.augment or "none"
-    model.to(accelerator.device)
-    if machine.device == "cuda":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # cuDNN would convert them in every step
-    config = models.data_config(model, recipe.image_size)
     loader = data.train_loader(
         opened.fit,
         config=config,
         augment=augment,
-        batch_size=recipe.batch_size,
+        batch_size=settled.batch,
         seed=recipe.seed,
         balance=recipe.balance,
         workers=workers,
@@ -141,29 +161,18 @@ def prepare(
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
     )
-    facts = [_facts(model, group) for group in found]
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
-
-    def planned(current: Recipe) -> Plan:
-        return make_plan(
-            current,
-            facts,
-            backbone=spec.full_name,
-            dataset=opened.name,
-            steps_per_epoch=steps,
-            norm=norm,
-            notes=notes,
-        )
 
     range_test = None
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
-        trial = planned(replace(settled, lr=None)).phases[-1]
+        trial = planned(_without_range_test(settled), steps, norm).phases[-1]
         range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = planned(settled)
+    plan = planned(settled, steps, norm)
     settled = replace(settled, cache_views=caching.views(settled, loader.random))
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
+    seconds: dict[str, float] | None = None  # of each phase; None: estimated before
     caches, remarks = caching.options(plan, model, found, settled, accelerator, config.input_size, opened)
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
@@ -183,9 +192,17 @@ def prepare(
         names = caching.chosen(settled, saved, accelerator)
         caches = {name: caches[name] for name in names}
         taken = [cost.above if cost.above and name in names else cost.whole for name, cost in costs.items()]
-        cost = sum(each.seconds for each in taken), max(each.memory for each in taken)
-    settled = replace(settled, cache=",".join(caches) or "off")
+        seconds = dict(zip(costs, (each.seconds for each in taken), strict=True))
+        cost = sum(seconds.values()), max(each.memory for each in taken)
     plan = with_caches(plan, {name: option.plan for name, option in caches.items()}, remarks)
+    if seconds is not None and settled.compile != "off":
+        emit(Progress("looking whether compiling pays", 0, 0))
+        choice = compiling.choose(plan, seconds, model, found, settled, accelerator, input_size=config.input_size)
+        plan, cost = with_compiled(plan, [*choice.saved], choice.notes), (cost[0] - sum(choice.saved.values()), cost[1])
+    elif settled.compile not in ("auto", "off"):  # a run that goes on
+        plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))
+    compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
+    settled = replace(settled, cache=",".join(caches) or "off", compile=compiled or "off")
     return Prepared(
         spec=spec,
         weights=weights,
@@ -220,6 +237,10 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         image_size=data.store_side(config),
         interpolation=config.interpolation,
     )
+
+
+def _without_range_test(recipe: Recipe) -> Recipe:
+    return replace(recipe, lr=None) if recipe.lr == "auto" else recipe
 
 
 def _norm_mode(
@@ -262,7 +283,7 @@ def _tracks(module: nn.Module) -> bool:
 
 def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> float:
     """Time to load a training image, one after the other; a quarter of it stays visible behind workers."""
-    count = min(16, recipe.batch_size, len(dataset.fit))
+    count = min(16, recipe.batch, len(dataset.fit))
     loader = data.train_loader(
         dataset.fit, config=config, augment=recipe.augment or "none", batch_size=count, seed=recipe.seed,
         balance="none", workers=0,

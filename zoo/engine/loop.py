@@ -16,6 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from zoo.engine.choosing import has_improved, is_better
+from zoo.engine.compiling import compiled
 from zoo.engine.events import EpochDone, PhaseStarted
 from zoo.engine.losses import Losses, Step
 from zoo.engine.optim import make_optimizer, set_rates
@@ -66,6 +67,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     checkpoint = partial(session.checkpoint, job.model, average, optimizer, read=losses.rest)
     source = job.sources(phase, session, checkpoint)
     model, optimizer = accelerator.prepare(source.network, optimizer)
+    network = compiled(model) if phase.compiled else model
     session.emit(PhaseStarted(phase.name, phase.epochs, phase.steps, at.phase_step))
 
     while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
@@ -81,7 +83,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
                 labels = batch.labels.to(accelerator.device, non_blocking=True)
                 # Processes share their gradients once a step.
                 with nullcontext() if number == len(micro_batches) else accelerator.no_sync(model):
-                    part = job.objective(model, images, labels) / len(micro_batches)
+                    part = job.objective(network, images, labels) / len(micro_batches)
                     accelerator.backward(part)
                 loss += part.detach()
             if job.recipe.clip:
