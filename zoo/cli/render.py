@@ -93,6 +93,8 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
                   f"{memory(cache['bytes'])}", file=stream)  # fmt: skip
+        if phase.get("compiled"):
+            print("  compiled", file=stream)
     estimates = []
     if record.get("seconds") is not None:
         estimates.append(f"about {duration(record['seconds'])} of training")

@@ -66,7 +66,7 @@ def find_batch_size(
     size, speeds, why = min(FIRST, most), dict[int, float](), "there are no more training images"
     best = 0
     while True:
-        speed = trial.speed(size) if trial.fits(size) else None
+        speed = trial.speed(size)
         if speed is None:
             why = "the next one would not fit into memory"
             break
@@ -104,20 +104,12 @@ class _Trial:
         self._fixed = 3 * trained + (1 + bool(recipe.ema)) * weights
         self._per_image = 0.0
 
-    def fits(self, size: int) -> bool:
-        """Whether it can be tried without danger."""
-        if self._accelerator.device.type != "cpu":
-            return True
-        if not self._per_image:
-            small = min(2, size)
-            self._per_image = self._step(small)[1] / small
-        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # they are about to take as much
-        return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
-
     def speed(self, size: int) -> float | None:
         """Images per second of this process; None if it does not fit."""
         cuda = self._accelerator.device.type == "cuda"
         try:
+            if not self._seems_to_fit(size):
+                return None
             if cuda:
                 torch.cuda.reset_peak_memory_stats()
             seconds, held = self._step(size)
@@ -138,6 +130,16 @@ class _Trial:
             self._optimizer.zero_grad(set_to_none=True)
             if cuda:
                 torch.cuda.empty_cache()
+
+    def _seems_to_fit(self, size: int) -> bool:
+        """Whether it can be tried without danger."""
+        if self._accelerator.device.type != "cpu":
+            return True
+        if not self._per_image:
+            small = min(2, size)
+            self._per_image = self._step(small)[1] / small
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # they are about to take as much
+        return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
 
     def _step(self, size: int) -> tuple[float, int]:
         found = try_step(self._model, size, self._input_size, self._accelerator, torch.float32)
