@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import recipes, startup, tuning
+from benchmarks import recipes, startup, step, tuning
 from benchmarks.machine import describe_machine
 
 # Each module has add_arguments(parser) and measure(arguments) -> a record of plain values.
-MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes}
+MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes, "step": step}
 
 
 def main() -> None:

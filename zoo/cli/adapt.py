@@ -51,7 +51,6 @@ def command(
             help="Processes on this machine that share each batch; default: 1, or as many as a run had that goes on or "
             "is repeated.",
             show_default=False,
-            rich_help_panel="Machine",
         ),
     ] = None,
     as_json: Json = False,
