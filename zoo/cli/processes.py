@@ -152,7 +152,7 @@ class _Group:
     def wait(self) -> None:
         """Until all have ended; when one fails, the others have a little time left."""
         deadline: float | None = None
-        while any(member.poll() is None for member in self._members):
+        while None in [member.poll() for member in self._members]:  # a list: each of them is to be looked at
             # One that was told to stop ends well; another may still be writing down where they stand.
             failed = [code for code in self._codes() if code and code not in _stops()]
             if failed and deadline is None:
