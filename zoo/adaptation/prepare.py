@@ -196,7 +196,8 @@ def prepare(
         cost = sum(seconds.values()), max(each.memory for each in taken)
     plan = with_caches(plan, {name: option.plan for name, option in caches.items()}, remarks)
     if seconds is not None and settled.compile != "off":
-        emit(Progress("looking whether compiling pays", 0, 0))
+        if settled.compile != "auto" or machine.device == "cuda":
+            emit(Progress("looking whether compiling pays", 0, 0))
         choice = compiling.choose(plan, seconds, model, found, settled, accelerator, input_size=config.input_size)
         plan, cost = with_compiled(plan, [*choice.saved], choice.notes), (cost[0] - sum(choice.saved.values()), cost[1])
     elif settled.compile not in ("auto", "off"):  # a run that goes on

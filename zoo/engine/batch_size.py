@@ -21,6 +21,7 @@ from zoo.recipe import Recipe
 
 FIRST = 8  # images per process
 LARGEST = 65_536  # images, as a recipe has it
+STEPS = 8  # of an epoch that are left at least: with fewer there is little to learn from, however quick they are
 GAIN = 1.05  # in images per second; twice the batch for less is not worth it
 SHARE = 0.8  # of the memory that is free; the rest is for evaluation, images on their way, and others
 BESIDES = 1.5  # memory that a step takes, relative to what it holds for the way back
@@ -46,7 +47,7 @@ def find_batch_size(
     input_size: tuple[int, int, int],
     training_images: int,
 ) -> Found:
-    """Double the batch until it no longer fits, no longer pays, or is all there is; the model is left untouched.
+    """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
 
     On a GPU a size that does not fit fails, and is given up. On the CPU the system would end the process: there a size
     is tried only if what smaller ones hold says that it fits.
@@ -55,15 +56,16 @@ def find_batch_size(
         model: The model on its device.
         groups: Its layer groups.
         phase: The phase that takes most.
-        recipe: The optimizer, and whether there is an average of the weights.
+        recipe: The optimizer, accumulation, and whether there is an average of the weights.
         accelerator: Device, precision and processes, which all get the same answer.
         input_size: (C, H, W), pixels.
-        training_images: Images of an epoch; no batch is larger.
+        training_images: Images of an epoch.
     """
     processes = accelerator.num_processes
     trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size)
-    most = max(1, min(training_images, LARGEST) // processes)
-    size, speeds, why = min(FIRST, most), dict[int, float](), "there are no more training images"
+    all_of_them = max(1, training_images // processes)
+    most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
+    size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
     best = 0
     while True:
         speed = trial.speed(size)
