@@ -255,3 +255,16 @@ def test_half_precision_leaves_no_trace_on_the_model_between_phases(tmp_path: Pa
     toy = Toy(tmp_path, Recipe(strategy="lp-ft", probe_epochs=1, epochs=1, precision="bf16")).train()
     assert toy.model(torch.zeros(1, 3, 6, 6)).dtype == torch.float32
     assert {parameter.dtype for parameter in toy.model.parameters()} == {torch.float32}
+
+
+def test_every_phase_is_trained_in_the_runs_precision(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, Recipe(strategy="lp-ft", probe_epochs=1, epochs=1, precision="bf16"))
+    seen: list[tuple[str, torch.dtype]] = []
+
+    def note(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        if toy.model.training:
+            seen.append((toy.plan.phases[toy.session.position.phase].name, output.dtype))
+
+    toy.model.conv.register_forward_hook(note)
+    toy.train()
+    assert set(seen) == {("probe", torch.bfloat16), ("finetune", torch.bfloat16)}
