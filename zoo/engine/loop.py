@@ -103,7 +103,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         finish_epoch(job, session, phase, source, average, time.monotonic() - started)
         checkpoint()
 
-    # accelerate leaves a network with this mark as it is: the next phase would be computed in float32 whatever was chosen.
+    # accelerate leaves a network with this mark alone: the next phase would be computed in float32, whatever is chosen.
     bare = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     bare._is_accelerate_prepared = False
     accelerator.free_memory()
