@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,7 @@ class Session:
         self._last_saved = time.monotonic(), 0  # when, and at which step
         self._weights: tuple[nn.Module, nn.Module | None] | None = None
         self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
+        self._read: Callable[[], Iterable[StepDone]] = tuple  # gives the steps that are not in the log yet
         self._signal: int | None = None
         self._trained = False  # all phases are done, and a saved state says so
 
@@ -115,13 +116,15 @@ class Session:
         if self.accelerator.is_main_process:
             self._cut_log(self.position.log_lines)
 
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def restore_optimizer(
+        self, optimizer: torch.optim.Optimizer, read: Callable[[], Iterable[StepDone]] = tuple
+    ) -> None:
         """Give the first optimizer after a resume the state it had; later phases start new ones."""
         if self._restored is not None and self._restored["position"]["phase"] == self.position.phase:
             optimizer.load_state_dict(self._restored["optimizer"])
         self._restored = None
         assert self._weights is not None, "restore comes first"
-        self._save = partial(self.save, *self._weights, optimizer)
+        self._save, self._read = partial(self.save, *self._weights, optimizer), read
 
     # --- saving ---
 
@@ -149,6 +152,7 @@ class Session:
             Whether there is a state to go on from: before the first phase there is nothing to save.
         """
         if self._save is not None and not self._trained:
+            self.log_steps(self._read())
             self._save()
         return self._save is not None
 
@@ -193,8 +197,17 @@ class Session:
             )
         model.load_state_dict(load_file(path))
 
-    def checkpoint(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
+    def checkpoint(
+        self,
+        model: nn.Module,
+        average: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
+        *,
+        read: Callable[[], Iterable[StepDone]],
+    ) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
+
+        `read` gives the steps that are not in the log yet; it raises if the weights are not worth saving.
 
         Raises:
             TrainingInterrupted: It was told to stop.
@@ -202,18 +215,21 @@ class Session:
         stop = self.told_to_stop()
         when, step = self._last_saved
         if stop or self.every.is_over(time.monotonic() - when, self.position.step - step):
+            self.log_steps(read())
             self.save(model, average, optimizer)
         if stop:
             raise self.interruption()
 
     # --- the log ---
 
-    def log_step(self, event: StepDone) -> None:
-        """Write and tell one step."""
-        fields = _fields(event)
-        fields["lr"] = dict(fields.pop("rates"))
-        self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
-        self.emit(event)
+    def log_steps(self, events: Iterable[StepDone]) -> None:
+        """Write and tell steps, and add up their losses."""
+        for event in events:
+            self.position.loss_sum += event.loss
+            fields = _fields(event)
+            fields["lr"] = dict(fields.pop("rates"))
+            self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
+            self.emit(event)
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
