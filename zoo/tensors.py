@@ -185,6 +185,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "weights_only" in text.lower():
         named = text.partition("Unsupported globals: ")[2].partition(". No automatic")[0]
+        named = ", ".join(sorted(name.strip(" []'") for name in named.split(","))) if named else ""
         return (
             f"it is no file of plain tensors{f' (it names {named[:200]})' if named else ''}; zoo reads a .pth with "
             "weights_only=True alone, which runs no code"

@@ -33,7 +33,7 @@ from zoo.recipe import RESOLVED, Recipe
 from zoo.spec import BackboneSpec, Weights
 
 SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
-FEW_TRAINED = 1000  # training images below which pretrained norm statistics are better than their own
+FEW_TRAINED = 500  # training images below which pretrained norm statistics are better than their own
 FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
 
 
