@@ -23,7 +23,7 @@ def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tup
     model, recipe = net(), Recipe(strategy="lp-ft", compile=compile, probe_epochs=1, epochs=9)
     plan = make_plan(recipe, [_facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=100, norm="live")  # fmt: skip
-    plan = with_caches(plan, {name: CachePlan("head", "fc", 1, 1) for name in kept})
+    plan = with_caches(plan, {name: CachePlan("head", "fc", 1, 1) for name in kept}, {})
     accelerator: Any = machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1))
     if device != "cpu":
         accelerator = SimpleNamespace(device=SimpleNamespace(type=device), num_processes=1)

@@ -14,7 +14,6 @@ import torch
 
 from tests.engine.toy import GROUPS, Loader, Toy, same, state_of
 from zoo.engine import losses as module
-from zoo.engine import session as sessions
 from zoo.engine.events import CheckpointSaved, StepDone
 from zoo.engine.losses import Losses, Step
 from zoo.errors import TrainingError, TrainingInterrupted
@@ -107,12 +106,9 @@ def test_a_run_whose_losses_are_read_late_stops_and_goes_on_alike(
 
 
 @pytest.mark.usefixtures("late")
-def test_no_state_is_saved_from_behind_a_loss_that_is_not_finite(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)  # at every opportunity
+def test_no_state_is_saved_from_behind_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     loader = Loader()
-    toy = Toy(tmp_path, Recipe(strategy="finetune", epochs=3, lr=0.05), loader)
+    toy = Toy(tmp_path, Recipe(strategy="finetune", epochs=3, lr=0.05, checkpoint_every="1 step"), loader)
     assert loader.count == 3
 
     def spoil(event: object) -> None:
