@@ -138,7 +138,7 @@ def _gain(costs: Costs) -> str:
     assert costs.above is not None
     saved = costs.whole.seconds - costs.above.seconds
     if _pays(costs):
-        return f"saves about {rough_time(saved)} of {rough_time(costs.whole.seconds)}"
+        return f"saves about {rough_time(max(0.0, saved))} of {rough_time(costs.whole.seconds)}"
     return "to compute them first would take longer" if saved < 0 else "it would save too little"
 
 
