@@ -214,8 +214,10 @@ class Session:
         """
         stop = self.told_to_stop()
         when, step = self._last_saved
-        if stop or self.every.is_over(time.monotonic() - when, self.position.step - step):
+        due = stop or self.every.is_over(time.monotonic() - when, self.position.step - step)
+        if due or self.accelerator.num_processes > 1:  # each has a clock of its own, and all must come here together
             self.log_steps(read())
+        if due:
             self.save(model, average, optimizer)
         if stop:
             raise self.interruption()
