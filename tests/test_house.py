@@ -21,12 +21,12 @@ PACKAGE = ROOT / "zoo"
 # fmt: off
 FLOORS = [
     {"errors", "spec", "choices", "manifest", "registry", "discovery", "plugins", "pip", "candidates", "installing",
-     "removing", "scaffold", "run", "recipe", "cache"},  # the light half
-    {"matching", "groups", "weights", "building", "models"},
+     "removing", "scaffold", "run", "recipe", "cache", "budget"},  # the light half
+    {"matching", "groups", "weights", "building", "models", "entrants"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},
-    {"adaptation", "inference", "testing", "api"},
+    {"adaptation", "inference", "testing", "ranking", "comparing", "api"},
     {"cli", "__main__"},
 ]
 # fmt: on

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.api import adapt, evaluate, load, plan, predict, push
+    from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
     from zoo.recipe import Phase, Recipe
@@ -23,12 +23,14 @@ _HOME = {
     "ZooError": "zoo.errors",
     "adapt": "zoo.api",
     "backbones": "zoo.plugins",
+    "compare": "zoo.api",
     "evaluate": "zoo.api",
     "get": "zoo.plugins",
     "load": "zoo.api",
     "plan": "zoo.api",
     "predict": "zoo.api",
     "push": "zoo.api",
+    "rank": "zoo.api",
 }
 
 __all__ = [
@@ -39,12 +41,14 @@ __all__ = [
     "__version__",
     "adapt",
     "backbones",
+    "compare",
     "evaluate",
     "get",
     "load",
     "plan",
     "predict",
     "push",
+    "rank",
 ]
 
 

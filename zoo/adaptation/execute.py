@@ -31,11 +31,28 @@ from zoo.recipe import Recipe, recipe_of_run
 from zoo.run import Run
 
 
-def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: Listener) -> Run:
-    """Adapt a backbone into a new run folder."""
+def start(
+    backbone: str,
+    dataset: str,
+    recipe: Recipe,
+    out: Path | None,
+    emit: Listener,
+    *,
+    chosen: dict[str, Any] | None = None,
+) -> Run:
+    """Adapt a backbone into a new run folder.
+
+    Args:
+        backbone: Its name.
+        dataset: The data set.
+        recipe: The choices.
+        out: The folder; None: a new one under `runs/`.
+        emit: Told about progress.
+        chosen: How the backbone or the epochs were chosen, for the record; None: by the person.
+    """
     began = time.monotonic()
     if out is not None:
-        _refuse_used(out)
+        refuse_used(out)
     ready = prepare(backbone, dataset, recipe, emit)
     path = out or run.free_path(Path("runs"), f"{ready.spec.name}-{ready.dataset.name}")
     # One process decides: another would find the name taken already.
@@ -43,7 +60,7 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
     if ready.accelerator.is_main_process:
         with run.friendly_os_errors(this.path):
             this.checkpoints.mkdir(parents=True)
-            this.write_record(_record(this, ready))
+            this.write_record(_record(this, ready) | ({"chosen": chosen} if chosen else {}))
     return _carry_out(this, ready, emit, began)
 
 
@@ -171,7 +188,12 @@ def _on_the_hub(reference: str) -> dict[str, str | None]:
     return {"hub": entry.hub if entry else None, "revision": entry.revision if entry else None}
 
 
-def _refuse_used(path: Path) -> None:
+def refuse_used(path: Path) -> None:
+    """Refuse a folder in which a run cannot be begun.
+
+    Raises:
+        RunError: It holds a run or something else, or cannot be made.
+    """
     if (path / "run.json").is_file():
         raise RunError(
             f"{path} holds a run already",

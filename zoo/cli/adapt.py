@@ -40,22 +40,37 @@ def command(
             show_default=False,
         ),
     ] = None,
+    budget: options.BudgetText = None,
+    among: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--among",
+            metavar="MODEL",
+            help="With the model auto: a backbone to choose from, or MODEL=WEIGHTS. Repeat it for more. If left out: all "
+            "whose weights are on this machine.",
+            autocompletion=complete.backbone,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     *,
     choices: Mapping[str, Any],
 ) -> Answer:
     """Adapt a backbone to your images: plan, train, measure, report.
 
-    The images that choose the best epoch are never those that the result is measured on.
+    The images that choose the best epoch are never those that the result is measured on. The model auto stands for the
+    backbone that ranks best (see zoo rank) among those that fit into the budget.
 
     For example:
 
         zoo adapt resnet50 --dataset photos/
         zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
+        zoo adapt auto --dataset photos/ --budget 10m
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:
-        named = {"MODEL": model, "--dataset": dataset, "--recipe": recipe, "--out": out}
+        named = {"MODEL": model, "--dataset": dataset, "--recipe": recipe, "--out": out, "--budget": budget,
+                 "--among": among or None}  # fmt: skip
         typed = [name for name, value in named.items() if value is not None] + [options.flag(name) for name in choices]
         if typed:
             raise WrongUsage(
@@ -66,6 +81,10 @@ def command(
     else:
         backbone, data, settled = options.settle(model, dataset, recipe, choices)
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}
+        if budget is not None:
+            work["budget"] = options.read_budget(budget)
+        if among:
+            work["among"] = among
     with progress.shown("loading torch and timm") as listen:
         from zoo import api
 
@@ -79,4 +98,6 @@ def command(
         "best": record.get("best"),
         "report": report,
     }
+    if record.get("chosen"):
+        document["chosen"] = record["chosen"]
     return Answer(document, lambda: render.run_result(record, run), as_json)

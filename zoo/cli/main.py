@@ -15,7 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 import zoo
-from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, push, runs, show
+from zoo.cli import adapt, cache, compare, datasets, output, plan, plugins, predict, push, rank, runs, show
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
@@ -56,6 +56,8 @@ app.command("adapt", no_args_is_help=True)(adapt.command)
 app.command("eval")(eval_command.command)
 app.command("predict")(predict.command)
 app.command("push", no_args_is_help=True)(push.command)
+app.command("compare", no_args_is_help=True)(compare.command)
+app.command("rank", no_args_is_help=True)(rank.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")
 app.command("runs")(runs.command)
