@@ -46,8 +46,8 @@ def command(
         typer.Option(
             "--among",
             metavar="MODEL",
-            help="With the model auto: a backbone to choose from, or MODEL=WEIGHTS. Repeat it for more. If left out: all "
-            "whose weights are on this machine.",
+            help="With the model auto: a backbone to choose from, or MODEL=WEIGHTS. Repeat it for more. If left out: "
+            "all whose weights are on this machine.",
             autocompletion=complete.backbone,
             show_default=False,
         ),

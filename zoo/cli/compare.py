@@ -116,10 +116,11 @@ def _show(summary: Mapping[str, Any]) -> None:
     rows = []
     for row in summary["rows"]:
         low, high = row["interval"]
+        fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])
         rows.append([row["member"], percent(row["accuracy"]), f"{percent(low)} to {percent(high)}",
                      str(len(row["accuracies"])), count(row["params"]), count(row["flops"]), str(row["epochs"]),
                      duration(row["train_seconds"]), memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
-                     f"{row['images_per_second']:.0f}", ", ".join(_FRONTS[cost] for cost in row["pareto"]) or "-"])  # fmt: skip
+                     f"{row['images_per_second']:.0f}", fronts or "-"])  # fmt: skip
     render.table(columns, rows)
     say()
     differences = summary["differences"]
@@ -130,8 +131,8 @@ def _show(summary: Mapping[str, Any]) -> None:
     for pair in differences:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"
-        say(f"  {pair['first']} over {pair['second']}: {100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f}), "
-            f"p {pair['p_adjusted']:.3f}, {verdict}")  # fmt: skip
+        size = f"{100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
+        say(f"  {pair['first']} over {pair['second']}: {size}, p {pair['p_adjusted']:.3f}, {verdict}")
     for note in summary["notes"]:
         say(f"note: {printable(note)}")
     for fault in summary["failed"]:

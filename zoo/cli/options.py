@@ -75,8 +75,8 @@ BudgetText = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME|STEPS",
-        help="What training may take: a time (90s, 10m, 2h) by the plan's estimate, or 500steps. It decides the epochs, "
-        "in the recipe's proportion.",
+        help="What training may take: a time (90s, 10m, 2h) by the plan's estimate, or 500steps. It decides the "
+        "epochs, in the recipe's proportion.",
         show_default=False,
     ),
 ]

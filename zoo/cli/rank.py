@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -62,7 +63,7 @@ def _show(record: Mapping[str, Any]) -> None:
     rows = []
     for row in record["ranking"]:
         (low, high), (first, last), cost = row["interval"], row["ranks"], row["adapting"]
-        name = row["backbone"] if row["weights"] == "default" else f"{row['backbone']}={row['weights']}"
+        name = row["backbone"] if row["weights"] == "default" else f"{row['backbone']}={Path(row['weights']).name}"
         cells = [str(row["rank"]), name, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}",
                  percent(row["best"]), str(first) if first == last else f"{first} to {last}", f"{row['log_me']:.3f}",
                  f"{row['h_score']:.2f}", percent(row["knn"]), str(cost["epochs"]), duration(cost["seconds"]),
