@@ -7,11 +7,17 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import recipes, startup, tuning
+from benchmarks import compare_backbones, rank, recipes, startup, tuning
 from benchmarks.machine import describe_machine
 
 # Each module has add_arguments(parser) and measure(arguments) -> a record of plain values.
-MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes}
+MEASUREMENTS = {
+    "startup": startup,
+    "tuning": tuning,
+    "recipes": recipes,
+    "compare-backbones": compare_backbones,
+    "rank": rank,
+}
 
 
 def main() -> None:
