@@ -77,14 +77,16 @@ def table(record: Mapping[str, Any]) -> str:
     parts += [f"| {row['backbone']} | {row['params']:,} | {100 * row['accuracy']:.1f} | {row['epochs']} | "
               f"{row['seconds']:.0f} |" for row in record["scratch"]]  # fmt: skip
     for target, summary in record["comparisons"].items():
-        parts += ["", f"| {target} | accuracy, % | 95 % interval | seeds | MFLOPs | training, s | memory, MB | images/s | front |",
+        parts += ["", f"| {target} | accuracy, % | 95 % interval | seeds | MFLOPs | training, s | "
+                  "memory, MB | images/s | front |",
                   "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
         for row in summary["rows"]:
             low, high = row["interval"]
             memory = f"{row['memory_bytes'] / 1e6:.0f}" if row["memory_bytes"] else "-"
+            front = ", ".join(row["pareto"]) or "-"
             parts.append(f"| {row['member']} | {100 * row['accuracy']:.1f} | {100 * low:.1f} to {100 * high:.1f} | "
-                         f"{len(row['accuracies'])} | {row['flops'] / 1e6:.0f} | {row['train_seconds']:.0f} | {memory} | "
-                         f"{row['images_per_second']:.0f} | {', '.join(row['pareto']) or '-'} |")  # fmt: skip
+                         f"{len(row['accuracies'])} | {row['flops'] / 1e6:.0f} | {row['train_seconds']:.0f} | "
+                         f"{memory} | {row['images_per_second']:.0f} | {front} |")  # fmt: skip
         noise = [f"{pair['first']} and {pair['second']}" for pair in summary["differences"] if pair["within_noise"]]
         parts += ["", f"Within noise: {'; '.join(noise) or 'none'}."]
         parts += [f"Failed: {one['member']}: {one['what']}." for one in summary["failed"]]

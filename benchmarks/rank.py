@@ -1,8 +1,8 @@
 """The order of `zoo rank`, made before any training, against what `zoo compare` measured afterwards.
 
 For each comparison: the same backbones, weights, data and recipe are ranked, and every score's order is compared with
-that of the accuracies by the weighted Kendall tau (Vigna 2015), in which the first places count most. It is 1 where both
-say the same, 0 on average where one knows nothing of the other; over few backbones it says little.
+that of the accuracies by the weighted Kendall tau (Vigna 2015), in which the first places count most. It is 1 where
+both say the same, 0 on average where one knows nothing of the other; over few backbones it says little.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def agreement(measured: Mapping[tuple[str, str], float], ranking: list[dict[str,
 def table(record: Mapping[str, Any]) -> str:
     """A row for each data set and strategy."""
     machine = record["machine"]
-    lines = [f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, {machine['when'][:10]}. "
-             "Weighted Kendall tau of each score's order with that of the measured accuracies.", "",
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, "
+             f"{machine['when'][:10]}. Weighted Kendall tau of each score's order with that of the accuracies.", "",
              "| data, strategy | backbones | linear probe | LogME | H-score | kNN | lost by taking the first, points | "
              "ranking, s |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     for row in record["rows"]:
