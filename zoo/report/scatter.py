@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from zoo.report.plots import GOOD, INK, MUTED, canvas
+
+_ROOM = 1.6  # times the smallest and the largest cost that the axis goes beyond them
+_NEAR = 3.0  # times another's cost within which names may overlap
+_NARROW = 10.0  # times its beginning that an axis may end at, for its ticks to be close together
+_LINE = 0.055  # of the plot's height that a name takes
 
 
 class Point(NamedTuple):
@@ -40,17 +46,34 @@ def cost_plot(points: Sequence[Point], label: str, written: Callable[[float], st
         if len(front) > 1:
             axes.step(*zip(*front, strict=True), where="post", color=GOOD, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.set_xscale("log")
-        middle = sorted(point.cost for point in points)[len(points) // 2]
-        for point in points:
-            right = point.cost <= middle
-            axes.annotate(point.name, (point.cost, 100 * point.accuracy), xytext=(7 if right else -7, 4), color=INK,
-                          textcoords="offset points", ha="left" if right else "right", fontsize=8)  # fmt: skip
         costs = [point.cost for point in points]
-        axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        low, high = min(costs) / _ROOM, max(costs) * _ROOM
+        axes.set_xlim(low, high)
+        bottom, top = axes.get_ylim()
+        middle = math.sqrt(low * high)
+        for point, height in zip(points, _heights(points, (top - bottom) * _LINE), strict=True):
+            right = point.cost <= middle
+            axes.annotate(point.name, (point.cost, height), xytext=(7 if right else -7, 3), color=INK,
+                          textcoords="offset points", ha="left" if right else "right", fontsize=8)  # fmt: skip
+        narrow = high / low < _NARROW
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.2, 1.5, 2, 3, 5, 7) if narrow else (1, 2, 5), numticks=8))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
         axes.set_xlabel(label)
         axes.set_ylabel("accuracy")
         return finish()
+
+
+def _heights(points: Sequence[Point], line: float) -> list[float]:
+    """Where each name stands, percent: at its point, or above the name below it where the two would overlap."""
+    heights = [0.0] * len(points)
+    placed: list[tuple[float, float]] = []  # cost and height of the names so far, from below
+    for number in sorted(range(len(points)), key=lambda number: points[number].accuracy):
+        point, height = points[number], 100 * points[number].accuracy
+        for cost, other in placed:
+            if max(cost / point.cost, point.cost / cost) < _NEAR and abs(height - other) < line:
+                height = other + line
+        heights[number] = height
+        placed.append((point.cost, height))
+    return heights
