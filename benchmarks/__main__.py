@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: JSON on stdout, progress on stderr."""
+"""`python -m benchmarks NAME`: JSON on stdout, progress and tables on stderr."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import recipes, startup, tuning
+from benchmarks import adapt, cache, images, partial, recipes, scaling, second_run, startup, tuning, wait
 from benchmarks.machine import describe_machine
+from benchmarks.pages import write_section
 
-# Each module has add_arguments(parser) and measure(arguments) -> a record of plain values.
-MEASUREMENTS = {"startup": startup, "tuning": tuning, "recipes": recipes}
+# Each module has add_arguments(parser) and measure(arguments) -> a record of plain values; one whose figures are
+# published has table(record) -> Markdown as well, and perhaps draw_plots(record, folder of the page).
+MEASUREMENTS = {
+    "adapt": adapt,
+    "partial": partial,
+    "second-run": second_run,
+    "scaling": scaling,
+    "wait": wait,
+    "startup": startup,
+    "tuning": tuning,
+    "recipes": recipes,
+    "cache": cache,
+    "images": images,
+}
 
 
 def main() -> None:
@@ -20,16 +33,24 @@ def main() -> None:
     for name, module in MEASUREMENTS.items():
         command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0], description=module.__doc__)
         command.add_argument("--out", type=Path, help="write the JSON here as well")
+        if hasattr(module, "table"):
+            command.add_argument("--docs", type=Path, help="write the table into its section of this page")
         module.add_arguments(command)
     arguments = parser.parse_args()
     machine = describe_machine()  # first: its load is the one that the measurement met
-    record = {"benchmark": arguments.name, "machine": machine, **MEASUREMENTS[arguments.name].measure(arguments)}
+    module = MEASUREMENTS[arguments.name]
+    record = {"benchmark": arguments.name, "machine": machine, **module.measure(arguments)}
     text = json.dumps(record, indent=2)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text + "\n", encoding="utf-8")
-    if getattr(arguments, "docs", None) is not None:
-        recipes.write_docs(arguments.docs, record)
+    if hasattr(module, "table"):
+        table = module.table(record)
+        sys.stderr.write(f"\n{table}\n")
+        if arguments.docs is not None:
+            write_section(arguments.docs, record["benchmark"], table)
+            if hasattr(module, "draw_plots"):
+                module.draw_plots(record, arguments.docs.parent)
     sys.stdout.write(text + "\n")
 
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pages
 from benchmarks.jobs import WORK, run
 
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 SCRATCH_RATES = (1e-3, 3e-3, 1e-2)
 BUDGETS = (10, 50)  # epochs in all, the probe's included
 
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of the weights files")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--part", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--docs", type=Path, help="write the tables into this page, between its markers")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -92,27 +91,10 @@ def _row(what: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def table(record: Mapping[str, Any]) -> str:
     """The rows as a Markdown table, the machine named."""
-    machine = record["machine"]
-    lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, {machine['when'][:10]}. "
-        "Accuracy in % on the images reported on, each seed; seconds are medians.",
-        "",
-        "| work | n, split | each seed | median | training, s | whole run, s |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for row in record["rows"]:
         seeds = ", ".join(f"{100 * value:.1f}" for value in row["accuracy"])
-        lines.append(
-            f"| {row['what']} | {row['n']}, {row['split']} | {seeds} | {100 * row['median']:.1f} | "
-            f"{row['train_seconds']:.0f} | {row['total_seconds']:.0f} |"
-        )
-    return "\n".join(lines)
-
-
-def write_docs(page: Path, record: Mapping[str, Any]) -> None:
-    """Put the table between the page's markers."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(START)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{page} has no markers {START} … {END}")
-    page.write_text(f"{before}{START}\n{table(record)}\n{END}{after}", encoding="utf-8")
+        rows.append((row["what"], f"{row['n']}, {row['split']}", seeds, f"{100 * row['median']:.1f}"))
+    head = ("work", "n, split", "each seed", "median")
+    about = "Accuracy in % on the images reported on, each seed."
+    return f"{pages.machine_line(record['machine'])} {about}\n\n{pages.table(head, rows)}"

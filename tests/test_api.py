@@ -38,6 +38,7 @@ RECIPE = Recipe(
     threads=1,
     augment="light",
     label_smoothing=0.0,
+    cache="off",  # the same whatever else the machine does
 )
 
 
@@ -62,7 +63,7 @@ def run(photos: Path) -> Run:
 
 
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -89,6 +90,10 @@ def test_a_run_folder_holds_what_its_contract_says(run: Run) -> None:
     assert record["status"] == "finished" and record["kind"] == "classifier" and record["seed"] == 0
     assert record["dataset"]["classes"] == ["amber", "blue", "green", "red"]
     assert record["resolved"]["weights"] == "tiny_imagenet" and record["resolved"]["threads"] == 1
+    seconds = record["seconds"]
+    assert seconds.keys() == {"setup", "data", "train", "data_wait", "total"}
+    assert 0 < seconds["data"] <= seconds["setup"] and 0 < seconds["data_wait"] < seconds["train"]
+    assert 0 < record["plan"]["data_wait"] < record["plan"]["seconds"]
     assert record["images_per_second"] == pytest.approx(3 * 40 / record["seconds"]["train"], rel=0.02)
 
 
@@ -211,7 +216,7 @@ def test_another_thread_and_other_precisions_do_not_matter(
 def test_a_recipe_out_of_a_run_repeats_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_report(monkeypatch)
     asked = read_recipe(run.record_path)
-    assert asked.recipe.precision == "fp32" and asked.recipe.norm == "live"
+    assert (asked.recipe.precision, asked.recipe.norm, asked.recipe.select_by) == ("fp32", "fixed", "refinement")
     again = zoo.adapt(asked.backbone, asked.dataset, asked.recipe, out=tmp_path / "again")
     assert same(weights(again), weights(run)) and again.result == run.result
 
@@ -342,7 +347,7 @@ def test_names_that_are_missing_are_asked_for() -> None:
         zoo.adapt()
     with pytest.raises(RecipeError, match="a data set must be named"):
         zoo.adapt("resnet_nano")
-    with pytest.raises(RecipeError, match="a resumed run takes everything from its folder"):
+    with pytest.raises(RunError, match="somewhere is not a run folder"):
         zoo.adapt("resnet_nano", resume="somewhere")
 
 

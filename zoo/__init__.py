@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.api import adapt, evaluate, load, plan, predict, push
+    from zoo.api import adapt, evaluate, load, plan, predict, push, reproduce
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
     from zoo.recipe import Phase, Recipe
@@ -29,6 +29,7 @@ _HOME = {
     "plan": "zoo.api",
     "predict": "zoo.api",
     "push": "zoo.api",
+    "reproduce": "zoo.api",
 }
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "plan",
     "predict",
     "push",
+    "reproduce",
 ]
 
 

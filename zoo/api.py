@@ -10,8 +10,9 @@ from torch import nn
 
 from zoo import inference
 from zoo import run as runs
-from zoo.adaptation import execute
+from zoo.adaptation import execute, reproduction
 from zoo.adaptation.prepare import prepare
+from zoo.adaptation.reproduction import Reproduction
 from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
 from zoo.hub import publish
@@ -59,7 +60,8 @@ def adapt(
         dataset: As for `plan`.
         recipe: The choices; default: `Recipe()`.
         out: The run folder, which must not exist yet; default: a new one under `runs/`.
-        resume: A run folder to go on with, instead of everything above.
+        resume: A run to go on with, its folder or its name under `runs/`. What is given besides must be what it was
+            started with; only `workers`, `checkpoint_every` and `checkpoint_keep` may change.
         on_event: Told about progress, every step and every epoch.
 
     Returns:
@@ -70,11 +72,41 @@ def adapt(
         ZooError: Something cannot be used or went wrong; the message says what, why, and what to do.
     """
     if resume is not None:
-        if backbone or dataset or recipe or out:
-            raise RecipeError("a resumed run takes everything from its folder", fix="give resume alone")
-        return execute.go_on(Path(resume), on_event)
+        if out is not None:
+            raise RecipeError("a resumed run stays in its folder", fix="leave out away")
+        return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
     name, data = execute.required(backbone, dataset)
     return execute.start(name, data, recipe or Recipe(), None if out is None else Path(out), on_event)
+
+
+def reproduce(
+    run: str | Path | Run,
+    *,
+    dataset: str | None = None,
+    weights: str | None = None,
+    out: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Reproduction:
+    """Do a finished run again from its record, and compare what comes out.
+
+    On the CPU of the same machine, with the same versions, the weights are the same to the bit.
+
+    Args:
+        run: The run, its folder or its name under `runs/`; or a model that zoo published, "ORG/NAME[@revision]".
+        dataset: Where the images are now; default: where they were. A model on the Hub does not say so if they were on
+            somebody's disk.
+        weights: Where the weights to start from are now, if they were a file; default: where they were.
+        out: The new run's folder; default: a new one under `runs/`.
+        on_event: Told about progress, and about what is not as it was.
+
+    Returns:
+        Whether the weights are the same, else by how much they differ; the accuracy of both; and what differs in data,
+        versions and machine.
+
+    Raises:
+        ZooError: The run is not finished, cannot be had, or something that it needs is not here.
+    """
+    return reproduction.reproduce(run, dataset, weights, None if out is None else Path(out), on_event)
 
 
 def evaluate(

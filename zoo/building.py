@@ -49,7 +49,7 @@ def build(
         A timm model in training mode, on the CPU (or on torch's default device), float32.
 
     Raises:
-        PluginError: The architecture is not registered.
+        PluginError: The architecture is not registered, or the plugin's code that builds it fails.
         RecipeError: The architecture does not take the asked image size, channels or dropout.
         WeightsError: The weights cannot be reached or do not belong to the architecture.
     """
@@ -70,13 +70,20 @@ def build(
     sized = image_size is not None and tuple(declared["input_size"][1:]) != (image_size, image_size)
     if sized and declared.get("fixed_input_size"):
         options["img_size"] = image_size
-    if weights is None:
-        model: Any = _create(spec, options, pretrained_cfg=declared, num_classes=num_classes)
-    else:
-        model = _create_pretrained(spec, weights, declared, options, source_options, num_classes)
-        if num_classes is not None and num_classes != model.num_classes:
-            model.reset_classifier(num_classes)
-    _describe(model, declared, weights, in_chans=in_chans, image_size=image_size)
+    try:
+        if weights is None:
+            model: Any = _create(spec, options, pretrained_cfg=declared, num_classes=num_classes)
+        else:
+            model = _create_pretrained(spec, weights, declared, options, source_options, num_classes)
+            if num_classes is not None and num_classes != model.num_classes:
+                model.reset_classifier(num_classes)
+        _describe(model, declared, weights, in_chans=in_chans, image_size=image_size)
+    except (ZooError, MemoryError):
+        raise
+    except Exception as error:
+        if spec.module is None:
+            raise
+        raise plugins.at_fault(spec, error) from error
     return cast(nn.Module, model)
 
 

@@ -170,8 +170,12 @@ def _identity(distribution: Distribution, stem: str) -> tuple[str, str]:
 
 
 def _mentions_us(distribution: Distribution) -> bool:
+    """Whether an entry_points.txt that cannot be parsed, or is not even text, holds a plugin of ours."""
     try:
-        return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+        folder = getattr(distribution, "_path", None)
+        if folder is None:
+            return f"[{GROUP}]" in (distribution.read_text("entry_points.txt") or "")
+        return f"[{GROUP}]".encode() in Path(str(folder), "entry_points.txt").read_bytes()
     except Exception:
         return False
 

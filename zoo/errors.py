@@ -70,6 +70,18 @@ class WeightsError(ZooError):
     """Weights cannot be reached, or do not belong to the architecture."""
 
 
+class DiskError(ZooError):
+    """A file cannot be written: the disk is full, or not ours to write to.
+
+    Args:
+        full: Whether space is what it lacks.
+    """
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", full: bool = False) -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.full = full
+
+
 class RunError(ZooError):
     """A run folder is missing, unfinished, damaged, or in use."""
 

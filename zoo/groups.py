@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from zoo import matching
@@ -171,3 +173,15 @@ def _names_below(group_of: dict[str, str], path: str) -> list[str]:
 def _listing(names: Sequence[str]) -> str:
     rest = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def fingerprint(model: nn.Module, groups: Sequence[Group]) -> str:
+    """The sha256 of all tensors of some groups: names, shapes, types and bits."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    digest = hashlib.sha256()
+    for group in groups:
+        for name in (*group.parameters, *group.buffers):
+            plain = tensors[name].detach().cpu().contiguous()
+            digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+            digest.update(plain.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -19,9 +19,9 @@ from zoo import plugins, run
 from zoo.building import build as build  # this and the next are part of this module's interface
 from zoo.building import declared_config, strictness
 from zoo.claims import Budget, read_config
-from zoo.errors import PluginError, RecipeError, RunError, ZooError
+from zoo.errors import PluginError, RecipeError, RunError
 from zoo.spec import BackboneSpec, Weights
-from zoo.tensors import check_safetensors
+from zoo.tensors import check_safetensors, os_error
 from zoo.weights import resolve_weights as resolve_weights
 
 _timm_data: Any = timm.data  # without type information worth the name
@@ -152,7 +152,7 @@ def save(
 
     Raises:
         ValueError: The number of names is not the number of classes.
-        ZooError: The folder cannot be written to, or the disk is full.
+        DiskError: The folder cannot be written to, or the disk is full.
     """
     if len(class_names) != model.num_classes:
         raise ValueError(f"{len(class_names)} class names for a head of {model.num_classes} classes")
@@ -171,11 +171,7 @@ def save(
                     data_config=values,
                 )
             except SafetensorError as error:
-                raise ZooError(
-                    f"cannot write the weights to {folder}",
-                    why=str(error),
-                    fix="free some space, or choose another place",
-                ) from error
+                raise os_error(error) from error
             finally:
                 hook.remove()
             config = json.loads((staging / "config.json").read_text(encoding="utf-8"))
@@ -210,8 +206,9 @@ def load(folder: Path, name: str = "") -> nn.Module:
         needed = config.get("zoo", {}).get("requires")
     except (OSError, ValueError) as error:
         raise RunError(f"{name or folder}/config.json is damaged", why=str(error)) from error
-    if needed:
-        plugins.register_architectures(plugins.required(needed, what))
+    spec = plugins.required(needed, what) if needed else None
+    if spec is not None:
+        plugins.register_architectures(spec)
     if not timm.is_model(architecture):
         raise PluginError(
             f"{name or folder} holds a {architecture}, which this timm does not know",
@@ -221,7 +218,11 @@ def load(folder: Path, name: str = "") -> nn.Module:
         check_safetensors(folder / "model.safetensors")
         with Budget((folder / "model.safetensors").stat().st_size):
             model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except Exception as error:  # a stranger's settings make timm raise nearly anything
+    except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
+        raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
+    except Exception as error:  # a stranger's settings make timm raise nearly anything, and so may a plugin
+        if spec is not None:
+            raise plugins.at_fault(spec, error) from error
         raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
     return model.eval()
 

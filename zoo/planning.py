@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zoo.errors import RecipeError
@@ -62,6 +62,7 @@ class PhasePlan:
     warmup: float  # share of the phase's steps
     groups: tuple[GroupPlan, ...]  # ordered, input to head
     cache: CachePlan | None = None  # None: every step computes the whole network
+    cache_reason: str = field(default="", compare=False)  # why; it may speak of seconds that were measured
 
     @property
     def steps(self) -> int:
@@ -99,6 +100,7 @@ class PhasePlan:
             "warmup": self.warmup,
             "groups": [group.record() for group in self.groups],
             "cache": self.cache.record() if self.cache else None,
+            "cache_reason": self.cache_reason,
         }
 
 
@@ -111,6 +113,7 @@ class Plan:
     phases: tuple[PhasePlan, ...]
     seconds: float | None = None  # estimated training time; None: not estimated
     memory_bytes: int | None = None  # estimated peak of weights, gradients, optimizer and activations
+    data_wait: float | None = None  # estimated seconds of training in which images are not there yet
     notes: tuple[str, ...] = ()
 
     @property
@@ -127,6 +130,7 @@ class Plan:
             "steps": self.steps,
             "seconds": self.seconds,
             "memory_bytes": self.memory_bytes,
+            "data_wait": self.data_wait,
             "notes": list(self.notes),
         }
 
@@ -142,6 +146,7 @@ class Plan:
                 warmup=phase["warmup"],
                 groups=tuple(GroupPlan(**group) for group in phase["groups"]),
                 cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
+                cache_reason=phase.get("cache_reason", ""),
             )
             for phase in record["phases"]
         )
@@ -151,6 +156,7 @@ class Plan:
             phases=phases,
             seconds=record["seconds"],
             memory_bytes=record["memory_bytes"],
+            data_wait=record.get("data_wait"),
             notes=tuple(record["notes"]),
         )
 
@@ -166,9 +172,13 @@ class Plan:
                 frozen = "yes" if group.frozen else "no"
                 lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
             if phase.cache:
-                lines.append(f"  from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)")
+                kept = f"from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)"
+                lines.append(f"  {kept}; {phase.cache_reason}")
+            elif phase.cache_reason:
+                lines.append(f"  no activations are kept: {phase.cache_reason}")
         if self.seconds is not None:
-            lines.append(f"about {self.seconds:.0f} s of training")
+            waiting = f", {self.data_wait:.0f} s of it waiting for images" if self.data_wait else ""
+            lines.append(f"about {self.seconds:.0f} s of training{waiting}")
         if self.memory_bytes is not None:
             lines.append(f"about {self.memory_bytes / 2**20:.0f} MiB of memory")
         return "\n".join([*lines, *self.notes])
@@ -231,15 +241,22 @@ def make_plan(
     return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
 
 
-def with_caches(plan: Plan, caches: Mapping[str, CachePlan], notes: Sequence[str] = ()) -> Plan:
-    """The plan with the phases that train from kept activations, by name, and what there is to say about it."""
-    phases = tuple(replace(phase, cache=caches.get(phase.name)) for phase in plan.phases)
-    return replace(plan, phases=phases, notes=(*plan.notes, *notes))
+def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[str, str]) -> Plan:
+    """The plan with the phases that train from kept activations, by name, and why each phase does or does not."""
+    phases = tuple(
+        replace(phase, cache=caches.get(phase.name), cache_reason=reasons.get(phase.name, "")) for phase in plan.phases
+    )
+    return replace(plan, phases=phases)
 
 
-def with_estimate(plan: Plan, seconds: float, memory_bytes: int) -> Plan:
+def rough_time(seconds: float) -> str:
+    """A time as a sentence has it: 12 s, 3 min."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:
     """The plan with what it will cost."""
-    return replace(plan, seconds=seconds, memory_bytes=memory_bytes)
+    return replace(plan, seconds=seconds, memory_bytes=memory_bytes, data_wait=data_wait)
 
 
 def _first_trained(boundary: str, names: list[str], backbone: str) -> int:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from zoo import registry
-from zoo.discovery import Discovery, PluginFault, chosen, discover, one_line, same_name, scan
+from zoo.discovery import Discovery, PluginFault, chosen, discover, same_name, scan
 from zoo.errors import ManifestError, PluginError
+from zoo.importing import at_fault, import_plugin
 from zoo.registry import PluginEntry
 from zoo.spec import BackboneSpec, Plugin, Weights
 
-__all__ = ["Discovery", "PluginFault", "backbones", "discover", "get", "register_architectures", "required"]
+__all__ = ["Discovery", "PluginFault", "at_fault", "backbones", "discover", "get", "register_architectures", "required"]
 
 _WIDEN = "add it to ZOO_PLUGINS, or unset ZOO_PLUGINS"
 
@@ -70,18 +70,11 @@ def register_architectures(spec: BackboneSpec) -> None:
     """Import the module that registers a backbone's architecture, if its plugin has one.
 
     Raises:
-        PluginError: The module cannot be imported; the message names the distribution.
+        PluginError: The module cannot be imported, or registers what is not its own; the message names the
+            distribution.
     """
-    if spec.module is None:
-        return
-    try:
-        importlib.import_module(spec.module)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises is that plugin's fault
-        raise PluginError(
-            f"{spec.full_name} cannot be built: importing {spec.module} from {spec.distribution} {spec.version} failed",
-            why=one_line(error),
-            fix=f"report it to the authors of {spec.distribution}, or: zoo plugins uninstall {spec.distribution}",
-        ) from error
+    if spec.module is not None:
+        import_plugin(spec)
 
 
 def required(needs: Any, holder: str) -> BackboneSpec:

@@ -14,6 +14,7 @@ import yaml
 from zoo.bounded import YAML_LIMIT, parse_yaml, read_bytes
 from zoo.choices import choice, field_faults, is_number
 from zoo.errors import RecipeError
+from zoo.interval import parse_interval
 from zoo.run import read_record
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
@@ -55,10 +56,10 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "probe": Preset(epochs=10, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="light"),
+        "probe": Preset(epochs=10, lr=1e-2, lr_decay=1.0, weight_decay=0.05, augment="none"),
         "partial": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "finetune": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "gradual": Preset(epochs=5, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
+        "finetune": Preset(epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
+        "gradual": Preset(epochs=5, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
         "lp-ft": Preset(
             epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=10, probe_lr=3e-3
         ),
@@ -111,20 +112,33 @@ class Recipe:
     cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)
     balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
-    select_by: str = choice("accuracy", "What makes an epoch the best one.", choices=("accuracy", "loss"))
+    select_by: str = choice(
+        "auto",
+        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy.",
+        choices=("auto", "accuracy", "loss", "refinement"),
+    )
     cache: str = choice(
-        "off",
+        "auto",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(
         None,
-        "Augmented views kept of each training image, which epochs take in turn; default: 4, or as many as epochs.",
+        "Augmented views kept of each training image, which epochs take in turn; default: 4.",
         low=1,
         high=1000,
     )
     cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
     cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
+    store_gb: float = choice(
+        8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
+    )
+    checkpoint_every: str = choice(
+        "1m",
+        "Save a state to go on from every so often: a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",
+        metavar="TIME|STEPS",
+    )
+    checkpoint_keep: int = choice(2, "Saved states that are kept, in case the newest is damaged.", low=2, high=1000)
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
     limit: int | None = choice(None, "Use at most so many training images.", low=2)
@@ -147,6 +161,7 @@ class Recipe:
         checked = [entry for entry in fields(self) if entry.name not in ("phases", "group_lr")]
         faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
         faults += _group_lr_faults(self.group_lr) + _phase_faults(self.phases)
+        faults += _interval_faults(self.checkpoint_every)
         beside = [name for name in _SINGLE if getattr(self, name) is not None]
         if self.phases and beside:
             faults.append(f"phases: given in full, they leave no use for {', '.join(beside)}")
@@ -317,6 +332,7 @@ RESOLVED = (
     "threads",
     "workers",
     "norm",
+    "select_by",
     "augment",
     "cache",
     "cache_views",
@@ -332,6 +348,16 @@ RESOLVED = (
 def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
     """The recipe with some choices replaced; values that are None leave it as it is."""
     return replace(recipe, **{key: value for key, value in choices.items() if value is not None})
+
+
+def _interval_faults(text: Any) -> list[str]:
+    if not isinstance(text, str) or not text:  # which is said already
+        return []
+    try:
+        parse_interval(text)
+    except ValueError as error:
+        return [f"checkpoint_every: {error}"]
+    return []
 
 
 def _group_lr_faults(rates: Any) -> list[str]:

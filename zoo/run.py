@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.bounded import JSON_LIMIT, parse_json, read_bytes
-from zoo.errors import RunError, ZooError
+from zoo.errors import DiskError, RunError
 from zoo.record import record_faults
 
 SCHEMA = 1
@@ -33,7 +33,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Raises:
-        ZooError: The disk is full or the folder cannot be written to.
+        DiskError: The disk is full or the folder cannot be written to.
     """
     with replacing(path) as temporary:
         # A name that is not UTF-8 holds lone surrogates, which no text file can.
@@ -45,7 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block succeeds it is synced and renamed over `path`.
 
     Raises:
-        ZooError: The disk is full or the folder cannot be written to.
+        DiskError: The disk is full or the folder cannot be written to.
     """
     with friendly_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,13 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
         if error.errno is None or error.errno < 0 or isinstance(error, ConnectionError | TimeoutError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ZooError(
+            raise DiskError(
                 f"the disk is full: {path} was not written",
                 why=error.strerror or str(error),
                 fix="free some space, or choose another place with --out or ZOO_CACHE",
+                full=True,
             ) from error
-        raise ZooError(
+        raise DiskError(
             f"cannot write {path}",
             why=error.strerror or str(error),
             fix="choose another place with --out or ZOO_CACHE",

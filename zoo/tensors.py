@@ -1,15 +1,22 @@
-"""Read files of tensors: what a file claims is checked before memory is taken, and no code in it is run."""
+"""Read and write files of tensors.
+
+What a file claims is checked before memory is taken, and no code in it is run; a full disk is said as one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from zoo.bounded import JSON_LIMIT, parse_json, zip_members
 from zoo.errors import WeightsError
@@ -19,6 +26,7 @@ MOST_TENSORS = 100_000
 MOST_AXES = 16  # of one tensor
 
 _ROOM = 1 << 20  # bytes by which tensors that share memory may exceed their file
+_ERRNO = re.compile(r"\(os error (\d+)\)")
 _DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 
 
@@ -107,6 +115,25 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return facts
 
 
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        raise os_error(error) from error
+
+
+def os_error(error: SafetensorError) -> OSError:
+    """What the operating system said, where safetensors puts it into a text of its own."""
+    found = _ERRNO.search(str(error))
+    number = int(found[1]) if found else None
+    return OSError(number, os.strerror(number)) if number is not None else OSError(str(error))
+
+
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -158,6 +185,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "weights_only" in text.lower():
         named = text.partition("Unsupported globals: ")[2].partition(". No automatic")[0]
+        named = ", ".join(sorted(name.strip(" []'") for name in named.split(","))) if named else ""
         return (
             f"it is no file of plain tensors{f' (it names {named[:200]})' if named else ''}; zoo reads a .pth with "
             "weights_only=True alone, which runs no code"

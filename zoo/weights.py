@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
-from zoo import plugins, run
+from zoo import network, plugins, run
 from zoo.claims import check_arguments, check_facts, check_labels, read_config
 from zoo.errors import WeightsError
 from zoo.spec import BackboneSpec, Weights
@@ -135,12 +135,13 @@ def reaching(
         else f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
     )
     try:
-        yield
+        with network.session():
+            yield
     except GatedRepoError as error:
         raise WeightsError(
             what,
             why="the repository is gated",
-            fix=f"accept its terms at {constants.ENDPOINT}/{repo}, then: hf auth login",
+            fix=f"accept its terms at {network.place()}/{repo}, then: hf auth login",
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise WeightsError(
@@ -157,8 +158,8 @@ def reaching(
             fix = "name a repository of a timm model"
         else:
             cause = error.__cause__ or error
-            reason = " ".join(str(cause).split())[:200] or type(cause).__name__
-            why = f"{constants.ENDPOINT if repo else 'the server'} did not give it: {reason}"
+            reason = network.one_line(cause)
+            why = f"{network.place() if repo else 'the server'} did not give it: {reason}"
             fix = f"check the network{' and HF_ENDPOINT' if repo else ''}; or {bring}"
         raise WeightsError(what, why=why, fix=f"{fix}; {_START_WITHOUT}") from error
 

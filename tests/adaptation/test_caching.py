@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 import zoo
-from tests.pictures import make_images
+from tests.adaptation.photos import CHOICES, make_photos
 from zoo import cache
+from zoo.adaptation import prepare
+from zoo.adaptation.caching import choose
+from zoo.adaptation.keeping import Keeper
+from zoo.adaptation.sources import _Shelf
+from zoo.data.batches import Key
 from zoo.engine import activations
+from zoo.engine.activations import Kept, Layout
+from zoo.engine.estimate import Cost, Costs
 from zoo.engine.events import CheckpointSaved, Event, Note, Progress, StepDone
-from zoo.errors import RecipeError, TrainingInterrupted
+from zoo.engine.halves import Cut
+from zoo.engine.source import Option
+from zoo.errors import DataError, RecipeError, TrainingInterrupted
+from zoo.planning import CachePlan
 from zoo.run import Run
 
-COMMON: dict[str, Any] = {"strategy": "partial", "epochs": 3, "lr": 0.003, "image_size": 32, "threads": 1,
-                          "precision": "fp32", "batch_size": 8, "augment": "none"}  # fmt: skip
+CUT = Cut("fc", "head", (3, 8, 8), (4,), {}, (), ())
+LAYOUT = Layout((4,), "float32", False)
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    train = {"amber": 13, "blue": 9, "green": 11}
-    split = dict.fromkeys(train, 4)
-    return make_images(tmp_path_factory.mktemp("photos") / "photos", {"train": train, "val": split, "test": split})
+    return make_photos(tmp_path_factory.mktemp("photos"))
 
 
 def adapt(photos: Path, out: Path, heard: list[Event] | None = None, **choices: Any) -> Run:
-    recipe = zoo.Recipe(**{**COMMON, **choices})
+    recipe = zoo.Recipe(**{**CHOICES, **choices})
     return zoo.adapt("resnet_nano", str(photos), recipe, out=out, on_event=[].append if heard is None else heard.append)
 
 
@@ -49,6 +63,10 @@ def equal(left: Run, right: Run) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in weights(left).items())
 
 
+def fails(*_arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def computed(heard: list[Event]) -> int:
     return sum(isinstance(event, Progress) and event.stage.startswith("computing activations") for event in heard)
 
@@ -61,6 +79,7 @@ def computed(heard: list[Event]) -> int:
         {"augment": "light", "cache_views": 3},
         {"ema": 0.8, "balance": "weights", "accumulate": 2},
         {"dropout": 0.3, "strategy": "probe"},
+        {"balance": "sampler", "patience": 1},
     ],
     ids=str,
 )
@@ -71,7 +90,7 @@ def test_kept_or_not_the_weights_are_the_same(tmp_path: Path, photos: Path, choi
     assert with_it.record["plan"]["phases"][-1]["cache"] and computed(heard)
     assert without.record["plan"]["phases"][-1]["cache"] is None
     close(with_it, without)
-    assert with_it.record["resolved"]["cache"] == with_it.record["plan"]["phases"][-1]["name"]
+    assert with_it.record["resolved"]["cache"] == "on" and without.record["resolved"]["cache"] == "off"
 
 
 def test_a_second_recipe_computes_nothing_again_and_other_images_do(tmp_path: Path, photos: Path) -> None:
@@ -83,19 +102,32 @@ def test_a_second_recipe_computes_nothing_again_and_other_images_do(tmp_path: Pa
     assert computed(heard)
 
 
-@pytest.mark.parametrize("fault", ["full", "damaged"])
+def test_bfloat16_is_kept_as_bfloat16(tmp_path: Path, photos: Path) -> None:
+    heard: list[Event] = []
+    with_it = adapt(photos, tmp_path / "with", heard, cache="on", precision="bf16", epochs=1)
+    whole = zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**CHOICES, "cache": "on"})).phases[0].cache
+    assert whole and 2 * with_it.record["plan"]["phases"][0]["cache"]["bytes"] == whole.bytes and computed(heard)
+    close(with_it, adapt(photos, tmp_path / "without", cache="off", precision="bf16", epochs=1), 0.03)
+
+
+@pytest.mark.parametrize("fault", ["full", "fills", "damaged"])
 def test_faults_never_change_the_result(
     tmp_path: Path, photos: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = adapt(photos, tmp_path / "expected", cache="on", epochs=1)
     heard: list[Event] = []
-    if fault == "full":
+    if fault != "damaged":
         cache.clear()
-        monkeypatch.setattr(activations, "RESERVE", 1 << 60)
+        if fault == "full":
+            monkeypatch.setattr(activations, "RESERVE", 1 << 60)
+        else:
+            monkeypatch.setattr(activations._Writer, "append", fails)
         found = adapt(photos, tmp_path / "found", heard, cache="on", epochs=1, cache_ram_gb=0)
         notes = [event.text for event in heard if isinstance(event, Note)]
-        assert "partial: no activations are kept: the disk is nearly full" in notes
+        why = "the disk is nearly full" if fault == "full" else os.strerror(errno.ENOSPC)
+        assert f"partial: no activations are kept: {why}" in notes
         close(found, expected)
+        assert not [entry for entry in cache.stored() if entry.kind != "images"]
         return
     for entry in cache.stored():
         if entry.kind == "activations":
@@ -114,12 +146,9 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(tmp_path: Path, phot
 
     def stop(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 6:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGINT)
 
-    recipe = zoo.Recipe(**{**COMMON, **choices})
+    recipe = zoo.Recipe(**{**CHOICES, **choices})
     saved: list[Event] = []
     with pytest.raises(TrainingInterrupted):
         zoo.adapt(
@@ -139,15 +168,112 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(tmp_path: Path, phot
 def test_a_runs_record_repeats_its_choices(tmp_path: Path, photos: Path) -> None:
     first = adapt(photos, tmp_path / "first", cache="auto")
     again = zoo.recipe.read_recipe(first.path).recipe
-    assert again.cache == first.record["resolved"]["cache"] != "auto" and again.cache_views == 1
+    assert again.cache == first.record["resolved"]["cache"] != "auto"
 
 
-def test_what_cannot_be_kept_is_said(tmp_path: Path, photos: Path) -> None:
-    def notes(**choices: Any) -> tuple[str, ...]:
-        return zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**COMMON, "cache": "on", **choices})).notes
+def test_auto_is_a_matter_of_the_estimate_and_settled_once() -> None:
+    recipe = zoo.Recipe()
+    accelerator = Accelerator(cpu=True)
+    option = Option(CUT, LAYOUT, CachePlan("head", "fc", 4, 100 * LAYOUT.row_bytes), missing=100)
+    there = replace(option, missing=0)
+    found = {"slow": option, "close": option, "little": option, "quick": there}
+    costs = {
+        "slow": Costs(Cost(10.0, 1), Cost(12.0, 1)),
+        "close": Costs(Cost(100.0, 1), Cost(95.0, 1)),  # less than an estimate errs by
+        "little": Costs(Cost(1.2, 1), Cost(0.4, 1)),  # nobody fills a disk for less than a second
+        "quick": Costs(Cost(300.0, 1), Cost(40.0, 1)),
+    }
+    choice = choose(found, {"all": "the first group trains"}, costs, recipe, accelerator)
+    assert choice.options == {"quick": there} and choice.setting == "quick"
+    assert choice.reasons == {
+        "all": "the first group trains",
+        "slow": "to compute them first would take longer",
+        "close": "it would save too little",
+        "little": "it would save too little",
+        "quick": "saves about 4 min of 5 min, all of it on the disk already",
+    }
+    asked = choose(found, {}, costs, replace(recipe, cache="on"), accelerator)
+    assert asked.setting == "on" and asked.reasons["slow"] == "asked for"
+    resumed = choose({"quick": option}, {}, None, recipe, accelerator)
+    assert resumed.setting == "on" and resumed.reasons["quick"] == "as when the run started"
+    assert choose({}, {}, {}, recipe, accelerator).setting == "off"
 
-    assert "partial: no activations are kept, for CutMix needs pixels" in notes(cutmix=0.5)
-    (note,) = notes(cache_gb=0, cache_ram_gb=0)
-    assert note.startswith("partial: no activations are kept, for they take 0.0 GB")
+
+def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds: dict[str, float] = {}
+    real = prepare.estimate
+
+    def estimate(*arguments: Any, **named: Any) -> dict[str, Costs]:
+        monkeypatch.setattr("zoo.engine.estimate._forward_seconds", lambda *_rest: 1.0)
+        monkeypatch.setattr("zoo.engine.estimate._measure", lambda *_rest: (0.0, 0))
+        found = real(*arguments, **{**named, "seconds_per_image": 0.5})
+        seconds.update({name: each.above.seconds for name, each in found.items() if each.above})
+        return found
+
+    monkeypatch.setattr(prepare, "estimate", estimate)
+    recipe = zoo.Recipe(**{**CHOICES, "cache": "on", "augment": "light", "cache_views": 2, "epochs": 2})
+    scored = 2 * 12  # each of them takes a second from the split on, too
+    zoo.plan("resnet_nano", str(photos), recipe)
+    assert seconds["partial"] == pytest.approx((2 * 33 + 12) * 1.5 + scored, abs=0.01)
+    ready = prepare.prepare("resnet_nano", str(photos), recipe, [].append)
+    option = ready.caches["partial"]
+    Keeper(ready.material, option.cut, option.layout, ready.plan.phases[0].frozen, range(1)).make(
+        True, [].append, lambda: None
+    )
+    plan = zoo.plan("resnet_nano", str(photos), recipe)
+    assert seconds["partial"] == pytest.approx(33 * 1.5 + scored, abs=0.01)
+    assert plan.phases[0].cache_reason == "asked for, some of it on the disk already"
+
+
+def test_epochs_take_the_kept_views_in_turn() -> None:
+    count, views = 6, 2
+    rows = [np.array([[10 * view + place] for place in range(count)], dtype=np.float32).view(np.uint8)
+            for view in range(views)]  # fmt: skip
+    present = np.arange(count) != 4  # could not be read
+    shelf = _Shelf([Kept(each, present, Layout((1,), "float32", False)) for each in rows], 3, list(range(count)))
+
+    def told(*keys: tuple[int, int, int]) -> tuple[list[float], list[int]]:
+        batch = shelf.batch([Key(*key) for key in keys])
+        assert batch.indices.tolist() == batch.labels.tolist()
+        return batch.images.flatten().tolist(), batch.labels.tolist()
+
+    assert told((3, 0, 0), (3, 5, 0)) == ([0.0, 5.0], [0, 5])
+    assert told((4, 0, 0), (4, 4, 0), (4, 5, 0)) == ([10.0, 15.0], [0, 5])
+    assert told((5, 1, 0), (5, 1, 1), (5, 1, 2)) == ([1.0, 11.0, 1.0], [1, 1, 1]), "drawn again: in the next view"
+    with pytest.raises(DataError, match="no image of a batch can be read"):
+        told((5, 4, 0))
+
+
+def test_mixup_mixes_activations_and_leaves_the_kept_ones_alone(tmp_path: Path, photos: Path) -> None:
+    heard: list[Event] = []
+    first = adapt(photos, tmp_path / "first", heard, cache="on", mixup=0.4, strategy="probe", lr=0.03)
+    assert computed(heard)
+    losses = [event.loss for event in heard if isinstance(event, StepDone)]
+    assert losses[-1] < losses[0]
+    heard.clear()
+    assert equal(adapt(photos, tmp_path / "second", heard, cache="on", mixup=0.4, strategy="probe", lr=0.03), first)
+    assert not computed(heard)
+
+
+def test_why_nothing_is_kept_is_said(photos: Path) -> None:
+    def reason(**choices: Any) -> str:
+        plan = zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**CHOICES, "cache": "on", **choices}))
+        phase = plan.phases[-1]
+        assert (phase.cache is None) == (f"no activations are kept: {phase.cache_reason}" in str(plan))
+        return phase.cache_reason
+
+    def views(**choices: Any) -> int:
+        plan = zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**CHOICES, "cache": "on", **choices}))
+        assert plan.phases[-1].cache is not None
+        return plan.phases[-1].cache.views
+
+    assert reason(cutmix=0.5) == "CutMix needs pixels"
+    assert reason(cache_gb=0, cache_ram_gb=0) == "they would take 0.0 GB; see --cache-gb"
+    assert reason(strategy="finetune") == "the first group trains"
+    assert reason(strategy="lp-ft", cache="probe") == "the first group trains"
+    assert reason(cache="off") == "--cache off"
+    assert reason() == "asked for"
+    assert views(augment="light", epochs=9) == 4 and views(augment="light") == 3 and views(epochs=9) == 1
+    assert views(augment="light", epochs=9, strategy="probe", cache_views=6) == 6
     with pytest.raises(RecipeError, match="there is no phase named warm to keep activations for"):
-        notes(cache="warm")
+        reason(cache="warm")

@@ -10,6 +10,7 @@ import typer.main
 
 from zoo.cli.main import app
 from zoo.recipe import Recipe
+from zoo.run import Run
 
 
 def options_of(name: str) -> dict[str, object]:
@@ -67,15 +68,16 @@ def test_a_recipe_file_is_the_base_and_options_go_on_top(zoo_, api, tmp_path: Pa
     assert api.calls[1][1][:2] == ("resnet18", "digits")
 
 
-@pytest.mark.parametrize("reference", ["runs/old", "runs/old/run.json", "old"])
-def test_a_run_is_a_recipe(zoo_, api, reference):
-    from zoo.run import Run
-
-    folder = Path("runs/old")
+def write_run(folder: Path, recipe: Recipe) -> None:
     folder.mkdir(parents=True)
-    record = {"schema": 1, "recipe": Recipe(epochs=6, precision="auto").record(), "resolved": {"precision": "bf16"},
+    record = {"schema": 1, "recipe": recipe.record(), "resolved": {"precision": "bf16"},
               "backbone": {"name": "resnet/resnet_nano"}, "dataset": {"ref": "digits"}}  # fmt: skip
     Run(folder).write_record(record)
+
+
+@pytest.mark.parametrize("reference", ["runs/old", "runs/old/run.json", "old"])
+def test_a_run_is_a_recipe(zoo_, api, reference):
+    write_run(Path("runs/old"), Recipe(epochs=6, precision="auto"))
     done = zoo_("adapt", "--recipe", reference, "--epochs", 2)
     assert done.code == 0, done.err
     called = api.calls[0][2]
@@ -114,14 +116,22 @@ def test_a_recipe_file_that_is_not_there_is_a_failure_not_wrong_usage(zoo_, api)
     assert "cannot read the recipe absent.yaml" in done.err
 
 
-def test_resume_takes_no_other_choices(zoo_, api):
-    done = zoo_("adapt", "resnet_nano", "--resume", "runs/a", "--epochs", 3, "--lr-decay", 0.0, "--out", "b")
+def test_a_resumed_run_stays_in_its_folder(zoo_, api):
+    done = zoo_("adapt", "--resume", "runs/a", "--out", "b")
     assert done.code == 2
-    assert "takes no others, but got MODEL, --out, --epochs, --lr-decay" in done.err
+    assert "a resumed run stays in its folder" in done.err
     assert "zoo adapt --resume runs/a" in done.err
     assert not api.calls
 
 
 def test_resume_passes_the_run_alone(zoo_, api):
     assert zoo_("adapt", "--resume", "runs/a").code == 0
-    assert api.calls == [("adapt", (), {"resume": "runs/a"})]
+    assert api.calls == [("adapt", (), {"resume": "runs/a", "backbone": None, "dataset": None})]
+
+
+def test_what_is_typed_beside_resume_is_compared_with_the_runs_own_recipe(zoo_, api):
+    write_run(Path("runs/a"), Recipe(lr=0.003, epochs=7))
+    assert zoo_("adapt", "resnet_nano", "--resume", "a", "--lr-decay", 0.5).code == 0
+    ((_, _, passed),) = api.calls
+    assert passed == {"resume": "a", "backbone": "resnet_nano", "dataset": None, "recipe": passed["recipe"]}
+    assert (passed["recipe"].lr, passed["recipe"].epochs, passed["recipe"].lr_decay) == (0.003, 7, 0.5)

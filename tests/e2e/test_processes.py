@@ -28,6 +28,7 @@ CHOICES = {
     "lr": 0.003,
     "balance": "weights",
     "ema": 0.8,
+    "cache": "off",
 }
 RECIPE = ["resnet_nano", *(word for name, value in CHOICES.items() for word in (f"--{name}", str(value)))]
 
@@ -93,6 +94,27 @@ def test_two_processes_train_one_run_as_one_process_would(tmp_path: Path, photos
     assert scored.returncode == 0, scored.stderr
     found = json.loads(scored.stdout)
     assert found["n"] == 7 and found["accuracy"] == document["result"]["accuracy"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_two_processes_train_from_kept_activations_as_one_would(tmp_path: Path, photos: Path, place: str) -> None:
+    words = ["adapt", *RECIPE, "--dataset", str(photos), "--json", "--strategy", "partial", "--cache", "on",
+             "--cache-views", "2", "--cache-ram-gb", "0" if place == "file" else "2"]  # fmt: skip
+    single = alone(*words, "--out", str(tmp_path / "single"), cwd=tmp_path)
+    assert single.returncode == 0, single.stderr
+    cleared = alone("cache", "clear", "--json", cwd=tmp_path)
+    kinds = [entry["kind"] for entry in json.loads(cleared.stdout)]
+    assert kinds.count("activations") == 3, "two views, and the choosing images"
+    both = launch(*words, "--out", str(tmp_path / "both"), processes=2, cwd=tmp_path)
+    assert both.returncode == 0, both.stderr
+    assert both.stderr.count("from activations kept before") == 1
+    ours, theirs = metrics(tmp_path / "both"), metrics(tmp_path / "single")
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in ("loss", "train_loss", "val_loss", "val_accuracy"):
+            if key in mine:
+                assert mine[key] == pytest.approx(other[key], rel=2e-3), (key, mine, other)
 
 
 def test_a_batch_that_two_processes_cannot_share_is_said_once(tmp_path: Path, photos: Path) -> None:

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four
-from zoo.engine import session as sessions
+from zoo.cli import main
 from zoo.engine.events import CheckpointSaved, EpochDone, Event, Note, Progress, StepDone
-from zoo.errors import RunError, TrainingInterrupted
+from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -42,6 +42,7 @@ RECIPE = Recipe(  # everything on that carries something from step to step
     patience=2,
     augment="standard",
     threads=1,
+    cache="off",  # the same whatever else the machine does; tests/adaptation stops runs that keep activations
     seed=11,
 )
 
@@ -55,7 +56,7 @@ def imports_need_no_collecting() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(photos: Path) -> Run:
     """The run without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+        patch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
         return zoo.adapt("resnet_nano", str(photos), RECIPE, out=photos.parent / "whole")
 
 
@@ -130,12 +131,10 @@ def test_a_signal_while_the_model_is_measured_loses_nothing(tmp_path: Path, phot
     assert not [event for event in heard if isinstance(event, StepDone)]
 
 
-def test_a_damaged_newest_state_is_passed_over(
-    tmp_path: Path, photos: Path, whole: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
+def test_a_damaged_newest_state_is_passed_over(tmp_path: Path, photos: Path, whole: Run) -> None:
+    often = replace(RECIPE, checkpoint_every="1 step")
     with pytest.raises(TrainingInterrupted):
-        zoo.adapt("resnet_nano", str(photos), RECIPE, out=tmp_path / "run", on_event=stop_when(step(14)))
+        zoo.adapt("resnet_nano", str(photos), often, out=tmp_path / "run", on_event=stop_when(step(14)))
     newest = max((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
     newest.write_bytes(newest.read_bytes()[:-1000])
     heard: list[Event] = []
@@ -226,6 +225,53 @@ def test_other_data_is_refused(stopped: Path, copy: Run) -> None:
     assert caught.value.what == f"the data of {copy.path} changed since it started"
     assert "fingerprint" in caught.value.why and "training images: " in caught.value.why
     assert copy.record["status"] == "interrupted"
+
+
+def test_other_weights_are_refused(stopped: Path, copy: Run) -> None:
+    record = copy.record
+    record["backbone"]["fingerprint"] = "0123456789abcdef"
+    copy.write_record(record)
+    with pytest.raises(RunError) as caught:
+        zoo.adapt(resume=copy.path)
+    assert caught.value.what == f"the weights that {copy.path} started from changed"
+    assert caught.value.why.startswith("fingerprint 0123456789ab became ")
+    assert caught.value.why.endswith("they are default of resnet/resnet_nano")
+
+
+def test_other_choices_are_refused_and_shown(stopped: Path, copy: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    before = copy.record
+    words = ["--lr", "0.1", "--epochs", "3", "--seed", "5", "--checkpoint-keep", "3"]
+    assert main.run(["adapt", "resnet_nano", "--dataset", "digits", "--resume", str(copy.path), *words]) == 1
+    told = capsys.readouterr().err
+    assert f"error: {copy.path} was started with other choices, and a resumed run keeps its own\n" in told
+    photos = stopped / "photos"
+    assert f"  why: dataset: {photos} then, digits now; lr: 0.003 then, 0.1 now; seed: 11 then, 5 now\n" in told
+    assert f"zoo adapt --resume {copy.path}; to change something: zoo adapt --recipe {copy.path} …" in told
+    assert copy.record == before
+    with pytest.raises(RecipeError) as caught:
+        zoo.adapt(recipe=replace(RECIPE, mixup=0.5), resume=copy.path)
+    assert caught.value.why == "mixup: 0.3 then, 0.5 now"
+
+
+def test_the_same_choices_and_those_that_change_nothing_are_taken(whole: Run, copy: Run, stopped: Path) -> None:
+    often = replace(RECIPE, checkpoint_every="1 step", checkpoint_keep=4, workers=0)
+    heard: list[Event] = []
+    done = zoo.adapt("resnet_nano", str(stopped / "photos"), often, resume=copy.path, on_event=heard.append)
+    assert len([event for event in heard if isinstance(event, CheckpointSaved)]) > 5
+    assert done.record["recipe"]["checkpoint_keep"] == 4 and done.record["resolved"]["workers"] == 0
+    mine, theirs = load_file(done.path / "model.safetensors"), load_file(whole.path / "model.safetensors")
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_another_machine_is_noted(copy: Run) -> None:
+    record = copy.record
+    record["environment"] |= {"torch": "1.0", "platform": "another"}
+    copy.write_record(record)
+    heard: list[Event] = []
+    zoo.adapt(resume=copy.path, on_event=heard.append)
+    notes = [event.text for event in heard if isinstance(event, Note)]
+    assert any(note.startswith("it may end a little otherwise") and "torch: 1.0 then" in note for note in notes)
+    assert not any("another" in note for note in notes)
 
 
 def test_a_finished_run_is_refused(whole: Run) -> None:

@@ -100,7 +100,7 @@ def weights_file(workshop: Path, backbone: str) -> Path:
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the report and waiting for the disk take longer than these trainings; tests/test_api.py does both."""
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, pictures: run.report)
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -124,6 +124,7 @@ def test_strategy(
         augment="none",
         label_smoothing=0.0,
         precision="fp32",
+        cache="off",
         threads=1,
     )
     network: list[torch.nn.Module] = []

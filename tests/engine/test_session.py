@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import pytest
 import torch
 
 from tests.engine.toy import Toy, same, state_of
-from zoo.engine import session as sessions
 from zoo.engine.checkpoint import load_checkpoint, save_checkpoint
 from zoo.engine.events import CheckpointSaved, EpochDone, Note, StepDone
-from zoo.errors import RunError, TrainingInterrupted
+from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.recipe import Recipe
 
 RECIPE = Recipe(
     strategy="lp-ft", probe_epochs=2, epochs=3, lr=0.05, ema=0.8, mixup=0.4, accumulate=2, patience=3, seed=5
 )
+EVERY_STEP = replace(RECIPE, checkpoint_every="1 step")
 STEPS = 10  # two a pass, five passes
 
 
@@ -31,7 +32,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 def last_state(folder: Path) -> dict[str, Any]:
     state, damaged = load_checkpoint(folder / "checkpoints")
     assert state is not None and not damaged
-    del state["position"]["seconds"]
+    del state["position"]["seconds"], state["position"]["waited"]
     return state
 
 
@@ -99,14 +100,13 @@ def test_the_optimizer_too_is_the_same_after_a_resume(tmp_path: Path) -> None:
 
 
 def test_states_are_saved_as_time_goes_by_and_a_killed_run_goes_on_from_the_last(
-    tmp_path: Path, whole: tuple[Path, Toy], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: tuple[Path, Toy]
 ) -> None:
-    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
 
     class Killed(Exception):
         pass
 
-    first = Toy(tmp_path, RECIPE)
+    first = Toy(tmp_path, EVERY_STEP)
 
     def watch(event: object) -> None:
         if isinstance(event, StepDone) and event.step == 6:
@@ -122,19 +122,16 @@ def test_states_are_saved_as_time_goes_by_and_a_killed_run_goes_on_from_the_last
     assert same(state_of(second.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
 
 
-def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int = 8) -> None:
+def stopped(folder: Path, number: int = 8) -> None:
     """A run that was stopped, with states of its last two steps."""
-    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
-    toy = Toy(folder, RECIPE)
+    toy = Toy(folder, EVERY_STEP)
     stop_at(toy, StepDone, number)
     with pytest.raises(TrainingInterrupted):
         toy.train()
 
 
-def test_a_damaged_state_is_passed_over_and_said_so(
-    tmp_path: Path, whole: tuple[Path, Toy], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopped(tmp_path, monkeypatch)
+def test_a_damaged_state_is_passed_over_and_said_so(tmp_path: Path, whole: tuple[Path, Toy]) -> None:
+    stopped(tmp_path)
     newest = tmp_path / "checkpoints" / "step-000000008.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -146,10 +143,8 @@ def test_a_damaged_state_is_passed_over_and_said_so(
     assert same(state_of(toy.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
 
 
-def test_without_any_good_state_it_starts_over_and_says_so(
-    tmp_path: Path, whole: tuple[Path, Toy], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopped(tmp_path, monkeypatch)
+def test_without_any_good_state_it_starts_over_and_says_so(tmp_path: Path, whole: tuple[Path, Toy]) -> None:
+    stopped(tmp_path)
     for path in tmp_path.glob("checkpoints/step-*.pt"):
         path.write_bytes(path.read_bytes()[:100])
     toy = Toy(tmp_path, RECIPE).train()
@@ -157,17 +152,40 @@ def test_without_any_good_state_it_starts_over_and_says_so(
     assert same(state_of(toy.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
 
 
-def test_missing_best_weights_are_missed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped(tmp_path, monkeypatch)
-    for path in tmp_path.glob("checkpoints/best-*"):
-        path.unlink()
-    toy = Toy(tmp_path, RECIPE)
-    with pytest.raises(RunError, match="the best weights of the run are gone"):
+@pytest.mark.parametrize("accident", ["gone", "damaged"])
+def test_a_state_without_its_best_weights_is_passed_over(
+    tmp_path: Path, whole: tuple[Path, Toy], accident: str
+) -> None:
+    """The state before it stands at the same step, before the evaluation that found the best."""
+    toy = Toy(tmp_path, EVERY_STEP)
+    bests: list[int] = []
+
+    def watch(event: object) -> None:
+        if isinstance(event, EpochDone) and event.best:
+            bests.append(toy.session.position.step)
+            if len(bests) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    toy.listeners.append(watch)
+    with pytest.raises(TrainingInterrupted):
         toy.train()
-    assert not toy.heard(StepDone)
+    best = tmp_path / "checkpoints" / f"best-{bests[-1]:09d}.safetensors"
+    if accident == "gone":
+        best.unlink()
+    else:
+        content = bytearray(best.read_bytes())
+        content[-1] ^= 1
+        best.write_bytes(content)
+    again = Toy(tmp_path, RECIPE).train()
+    (note,) = again.heard(Note)
+    why = "is gone" if accident == "gone" else "is damaged: its hash differs"
+    newest = f"step-{bests[-1]:09d}-2.pt"  # the first state of that step is of before the evaluation
+    assert note.text == f"the checkpoint {newest} cannot be used ({best.name} {why}); using the one before"
+    assert again.heard(EpochDone)[0].best
+    assert same(state_of(again.model), state_of(whole[1].model)) and log(tmp_path) == log(whole[0])
 
 
-def test_damaged_best_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_best_weights_are_named(tmp_path: Path) -> None:
     toy = Toy(tmp_path, RECIPE)
 
     def spoil(event: object) -> None:
@@ -176,23 +194,25 @@ def test_damaged_best_weights_are_named(tmp_path: Path, monkeypatch: pytest.Monk
                 path.write_bytes(b"not tensors")
 
     toy.listeners.append(spoil)
-    with pytest.raises(RunError, match="the best weights of the run are damaged"):
+    with pytest.raises(RunError, match="the best weights of the run are damaged") as caught:
         toy.train()
+    assert caught.value.fix == f"train again from a state before them: zoo adapt --resume {tmp_path}"
 
 
-def test_best_weights_that_a_kept_state_needs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "CHECKPOINT_EVERY", -1.0)
-    toy = Toy(tmp_path, RECIPE)
+def test_best_weights_that_a_kept_state_needs_are_kept(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, EVERY_STEP)
+    needed: set[str] = set()
 
     def watch(event: object) -> None:
         if isinstance(event, CheckpointSaved | EpochDone):
             for path in tmp_path.glob("checkpoints/step-*.json"):
-                best = json.loads(path.read_text())["best"]
-                assert best is None or (tmp_path / "checkpoints" / f"best-{best:09d}.safetensors").is_file()
+                needs = json.loads(path.read_text())["needs"]
+                assert all((tmp_path / "checkpoints" / name).is_file() for name in needs)
+                needed.update(needs)
 
     toy.listeners.append(watch)
     toy.train()
-    assert toy.heard(CheckpointSaved)
+    assert needed
 
 
 def test_a_signal_during_the_last_evaluation_is_not_lost(tmp_path: Path, whole: tuple[Path, Toy]) -> None:
@@ -243,16 +263,50 @@ def test_training_in_another_thread_leaves_signals_alone(tmp_path: Path, whole: 
     assert same(state_of(toy.model), state_of(whole[1].model))
 
 
+def test_states_are_saved_by_steps_and_as_many_are_kept_as_asked_for(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, replace(RECIPE, checkpoint_every="3 steps", checkpoint_keep=3)).train()
+    assert [event.step for event in toy.heard(CheckpointSaved)] == [3, 6, 9]
+    assert sorted(path.name for path in tmp_path.glob("checkpoints/step-*.pt")) == [
+        "step-000000006.pt", "step-000000009.pt", "step-000000010.pt",  # the last one says that training is done
+    ]  # fmt: skip
+
+
+def test_a_state_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    """Between its two files a kill would leave neither the old state nor the new one."""
+    paths = [save_checkpoint(tmp_path, 7, {"number": number}, needs={}, keep=12) for number in range(11)]
+    assert [path.name for path in paths[:2]] == ["step-000000007.pt", "step-000000007-2.pt"]
+    state, damaged = load_checkpoint(tmp_path)
+    assert state == {"number": 10} and not damaged
+    assert save_checkpoint(tmp_path, 8, {}, needs={}).name == "step-000000008.pt"
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["step-000000007-11.pt", "step-000000008.pt"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, replace(EVERY_STEP, probe_epochs=0))
+
+    def spoil(event: object) -> None:
+        if isinstance(event, StepDone) and event.step == 3:
+            with torch.no_grad():
+                toy.model.fc.weight[0, 0] = float("nan")
+
+    toy.listeners.append(spoil)
+    with pytest.raises(TrainingError) as caught:
+        toy.train()
+    assert caught.value.what == "the weights are not finite after step 3, so they were not saved"
+    assert caught.value.why.endswith("first: fc.weight")
+    assert last_state(tmp_path)["position"]["step"] == 2
+
+
 def test_a_state_is_tensors_and_plain_values_with_a_hash(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, 7, {"tensor": torch.ones(2), "position": {"step": 7}}, facts={"best": None})
+    path = save_checkpoint(tmp_path, 7, {"tensor": torch.ones(2), "position": {"step": 7}}, needs={"best.pt": "abc"})
     assert torch.load(path, weights_only=True)["position"] == {"step": 7}
     record = json.loads(path.with_suffix(".json").read_text())
-    assert len(record["sha256"]) == 64 and record["step"] == 7 and record["best"] is None
+    assert len(record["sha256"]) == 64 and record["step"] == 7 and record["needs"] == {"best.pt": "abc"}
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", None], ids=["empty", "list", "no hash", "absent"])
 def test_a_state_whose_hash_cannot_be_read_counts_as_unfinished(tmp_path: Path, record: str | None) -> None:
-    path = save_checkpoint(tmp_path, 7, {"tensor": torch.ones(2)}, facts={})
+    path = save_checkpoint(tmp_path, 7, {"tensor": torch.ones(2)}, needs={})
     path.with_suffix(".json").unlink() if record is None else path.with_suffix(".json").write_text(record)
     state, damaged = load_checkpoint(tmp_path)
     assert state is None and len(damaged) == 1
@@ -264,7 +318,7 @@ def test_a_pickled_stranger_is_not_unpickled(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, ...]:
             return (os.mkdir, (str(tmp_path / "run by the pickle"),))
 
-    save_checkpoint(tmp_path, 7, {"state": Stranger()}, facts={})
+    save_checkpoint(tmp_path, 7, {"state": Stranger()}, needs={})
     state, damaged = load_checkpoint(tmp_path)
     assert state is None and len(damaged) == 1
     assert not (tmp_path / "run by the pickle").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from zoo.engine.loop import Job, train
 from zoo.engine.session import Session
 from zoo.engine.source import Source
 from zoo.groups import Group
+from zoo.interval import parse_interval
 from zoo.objectives.supervised import Supervised
 from zoo.planning import make_plan
 from zoo.recipe import Recipe
@@ -104,6 +105,8 @@ class Toy:
         self.events: list[Event] = []
         self.model = model if model is not None else net()
         self.loader = loader or Loader()
+        if recipe.select_by == "auto":  # which is decided before training
+            recipe = replace(recipe, select_by="accuracy")
         settled = machine.Machine("cpu", "fp32" if recipe.precision == "auto" else recipe.precision, 1, 1)
         self.accelerator = machine.make_accelerator(settled)
         run = Run(folder)
@@ -116,7 +119,8 @@ class Toy:
             steps_per_epoch=-(-self.loader.steps_per_epoch // recipe.accumulate),
             norm=norm,
         )
-        self.session = Session(run, self.accelerator, self.hear)
+        every = parse_interval(recipe.checkpoint_every)
+        self.session = Session(run, self.accelerator, self.hear, every=every, keep=recipe.checkpoint_keep)
         self.job = Job(
             model=self.model,
             groups=GROUPS,

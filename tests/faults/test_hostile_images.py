@@ -334,6 +334,13 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
+def not_utf8() -> bytes:
+    buffer = io.BytesIO()
+    names = {"path": ["aaaa.png", "b.png"], "label": ["x", "y"]}
+    pd.DataFrame(names).to_parquet(buffer, compression=None)
+    return buffer.getvalue().replace(b"aaaa", b"\x80aaa")
+
+
 TABLES: dict[str, tuple[str, Callable[[], str | bytes], str]] = {
     "100,000 columns": ("t.csv", lambda: ",".join(f"c{n}" for n in range(100_000)) + "\n", "99,980 more"),
     "100,000 columns, JSON": (
@@ -350,6 +357,7 @@ TABLES: dict[str, tuple[str, Callable[[], str | bytes], str]] = {
     "nested JSON": ("t.jsonl", lambda: "[" * 100_000, "cannot be read as jsonl"),
     "JSON that is no object": ("t.jsonl", lambda: "1\n2\n", "every line must be an object"),
     "no Parquet": ("t.parquet", lambda: b"PAR1" + bytes(100) + b"PAR1", "cannot be read as parquet"),
+    "Parquet whose texts are not UTF-8": ("t.parquet", lambda: not_utf8(), "cannot be read as parquet"),
     "numbers that are none": ("t.csv", lambda: "path,label\na.png,²\nb.png,--5\nc.png,٣\n", "cannot be read"),
     "numbers of 5,000 digits": ("t.csv", lambda: f"path,label\na.png,{'9' * 5000}\nb.png,1\n", "cannot be read"),
     "secrets outside": ("t.csv", lambda: "path,label\n/etc/passwd,x\n../../etc/shadow,y\n", "not an image"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.hub import contents
 from tests.hub.server import Server
 
@@ -83,11 +84,10 @@ def test_data_sets_by_name_and_by_reference(hub: Server) -> None:
     assert "hf download --repo-type dataset ylecun/mnist" in missing["fix"]
 
 
-@pytest.mark.heavy  # the libraries try a dead endpoint for half a minute before they give up
 def test_a_dead_endpoint_is_named(hub: Server) -> None:
     dead = opened(hub, "cifar10", HF_ENDPOINT="http://127.0.0.1:9")["cifar10"]
     assert "is not on this machine and cannot be fetched" in dead["what"]
-    assert "http://127.0.0.1:9 (HF_ENDPOINT) does not answer" in dead["why"]
+    assert "http://127.0.0.1:9 (HF_ENDPOINT) does not give it: " in dead["why"]
 
 
 def test_timms_weights_come_from_there(hub: Server) -> None:
@@ -138,3 +138,28 @@ except RevisionNotFoundError:
     pass
 """
     run(code, environment=hub.environment())
+
+
+@pytest.mark.heavy
+def test_every_fault_of_fetching_a_data_set(faults: Try, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.hub.data_faults", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=1200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({row["line"] for row in rows}) >= 10
+    for row in rows:
+        times = "once" if row["times"] else "lasting"
+        with faults("hub, data set", row["line"].replace("somebody/eyes/", ""), f"{row['kind']}, {times}") as fault:
+            assert row["hits"], f"the fault struck nothing: {row}"
+            assert row["clean"]["waits"] == [], "a good Hub is not waited for"
+            if "error" in row:
+                error = row["error"]
+                assert row["times"] is None, f"one {row['kind']} is no reason to give up: {error}"
+                assert "is not on this machine and cannot be fetched" in error["what"] and "hf download" in error["fix"]
+            else:
+                assert row["fingerprint"] == row["clean"]["fingerprint"]
+            assert row["told"] or max(row["waits"], default=0) <= 1, "a wait that nobody was told about"
+            assert row["again"]["fingerprint"] == row["clean"]["fingerprint"], "the same command mends it"
+            fault.survived(ONE_ERROR if "error" in row else AS_WITHOUT)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import zoo
 from tests.hub.fixture import hub
 from tests.hub.server import Server
 from tests.pictures import make_images
+from zoo import network
 from zoo.cli import main
-from zoo.hub import connection, publish
+from zoo.hub import publish
 from zoo.hub.verify import Proof
 from zoo.run import Run, seal
 from zoo.tensors import file_sha256
@@ -68,6 +70,7 @@ class Client:
     """This process, logged in to the local Hub."""
 
     hub: Server
+    zoo: Callable[..., Outcome]  # `zoo …`
     push: Callable[..., Outcome]  # `zoo push …`
     be: Callable[[str], None]  # use another token; "" is none
 
@@ -83,24 +86,29 @@ class Outcome:
         return json.loads(self.out)
 
 
+def turn_to(hub: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process a client of that Hub, with a cache of its own in the folder and nobody logged in."""
+    values = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(folder / "hub-cache"),
+        "HF_TOKEN_PATH": str(folder / "no-token"),
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture
 def client(
     hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Client]:
     """The account `tester` of the organisation `acme`; waits are short, and no copy is loaded back."""
     hub.people.add_user("tester", orgs={"acme": "write", "school": "read"})
-    values = {
-        "ENDPOINT": hub.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
-        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
-    }
-    for name, value in values.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(connection, "FIRST_WAIT", 0.01)
+    turn_to(hub, tmp_path, monkeypatch)
+    monkeypatch.setattr(network, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(publish, "verify", lambda *_args, **_named: Proof(8, 0.0, 1e-4, None))
     tokens = [hub.token]
 
@@ -108,9 +116,9 @@ def client(
         tokens.append(token)
         monkeypatch.setenv("HF_TOKEN", token)
 
-    def push(*words: object) -> Outcome:
+    def command(*words: object) -> Outcome:
         capsys.readouterr()
-        code = main.run(["push", *(str(word) for word in words)])
+        code = main.run([str(word) for word in words])
         out, err = capsys.readouterr()
         for token in filter(None, tokens):
             assert token not in out and token not in err, "the token was shown"
@@ -118,5 +126,5 @@ def client(
 
     be(hub.token)
     close_session()
-    yield Client(hub, push, be)
+    yield Client(hub, command, partial(command, "push"), be)
     close_session()

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.hub.server import Server
-from tests.hub_push.conftest import RECIPE
+from tests.hub_push.conftest import RECIPE, turn_to
 from tests.pictures import make_images
 from zoo.run import Run
+from zoo.weights import file_sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,10 +119,12 @@ def test_zoo_predicts_and_evaluates_with_it_and_then_offline(
 
 
 def test_a_copy_that_does_something_else_is_not_verified(
-    server: Server, pushed: dict[str, Any], finished: Run, tmp_path: Path
+    server: Server, pushed: dict[str, Any], finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels in another order, weights that were changed: each is told, with the way back."""
+    from zoo.engine.events import ignore
     from zoo.errors import HubError
+    from zoo.hub.connection import session
     from zoo.hub.folder import Published
     from zoo.hub.verify import verify
 
@@ -139,8 +142,10 @@ def test_a_copy_that_does_something_else_is_not_verified(
               folder / "model.safetensors")  # fmt: skip
     commit = server.repos.find("models", "tester/spoilt").head().sha
     sent = [Published("model.safetensors", b"", 0, finished.record["files"]["model.safetensors"])]
-    with pytest.raises(HubError) as caught:
-        verify(finished, finished.record, "tester/spoilt", commit, sent, replaced=None, endpoint=server.url)
+    sent.append(Published("config.json", b"", 0, file_sha256(folder / "config.json")))
+    turn_to(server, tmp_path, monkeypatch)
+    with session(), pytest.raises(HubError) as caught:
+        verify(finished, finished.record, "tester/spoilt", commit, sent, replaced=None, emit=ignore)
     why = caught.value.why
     assert "model.safetensors on the Hub is not the file that was sent" in why
     assert "its preprocessing differs from the run's" in why

@@ -381,7 +381,7 @@ def test_too_many_requests_are_waited_out_as_long_as_the_hub_asks(
     client: Client, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("zoo.hub.connection.time.sleep", waited.append)  # the server's thread sleeps too
+    monkeypatch.setattr("zoo.network.sleep", waited.append)
     client.hub.fail("POST /api/repos/create", status=429, retry_after=7)
     done = client.push(run.path, "tester/tints")
     assert done.code == 0 and 7.0 in waited
@@ -446,7 +446,7 @@ def test_a_hub_that_is_not_there(client: Client, run: Run, monkeypatch: pytest.M
 
 
 def test_a_hub_that_says_nothing(client: Client, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.hub.connection.SILENCE", 0.2)
+    monkeypatch.setattr("zoo.network.SILENCE", 0.2)
     client.hub.fail("GET /api/whoami-v2", slow=1, times=None)
     done = client.push(run.path, "tester/tints")
     assert done.code == 1 and "cannot be reached: it does not answer" in done.err

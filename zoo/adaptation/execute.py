@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import broadcast_object_list
 
 import zoo
-from zoo import data, registry, run
-from zoo.adaptation.caching import Caching
+from zoo import registry, run
+from zoo.adaptation import changes, folder
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
+from zoo.adaptation.sources import Sources
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
+from zoo.engine.memory import explained_memory
 from zoo.engine.session import Session
-from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted, ZooError
-from zoo.planning import Plan
+from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
+from zoo.interval import parse_interval
 from zoo.recipe import Recipe, recipe_of_run
 from zoo.run import Run
 
@@ -35,40 +38,68 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
     """Adapt a backbone into a new run folder."""
     began = time.monotonic()
     if out is not None:
-        _refuse_used(out)
-    ready = prepare(backbone, dataset, recipe, emit)
-    path = out or run.free_path(Path("runs"), f"{ready.spec.name}-{ready.dataset.name}")
-    # One process decides: another would find the name taken already.
-    this = Run(Path(broadcast_object_list([str(path.resolve())])[0]))
-    if ready.accelerator.is_main_process:
-        with run.friendly_os_errors(this.path):
-            this.checkpoints.mkdir(parents=True)
-            this.write_record(_record(this, ready))
-    return _carry_out(this, ready, emit, began)
+        folder.refuse_used(out)
+    return begin(prepare(backbone, dataset, recipe, emit), out, emit, began)
 
 
-def go_on(path: Path, emit: Listener) -> Run:
+def begin(ready: Prepared, out: Path | None, emit: Listener, began: float) -> Run:
+    """Train what is prepared, in a new run folder."""
+    with ExitStack() as stack:
+        made: Run | None = None
+        if ready.accelerator.is_main_process:  # one process decides: another would find the name taken already
+            name = f"{ready.spec.name}-{ready.dataset.name}"
+            made = stack.enter_context(folder.made(out, name, partial(_record, ready=ready)))
+        this = Run(Path(broadcast_object_list([str(made.path) if made else ""])[0]))
+        return _carry_out(this, ready, emit, began)
+
+
+def go_on(
+    path: Path,
+    emit: Listener,
+    backbone: str | None = None,
+    dataset: str | None = None,
+    recipe: Recipe | None = None,
+) -> Run:
     """Go on with a run that was stopped.
 
+    Args:
+        path: Its folder, or its name under `runs/`.
+        emit: Whoever listens.
+        backbone: What is asked for, if anything is; it must be what the run was started with.
+        dataset: As the backbone.
+        recipe: As the backbone, `changes.FREE` aside.
+
     Raises:
-        RunError: It is finished already, or its data or plan are not what they were.
+        RunError: It is finished already or in use, or its data, weights or plan are not what they were.
+        RecipeError: Something else is asked for.
     """
     began = time.monotonic()
     found = run.find(path)
     if found is None:
         raise RunError(f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     this = Run(found.path.resolve())
-    record = this.record
-    if record.get("status") == "finished":
-        raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
-    asked = recipe_of_run(record)
-    assert asked.backbone is not None and asked.dataset is not None
-    planned = record["plan"]
-    ready = prepare(
-        asked.backbone, asked.dataset, asked.recipe, emit, cost=(planned["seconds"], planned["memory_bytes"])
-    )
-    _refuse_changed(this, record, ready)
-    return _carry_out(this, ready, emit, began)
+    _refuse_finished(this, path)
+    writes = machines.process_index() == 0
+    with folder.held(this) if writes else nullcontext():
+        _refuse_finished(this, path)  # by the process that held it until now
+        if writes:
+            folder.tidy(this)
+        record = this.record
+        asked = recipe_of_run(record)
+        changed = changes.free_choices(this, asked, record["recipe"], backbone, dataset, recipe)
+        asked = replace(asked, recipe=replace(asked.recipe, **changed))
+        assert asked.backbone is not None and asked.dataset is not None
+        planned = record["plan"]
+        cost = (planned["seconds"], planned["memory_bytes"], planned.get("data_wait"))
+        ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit, cost=cost)
+        changes.refuse_changed(this, record, ready)
+        others = changes.other_environment(record, ready)
+        if others and writes:
+            emit(Note(f"it may end a little otherwise than it would have: {'; '.join(map(str, others))}"))
+        if writes and changed:
+            resolved = {name: changed.get(name, value) for name, value in record["resolved"].items()}
+            this.write_record(record | {"recipe": record["recipe"] | changed, "resolved": resolved})
+        return _carry_out(this, ready, emit, began)
 
 
 def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
@@ -76,45 +107,40 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     setup = time.monotonic() - began
     accelerator = ready.accelerator
     accelerator.wait_for_everyone()
-    session = Session(this, accelerator, emit)
+    session = Session(
+        this,
+        accelerator,
+        emit,
+        every=parse_interval(ready.recipe.checkpoint_every),
+        keep=ready.recipe.checkpoint_keep,
+    )
     for note in ready.plan.notes:
         session.emit(Note(note))
     session.emit(PlanReady(ready.plan))
 
-    choosing = data.eval_batches(
-        ready.dataset.choose,
-        config=ready.config,
-        batch_size=ready.settled.batch_size,
-        workers=ready.settled.workers or 0,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    caching = Caching(
-        model=ready.model,
-        groups=ready.groups,
-        recipe=ready.settled,
-        dataset=ready.dataset,
-        loader=ready.loader,
-        choosing=choosing,
-        accelerator=accelerator,
-        options=ready.caches,
-        names=(ready.spec.full_name, ready.dataset.name),
-    )
     job = Job(
         model=ready.model,
         groups=ready.groups,
         plan=ready.plan,
         recipe=ready.settled,
-        sources=caching.source,
+        sources=Sources(ready.material, ready.caches),
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
     )
-    with _status(this, accelerator.is_main_process), _explained_memory(ready), session.stoppable():
+    explained = explained_memory(ready.settled.batch_size, ready.config.input_size[-1])
+    with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
         train(job, session)
         record = finish(this, ready, session, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
+
+
+def _refuse_finished(this: Run, path: Path) -> None:
+    if this.record.get("status") == "finished":
+        if this.checkpoints.exists():  # it was killed between the last two things that a run does
+            shutil.rmtree(this.checkpoints, ignore_errors=True)
+        raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
 
 
 def _record(this: Run, ready: Prepared) -> dict[str, Any]:
@@ -137,6 +163,7 @@ def _record(this: Run, ready: Prepared) -> dict[str, Any]:
             "version": ready.spec.version,
             "module": ready.spec.module,
             "params": sum(parameter.numel() for parameter in ready.model.parameters()),
+            "fingerprint": changes.weights_fingerprint(ready),
             "weights": None if weights is None else {name: getattr(weights, name) for name in sorted(facts)},
         },
         "dataset": {
@@ -171,48 +198,6 @@ def _on_the_hub(reference: str) -> dict[str, str | None]:
     return {"hub": entry.hub if entry else None, "revision": entry.revision if entry else None}
 
 
-def _refuse_used(path: Path) -> None:
-    if (path / "run.json").is_file():
-        raise RunError(
-            f"{path} holds a run already",
-            fix=f"choose another --out, or go on with it: zoo adapt --resume {shlex.quote(str(path))}",
-        )
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is not a folder", fix="choose another --out")
-    with run.friendly_os_errors(path):
-        if path.is_dir() and any(path.iterdir()):
-            raise RunError(f"{path} exists and is not empty", fix="choose another --out")
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "no permission to write in it" if there.is_dir() else "it is not a folder"
-        raise RunError(f"the run folder {path} cannot be made in {there}", why=why, fix="choose another --out")
-
-
-def _refuse_changed(this: Run, record: dict[str, Any], ready: Prepared) -> None:
-    """A run goes on only with the data and the plan that it started with."""
-    before, now = record["dataset"]["fingerprint"], ready.dataset.fingerprint
-    if before != now:
-        counts = record["dataset"]["counts"]["fit"]["n"], len(ready.dataset.fit)
-        raise RunError(
-            f"the data of {this.path} changed since it started",
-            why=f"fingerprint {before[:12]} became {now[:12]}; training images: {counts[0]}, now {counts[1]}",
-            fix="bring the old data back, or start a new run",
-        )
-    old = Plan.from_record(record["plan"])
-    if old.phases != ready.plan.phases:
-        raise RunError(
-            f"the plan of {this.path} is not what this zoo would make of its recipe",
-            why=f"zoo {record.get('zoo')} made it, this is {zoo.__version__}",
-            fix="start a new run",
-        )
-    processes = record["resolved"].get("processes", 1)
-    if processes != ready.machine.processes:
-        raise RunError(
-            f"{this.path} was started with {processes} process(es), not {ready.machine.processes}",
-            fix=f"resume it with {processes}",
-        )
-
-
 @contextmanager
 def _status(this: Run, writes: bool) -> Iterator[None]:
     """Write down how a run ended when it did not end well, and leave no model that nobody measured."""
@@ -232,16 +217,23 @@ def _status(this: Run, writes: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _explained_memory(ready: Prepared) -> Iterator[None]:
-    """Say what to change when memory runs out."""
+def _resumable(this: Run, session: Session) -> Iterator[None]:
+    """Say how to go on when images cannot be had or a file cannot be written."""
+    way_on = f"zoo adapt --resume {shlex.quote(str(this.path))}"
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        size = ready.config.input_size[-1]
-        raise TrainingError(
-            f"out of memory with batches of {ready.settled.batch_size} images of {size} x {size} pixels",
-            why=str(error).partition("\n")[0],
-            fix=f"try --batch-size {max(1, ready.settled.batch_size // 2)} --accumulate 2, or a smaller --image-size",
+    except DataError as error:  # it comes with a batch, and so between two steps
+        if not session.save_between_steps():
+            raise
+        fix = f"{error.fix}; the state is saved, go on with it: {way_on}"
+        raise DataError(error.what, why=error.why, fix=fix) from error
+    except DiskError as error:
+        first = "free some space" if error.full else "make it writable again"
+        raise DiskError(
+            error.what,
+            why=error.why,
+            fix=f"{first}, and go on with it: {way_on}",
+            full=error.full,
         ) from error
 
 

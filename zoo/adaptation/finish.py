@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from timm.data import create_transform
 from torch import nn
 
@@ -23,7 +22,7 @@ from zoo.hub.card import model_card
 from zoo.models import DataConfig
 from zoo.report import write_report
 from zoo.run import Run, replacing, write_atomic
-from zoo.tensors import file_sha256
+from zoo.tensors import file_sha256, write_tensors
 
 VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
 SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json has their hashes, and its own
@@ -67,6 +66,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         workers=ready.settled.workers or 0,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
     )
 
     def tell(done: int) -> None:
@@ -84,7 +84,9 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         "best": session.position.best,
         "seconds": {
             "setup": round(setup, 2),
+            "data": round(ready.data_seconds, 2),
             "train": round(training, 2),
+            "data_wait": round(session.position.waited, 2),
             "total": round(time.monotonic() - began, 2),
         },
         "images_per_second": round(images / training, 1) if training else None,
@@ -93,8 +95,8 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         write_verification(this, part, model)
         write_atomic(this.path / "README.md", model_card(record))
         record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
-        this.write_record(record)
-        write_report(this, _pictures(part, [row["id"] for row in result["mistakes"]]))
+        write_report(this, _pictures(part, [row["id"] for row in result["mistakes"]]), record)
+        this.write_record(record)  # last: a run that says it is finished lacks nothing
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
@@ -115,7 +117,7 @@ def write_verification(this: Run, part: Part, model: nn.Module) -> None:
     tensors = {f"raw.{number:02d}": torch.from_numpy(np.array(picture)) for number, picture in enumerate(pictures)}
     tensors |= {"inputs": inputs, "logits": model.eval()(inputs.to(device)).float().cpu()}
     with replacing(this.path / "verify.safetensors") as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
 def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:

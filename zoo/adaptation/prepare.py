@@ -10,16 +10,19 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, plugins, registry
+from zoo import data, groups, models, network, plugins, registry
 from zoo.adaptation import caching
-from zoo.data import DataOptions, Dataset, TrainLoader
+from zoo.adaptation.keeping import Material
+from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
-from zoo.engine.events import Listener, Progress
+from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
+from zoo.engine.memory import explained_memory
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
+from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
@@ -28,6 +31,8 @@ from zoo.recipe import RESOLVED, Recipe
 from zoo.spec import BackboneSpec, Weights
 
 SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
+FEW_TRAINED = 500  # training images below which pretrained norm statistics are better than their own
+FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,20 @@ class Prepared:
     machine: Machine
     accelerator: Accelerator
     loader: TrainLoader
+    choosing: EvaluationLoader  # batches of the images that choose the epoch
     objective: Supervised
     plan: Plan
     range_test: RangeTest | None
-    caches: dict[str, caching.Option]  # how phases train from kept activations, by name
+    caches: dict[str, Option]  # how phases train from kept activations, by name
+    data_seconds: float  # that opening, reading and decoding the data took
+
+    @property
+    def material(self) -> Material:
+        """What activations are made of, and trained with."""
+        names = (self.spec.full_name, self.dataset.name)
+        return Material(
+            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator, names
+        )
 
     def resolved(self) -> dict[str, Any]:
         """The automatic choices, for the record."""
@@ -61,7 +76,7 @@ class Prepared:
 
 
 def prepare(
-    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: tuple[float, int] | None = None
+    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: tuple[float, int, float | None] | None = None
 ) -> Prepared:
     """Open the data, build the model, and make the plan.
 
@@ -70,26 +85,33 @@ def prepare(
         dataset: A data set's name, folder, table, archive, or `hf:` reference.
         recipe: The person's choices.
         emit: Whoever listens.
-        cost: Seconds and bytes as estimated before, for a run that goes on; None: estimate them.
+        cost: Seconds, bytes and seconds of waiting as estimated before, for a run that goes on; None: estimate them.
 
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else _absolute(dataset)
+    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
-        recipe = replace(recipe, weights=_absolute(recipe.weights))
+        recipe = replace(recipe, weights=absolute(recipe.weights))
     machine = machines.settle(recipe)
     machines.require_equal_shares(recipe.batch_size, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
     emit(Progress("preparing the backbone", 0, 0))
-    weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
+
+    def tell(text: str) -> None:
+        emit(Note(text))
+
+    with network.session(tell):
+        weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
     expected = models.expected_data_config(spec, weights, recipe.image_size)
     options = data_options(recipe, expected)
-    with accelerator.main_process_first():
+    began = time.perf_counter()
+    with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
         model = models.build(
@@ -103,20 +125,25 @@ def prepare(
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    norm, why = _norm_mode(recipe, model, weights, min(recipe.batch_size, len(opened.fit)), machine.processes)
+    norm, why = _norm_mode(recipe, model, weights, len(opened.fit), machine.processes)
     if why:
         notes.append(why)
-    workers = data.auto_workers(machine.device, machine.threads) if recipe.workers is None else recipe.workers
+    chosen = recipe.with_preset()
+    augment = chosen.augment or "none"
+    workers = recipe.workers
+    if workers is None:
+        quick = data.is_quick(opened.fit, expected, augment)
+        workers = data.auto_workers(machine.device, machine.threads, quick=quick)
     settled = replace(
-        recipe.with_preset(),
+        chosen,
         precision=machine.precision,
         device=machine.device,
         threads=machine.threads,
         workers=workers,
         norm=norm,
+        select_by=_selected_by(recipe, len(opened.choose)),
         weights=_chosen(recipe.weights, weights),
     )
-    augment = settled.augment or "none"
     model.to(accelerator.device)
     config = models.data_config(model, recipe.image_size)
     loader = data.train_loader(
@@ -129,6 +156,16 @@ def prepare(
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
+    )
+    choosing = data.eval_batches(
+        opened.choose,
+        config=config,
+        batch_size=recipe.batch_size,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
     )
     objective = Supervised(
         len(opened.classes),
@@ -155,33 +192,43 @@ def prepare(
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(replace(settled, lr=None)).phases[-1]
-        range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = planned(settled)
-    settled = replace(settled, cache_views=caching.views(settled, loader.random))
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    caches, remarks = caching.options(plan, model, found, settled, accelerator, config.input_size, opened)
+    names = (spec.full_name, opened.name)
+    material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
+    could, reasons = caching.options(plan, material, config.input_size)
+    costs = None
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
-        costs = estimate(
-            plan,
-            model,
-            found,
-            settled,
-            accelerator,
-            input_size=config.input_size,
-            training_images=len(opened.fit),
-            choosing_images=len(opened.choose),
-            seconds_per_image=_seconds_per_image(opened, config, settled),
-            cuts={name: (option.cut, option.plan, option.layout.torch_dtype) for name, option in caches.items()},
+        with explained_memory(recipe.batch_size, config.input_size[-1]):
+            costs = estimate(
+                plan,
+                model,
+                found,
+                settled,
+                accelerator,
+                input_size=config.input_size,
+                training_images=len(opened.fit),
+                choosing_images=len(opened.choose),
+                seconds_per_image=loader.seconds_per_image(),
+                hidden=loader.ahead and machine.device != "cpu",
+                options=could,
+                chunk=material.chunk,
+            )
+    choice = caching.choose(could, reasons, costs, settled, accelerator)
+    if costs is not None:
+        taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
+        cost = (
+            sum(each.seconds for each in taken),
+            max(each.memory for each in taken),
+            sum(each.waiting for each in taken),
         )
-        saved = {name: cost.whole.seconds - cost.above.seconds for name, cost in costs.items() if cost.above}
-        names = caching.chosen(settled, saved, accelerator)
-        caches = {name: caches[name] for name in names}
-        taken = [cost.above if cost.above and name in names else cost.whole for name, cost in costs.items()]
-        cost = sum(each.seconds for each in taken), max(each.memory for each in taken)
-    settled = replace(settled, cache=",".join(caches) or "off")
-    plan = with_caches(plan, {name: option.plan for name, option in caches.items()}, remarks)
+    assert cost is not None
+    settled = replace(settled, cache=choice.setting)
+    plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -195,10 +242,12 @@ def prepare(
         machine=machine,
         accelerator=accelerator,
         loader=loader,
+        choosing=choosing,
         objective=objective,
         plan=with_estimate(plan, *cost),
         range_test=range_test,
-        caches=caches,
+        caches=choice.options,
+        data_seconds=data_seconds,
     )
 
 
@@ -215,11 +264,12 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         seed=recipe.seed,
         image_size=data.store_side(config),
         interpolation=config.interpolation,
+        store_bytes=int(1e9 * recipe.store_gb),
     )
 
 
 def _norm_mode(
-    recipe: Recipe, model: nn.Module, weights: Weights | None, batch: int, processes: int
+    recipe: Recipe, model: nn.Module, weights: Weights | None, images: int, processes: int
 ) -> tuple[str, str]:
     """What the norms of training groups do, and a line about it where a person should know."""
     folded = weights is not None and models.has_folded_norms(model)
@@ -229,11 +279,22 @@ def _norm_mode(
         return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
     if recipe.norm != "auto":
         return recipe.norm, ""
-    if weights is not None and batch // processes < SMALL_BATCH:
+    if not any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
+        return "live", ""
+    if weights is not None and min(recipe.batch_size, images) // processes < SMALL_BATCH:
         return "fixed", f"norm statistics stay fixed: batches are under {SMALL_BATCH} images per process"
-    if processes > 1 and any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
+    if weights is not None and images < FEW_TRAINED:
+        return "fixed", f"norm statistics stay fixed: {images} training images are too few to estimate better ones"
+    if processes > 1:
         return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
     return "live", ""
+
+
+def _selected_by(recipe: Recipe, choosing: int) -> str:
+    """What makes an epoch the best one."""
+    if recipe.select_by != "auto":
+        return recipe.select_by
+    return "refinement" if choosing < FEW_CHOOSING else "accuracy"
 
 
 def _chosen(asked: str, weights: Weights | None) -> str:
@@ -256,20 +317,7 @@ def _tracks(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
 
 
-def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> float:
-    """Time to load a training image, one after the other; a quarter of it stays visible behind workers."""
-    count = min(16, recipe.batch_size, len(dataset.fit))
-    loader = data.train_loader(
-        dataset.fit, config=config, augment=recipe.augment or "none", batch_size=count, seed=recipe.seed,
-        balance="none", workers=0,
-    )  # fmt: skip
-    started = time.perf_counter()
-    next(loader.epoch(0))
-    seconds = (time.perf_counter() - started) / count
-    return seconds / (4 * recipe.workers) if recipe.workers else seconds
-
-
-def _absolute(reference: str) -> str:
+def absolute(reference: str) -> str:
     """A path that still means the same from another folder; anything else as it is."""
     return str(Path(reference).resolve()) if Path(reference).exists() else reference
 

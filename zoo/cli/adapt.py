@@ -10,6 +10,7 @@ import typer
 from zoo.cli import complete, options, progress, render
 from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
+from zoo.run import find
 
 # Of a result, what fits in a terminal's JSON; run.json and the report have the rest.
 _LARGE = ("confusion", "calibration", "mistakes")
@@ -35,7 +36,8 @@ def command(
         typer.Option(
             "--resume",
             metavar="RUN",
-            help="Go on with an interrupted run, with its own choices.",
+            help="Go on with an interrupted run, with its own choices; only --workers, --checkpoint-every and "
+            "--checkpoint-keep may change.",
             autocompletion=complete.unfinished_run,
             show_default=False,
         ),
@@ -55,14 +57,11 @@ def command(
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:
-        named = {"MODEL": model, "--dataset": dataset, "--recipe": recipe, "--out": out}
-        typed = [name for name, value in named.items() if value is not None] + [options.flag(name) for name in choices]
-        if typed:
-            raise WrongUsage(
-                f"--resume goes on with the run's own choices and takes no others, but got {', '.join(typed)}",
-                fix=f"to go on: zoo adapt --resume {resume}; to change something: zoo adapt --recipe {resume} …",
-            )
-        work: dict[str, Any] = {"resume": resume}
+        if out is not None:
+            raise WrongUsage("a resumed run stays in its folder", fix=f"to go on with it: zoo adapt --resume {resume}")
+        work: dict[str, Any] = {"resume": resume, "backbone": model, "dataset": dataset}
+        if (recipe is not None or choices) and find(resume):
+            work["recipe"] = options.settle("any", "any", recipe or resume, choices)[2]
     else:
         backbone, data, settled = options.settle(model, dataset, recipe, choices)
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}

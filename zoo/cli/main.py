@@ -15,7 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 import zoo
-from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, push, runs, show
+from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, push, reproduce, runs, show
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
@@ -56,6 +56,7 @@ app.command("adapt", no_args_is_help=True)(adapt.command)
 app.command("eval")(eval_command.command)
 app.command("predict")(predict.command)
 app.command("push", no_args_is_help=True)(push.command)
+app.command("reproduce", no_args_is_help=True)(reproduce.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")
 app.command("runs")(runs.command)
@@ -173,9 +174,10 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         return  # the first process says the same; what can befall one process alone is said by each
     with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
         if debug:
-            traceback.print_exception(error, file=sys.stderr)
+            output.warn(output.without_token("".join(traceback.format_exception(error)).rstrip("\n")))
+        record = {part: output.without_token(text) for part, text in fault.record().items()}
         if as_json and output.rank() == 0:
-            output.write_json({"error": fault.record()}, stdout)
+            output.write_json({"error": record}, stdout)
             stdout.flush()
             return
         prefix = f"[process {output.rank()}] " if output.rank() > 0 else ""
@@ -185,7 +187,7 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # asked for: no error
         # The label's colour is the one escape that may go out: it is ours.
         sys.stderr.write(prefix if stopped else f"{prefix}{label} ")
-        output.warn(str(fault))
+        output.warn(str(ZooError(**record)))
         sys.stderr.flush()
 
 

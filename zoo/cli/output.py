@@ -48,6 +48,12 @@ def on_terminal(stream: IO[str]) -> bool:
         return False
 
 
+def without_token(text: str) -> str:
+    """Text without the person's token for the Hub, which a library's error may quote."""
+    network: Any = sys.modules.get("zoo.network")  # not loaded: nothing has read the token yet
+    return str(network.without_token(text)) if network is not None else text
+
+
 def say(text: str = "") -> None:
     """Write a line of a result to stdout."""
     print(printable(text, lines=True))

@@ -12,6 +12,8 @@ from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
 from zoo.run import Run
 
+WAITING = 0.02  # share of training spent waiting for images from which a plan speaks of it
+
 
 class Column(NamedTuple):
     """A table's column."""
@@ -89,13 +91,17 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )
-        cache = phase.get("cache")
+        cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
-                  f"{memory(cache['bytes'])}", file=stream)  # fmt: skip
+                  f"{memory(cache['bytes'])}; {reason}", file=stream)  # fmt: skip
+        elif reason:
+            print(f"  no activations are kept: {reason}", file=stream)
     estimates = []
     if record.get("seconds") is not None:
-        estimates.append(f"about {duration(record['seconds'])} of training")
+        share = (record.get("data_wait") or 0.0) / record["seconds"] if record["seconds"] else 0.0
+        waiting = f" ({share:.0%} of it waiting for images)" if share >= WAITING else ""
+        estimates.append(f"about {duration(record['seconds'])} of training{waiting}")
     if record.get("memory_bytes") is not None:
         estimates.append(f"about {memory(record['memory_bytes'])} of memory")
     if estimates:
@@ -126,6 +132,28 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say("next:")
     say(f"  zoo eval {folder}")
     say(f"  zoo predict {folder} IMAGE...")
+
+
+def reproduction(record: Mapping[str, Any], run: Run) -> None:
+    """Print what came of doing a run again.
+
+    Args:
+        record: `Reproduction.record()`.
+        run: The new run.
+    """
+    tensors = record["tensors"]
+    if record["identical"]:
+        say(f"weights   identical to the bit ({plural(tensors['n'], 'tensor')})")
+    else:
+        largest = record["max_difference"]
+        size = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
+        say(f"weights   not the same: {size}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
+    say(f"accuracy  {percent(record['accuracy']['before'])} then, {percent(record['accuracy']['now'])} now")
+    for entry in record["differences"]:
+        say(f"differs   {printable(entry['what'])}: {printable(entry['before'])} then, {printable(entry['now'])} now")
+    if not record["differences"]:
+        say("differs   nothing: the same data, weights, plan, versions and machine")
+    say(f"run       {shell_path(run.path)}")
 
 
 def evaluation(found: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo import network
 from zoo.bounded import read_bytes
 from zoo.data.layout import SPLIT_NAMES
 from zoo.data.records import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
@@ -73,7 +74,13 @@ def read_hub(
     if on_progress is not None:
         on_progress(f"fetching {identity}", 0, 0)
     config = options.config or (entry.config if entry else None)
-    tables = _fetch(identity, name, config, revision, gated=bool(entry and entry.gated))
+
+    def tell(text: str) -> None:
+        if on_progress is not None:
+            on_progress(f"fetching {identity} ({text})", 0, 0)
+
+    with network.session(tell) as hub:
+        tables = _fetch(identity, name, config, revision, hub, gated=bool(entry and entry.gated))
     notes: list[str] = []
     roles = _roles(tables, identity, entry, notes)
     features = tables[roles[next(iter(roles))]].features
@@ -128,10 +135,13 @@ def _fetched(path: str) -> str:
     raise ValueError(f"the row names {path}, which is no file of the data set")
 
 
-def _fetch(identity: str, name: str, config: str | None, revision: str | None, *, gated: bool) -> Mapping[str, Any]:
+def _fetch(
+    identity: str, name: str, config: str | None, revision: str | None, hub: network.Session, *, gated: bool
+) -> Mapping[str, Any]:
     import datasets
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
     page = f"https://huggingface.co/datasets/{identity}"
     label = name if name == identity else f"{name} ({identity})"
@@ -145,7 +155,7 @@ def _fetch(identity: str, name: str, config: str | None, revision: str | None, *
     except GatedRepoError as error:
         raise locked from error
     except datasets.exceptions.DatasetNotFoundError as error:
-        text = " ".join(str(error).split())
+        text = network.one_line(error)
         if gated or "gated" in text.lower():
             raise locked from error
         if revision and "revision" in text.lower():
@@ -156,30 +166,33 @@ def _fetch(identity: str, name: str, config: str | None, revision: str | None, *
             fix=f"check the name on {page}; for a private one log in with: hf auth login",
         ) from error
     except datasets.exceptions.DataFilesNotFoundError as error:
-        raise DataError(f"{identity} holds no data files that can be read", why=" ".join(str(error).split())) from error
+        raise DataError(f"{identity} holds no data files that can be read", why=network.one_line(error)) from error
     except ConnectionError as error:
-        raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, constants.ENDPOINT) from error
+        raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
     except OSError as error:
         if error.errno is None:  # the Hub's own errors derive from OSError; the disk's have a number
-            raise _unreachable(label, identity, error, constants.HF_HUB_OFFLINE, constants.ENDPOINT) from error
+            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
         raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
     except (ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:600]
+        text = network.one_line(error)
+        if hub.trouble:
+            raise _unreachable(label, identity, hub.trouble, constants.HF_HUB_OFFLINE) from error
         if constants.HF_HUB_OFFLINE and "cache" in text.lower():
-            raise _unreachable(label, identity, error, True, constants.ENDPOINT) from error
+            raise _unreachable(label, identity, error, True) from error
         fix = "name the configuration with --config" if "config" in text.lower() else f"see {page}"
         raise DataError(f"{identity} cannot be loaded", why=text, fix=fix) from error
     except Exception as error:  # a builder's own errors are of any kind
-        text = " ".join(str(error).split())[:600]
-        raise DataError(f"{identity} cannot be loaded", why=text, fix=f"see {page}") from error
+        if hub.trouble or isinstance(error, httpx.HTTPError):
+            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
+        raise DataError(f"{identity} cannot be loaded", why=network.one_line(error), fix=f"see {page}") from error
 
 
-def _unreachable(label: str, identity: str, error: Exception, offline: bool, endpoint: str) -> DataError:
+def _unreachable(label: str, identity: str, reason: object, offline: bool) -> DataError:
     if offline:
         why = "HF_HUB_OFFLINE is set, and it is not in the cache"
         first = "unset HF_HUB_OFFLINE and run again"
     else:
-        why = f"{endpoint} (HF_ENDPOINT) does not answer: {' '.join(str(error).split())[:200]}"
+        why = f"{network.place()} (HF_ENDPOINT) does not give it: {network.one_line(reason)}"
         first = "connect to the network (HF_ENDPOINT names another server) and run again"
     return DataError(
         f"the data set {label} is not on this machine and cannot be fetched",

@@ -174,7 +174,9 @@ def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         twice = sorted({name for name in columns if name in wanted and columns.count(name) > 1})
         if twice:
             raise ValueError(f"it has the column {twice[0]!r} twice")
-        frame: pd.DataFrame = file.read(columns=[name for name in columns if name in wanted]).to_pandas()
+        table = file.read(columns=[name for name in columns if name in wanted])
+        table.validate(full=True)  # a damaged file's texts need not be UTF-8, nor lie inside of it
+        frame: pd.DataFrame = table.to_pandas()
     frame.attrs["columns"] = columns
     return frame
 

@@ -34,6 +34,7 @@ _HEADER = struct.Struct("<8sQQ32s")
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16)}
 
 Rows = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
 
 
 class NoRoom(Exception):
@@ -93,10 +94,34 @@ class Kept:
     layout: Layout
 
 
+def gather(views: Sequence[Kept], which: Indices, positions: Indices) -> torch.Tensor:
+    """A batch (B, …) of the activations of the images at `positions`, each in the view that `which` says."""
+    first = int(which[0])
+    if (which == first).all():
+        return views[first].layout.unpack(np.take(views[first].rows, positions, axis=0))
+    rows = np.empty((len(positions), views[first].layout.row_bytes), dtype=np.uint8)
+    for number in np.unique(which):
+        mine = which == number
+        rows[mine] = np.take(views[number].rows, positions[mine], axis=0)
+    return views[first].layout.unpack(rows)
+
+
 def path_of(folder: Path, *facts: object) -> Path:
     """Where activations are kept that are a function of these facts alone."""
     text = "\0".join(map(str, facts))
     return folder / f"{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}{ACTIVATIONS}"
+
+
+def is_kept(path: Path, count: int, layout: Layout) -> bool:
+    """Whether there is a file of the right length with a header that fits; opening it checks what is in it."""
+    try:
+        with path.open("rb") as file:
+            magic, length, place, _ = _HEADER.unpack(file.read(_HEADER.size))
+            size = os.fstat(file.fileno()).st_size
+    except (OSError, struct.error):
+        return False
+    start = _HEADER.size + length
+    return bool(magic == _MAGIC and place == start + count * layout.row_bytes and size == place + 4 + count)
 
 
 def open_kept(path: Path, count: int, layout: Layout, *, in_memory: bool) -> Kept | None:

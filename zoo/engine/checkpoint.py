@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from zoo.run import replacing, write_atomic
+from zoo.tensors import file_sha256
 
 KEEP = 2  # the newest one may be damaged by the same accident that stopped the run
+_NAME = re.compile(r"step-(\d+)(?:-(\d+))?\.pt")
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, facts: dict[str, Any]) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, state: dict[str, Any], *, needs: Mapping[str, str], keep: int = KEEP
+) -> Path:
     """Write one state and remove the oldest ones.
 
-    The hash file is written last: a state without one was not finished. `facts` go into it as plain values.
+    The hash file is written last: a state without one was not finished.
+
+    Args:
+        folder: Where to.
+        step: What the file is named after. A state of the same step that is there already is not written over: it is
+            needed until the new one is whole.
+        state: Tensors and plain values.
+        needs: The other files in the folder that the state is of no use without, and their sha256.
+        keep: States that stay, the new one included.
     """
-    path = folder / f"step-{step:09d}.pt"
+    same = [number for found, number, _ in _states(folder) if found == step]
+    path = folder / (f"step-{step:09d}-{max(same) + 1}.pt" if same else f"step-{step:09d}.pt")
     with replacing(path) as temporary:
-        torch.save(state, temporary)
-        digest = _digest(temporary)
-    write_atomic(_hash_path(path), json.dumps({"sha256": digest, "step": step, **facts}))
-    for old in _steps(folder)[:-KEEP]:
+        _write(state, temporary)
+        digest = file_sha256(temporary)
+    write_atomic(_hash_path(path), json.dumps({"sha256": digest, "step": step, "needs": dict(needs)}))
+    for _, _, old in _states(folder)[:-keep]:
         _hash_path(old).unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     return path
@@ -34,40 +48,68 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, facts: di
 def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest undamaged state, or None, and a line about each damaged one that was passed over."""
     damaged: list[str] = []
-    paths = _steps(folder)
+    paths = [path for _, _, path in _states(folder)]
     for path in reversed(paths):
         instead = "starting over" if path == paths[0] else "using the one before"
         try:
-            expected = json.loads(_hash_path(path).read_text(encoding="utf-8"))["sha256"]
-            if _digest(path) != expected:
-                damaged.append(f"the checkpoint {path.name} is damaged (its hash differs); {instead}")
+            facts = json.loads(_hash_path(path).read_text(encoding="utf-8"))
+            fault = _fault(path, facts)
+            if fault:
+                damaged.append(f"the checkpoint {path.name} {fault}; {instead}")
                 continue
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state, damaged
-        except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError
+        ) as error:  # fmt: skip
             damaged.append(f"the checkpoint {path.name} cannot be read ({error}); {instead}")
     return None, damaged
 
 
-def checkpoint_facts(folder: Path) -> list[dict[str, Any]]:
-    """The plain facts beside each kept state, oldest first; damaged ones are left out."""
-    found = []
-    for path in _steps(folder):
+def needed_files(folder: Path) -> set[str]:
+    """The names of the files that the kept states are of no use without."""
+    found: set[str] = set()
+    for _, _, path in _states(folder):
         try:
-            found.append(json.loads(_hash_path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            found.update(json.loads(_hash_path(path).read_text(encoding="utf-8"))["needs"])
+        except (OSError, ValueError, KeyError, TypeError):  # a damaged one needs nothing any more
             continue
     return found
 
 
-def _steps(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.pt"))
+def _fault(path: Path, facts: Mapping[str, Any]) -> str:
+    """What is wrong with a state, or with a file that it needs; empty if nothing is."""
+    if file_sha256(path) != facts["sha256"]:
+        return "is damaged (its hash differs)"
+    for name, digest in facts["needs"].items():
+        other = path.with_name(name)
+        if not other.is_file():
+            return f"cannot be used ({name} is gone)"
+        if file_sha256(other) != digest:
+            return f"cannot be used ({name} is damaged: its hash differs)"
+    return ""
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Save through a file of Python's: of one that torch opens itself nobody learns why it could not be written."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:  # torch's own, over the one that says why
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def _states(folder: Path) -> list[tuple[int, int, Path]]:
+    """Step, number among those of the step, and path of each state, oldest first."""
+    found = []
+    for path in folder.glob("step-*.pt"):
+        name = _NAME.fullmatch(path.name)
+        if name:
+            found.append((int(name[1]), int(name[2] or 1), path))
+    return sorted(found)
 
 
 def _hash_path(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.engine.folding import folded_parts
-from zoo.engine.halves import Cut
 from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
+from zoo.engine.source import Option
 from zoo.groups import Freezer, Group
-from zoo.planning import CachePlan, PhasePlan, Plan
+from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -29,6 +29,7 @@ class Cost:
 
     seconds: float  # of training, what is computed before included
     memory: int  # bytes at the peak
+    waiting: float = 0.0  # seconds of it in which images are not there yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Costs:
 
 
 _QUICK = 0.5  # seconds; a step that looks quicker than this is timed at its full size
+_READ = 1e9  # bytes a second of activations that are read and checked; what is written is read once, too
 
 
 def estimate(
@@ -53,7 +55,9 @@ def estimate(
     training_images: int,
     choosing_images: int,
     seconds_per_image: float,
-    cuts: Mapping[str, tuple[Cut, CachePlan, torch.dtype]],
+    hidden: bool,
+    options: Mapping[str, Option],
+    chunk: int,
 ) -> dict[str, Costs]:
     """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
 
@@ -67,7 +71,9 @@ def estimate(
         training_images: Images of an epoch.
         choosing_images: Images evaluated after each epoch.
         seconds_per_image: Measured time to load one training image.
-        cuts: The phases that could train from kept activations: where, how, and in which type.
+        hidden: Whether images are loaded by others than those who train, so that only what takes longer shows.
+        options: How the phases could train from kept activations that could, by name.
+        chunk: Images that go through the frozen part at once.
 
     Returns:
         By phase. Memory counts weights, gradients, optimizer state and activations.
@@ -81,19 +87,25 @@ def estimate(
     for phase in plan.phases:
         steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
         step, held = _measure(trial, trial, groups, phase, recipe, batch, input_size, accelerator)
-        seconds = steps * (step + seconds_per_image * recipe.batch_size) + scored * forward
-        whole = Cost(seconds, held + weights)
+        loading = seconds_per_image * batch
+        waiting = steps * (max(0.0, loading - step) if hidden else loading)
+        whole = Cost(steps * step + waiting + scored * forward, held + weights, waiting)
         above = None
-        if phase.name in cuts:
-            cut, cache, dtype = cuts[phase.name]
+        if phase.name in options:
+            option = options[phase.name]
+            cut, cache, dtype = option.cut, option.plan, option.layout.torch_dtype
             suffix = cut.suffix(trial)
             step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype)
             after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
-            prefix = cut.prefix(trial, folded_parts(trial, cut))
-            before = _forward_seconds(trial, prefix, batch, input_size, accelerator) + seconds_per_image
-            kept = cache.views * training_images + choosing_images
+            first, waiting = cache.bytes / _READ, 0.0
+            if option.missing:
+                prefix = cut.prefix(trial, folded_parts(trial, cut))
+                before = _forward_seconds(trial, prefix, chunk, input_size, accelerator)
+                waiting = option.missing * (max(0.0, seconds_per_image - before) if hidden else seconds_per_image)
+                first += option.missing * before + waiting
             in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
-            above = Cost(kept * before + steps * step + scored * after, held + weights + cache.bytes * in_memory)
+            seconds = first + steps * step + scored * after
+            above = Cost(seconds, held + weights + cache.bytes * in_memory, waiting)
         found[phase.name] = Costs(whole, above)
     return found
 
@@ -166,14 +178,19 @@ def _forward_seconds(
 ) -> float:
     """Seconds per image in eval mode."""
     model.eval()
-    count = min(batch, 8)
-    images = _made_up(count, input_size, accelerator, dtype)
-    for _ in range(2):
+
+    def seconds(count: int) -> float:
+        images = _made_up(count, input_size, accelerator, dtype)
         started = time.perf_counter()
         with accelerator.autocast():
             network(images)
         _settle(accelerator)
-    return (time.perf_counter() - started) / count
+        return (time.perf_counter() - started) / count
+
+    count = min(batch, 8)
+    seconds(count)  # pays for what later ones find ready
+    each = seconds(count)
+    return min(each, seconds(batch)) if each * batch < _QUICK else each
 
 
 def _made_up(batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype) -> torch.Tensor:

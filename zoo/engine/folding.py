@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -12,7 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from zoo.engine.halves import Cut, evaluating
 
-AGREEMENT = 0.995  # of the images, for folding to be taken for the same
+LARGEST = 1e-3  # error of a folded prefix that cannot matter
+FACTOR = 1.5  # or how many times the error of the run's precision it may be
 
 
 def folded_parts(model: nn.Module, cut: Cut) -> dict[nn.Module, nn.Module]:
@@ -28,24 +28,21 @@ def folded_parts(model: nn.Module, cut: Cut) -> dict[nn.Module, nn.Module]:
     return parts
 
 
-def agreement(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> float:
-    """Share of the images whose most probable class is the same by two lists of (B, classes) logits."""
-    same = torch.cat([(one.argmax(1) == other.argmax(1)).float() for one, other in zip(left, right, strict=True)])
-    return float(same.mean())
-
-
-def agrees(folded: Sequence[torch.Tensor], plain: Sequence[torch.Tensor], exact: Sequence[torch.Tensor]) -> bool:
-    """Whether a folded network may stand in for the plain one.
+def faithful(folded: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor) -> bool:
+    """Whether a folded prefix may stand in for the plain one, by what they say of some images.
 
     Args:
-        folded: Logits after the folded prefix, in the run's precision; a tensor (B, classes) per batch.
+        folded: (B, …), activations of the folded prefix, in the run's precision.
         plain: The same without folding.
         exact: The same without folding, in float32.
 
     Returns:
-        True if it names the same class as the exact one for `AGREEMENT` of the images; or, where the precision itself
-        costs more than that, for as many as the plain one but for a single image.
+        True if the error of the folded one, relative to the length of an image's activations, is on average no more
+        than `LARGEST`, or at most `FACTOR` times the error that the run's precision brings anyway.
     """
-    count = sum(len(batch) for batch in exact)
-    needed = min(AGREEMENT, agreement(plain, exact) - 1 / count)
-    return all(bool(batch.isfinite().all()) for batch in folded) and agreement(folded, exact) >= needed - 1e-6
+    return bool(folded.isfinite().all()) and _error(folded, exact) <= max(LARGEST, FACTOR * _error(plain, exact))
+
+
+def _error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    difference = (found.float() - exact.float()).flatten(1).norm(dim=1)
+    return float((difference / exact.float().flatten(1).norm(dim=1).clamp_min(1e-12)).mean())

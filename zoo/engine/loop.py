@@ -26,6 +26,7 @@ from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+EXPLODED = 1e4  # nats; guessing costs the logarithm of the number of classes, and no such network recovers
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -67,7 +68,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
         started = time.monotonic()
         freezer.train()
-        batches = source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate)
+        batches = session.timed(source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate))
         while micro_batches := list(islice(batches, job.recipe.accumulate)):
             seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
             rates = set_rates(optimizer, phase, at.phase_step)
@@ -93,7 +94,9 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         finish_epoch(job, session, phase, source, average, time.monotonic() - started)
         session.checkpoint(job.model, average, optimizer)
 
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # Or accelerate would take it for prepared, and the next phase would be without mixed precision.
+    plain.__dict__.pop("_is_accelerate_prepared", None)
     accelerator.free_memory()
 
 
@@ -137,7 +140,7 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
         return True
     if select_by == "accuracy":
         return scores["accuracy"] >= best["accuracy"]
-    return (-scores["loss"], scores["accuracy"]) >= (-best["loss"], best["accuracy"])
+    return (-scores[select_by], scores["accuracy"]) >= (-best[select_by], best["accuracy"])
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
@@ -145,16 +148,16 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
     if best is None:
         return True
     by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
-    return by_accuracy if select_by == "accuracy" else scores["loss"] < best["loss"]
+    return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
 
 
 def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, batches: Sequence[Batch]) -> None:
-    """Stop before a loss that is not a number spoils the weights.
+    """Stop before a loss that is not a number, or beyond all measure, spoils the weights.
 
     Raises:
         TrainingError: It names the step, and some of the images in it.
     """
-    if math.isfinite(value):
+    if abs(value) < EXPLODED:  # which NaN is not
         return
     ids = [job.sample_ids[index] for batch in batches for index in batch.indices.tolist()]
     raise TrainingError(

@@ -41,11 +41,10 @@ def settle(recipe: Recipe) -> Machine:
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     device = _best_device() if recipe.device == "auto" else recipe.device
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[device]:
+    if device not in devices():
         raise RecipeError(
             f"there is no {device} device here",
-            why=f"torch {torch.__version__} sees: {', '.join(name for name, there in available.items() if there)}",
+            why=f"torch {torch.__version__} sees: {', '.join(devices())}",
             fix="leave --device out, or say --device cpu",
         )
     precision = _best_precision(device) if recipe.precision == "auto" else recipe.precision
@@ -56,6 +55,17 @@ def settle(recipe: Recipe) -> Machine:
     if device == "cpu":
         keep_freed_memory()
     return Machine(device, precision, threads, processes)
+
+
+def devices() -> list[str]:
+    """The devices that are here, as recipes call them."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [name for name, found in there.items() if found]
+
+
+def process_index() -> int:
+    """This process's number among those of one launch, before there is an accelerator to ask."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def require_equal_shares(batch_size: int, processes: int) -> None:

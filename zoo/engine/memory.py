@@ -1,10 +1,16 @@
-"""Keep freed memory: training frees and asks again for the same large blocks, step after step."""
+"""Memory: kept between steps, which ask for the same large blocks again and again; and what to do when it runs out."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from zoo.errors import TrainingError
 
 # Parameters of glibc's mallopt(3), from malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -29,3 +35,35 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
+
+@contextmanager
+def explained_memory(batch_size: int, image_size: int) -> Iterator[None]:
+    """Say what to change when memory runs out.
+
+    Args:
+        batch_size: Images of a batch.
+        image_size: Their side, pixels.
+
+    Raises:
+        TrainingError: It ran out within the block.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory with batches of {batch_size} images of {image_size} x {image_size} pixels",
+            why=str(error).partition("\n")[0],
+            fix=f"try --batch-size {max(1, batch_size // 2)} --accumulate 2, or a smaller --image-size",
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out; on the CPU torch has no class of its own for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # Of an allocation, and of a file that is to be mapped.
+    texts = ("can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)

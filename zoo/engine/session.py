@@ -8,24 +8,27 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from zoo.engine.checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
+from zoo.data import Batch
+from zoo.engine.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
-from zoo.errors import RunError, TrainingInterrupted
+from zoo.errors import RunError, TrainingError, TrainingInterrupted
+from zoo.interval import Interval
 from zoo.run import Run, friendly_os_errors, replacing
+from zoo.tensors import file_sha256, write_tensors
 
-CHECKPOINT_EVERY = 60.0  # seconds between saved states; an interruption always saves one
+EVERY_MINUTE = Interval(seconds=60.0)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,8 +47,10 @@ class Position:
     kept: str | None = None  # how the phase trains from kept activations: "folded", "plain", "not"; None: not settled
     phase_best: dict[str, float] | None = None  # accuracy, loss; what patience goes by
     best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
+    best_sha256: str | None = None  # of the file with the best weights
     log_lines: int = 0
     seconds: float = 0.0  # of training before the last resume
+    waited: float = 0.0  # seconds of training in which the next batch was not there yet
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
@@ -65,33 +70,43 @@ class Session:
         run: Where everything is written; only the main process writes.
         accelerator: Tells which process this is.
         emit: Whoever listens.
+        every: How often a state is saved; an interruption always saves one.
+        keep: How many states stay.
     """
 
-    def __init__(self, run: Run, accelerator: Accelerator, emit: Listener) -> None:
+    def __init__(
+        self,
+        run: Run,
+        accelerator: Accelerator,
+        emit: Listener,
+        *,
+        every: Interval = EVERY_MINUTE,
+        keep: int = KEEP,
+    ) -> None:
         self.run = run
         self.accelerator = accelerator
         self.emit = emit if accelerator.is_main_process else _silent
+        self.every, self.keep = every, keep
         self.position = Position()
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
-        self._last_saved = time.monotonic()
+        self._last_saved = time.monotonic(), 0  # when, and at which step
+        self._weights: tuple[nn.Module, nn.Module | None] | None = None
+        self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
         self._signal: int | None = None
         self._trained = False  # all phases are done, and a saved state says so
 
     # --- resuming ---
 
     def restore(self, model: nn.Module, average: nn.Module | None) -> None:
-        """Go back to the newest saved state, if there is one, and cut the log to it.
-
-        Raises:
-            RunError: The best weights that the state speaks of are gone.
-        """
+        """Go back to the newest undamaged state, if there is one, and cut the log to it."""
+        self._weights = model, average
         state, damaged = load_checkpoint(self.run.checkpoints)
         for line in damaged:
             self.emit(Note(line))
         if state is not None:
             self.position = Position(**state["position"])
-            self._require_best()
+            self._last_saved = time.monotonic(), self.position.step
             if state["model"] is not None:
                 model.load_state_dict(state["model"])
             if average is not None and state["average"] is not None:
@@ -105,19 +120,37 @@ class Session:
         if self._restored is not None and self._restored["position"]["phase"] == self.position.phase:
             optimizer.load_state_dict(self._restored["optimizer"])
         self._restored = None
+        assert self._weights is not None, "restore comes first"
+        self._save = partial(self.save, *self._weights, optimizer)
 
     # --- saving ---
 
     def save(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
-        """Write a state from which training goes on exactly here."""
+        """Write a state from which training goes on exactly here.
+
+        Raises:
+            TrainingError: The weights are not finite: the state before them stays the newest.
+        """
         if self.accelerator.is_main_process:
+            tensors = _on_cpu(model.state_dict())
+            _require_finite(tensors, self.position.step)
             path = self._write_state(
-                model=_on_cpu(model.state_dict()),
+                model=tensors,
                 average=None if average is None else _on_cpu(average.state_dict()),
                 optimizer=optimizer.state_dict(),
             )
             self.emit(CheckpointSaved(str(path), self.position.step))
-        self._last_saved = time.monotonic()
+        self._last_saved = time.monotonic(), self.position.step
+
+    def save_between_steps(self) -> bool:
+        """Save once more before an error ends the run that came between two steps, where nothing is half done.
+
+        Returns:
+            Whether there is a state to go on from: before the first phase there is nothing to save.
+        """
+        if self._save is not None and not self._trained:
+            self._save()
+        return self._save is not None
 
     def save_end(self) -> None:
         """Write down that all phases are done: what is left to do needs the best weights alone.
@@ -138,21 +171,27 @@ class Session:
         self.position.best = scores
         if self.accelerator.is_main_process:
             with replacing(self._best_path(scores["step"])) as temporary:
-                save_file(_on_cpu(model.state_dict()), temporary)
+                write_tensors(_on_cpu(model.state_dict()), temporary)
+                self.position.best_sha256 = file_sha256(temporary)
             self._remove_superseded_bests()
 
     def load_best(self, model: nn.Module) -> None:
-        """Put the best weights back into the model."""
+        """Put the best weights back into the model.
+
+        Raises:
+            RunError: They are gone, or not what was written.
+        """
         self.accelerator.wait_for_everyone()
-        path = self._require_best()
-        if path is None:
+        if self.position.best is None:
             return
-        try:
-            model.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError, OSError) as error:
+        path = self._best_path(self.position.best["step"])
+        # Other processes wrote nothing, and so know no hash.
+        if not path.is_file() or self.position.best_sha256 not in (None, file_sha256(path)):
             raise RunError(
-                f"the best weights of the run are damaged: {path}", why=str(error), fix="start a new run"
-            ) from error
+                f"the best weights of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
+                fix=f"train again from a state before them: {self._way_on()}",
+            )
+        model.load_state_dict(load_file(path))
 
     def checkpoint(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
@@ -161,7 +200,8 @@ class Session:
             TrainingInterrupted: It was told to stop.
         """
         stop = self.told_to_stop()
-        if stop or time.monotonic() - self._last_saved > CHECKPOINT_EVERY:
+        when, step = self._last_saved
+        if stop or self.every.is_over(time.monotonic() - when, self.position.step - step):
             self.save(model, average, optimizer)
         if stop:
             raise self.interruption()
@@ -179,6 +219,16 @@ class Session:
         """Write and tell one epoch."""
         self._log({"event": "epoch", **_fields(event), "step": self.position.step})
         self.emit(event)
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each is there counts as waited."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.position.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
 
     @property
     def seconds(self) -> float:
@@ -225,7 +275,7 @@ class Session:
         """The error that ends an interrupted run."""
         return TrainingInterrupted(
             f"stopped at step {self.position.step}; the state is saved",
-            fix=f"go on with it: zoo adapt --resume {shlex.quote(str(self.run.path))}",
+            fix=f"go on with it: {self._way_on()}",
             signal_number=self._signal or signal.SIGINT,
         )
 
@@ -233,20 +283,15 @@ class Session:
 
     def _write_state(self, **state: Any) -> Path:
         position = asdict(self.position) | {"seconds": self.seconds}
-        best = self.position.best["step"] if self.position.best else None
+        best, digest = self.position.best, self.position.best_sha256
+        needs = {self._best_path(best["step"]).name: digest} if best is not None and digest is not None else {}
         state = {"position": position, **state}
-        path = save_checkpoint(self.run.checkpoints, self.position.step, state, facts={"best": best})
+        path = save_checkpoint(self.run.checkpoints, self.position.step, state, needs=needs, keep=self.keep)
         self._remove_superseded_bests()
         return path
 
-    def _require_best(self) -> Path | None:
-        """The file of the best weights, None before there are any; it is missed now rather than after training."""
-        if self.position.best is None:
-            return None
-        path = self._best_path(self.position.best["step"])
-        if not path.is_file():
-            raise RunError(f"the best weights of the run are gone: {path}", fix="start a new run")
-        return path
+    def _way_on(self) -> str:
+        return f"zoo adapt --resume {shlex.quote(str(self.run.path))}"
 
     def _log(self, line: dict[str, Any]) -> None:
         self.position.log_lines += 1
@@ -266,11 +311,11 @@ class Session:
 
     def _remove_superseded_bests(self) -> None:
         """Earlier bests go, unless a kept state would need them after a resume."""
-        steps = [self.position.best["step"]] if self.position.best else []
-        steps += [facts["best"] for facts in checkpoint_facts(self.run.checkpoints) if facts["best"] is not None]
-        needed = {self._best_path(step) for step in steps}
+        needed = needed_files(self.run.checkpoints)
+        if self.position.best is not None:
+            needed.add(self._best_path(self.position.best["step"]).name)
         for path in self.run.checkpoints.glob("best-*.safetensors"):
-            if path not in needed:
+            if path.name not in needed:
                 path.unlink(missing_ok=True)
 
 
@@ -285,3 +330,13 @@ def _fields(event: Any) -> dict[str, Any]:
 def _on_cpu(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Copies that share no memory, which safetensors asks for, in plain layout."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _require_finite(tensors: dict[str, torch.Tensor], step: int) -> None:
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise TrainingError(
+            f"the weights are not finite after step {step}, so they were not saved",
+            why=f"the rate may be too high; first: {broken[0]}",
+            fix="try a tenth of the rate with --lr, or --precision fp32",
+        )

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from zoo.data import Batch
+from zoo.engine.activations import Layout
 from zoo.engine.evaluation import Outputs
+from zoo.engine.halves import Cut
+from zoo.planning import CachePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +21,13 @@ class Source:
     network: nn.Module  # takes a batch's `images`, gives (B, classes) logits
     epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
     evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the choosing images
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a phase could train from kept activations."""
+
+    cut: Cut  # where the network is split
+    layout: Layout  # of one image's activations
+    plan: CachePlan
+    missing: int  # images that have to go through the frozen part first; those on the disk need not

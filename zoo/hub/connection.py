@@ -1,16 +1,13 @@
-"""Talk to the Hub: quietly, with time limits, trying again where that can help, and every refusal as a message."""
+"""What the Hub's refusals mean: calls to it, with every failure as a message."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-import time
 from collections.abc import Callable, Iterator
 from json import JSONDecodeError
-from logging import CRITICAL
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from huggingface_hub import constants, get_token
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -20,50 +17,25 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it re-exports them without saying so
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-    get_session,
-    httpx,  # whichever HTTP library it is built on
-    logging,
-    parse_ratelimit_headers,
-)
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
+from zoo import network
 from zoo.engine.events import Listener, Note, ignore
 from zoo.errors import HubError, ZooError
-
-TRIES = 4
-FIRST_WAIT = 1.0  # seconds before the second try; doubled each time
-LONGEST_WAIT = 300.0  # seconds: a Hub that asks for more is one to come back to later
-SILENCE = 30.0  # seconds without a byte after which a connection counts as dead
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-# The library tries these again by itself; doing that once more would only take longer to fail.
-_RETRIED_THERE = ("/preupload/", "/info/lfs/")
+from zoo.network import one_line, place
 
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def session() -> Iterator[None]:
-    """Keep the library from printing, and from waiting for ever for a server that says nothing."""
-    barred, verbosity = are_progress_bars_disabled(), logging.get_verbosity()
-    disable_progress_bars()
-    logging.set_verbosity(CRITICAL)
-    client = get_session()
-    before = client.timeout
-    client.timeout = httpx.Timeout(SILENCE)
-    try:
-        yield
-    finally:
-        client.timeout = before
-        logging.set_verbosity(verbosity)
-        if not barred:
-            enable_progress_bars()
+def session(emit: Listener = ignore) -> Iterator[network.Session]:
+    """`zoo.network.session`, in which every wait is an event."""
+    with network.session(lambda text: emit(Note(text))) as hub:
+        yield hub
 
 
 def retrying(call: Callable[[], T], what: str, *, repo: str = "", emit: Listener = ignore) -> T:
-    """Call until it works, a few times; a "429 Too Many Requests" is waited out for as long as the Hub asks.
+    """Call within a session, and again after a failure that `zoo.network` cannot mend by sending a request again.
 
     Args:
         call: Safe to repeat.
@@ -74,41 +46,62 @@ def retrying(call: Callable[[], T], what: str, *, repo: str = "", emit: Listener
     Raises:
         HubError: The Hub refused, or the last try failed too; the cause and what to do about it.
     """
-    wait = FIRST_WAIT
-    for left in reversed(range(TRIES)):
+    wait = network.FIRST_WAIT
+    for left in reversed(range(network.TRIES)):
         try:
             return call()
         except ZooError:
             raise
-        except Exception as error:
+        except Exception as raised:
+            error = _cause(raised)
             pause = max(wait, _asked_to_wait(error))
-            if not left or not transient(error) or pause > LONGEST_WAIT:
+            if not left or not transient(error) or pause > network.LONGEST_WAIT:
                 known = refusal(error, what, repo)
                 if known is None:
                     raise
-                raise known from error
+                raise known from raised
             emit(Note(f"{_heard(error)}; trying again in {pause:.0f} s"))
-            time.sleep(pause)
+            network.sleep(pause)
             wait *= 2
     raise AssertionError("the last try returns or raises")
 
 
+def _cause(error: Exception) -> Exception:
+    """The failure behind the library's "Error while uploading"."""
+    cause = error.__cause__
+    return cause if isinstance(error, RuntimeError) and isinstance(cause, Exception) else error
+
+
 def transient(error: Exception) -> bool:
-    """Whether the same call may work in a moment."""
+    """Whether the whole call may work in a moment: a commit that failed, an answer that broke off or makes no sense."""
     if isinstance(error, HfHubHTTPError):
-        path = str(error.response.request.url.path)
-        return error.response.status_code in _TRANSIENT and not any(part in path for part in _RETRIED_THERE)
+        return error.response.status_code in network.TRANSIENT and network.is_commit(error.response.request)
+    if isinstance(error, httpx.TransportError):
+        # The library goes on with a download after any other failure, several times.
+        return isinstance(error, httpx.ReadError) or maybe_made(error)
     # A server in trouble answers with a page where the library expects JSON.
-    return isinstance(error, httpx.TransportError | JSONDecodeError) and not isinstance(error, OfflineModeIsEnabled)
+    return isinstance(error, JSONDecodeError)
+
+
+def maybe_made(error: Exception) -> bool:
+    """Whether a commit was sent without an answer that says what became of it."""
+    request: Any = None
+    if isinstance(error, HfHubHTTPError) and error.response.status_code >= 500:
+        request = error.response.request
+    elif isinstance(error, httpx.TransportError):
+        with contextlib.suppress(RuntimeError):  # it is not known
+            request = error.request
+    return request is not None and network.is_commit(request)
 
 
 def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
     """A failure as a message; None: it is none of the Hub's."""
-    place = constants.ENDPOINT
+    if isinstance(error, network.Unreachable):
+        return _unreachable(error, what)
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(what, why="HF_HUB_OFFLINE is set", fix="unset HF_HUB_OFFLINE and run again")
     if isinstance(error, LocalTokenNotFoundError):
-        return HubError(what, why=f"nobody is logged in to {place}", fix="hf auth login, or set HF_TOKEN")
+        return HubError(what, why=f"nobody is logged in to {place()}", fix="hf auth login, or set HF_TOKEN")
     if isinstance(error, LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return HubError(
@@ -116,17 +109,19 @@ def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
                 why="HF_HUB_OFFLINE is set, and it is not in the cache",
                 fix=f"unset HF_HUB_OFFLINE; or bring the cache of a machine where `hf download {repo}` has run",
             )
-        return _unreachable(error.__cause__ or error, what)
+        cause = error.__cause__
+        known = refusal(cause, what, repo) if isinstance(cause, HfHubHTTPError | network.Unreachable) else None
+        return known or _unreachable(cause or error, what)
     if isinstance(error, GatedRepoError):
         return HubError(
-            what, why="its terms must be accepted first", fix=f"accept them at {place}/{repo}, then: hf auth login"
+            what, why="its terms must be accepted first", fix=f"accept them at {place()}/{repo}, then: hf auth login"
         )
     if isinstance(error, RevisionNotFoundError):
-        return HubError(what, why=f"{repo} has no such revision", fix=f"see {place}/{repo}/commits/main")
+        return HubError(what, why=f"{repo} has no such revision", fix=f"see {place()}/{repo}/commits/main")
     if isinstance(error, RepositoryNotFoundError):
         return HubError(
             what,
-            why=f"{place} has no model {repo}, or it is private",
+            why=f"{place()} has no model {repo}, or it is private",
             fix="check the name; for a private one: hf auth login",
         )
     if isinstance(error, HfHubHTTPError):
@@ -134,23 +129,25 @@ def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
     if isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError):
         return _unreachable(error, what)
     if isinstance(error, JSONDecodeError):
-        return HubError(what, why=f"{place} answered with something that is not JSON", fix="try again later")
+        return HubError(what, why=f"{place()} answered with something that is not JSON", fix="try again later")
+    if isinstance(error, OSError) and error.errno is not None:
+        return HubError(what, why=error.strerror or str(error), fix="free some space, or choose another place: HF_HOME")
+    if isinstance(error, OSError) and "Consistency check failed" in str(error):
+        return HubError(
+            what, why="what came is not as long as the Hub says", fix="run the same command again; if it stays so, "
+            "something between here and the Hub changes what it sends (a proxy?)"
+        )  # fmt: skip
+    if isinstance(error, RuntimeError):  # how hf_xet fails, which has tried again by itself
+        return HubError(what, why=one_line(error), fix="run the same command again; HF_HUB_DISABLE_XET=1 avoids hf_xet")
     if isinstance(error, ValueError) and "metadata" in str(error).lower():
         return HubError(what, why=one_line(error), fix="this is a bug in zoo: report it with this message")
     return None
 
 
-def one_line(error: object) -> str:
-    """What an error says, on one line, without the token."""
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    token = get_token()
-    return text.replace(token, "(token)") if token else text
-
-
 def _answered(error: HfHubHTTPError, what: str, repo: str) -> HubError:
-    place, status = constants.ENDPOINT, error.response.status_code
+    status = error.response.status_code
     said = error.server_message or error.response.headers.get("X-Error-Message")
-    why = f"{place} answered {status}" + (f": {one_line(said)}" if said else "")
+    why = f"{place()} answered {status}" + (f": {one_line(said)}" if said else "")
     if status == 401:
         fix = "the token is wrong or has run out: make one that may write at " + tokens_page() + ", then: hf auth login"
     elif status == 403:
@@ -169,14 +166,14 @@ def _answered(error: HfHubHTTPError, what: str, repo: str) -> HubError:
 
 def tokens_page() -> str:
     """Where tokens are made."""
-    return f"{constants.ENDPOINT}/settings/tokens"
+    return f"{place()}/settings/tokens"
 
 
 def _unreachable(error: BaseException, what: str) -> HubError:
     reason = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
     return HubError(
         what,
-        why=f"{constants.ENDPOINT} (HF_ENDPOINT) cannot be reached: {reason}",
+        why=f"{place()} (HF_ENDPOINT) cannot be reached: {reason}",
         fix="check the network and HF_ENDPOINT, and run the same command again",
     )
 
@@ -184,15 +181,10 @@ def _unreachable(error: BaseException, what: str) -> HubError:
 def _heard(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"the Hub answered {error.response.status_code}"
-    return "the Hub does not answer" if isinstance(error, httpx.TransportError) else "the Hub's answer makes no sense"
+    return "the Hub's answer makes no sense" if isinstance(error, JSONDecodeError) else "the Hub hung up"
 
 
 def _asked_to_wait(error: Exception) -> float:
-    """Seconds that the Hub asks for by `Retry-After` or its rate limit's reset; 0 where it does not."""
     if not isinstance(error, HfHubHTTPError):
         return 0.0
-    limit = parse_ratelimit_headers(error.response.headers)
-    if error.response.status_code == 429 and limit is not None and limit.remaining == 0:
-        return float(limit.reset_in_seconds)
-    after = str(error.response.headers.get("Retry-After") or "")
-    return float(after) if re.fullmatch(r"\d+(\.\d+)?", after) else 0.0
+    return network.asked_to_wait(error.response.headers, error.response.status_code)

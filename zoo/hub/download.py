@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from zoo.engine.events import Listener, ignore
+from zoo.engine.events import Listener, Note, ignore
 from zoo.errors import HubError
 from zoo.hub.connection import retrying, session
+from zoo.hub.folder import RECORD
+from zoo.run import SCHEMA
 
 PREFIX = "hf-hub:"
 
@@ -39,10 +43,44 @@ def fetch(reference: str, emit: Listener = ignore) -> Path:
         raise HubError(
             f"{PREFIX}{reference} does not name a model", fix=f"write {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@revision"
         )
-    with session():
+    with session(emit) as hub:
         config = _file(repo, "config.json", revision or None, emit)
         # The folder is named after the commit: both files are of that one, whatever happens in between.
-        return _file(repo, "model.safetensors", config.parent.name, emit).parent
+        folder = _file(repo, "model.safetensors", config.parent.name, emit).parent
+        if hub.trouble:
+            emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
+    return folder
+
+
+def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, Any]]:
+    """Get a model that zoo published, and the record of the run that made it.
+
+    Args:
+        reference: As for `fetch`.
+        emit: Told about waits.
+
+    Returns:
+        The folder as from `fetch`, and the published part of run.json.
+
+    Raises:
+        HubError: As for `fetch`; or nobody published it with zoo.
+    """
+    folder = fetch(reference, emit)
+    repo = reference.partition("@")[0]
+    with session():
+        path = _file(repo, RECORD, folder.name, emit)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] > SCHEMA:
+            raise HubError(
+                f"{repo} was published by a newer zoo ({record['zoo']})", fix="pip install --upgrade adaptzoo"
+            )
+        missing = {"backbone", "dataset", "recipe", "resolved", "plan", "result"} - record.keys()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise HubError(f"{RECORD} of {repo} cannot be read", why=str(error)) from error
+    if missing:
+        raise HubError(f"{RECORD} of {repo} is not a run's record", why=f"it lacks {', '.join(sorted(missing))}")
+    return folder, record
 
 
 def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
@@ -52,6 +90,10 @@ def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):
                 raise
+            if name == RECORD:
+                raise HubError(
+                    f"{repo} was not published by zoo", why=f"it has no {RECORD}", fix="name one that was"
+                ) from error
             raise HubError(
                 f"{repo} holds no timm model",
                 why=f"it has no {name}" + (", and zoo loads no pickles" if name.endswith("safetensors") else ""),

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 import zoo
 from zoo.bounded import JSON_LIMIT, parse_json, read_bytes
 from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import HubError
 from zoo.hub import access, licenses
-from zoo.hub.connection import retrying, session
+from zoo.hub.connection import maybe_made, retrying, session
 from zoo.hub.folder import RECORD, Published, checked_record, published_files, write_folder
 from zoo.hub.verify import Proof, verify
+from zoo.network import place
 from zoo.run import Run
 
 _HUBS_OWN = {".gitattributes"}  # the Hub makes it with the repository
@@ -92,11 +93,11 @@ def publish(
     settled = licenses.settle(((record["backbone"].get("weights")) or {}).get("license"), license_)
     files = published_files(run, record, repo, settled)
     hub = HfApi()
-    url = f"{hub.endpoint}/{repo}"
+    url = f"{place()}/{repo}"
     if dry_run is not None:
         write_folder(files, dry_run)
         return Pushed(repo, url, None, files, settled, None, None, str(dry_run), None)
-    with session():
+    with session(emit):
         emit(Progress("asking the Hub who you are", 0, 0))
         who = access.account(hub, emit)
         access.check_access(who, repo)
@@ -114,15 +115,24 @@ def publish(
             )
         emit(Progress("uploading", 0, 0))
         commit = _commit(hub, repo, files, record, overwrite=overwrite, private=private, emit=emit)
-        after = _look(hub, repo, emit)
-    replaced = before.head if before is not None and not before.empty and before.head != commit else None
-    emit(Progress("loading it back in a fresh process", 0, 0))
-    proof = verify(run, record, repo, commit, files, replaced=replaced, endpoint=hub.endpoint)
-    return Pushed(repo, url, commit, files, settled, after.private if after else None, replaced, None, proof)
+        replaced = before.head if before is not None and not before.empty and before.head != commit else None
+        emit(Progress("loading it back in a fresh process", 0, 0))
+        proof = verify(run, record, repo, commit, files, replaced=replaced, emit=emit)
+        hidden = before.private if before is not None else _is_private(hub, repo, emit)
+    return Pushed(repo, url, commit, files, settled, hidden, replaced, None, proof)
 
 
-def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
-    """What the repository holds; None: it is not there."""
+def _is_private(hub: HfApi, repo: str, emit: Listener) -> bool | None:
+    """Whether a repository that was made just now is private, which its organisation may want; None: not known."""
+    try:
+        info = _info(hub, repo, emit)
+    except HubError:  # the push is done and verified: this is no reason to call it failed
+        return None
+    return bool(info.private) if info else None
+
+
+def _info(hub: HfApi, repo: str, emit: Listener) -> Any:
+    """What the Hub says of a repository; None: it is not there."""
 
     def ask() -> Any:
         try:
@@ -130,7 +140,12 @@ def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
         except RepositoryNotFoundError:
             return None
 
-    info = retrying(ask, f"{repo} cannot be read", repo=repo, emit=emit)
+    return retrying(ask, f"{repo} cannot be read", repo=repo, emit=emit)
+
+
+def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
+    """What the repository holds; None: it is not there."""
+    info = _info(hub, repo, emit)
     if info is None:
         return None
     if info.id != repo:
@@ -217,6 +232,7 @@ def _commit(
     Returns:
         The commit.
     """
+    unanswered = False
 
     def once() -> str:
         found = _look(hub, repo, emit)
@@ -227,12 +243,30 @@ def _commit(
         stale = set(found.ours if same_run else found.files) - {file.name for file in files} - _HUBS_OWN
         operations: list[Any] = [CommitOperationAdd(file.name, file.content) for file in files]
         operations += [CommitOperationDelete(name, is_folder=False) for name in sorted(stale)]
-        made = hub.create_commit(
-            repo,
-            operations,
-            commit_message=f"Push the run {record['name']} with zoo {zoo.__version__}",
-            parent_commit=found.head,
-        )
+        nonlocal unanswered
+        earlier, unanswered = unanswered, False  # what an earlier try made is in what was just looked at
+        try:
+            made = hub.create_commit(
+                repo,
+                operations,
+                commit_message=f"Push the run {record['name']} with zoo {zoo.__version__}",
+                parent_commit=found.head,
+            )
+        except Exception as error:
+            conflict = isinstance(error, HfHubHTTPError) and error.response.status_code == 412
+            if earlier and conflict:  # it was made after all, later than we looked
+                return once()
+            unanswered = maybe_made(error)
+            raise
         return made.oid
 
-    return retrying(once, f"the files cannot be put into {repo}; it is as it was before", repo=repo, emit=emit)
+    what = f"the files cannot be put into {repo}"
+    try:
+        return retrying(once, what, repo=repo, emit=emit)
+    except HubError as error:
+        # All of them or none are there now; which, an answer that did not come would have said.
+        if unanswered:
+            state = "; whether all of them are there or none is not known"
+        else:
+            state = "; it is as it was before" if error.what == what else ""
+        raise HubError(error.what + state, why=error.why, fix=error.fix) from error

@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, get_token
+from huggingface_hub import hf_hub_download
 
+from zoo.engine.events import Listener
 from zoo.errors import HubError
-from zoo.hub.connection import one_line
+from zoo.hub.connection import retrying
 from zoo.hub.folder import Published
+from zoo.network import one_line, place
 from zoo.run import Run
 
 # How far logits may be from the run's, as a share of the largest: float32 in another order, and what a GPU's
@@ -24,7 +26,7 @@ from zoo.run import Run
 TOLERANCE = {"cpu": 1e-4}
 TOLERANCE_ELSEWHERE = 1e-2
 _SCRIPT = Path(__file__).with_name("rebuild.py")
-_CACHES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_XET_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE")
+_OWN = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_XET_CACHE", "HF_TOKEN_PATH", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,11 @@ def verify(
     files: Sequence[Published],
     *,
     replaced: str | None,
-    endpoint: str,
+    emit: Listener,
 ) -> Proof:
-    """Fetch a commit in a fresh process, rebuild the model with plain timm, and compare it with the run.
+    """Fetch a commit into an empty cache, rebuild the model from it with plain timm, and compare it with the run.
+
+    The rebuilding is done by a fresh process, which has neither a network nor a token.
 
     Args:
         run: The run; its verify.safetensors says what to expect.
@@ -60,7 +64,7 @@ def verify(
         commit: The commit to look at.
         files: What it should hold.
         replaced: The commit before, which is named in the advice if this one is not good; None: there was none.
-        endpoint: The Hub's address.
+        emit: Told about waits.
 
     Raises:
         HubError: It could not be fetched or built, or does something else than the run.
@@ -78,42 +82,49 @@ def verify(
     what = f"{repo} was pushed (commit {commit[:12]}), but is not verified"
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as name:
         folder = Path(name)
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        # -P: a script's folder would otherwise be the first place where its imports are looked for.
-        command = [sys.executable, "-P", str(_SCRIPT), str(folder / "job.json"), str(folder / "answer.json")]
-        done = subprocess.run(
-            command, env=_environment(folder, endpoint), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
-            raise HubError(
-                what,
-                why=f"loading it back ended with: {one_line(last or f'exit code {done.returncode}')}",
-                fix="run the same command again: what is there already is not sent twice, and is checked anew",
-            )
-        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+        for file in files:
+            _fetch(repo, commit, file.name, folder / "hf" / "hub", what, emit)
+        answer = _rebuild(job, folder, what)
     if answer["faults"]:
-        raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced, endpoint))
+        raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced))
     return Proof(answer["images"], answer["difference"], answer["allowed"], module)
 
 
-def _environment(folder: Path, endpoint: str) -> dict[str, str]:
-    """This process's environment, with an empty cache and the token that this process uses."""
-    environment = {name: value for name, value in os.environ.items() if name not in _CACHES}
-    environment |= {"HF_HOME": str(folder / "hf"), "HF_ENDPOINT": endpoint}
-    if constants.HF_HUB_DISABLE_XET:
-        environment["HF_HUB_DISABLE_XET"] = "1"
-    if token := get_token():
-        environment["HF_TOKEN"] = token
-    return environment
+def _fetch(repo: str, commit: str, name: str, cache: Path, what: str, emit: Listener) -> None:
+    retrying(lambda: hf_hub_download(repo, name, revision=commit, cache_dir=cache), what, repo=repo, emit=emit)
 
 
-def _take_back(repo: str, commit: str, replaced: str | None, endpoint: str) -> str:
+def _rebuild(job: Mapping[str, Any], folder: Path, what: str) -> dict[str, Any]:
+    """What `zoo.hub.rebuild` finds, in a process of its own."""
+    (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    # -P: a script's folder would otherwise be the first place where its imports are looked for.
+    command = [sys.executable, "-P", str(_SCRIPT), str(folder / "job.json"), str(folder / "answer.json")]
+    done = subprocess.run(
+        command, env=_environment(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+        raise HubError(
+            what,
+            why=f"loading it back ended with: {one_line(last or f'exit code {done.returncode}')}",
+            fix="run the same command again: what is there already is not sent twice, and is checked anew",
+        )
+    answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    return answer
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This process's environment, with a cache of its own and nothing that is secret."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OWN}
+    return environment | {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
+
+
+def _take_back(repo: str, commit: str, replaced: str | None) -> str:
     if replaced is None:
         return f"take it back: hf repos delete {repo}"
     name = repo.rpartition("/")[2]
     return (
-        f"take it back: git clone {endpoint}/{repo} && cd {name} && git revert --no-edit {commit} && git push "
+        f"take it back: git clone {place()}/{repo} && cd {name} && git revert --no-edit {commit} && git push "
         f"(what was there before is {repo}@{replaced[:12]})"
     )

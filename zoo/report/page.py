@@ -30,12 +30,13 @@ THUMBNAIL = 176  # pixels, longer side
 _SHORT = 25  # rows of a long table before "show all"
 
 
-def write_report(run: Run, pictures: Mapping[str, Image]) -> Path:
+def write_report(run: Run, pictures: Mapping[str, Image], record: dict[str, Any] | None = None) -> Path:
     """Write the run's `report.html`.
 
     Args:
         run: The run; it may be unfinished, in which case the page says so and shows no result.
         pictures: Pictures of the most confident mistakes by sample id; missing ones leave an empty frame.
+        record: What run.json is about to say, where that is written last; None: what it says.
 
     Returns:
         The path of the page: one self-contained file that loads nothing from outside and works without a network.
@@ -44,7 +45,7 @@ def write_report(run: Run, pictures: Mapping[str, Image]) -> Path:
         RunError: The run has no readable record.
         ZooError: The page cannot be written.
     """
-    record = run.record
+    record = record or run.record
     environment = _environment()
     loader = environment.loader
     assert loader is not None
@@ -105,6 +106,7 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "result": part(record, "result"),
         "best": part(record, "best"),
         "seconds": part(record, "seconds"),
+        "waited": words.waited(record),
         "environment": {**part(record, "environment"), **_resolved(record)},
         "data_config": part(record, "data_config"),
         "trained": words.trained_parameters(record),

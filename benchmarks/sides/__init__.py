@@ -1,0 +1,1 @@
+"""What is measured: zoo and the others, one file each, with `run(job, watch) -> plain values`."""

@@ -1,0 +1,44 @@
+"""What is decided from the data where the person left it open."""
+
+from __future__ import annotations
+
+import pytest
+
+import zoo
+from zoo.adaptation.prepare import FEW_CHOOSING, _selected_by
+
+
+def norms(recipe: zoo.Recipe) -> tuple[set[str], str]:
+    """Norm modes of the groups that train, and the plan's notes."""
+    plan = zoo.plan("resnet_nano", dataset="digits", recipe=recipe)
+    trained = [group for group in plan.phases[-1].groups if not group.frozen]
+    return {group.norm for group in trained} - {"none"}, " ".join(plan.notes)
+
+
+def test_few_images_leave_pretrained_norm_statistics_as_they_are() -> None:
+    modes, notes = norms(zoo.Recipe(train_per_class=20, image_size=16))
+    assert modes == {"fixed"} and "160 training images are too few" in notes
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"train_per_class": 20, "strategy": "scratch"}, {"train_per_class": 20, "norm": "live"}]
+)
+def test_many_images_random_weights_and_a_person_make_them_live(choices: dict[str, object]) -> None:
+    modes, notes = norms(zoo.Recipe(image_size=16, **choices))
+    assert modes == {"live"} and "too few" not in notes
+
+
+def test_small_batches_leave_them_too() -> None:
+    modes, notes = norms(zoo.Recipe(batch_size=4, image_size=16))
+    assert modes == {"fixed"} and "under 8 images" in notes
+
+
+def test_networks_without_statistics_are_not_spoken_of() -> None:
+    plan = zoo.plan("vgg11", dataset="digits", recipe=zoo.Recipe(train_per_class=2, image_size=32, weights="none"))
+    assert not plan.notes
+
+
+def test_what_chooses_an_epoch_follows_from_how_many_images_choose() -> None:
+    assert _selected_by(zoo.Recipe(), FEW_CHOOSING - 1) == "refinement"
+    assert _selected_by(zoo.Recipe(), FEW_CHOOSING) == "accuracy"
+    assert _selected_by(zoo.Recipe(select_by="accuracy"), 10) == "accuracy"

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+
+import pytest
+
+from benchmarks import results
+
+HERE = {"cpu": "one", "cores": 2, "packages": {"torch": "2.9"}}
+ROW = {"accuracy": 0.5, "seconds": {"whole": 1.0}}
+
+
+def asked(tmp_path, *more: str) -> Namespace:
+    parser = ArgumentParser()
+    results.add_arguments(parser)
+    return parser.parse_args(["--results", str(tmp_path / "runs.jsonl"), *more])
+
+
+def fail() -> dict:
+    raise AssertionError("it is finished already")
+
+
+def test_what_is_finished_is_not_run_again(tmp_path):
+    first = results.Results("x", HERE, asked(tmp_path))
+    first.get({"seed": 0}, lambda: dict(ROW))
+    with pytest.raises(RuntimeError, match="stopped"):
+        first.get({"seed": 1}, lambda: (_ for _ in ()).throw(RuntimeError("stopped")))
+    again = results.Results("x", HERE, asked(tmp_path))
+    again.get({"seed": 0}, fail)
+    again.get({"seed": 1}, lambda: ROW | {"accuracy": 0.6})
+    lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+    assert [(line["key"], line["accuracy"]) for line in lines] == [({"seed": 0}, 0.5), ({"seed": 1}, 0.6)]
+    assert lines == again.rows
+
+
+def test_starting_anew_forgets_what_is_finished(tmp_path):
+    results.Results("x", HERE, asked(tmp_path)).get({"seed": 0}, lambda: dict(ROW))
+    assert results.Results("x", HERE, asked(tmp_path, "--again")).rows == []
+
+
+def test_results_of_two_machines_are_not_mixed(tmp_path):
+    results.Results("x", HERE, asked(tmp_path)).get({"seed": 0}, lambda: dict(ROW))
+    elsewhere = HERE | {"cores": 64}
+    with pytest.raises(SystemExit, match=r"from another machine \(one, 2 cores, torch 2.9, this is one, 64 cores"):
+        results.Results("x", elsewhere, asked(tmp_path))
+    # A table of them can be made anywhere; it names the machine that they are from.
+    table = results.Results("x", elsewhere, asked(tmp_path, "--only-table"))
+    table.get({"seed": 5}, fail)
+    assert table.machine == HERE
+
+
+def test_a_table_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(SystemExit, match="has no finished run to make a table of"):
+        results.Results("x", HERE, asked(tmp_path, "--only-table"))
