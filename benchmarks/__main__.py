@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import adapt, cache, partial, recipes, scaling, second_run, startup, tuning, wait
+from benchmarks import adapt, cache, images, partial, recipes, scaling, second_run, startup, tuning, wait
 from benchmarks.machine import describe_machine
 from benchmarks.pages import write_section
 
@@ -23,6 +23,7 @@ MEASUREMENTS = {
     "tuning": tuning,
     "recipes": recipes,
     "cache": cache,
+    "images": images,
 }
 
 

@@ -90,6 +90,10 @@ def test_a_run_folder_holds_what_its_contract_says(run: Run) -> None:
     assert record["status"] == "finished" and record["kind"] == "classifier" and record["seed"] == 0
     assert record["dataset"]["classes"] == ["amber", "blue", "green", "red"]
     assert record["resolved"]["weights"] == "tiny_imagenet" and record["resolved"]["threads"] == 1
+    seconds = record["seconds"]
+    assert seconds.keys() == {"setup", "data", "train", "data_wait", "total"}
+    assert 0 < seconds["data"] <= seconds["setup"] and 0 < seconds["data_wait"] < seconds["train"]
+    assert 0 < record["plan"]["data_wait"] < record["plan"]["seconds"]
     assert record["images_per_second"] == pytest.approx(3 * 40 / record["seconds"]["train"], rel=0.02)
 
 
@@ -343,7 +347,7 @@ def test_names_that_are_missing_are_asked_for() -> None:
         zoo.adapt()
     with pytest.raises(RecipeError, match="a data set must be named"):
         zoo.adapt("resnet_nano")
-    with pytest.raises(RecipeError, match="a resumed run takes everything from its folder"):
+    with pytest.raises(RunError, match="somewhere is not a run folder"):
         zoo.adapt("resnet_nano", resume="somewhere")
 
 

@@ -169,6 +169,7 @@ def evaluate(
         batch_size=batch_size,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
     )
 
     def count(done: int) -> None:

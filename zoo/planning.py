@@ -113,6 +113,7 @@ class Plan:
     phases: tuple[PhasePlan, ...]
     seconds: float | None = None  # estimated training time; None: not estimated
     memory_bytes: int | None = None  # estimated peak of weights, gradients, optimizer and activations
+    data_wait: float | None = None  # estimated seconds of training in which images are not there yet
     notes: tuple[str, ...] = ()
 
     @property
@@ -129,6 +130,7 @@ class Plan:
             "steps": self.steps,
             "seconds": self.seconds,
             "memory_bytes": self.memory_bytes,
+            "data_wait": self.data_wait,
             "notes": list(self.notes),
         }
 
@@ -154,6 +156,7 @@ class Plan:
             phases=phases,
             seconds=record["seconds"],
             memory_bytes=record["memory_bytes"],
+            data_wait=record.get("data_wait"),
             notes=tuple(record["notes"]),
         )
 
@@ -174,7 +177,8 @@ class Plan:
             elif phase.cache_reason:
                 lines.append(f"  no activations are kept: {phase.cache_reason}")
         if self.seconds is not None:
-            lines.append(f"about {self.seconds:.0f} s of training")
+            waiting = f", {self.data_wait:.0f} s of it waiting for images" if self.data_wait else ""
+            lines.append(f"about {self.seconds:.0f} s of training{waiting}")
         if self.memory_bytes is not None:
             lines.append(f"about {self.memory_bytes / 2**20:.0f} MiB of memory")
         return "\n".join([*lines, *self.notes])
@@ -250,9 +254,9 @@ def rough_time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def with_estimate(plan: Plan, seconds: float, memory_bytes: int) -> Plan:
+def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:
     """The plan with what it will cost."""
-    return replace(plan, seconds=seconds, memory_bytes=memory_bytes)
+    return replace(plan, seconds=seconds, memory_bytes=memory_bytes, data_wait=data_wait)
 
 
 def _first_trained(boundary: str, names: list[str], backbone: str) -> int:

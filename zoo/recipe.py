@@ -124,12 +124,15 @@ class Recipe:
     )
     cache_views: int | None = choice(
         None,
-        "Augmented views kept of each training image, which epochs take in turn; default: 4, or 1 for a head alone.",
+        "Augmented views kept of each training image, which epochs take in turn; default: 4.",
         low=1,
         high=1000,
     )
     cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
     cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
+    store_gb: float = choice(
+        8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
+    )
     checkpoint_every: str = choice(
         "1m",
         "Save a state to go on from every so often: a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import RECORD, RESULT, Terminal
+from tests.cli.conftest import PLAN, RECORD, RESULT, Terminal
 from zoo import discovery, plugins
+from zoo.cli import render
 from zoo.plugins import Discovery, PluginFault
 from zoo.run import Run
 
@@ -128,6 +130,12 @@ def test_plan_prints_a_line_for_each_phase_and_group(zoo_, api):
     assert "finetune: 2 epochs, 6 steps, one-cycle; trains 1.5 k parameters" in done.out
     assert "about 83 s of training, about 210 MB of memory" in done.out
     assert "note: val is cut from train" in done.out
+
+
+@pytest.mark.parametrize(("waiting", "words"), [(8.3, " (10% of it waiting for images)"), (1.0, ""), (None, "")])
+def test_a_plan_speaks_of_waiting_where_it_matters(capsys, waiting, words):
+    render.plan(replace(PLAN, data_wait=waiting).record())
+    assert f"about 83 s of training{words}, about 210 MB" in capsys.readouterr().out
 
 
 def test_plan_json(zoo_, api):

@@ -11,7 +11,17 @@ import torch
 from PIL import Image
 
 from tests.data.pictures import config, encoded, fill, opened
-from zoo.data import Batch, Dataset, TrainLoader, auto_workers, class_weights, dataset, eval_batches, train_loader
+from zoo.data import (
+    Batch,
+    Dataset,
+    TrainLoader,
+    auto_workers,
+    class_weights,
+    dataset,
+    eval_batches,
+    is_quick,
+    train_loader,
+)
 from zoo.errors import DataError
 
 
@@ -92,8 +102,8 @@ def test_resuming_skips_without_reading(data: Dataset, monkeypatch: pytest.Monke
     whole = list(loader(data).epoch(5))
     fresh = loader(data)
     made: list[int] = []
-    real = fresh._maker._make
-    monkeypatch.setattr(fresh._maker, "_make", lambda keys: (made.append(len(keys)), real(keys))[1])
+    real = fresh._maker.make
+    monkeypatch.setattr(fresh._maker, "make", lambda keys: (made.append(len(keys)), real(keys))[1])
     assert same(list(fresh.epoch(5, start_step=2)), whole[2:])
     assert len(made) == len(whole) - 2
 
@@ -230,4 +240,12 @@ def test_refusals(data: Dataset, options: dict[str, Any], message: str) -> None:
     [("cpu", 2, 0), ("cpu", 7, 0), ("cpu", 16, 2), ("cpu", 64, 4), ("cuda", 1, 0), ("cuda", 16, 8), ("mps", 4, 3)],
 )
 def test_workers_when_nobody_chose(device: str, available: int, expected: int) -> None:
-    assert auto_workers(device, available) == expected
+    assert auto_workers(device, available, quick=False) == expected
+    assert auto_workers(device, available, quick=True) == (expected if device == "cpu" else 0)
+
+
+def test_only_batched_views_of_stored_images_are_quick(data: Dataset, tmp_path: Path) -> None:
+    assert is_quick(data.fit, config(), "none") and is_quick(data.fit, config(), "standard")
+    assert not is_quick(data.fit, config(), "strong")
+    assert not is_quick(data.fit, config(side=24), "standard")
+    assert not is_quick(opened(tmp_path, image_size=None).fit, config(), "standard")

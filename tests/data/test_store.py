@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import pickle
+import re
+import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +16,8 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from tests.data.pictures import config, encoded, fill, opened, picture
-from zoo.data import batches, eval_batches, scan, store, store_side
+from tests.data.pictures import config, encoded, fill, ids, opened, picture
+from zoo.data import DataOptions, batches, eval_batches, open_dataset, scan, store, store_side
 from zoo.models import DataConfig
 from zoo.run import cache_dir
 
@@ -53,7 +58,7 @@ def test_evaluation_from_the_store_is_timms_own(
 ) -> None:
     settings = DataConfig((3, side, side), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), interpolation, crop_pct)
     found = opened(odd, image_size=store_side(settings), interpolation=interpolation)
-    assert found.report.has_store(store_side(settings), interpolation)
+    assert found.report.stored(0, store_side(settings) or 0, interpolation) is not None
     expected = by_timm(found.report, settings)
     read: list[int] = []
     real = batches.decode
@@ -140,16 +145,28 @@ def test_damaged_pixels_are_decoded_from_the_source_instead(odd: Path) -> None:
 
 def test_a_store_that_does_not_fit_is_not_made(odd: Path) -> None:
     found = opened(odd, image_size=20, store_bytes=1000)
-    assert "would not fit into the cache" in " ".join(found.notes)
+    assert "no decoded store: the images take more than 0.0 GiB" in " ".join(found.notes)
     assert stores() == []
     assert torch.equal(by_us(found.report, config()), by_timm(found.report, config()))
 
 
-def test_a_store_that_grows_too_large_on_the_way_is_given_up(odd: Path) -> None:
-    smallest = 18 * 20 * 20 * 3  # if every image were square
-    found = opened(odd, image_size=20, store_bytes=smallest + 5000)
-    assert "no decoded store: the images take more than" in " ".join(found.notes)
-    assert list((cache_dir() / "stores").iterdir()) == []
+def test_what_does_not_fit_is_decoded_and_the_rest_comes_from_the_store(
+    odd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 18 * 20 * 20 * 3 + 5000
+    found = opened(odd, image_size=20, store_bytes=limit)
+    (note,) = [note for note in found.notes if "decoded store" in note]
+    assert re.fullmatch(r"\d+ images are not in the decoded store: the images take more than .* GiB; such .*", note)
+    assert 0 < sum(path.stat().st_size for path in stores()) < limit + 2000
+    expected = by_timm(found.fit, config())
+    read: list[int] = []
+    real = batches.decode
+    monkeypatch.setattr(batches, "decode", lambda data: (read.append(1), real(data))[1])
+    assert torch.equal(by_us(found.fit, config()), expected)
+    assert 0 < len(read) < len(found.fit)
+    # A run that finds it full reads no known image again in the hope of room.
+    monkeypatch.setattr(scan, "decode", None)
+    assert note in opened(odd, image_size=20, store_bytes=limit).notes
 
 
 def test_a_nearly_full_disk_gets_no_store(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +233,111 @@ def test_resizing_is_what_torchvision_does() -> None:
     image = Image.fromarray(np.arange(30 * 50 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 50, 3))
     assert store.resized(image, 20, "bicubic").size == (33, 20)
     assert store.resized(image, 30, "bicubic") is image
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the images that the scan decodes."""
+    read: list[int] = []
+    real = scan.decode
+    monkeypatch.setattr(scan, "decode", lambda *given: (read.append(1), real(*given))[1])
+    return read
+
+
+def test_another_choice_of_training_images_decodes_the_new_ones_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, {"train/a": 20, "train/b": 20, "test/a": 5, "test/b": 5})
+    first = opened(tmp_path, image_size=20, train_per_class=5)
+    read = counted(monkeypatch)
+    second = opened(tmp_path, image_size=20, train_per_class=5, seed=1)
+    new = ids(second.fit) | ids(second.choose)
+    assert len(read) == len(new - ids(first.fit) - ids(first.choose)) < 10
+    read.clear()
+    whole = opened(tmp_path, image_size=20)
+    assert len(read) == 40 - len(new | ids(first.fit) | ids(first.choose))
+    assert whole.fit.is_stored(20, "bicubic")
+    assert not whole.fit.is_stored(21, "bicubic") and not whole.fit.is_stored(20, "bilinear")
+
+
+def test_the_same_images_elsewhere_are_in_the_store_already(tmp_path: Path) -> None:
+    one, other = (fill(tmp_path / name, {"a": 8, "b": 8}) for name in ("one", "other"))
+    opened(one, image_size=20)
+    before = stores()
+    found = opened(other, image_size=20)
+    assert stores() == before
+    assert found.fit.is_stored(20, "bicubic")
+
+
+def elsewhere(root: Path, prepare: Callable[[], None] = lambda: None) -> BaseProcess:
+    """Another process that opens the images."""
+
+    def work() -> None:
+        prepare()
+        opened(root, image_size=20)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def test_a_killed_run_leaves_its_work_to_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = fill(tmp_path / "images", {"a": 40, "b": 40}, size=(20, 20))
+
+    def prepare() -> None:
+        store.SEGMENT, scan.REMEMBERED = 10 * 20 * 20 * 3, 0.0
+        real, left = scan.decode, itertools.count(45, -1)
+        scan.decode = lambda *given: os.kill(os.getpid(), signal.SIGKILL) if next(left) == 0 else real(*given)
+
+    killed = elsewhere(root, prepare)
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
+    assert stores()
+    read = counted(monkeypatch)
+    found = opened(root, image_size=20)
+    assert 0 < len(read) < 80
+    assert torch.equal(by_us(found.fit, config()), by_timm(found.fit, config()))
+
+
+def test_an_interruption_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, {"a": 100, "b": 100})
+    done: list[int] = []
+
+    def stop(stage: str, count: int, total: int) -> None:
+        done.append(count)
+        if count > 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_dataset(str(tmp_path), DataOptions(image_size=20), stop)
+    read = counted(monkeypatch)
+    opened(tmp_path, image_size=20)
+    assert len(read) == 200 - done[-1]
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(odd: Path) -> None:
+    both = [elsewhere(odd), elsewhere(odd)]
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    found = opened(odd, image_size=20)
+    assert torch.equal(by_us(found.report, config()), by_timm(found.report, config()))
+    assert list((cache_dir() / "stores").glob("*.tmp")) == []
+
+
+def test_a_store_that_is_cleared_while_in_use_stays_readable(odd: Path) -> None:
+    found = opened(odd, image_size=20)
+    expected = by_us(found.report, config())
+    for path in stores():
+        path.unlink()
+    assert torch.equal(by_us(found.report, config()), expected)
+
+
+def test_finished_files_never_take_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = 20 * 20 * 3
+    monkeypatch.setattr(store, "SEGMENT", 10 * one)
+    limit = 60 * (one + 100)
+    for number in range(4):
+        opened(fill(tmp_path / str(number), {"a": 20, "b": 20}, start=100 * number, size=(20, 20)), image_size=20,
+               store_bytes=limit)  # fmt: skip
+        assert sum(path.stat().st_size for path in stores()) <= limit
+    assert len(stores()) == 6

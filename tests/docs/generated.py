@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT, RUN, Block
 from zoo import registry
-from zoo.data import transforms
+from zoo.data import draws, transforms
 from zoo.recipe import PRESETS, Preset, Recipe
 
 _MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -61,7 +61,7 @@ def augmentation() -> str:
             colour = "by RandAugment"
             also.append(f"RandAugment `{preset['auto_augment']}`")
         if name == "strong":
-            also.append(f"a rectangle of {transforms._ERASED:.0%} of the images erased")
+            also.append(f"a rectangle of {draws.ERASED:.0%} of the images erased")
         rows.append((f"`{name}`", f"{low:.0%} to {high:.0%} of the area", "half", colour, "; ".join(also)))
     return _table(("preset", "crop", "mirrored", "colour", "also"), rows)
 

@@ -63,6 +63,8 @@ def masked(lines: list[str]) -> list[str]:
     """Lines without what differs from machine to machine: measured shares, times and sizes."""
     found = []
     for line in lines:
+        # Whether waiting is worth a word depends on the machine too.
+        line = re.sub(r" \(\d+% of it waiting for images\)", "", line)
         if "about " in line or "%" in line:
             line = re.sub(r"\d[\d.,]*( (?:s|min|h|MB|GB)\b)?", "#", line).replace("# #", "#")
         found.append(re.sub(r" +", " ", line).rstrip())

@@ -32,7 +32,7 @@ def log(folder: Path) -> list[dict[str, Any]]:
 def last_state(folder: Path) -> dict[str, Any]:
     state, damaged = load_checkpoint(folder / "checkpoints")
     assert state is not None and not damaged
-    del state["position"]["seconds"]
+    del state["position"]["seconds"], state["position"]["waited"]
     return state
 
 

@@ -51,7 +51,7 @@ GIVE_BACK = "from zoo.engine import machine; machine.keep_freed_memory = lambda:
 
 def test_no_memory_in_a_step(case: Case, faults: Try) -> None:
     with faults("process", "out of memory in a step", "8 MB more") as fault:
-        more = ("--batch-size", 16, "--image-size", 320, "--cache", "off")
+        more = ("--batch-size", 16, "--image-size", 320, "--cache", "off", "--norm", "live")
         ended = case.start(None, *more, memory=8 * 2**20, before=GIVE_BACK)
         one_error(ended, "out of memory with batches of 16 images of 320 x 320 pixels")
         one_error(ended, "try --batch-size 8 --accumulate 2, or a smaller --image-size")

@@ -47,6 +47,7 @@ def test_headline_says_what_was_measured_and_on_what(page: Page, run: Run) -> No
     assert "Best epoch chosen on val (cut from train)" in words
     assert "always guessing the commonest class: 10.0%" in words
     assert "Training took 1 min 09 s of 1 min 18 s" in words
+    assert "Waiting for images 5.1% of training" in words
     assert "Parameters trained 492 k of 492 k" in words
     assert f"Macro-F1 {result['macro_f1']:.3f}" in words
     head = " ".join(page.text[""].split())

@@ -39,6 +39,15 @@ def test_duration(seconds: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "share"),
+    [({"train": 50.0, "data_wait": 2.5}, 0.05), ({"train": 50.0}, None), ({"train": 0.0, "data_wait": 0.0}, None)],
+)
+def test_the_share_of_waiting_is_known_where_it_was_measured(seconds: dict[str, float], share: float | None) -> None:
+    assert words.waited({"seconds": seconds}) == share
+    assert words.waited({}) is None
+
+
+@pytest.mark.parametrize(
     ("value", "text"), [(0.001, "0.001"), (3.125e-5, "3.1e-5"), (5e-4, "5e-4"), (0, "0"), (1, "1")]
 )
 def test_rate(value: float, text: str) -> None:

@@ -18,7 +18,7 @@ from zoo.errors import RecipeError
 from zoo.planning import CachePlan, PhasePlan, Plan, rough_time
 from zoo.recipe import Recipe
 
-VIEWS = 4  # kept where nobody chose, if images are augmented and more than the head trains; see docs/benchmarks.md
+VIEWS = 4  # kept where nobody chose, if images are augmented; see docs/benchmarks.md
 LEAST = 1.0  # seconds that it has to save: for less nobody fills a disk
 MARGIN = 0.1  # and the share of the phase's time: an estimate errs by that much
 
@@ -121,11 +121,8 @@ def _option(
 
 
 def _views(phase: PhasePlan, recipe: Recipe, random: bool) -> int:
-    """Views to keep of each training image: one where all look alike, or where a head alone would not profit."""
-    if not random:
-        return 1
-    head_alone = sum(not group.frozen for group in phase.groups) == 1
-    return min(recipe.cache_views or (1 if head_alone else VIEWS), phase.epochs)
+    """Views to keep of each training image: one where all look alike."""
+    return min(recipe.cache_views or VIEWS, phase.epochs) if random else 1
 
 
 def _untouched(phase: PhasePlan, earlier: tuple[PhasePlan, ...]) -> bool:

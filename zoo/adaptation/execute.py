@@ -90,7 +90,7 @@ def go_on(
         asked = replace(asked, recipe=replace(asked.recipe, **changed))
         assert asked.backbone is not None and asked.dataset is not None
         planned = record["plan"]
-        cost = (planned["seconds"], planned["memory_bytes"])
+        cost = (planned["seconds"], planned["memory_bytes"], planned.get("data_wait"))
         ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit, cost=cost)
         changes.refuse_changed(this, record, ready)
         others = changes.other_environment(record, ready)

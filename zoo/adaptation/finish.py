@@ -66,6 +66,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         workers=ready.settled.workers or 0,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
     )
 
     def tell(done: int) -> None:
@@ -83,7 +84,9 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         "best": session.position.best,
         "seconds": {
             "setup": round(setup, 2),
+            "data": round(ready.data_seconds, 2),
             "train": round(training, 2),
+            "data_wait": round(session.position.waited, 2),
             "total": round(time.monotonic() - began, 2),
         },
         "images_per_second": round(images / training, 1) if training else None,

@@ -56,6 +56,7 @@ class Prepared:
     plan: Plan
     range_test: RangeTest | None
     caches: dict[str, Option]  # how phases train from kept activations, by name
+    data_seconds: float  # that opening, reading and decoding the data took
 
     @property
     def material(self) -> Material:
@@ -75,7 +76,7 @@ class Prepared:
 
 
 def prepare(
-    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: tuple[float, int] | None = None
+    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: tuple[float, int, float | None] | None = None
 ) -> Prepared:
     """Open the data, build the model, and make the plan.
 
@@ -84,7 +85,7 @@ def prepare(
         dataset: A data set's name, folder, table, archive, or `hf:` reference.
         recipe: The person's choices.
         emit: Whoever listens.
-        cost: Seconds and bytes as estimated before, for a run that goes on; None: estimate them.
+        cost: Seconds, bytes and seconds of waiting as estimated before, for a run that goes on; None: estimate them.
 
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
@@ -107,8 +108,10 @@ def prepare(
         weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
     expected = models.expected_data_config(spec, weights, recipe.image_size)
     options = data_options(recipe, expected)
+    began = time.perf_counter()
     with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
         model = models.build(
@@ -125,9 +128,14 @@ def prepare(
     norm, why = _norm_mode(recipe, model, weights, len(opened.fit), machine.processes)
     if why:
         notes.append(why)
-    workers = data.auto_workers(machine.device, machine.threads) if recipe.workers is None else recipe.workers
+    chosen = recipe.with_preset()
+    augment = chosen.augment or "none"
+    workers = recipe.workers
+    if workers is None:
+        quick = data.is_quick(opened.fit, expected, augment)
+        workers = data.auto_workers(machine.device, machine.threads, quick=quick)
     settled = replace(
-        recipe.with_preset(),
+        chosen,
         precision=machine.precision,
         device=machine.device,
         threads=machine.threads,
@@ -136,7 +144,6 @@ def prepare(
         select_by=_selected_by(recipe, len(opened.choose)),
         weights=_chosen(recipe.weights, weights),
     )
-    augment = settled.augment or "none"
     model.to(accelerator.device)
     config = models.data_config(model, recipe.image_size)
     loader = data.train_loader(
@@ -149,6 +156,7 @@ def prepare(
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
     )
     choosing = data.eval_batches(
         opened.choose,
@@ -157,6 +165,7 @@ def prepare(
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
+        device=accelerator.device,
     )
     objective = Supervised(
         len(opened.classes),
@@ -204,14 +213,19 @@ def prepare(
                 input_size=config.input_size,
                 training_images=len(opened.fit),
                 choosing_images=len(opened.choose),
-                seconds_per_image=_seconds_per_image(opened, config, settled),
+                seconds_per_image=loader.seconds_per_image(),
+                hidden=loader.ahead and machine.device != "cpu",
                 options=could,
                 chunk=material.chunk,
             )
     choice = caching.choose(could, reasons, costs, settled, accelerator)
     if costs is not None:
         taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
-        cost = sum(each.seconds for each in taken), max(each.memory for each in taken)
+        cost = (
+            sum(each.seconds for each in taken),
+            max(each.memory for each in taken),
+            sum(each.waiting for each in taken),
+        )
     assert cost is not None
     settled = replace(settled, cache=choice.setting)
     plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
@@ -233,6 +247,7 @@ def prepare(
         plan=with_estimate(plan, *cost),
         range_test=range_test,
         caches=choice.options,
+        data_seconds=data_seconds,
     )
 
 
@@ -249,6 +264,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         seed=recipe.seed,
         image_size=data.store_side(config),
         interpolation=config.interpolation,
+        store_bytes=int(1e9 * recipe.store_gb),
     )
 
 
@@ -299,19 +315,6 @@ def _facts(model: nn.Module, group: Group) -> GroupFacts:
 
 def _tracks(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
-
-
-def _seconds_per_image(dataset: Dataset, config: DataConfig, recipe: Recipe) -> float:
-    """Time to load a training image, one after the other; a quarter of it stays visible behind workers."""
-    count = min(16, recipe.batch_size, len(dataset.fit))
-    loader = data.train_loader(
-        dataset.fit, config=config, augment=recipe.augment or "none", batch_size=count, seed=recipe.seed,
-        balance="none", workers=0,
-    )  # fmt: skip
-    started = time.perf_counter()
-    next(loader.epoch(0))
-    seconds = (time.perf_counter() - started) / count
-    return seconds / (4 * recipe.workers) if recipe.workers else seconds
 
 
 def absolute(reference: str) -> str:

@@ -23,7 +23,7 @@ _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
              "dataset_config", "augment", "mixup", "cutmix", "balance"),
     "Machine": ("seed", "precision", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
-                "cache_gb", "checkpoint_every", "checkpoint_keep"),
+                "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
 

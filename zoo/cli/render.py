@@ -12,6 +12,8 @@ from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
 from zoo.run import Run
 
+WAITING = 0.02  # share of training spent waiting for images from which a plan speaks of it
+
 
 class Column(NamedTuple):
     """A table's column."""
@@ -97,7 +99,9 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             print(f"  no activations are kept: {reason}", file=stream)
     estimates = []
     if record.get("seconds") is not None:
-        estimates.append(f"about {duration(record['seconds'])} of training")
+        share = (record.get("data_wait") or 0.0) / record["seconds"] if record["seconds"] else 0.0
+        waiting = f" ({share:.0%} of it waiting for images)" if share >= WAITING else ""
+        estimates.append(f"about {duration(record['seconds'])} of training{waiting}")
     if record.get("memory_bytes") is not None:
         estimates.append(f"about {memory(record['memory_bytes'])} of memory")
     if estimates:

@@ -3,10 +3,10 @@
 from zoo.data.batches import Batch
 from zoo.data.dataset import Dataset, EvaluationSet, open_dataset, open_evaluation
 from zoo.data.files import image_paths, open_images
-from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, train_loader
+from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
 from zoo.data.part import Part, class_weights
 from zoo.data.records import BadImage, DataOptions, Sample
-from zoo.data.transforms import evaluation_view, normalised, store_side
+from zoo.data.transforms import store_side
 
 __all__ = [
     "BadImage",
@@ -21,9 +21,8 @@ __all__ = [
     "auto_workers",
     "class_weights",
     "eval_batches",
-    "evaluation_view",
     "image_paths",
-    "normalised",
+    "is_quick",
     "open_dataset",
     "open_evaluation",
     "open_images",

@@ -202,10 +202,7 @@ class _Assembly:
         )
 
     def _checked(self, *groups: _Labelled) -> list[_Labelled]:
-        """Decode every image once and leave the unreadable ones out, or say which they are.
-
-        Each group has a decoded store of its own, so that another choice among the training images keeps the others'.
-        """
+        """Decode every image once and leave the unreadable ones out, or say which they are."""
         total = sum(len(rows) for rows in groups)
         if total > BIG:
             self._notes.append(f"{total} images: verified as they are read, identical ones not looked for")

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch.utils.data import DataLoader
 
 from zoo.data.batches import Batch, Key, Maker
+from zoo.data.draws import draw_seed
+from zoo.data.feed import Feed
 from zoo.data.part import Part
 from zoo.data.records import BadImage
-from zoo.data.transforms import (
-    Augment,
-    draw_seed,
-    evaluation_view,
-    training_view,
-)
+from zoo.data.transforms import Augment, evaluation_view, store_side, training_view
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
     from zoo.models import DataConfig
+
+CPU = torch.device("cpu")
+MEASURED = 16  # images on which the time to load one is measured
 
 Balance = Literal["none", "weights", "sampler"]
 
@@ -34,15 +28,25 @@ Balance = Literal["none", "weights", "sampler"]
 class TrainLoader:
     """Training batches of one process, epoch by epoch. Made by `train_loader`."""
 
-    def __init__(self, maker: Maker, *, batch_size: int, balance: Balance, workers: int, rank: int, world: int) -> None:
+    def __init__(
+        self,
+        maker: Maker,
+        *,
+        batch_size: int,
+        balance: Balance,
+        workers: int,
+        rank: int,
+        world: int,
+        device: torch.device,
+    ) -> None:
         self._maker = maker
         self._batch_size = batch_size
         self._balance = balance
         self._workers = workers
         self._rank = rank
         self._world = world
-        self._plan = _Plan()
-        self._loader: DataLoader[Batch] | None = None
+        self._device = device
+        self._feed = Feed(maker, workers, device)
         self.skipped: dict[str, BadImage] = {}  # unreadable images met so far, where the part says to skip them
 
     @property
@@ -60,15 +64,7 @@ class TrainLoader:
         Raises:
             DataError: An image cannot be read, and the part does not say to skip such.
         """
-        plan = self.keys(epoch, start_step)
-        if self._workers == 0:
-            batches: Iterator[Batch] = (self._maker.make(keys) for keys in plan)
-        else:
-            self._plan.batches = plan
-            if self._loader is None:
-                self._loader = _worker_loader(self._maker, self._plan, self._workers, persistent=True)
-            batches = _from_workers(self._loader)
-        for batch in batches:
+        for batch in self._feed.batches(self.keys(epoch, start_step)):
             _refuse(batch, self._maker.part)
             self.skipped.update({bad.path: bad for bad in batch.skipped})
             yield batch
@@ -79,12 +75,30 @@ class TrainLoader:
 
     def every(self, epoch: int, batch_size: int) -> EvaluationLoader:
         """Every image once, in the part's order, as it looks in an epoch: the same batches in every process."""
-        return EvaluationLoader(self._maker, batch_size=batch_size, workers=self._workers, rank=0, world=1, epoch=epoch)
+        return EvaluationLoader(
+            self._maker,
+            batch_size=batch_size,
+            workers=self._workers,
+            rank=0,
+            world=1,
+            device=self._device,
+            epoch=epoch,
+        )
 
     @property
     def random(self) -> bool:
         """Whether an image looks different from epoch to epoch."""
-        return self._maker.random
+        return self._maker.view.random
+
+    @property
+    def ahead(self) -> bool:
+        """Whether batches are made while something else works."""
+        return self._feed.ahead
+
+    def seconds_per_image(self) -> float:
+        """Time between two images where nobody else is to be waited for, measured on a few."""
+        order = [key for keys in self.keys(0) for key in keys][:MEASURED]
+        return self._feed.seconds_per_image(order)
 
     @property
     def look(self) -> tuple[object, ...]:
@@ -93,7 +107,7 @@ class TrainLoader:
 
     def close(self) -> None:
         """Stop the worker processes, if there are any."""
-        self._loader = None
+        self._feed.close()
 
     def _keys(self, epoch: int) -> list[list[Key]]:
         part = self._maker.part
@@ -119,14 +133,25 @@ class TrainLoader:
 class EvaluationLoader:
     """Batches of every image once, in the part's order. Iterating again starts again."""
 
-    def __init__(self, maker: Maker, *, batch_size: int, workers: int, rank: int, world: int, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        maker: Maker,
+        *,
+        batch_size: int,
+        workers: int,
+        rank: int,
+        world: int,
+        device: torch.device,
+        epoch: int = 0,
+    ) -> None:
         keys = [Key(epoch, index, 0) for index in range(len(maker.part))]
         whole = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
         slices = [_slice(batch, rank, world) for batch in whole]
         self._batches = [batch for batch in slices if batch]
         self._maker = maker
         self._workers = workers
-        self._loader: DataLoader[Batch] | None = None
+        self._device = device
+        self._feed = Feed(maker, workers, device)
 
     def __len__(self) -> int:
         """Batches of this process."""
@@ -134,7 +159,9 @@ class EvaluationLoader:
 
     def every(self, batch_size: int) -> EvaluationLoader:
         """The same images in batches of another size: the same batches in every process."""
-        return EvaluationLoader(self._maker, batch_size=batch_size, workers=self._workers, rank=0, world=1)
+        return EvaluationLoader(
+            self._maker, batch_size=batch_size, workers=self._workers, rank=0, world=1, device=self._device
+        )
 
     @property
     def keys(self) -> list[list[Key]]:
@@ -152,41 +179,13 @@ class EvaluationLoader:
         Raises:
             DataError: An image cannot be read, and the part does not say to skip such.
         """
-        for batch in self._made():
+        for batch in self._feed.batches(self._batches):
             _refuse(batch, self._maker.part)
             yield batch
 
     def close(self) -> None:
         """Stop the worker processes, if there are any."""
-        self._loader = None
-
-    def _made(self) -> Iterator[Batch]:
-        view = self._maker.view
-        if self._workers > 0:
-            if self._loader is None:
-                plan = _Plan(self._batches)
-                self._loader = _worker_loader(self._maker, plan, self._workers, persistent=True)
-            yield from _from_workers(self._loader)
-        elif self._maker.random or self._maker.part.has_store(view.side, view.interpolation):
-            yield from map(self._maker.make, self._batches)
-        else:
-            yield from self._in_threads()
-
-    def _in_threads(self) -> Iterator[Batch]:
-        """Decode ahead in threads: nothing here draws random numbers, and decoders let other threads run."""
-        count = cores()
-        waiting: deque[Future[Batch]] = deque()
-        with ThreadPoolExecutor(count, thread_name_prefix="zoo-decode") as pool:
-            try:
-                for keys in self._batches:
-                    waiting.append(pool.submit(self._maker.make, keys))
-                    if len(waiting) > count:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        self._feed.close()
 
 
 def train_loader(
@@ -201,6 +200,7 @@ def train_loader(
     rank: int = 0,
     world: int = 1,
     hflip: float | None = None,
+    device: torch.device = CPU,
 ) -> TrainLoader:
     """Batches to train on.
 
@@ -217,6 +217,7 @@ def train_loader(
         rank: This process's number, from 0.
         world: Processes that share each batch.
         hflip: Probability of mirroring; None is a half, or nothing where mirroring changes what an image shows.
+        device: Where batches are wanted.
 
     Raises:
         DataError: The batch cannot be shared out among the processes, or a choice is not known.
@@ -232,12 +233,21 @@ def train_loader(
         raise DataError(f"{len(part)} image(s) are too few for {world} processes", fix="use fewer processes")
     flip = hflip if hflip is not None else (0.5 if part.hflip else 0.0)
     view = training_view(config, augment, flip)
-    maker = Maker(part, view, tuple(config.mean), tuple(config.std), seed, random=not view.evaluation)
-    return TrainLoader(maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world)
+    maker = Maker(part, view, tuple(config.mean), tuple(config.std), seed, resizing=device.type != "cpu")
+    return TrainLoader(
+        maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world, device=device
+    )
 
 
 def eval_batches(
-    part: Part, *, config: DataConfig, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1
+    part: Part,
+    *,
+    config: DataConfig,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device = CPU,
 ) -> EvaluationLoader:
     """Every image once, through timm's evaluation transform, none left out and none twice.
 
@@ -250,99 +260,32 @@ def eval_batches(
         workers: Processes that make batches; 0 makes them in this one.
         rank: This process's number, from 0.
         world: Processes that share each batch.
+        device: Where batches are wanted.
     """
-    maker = Maker(part, evaluation_view(config), tuple(config.mean), tuple(config.std), 0, random=False)
-    return EvaluationLoader(maker, batch_size=batch_size, workers=workers, rank=rank, world=world)
+    maker = Maker(part, evaluation_view(config), tuple(config.mean), tuple(config.std), 0)
+    return EvaluationLoader(maker, batch_size=batch_size, workers=workers, rank=rank, world=world, device=device)
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def auto_workers(device_type: str, available: int) -> int:
+def auto_workers(device_type: str, available: int, *, quick: bool) -> int:
     """Worker processes to use when nobody chose.
 
-    Measured with the decoded store, processor time of one AVX-512 core per image. At 224 pixels (hymenoptera.zip) it
-    takes 0.8 ms without augmentation, 1.7 light, 2.3 standard, 2.7 strong; training mobilenetv2_100 takes 61 ms. At 64
-    pixels (cifar10.zip) it takes 0.05, 0.2, 0.4 and 0.45 ms; training test_resnet takes 1.0 ms. So on a small processor
-    workers would only take cores from the training; on a large one they begin to be worth theirs, and an accelerator
-    outruns one core.
+    On a processor they would only take cores from the training: a view that is computed from the decoded store takes a
+    fraction of a millisecond at 224 pixels, and what has to be decoded first is decoded in threads. An accelerator
+    outruns one core, unless all that is left to do is to copy stored pixels.
 
     Args:
         device_type: "cpu", "cuda", "mps", ….
         available: Processor cores.
+        quick: Whether views are computed in batches from the decoded store.
     """
     if device_type == "cpu":
         return min(4, available // 8)
-    return max(0, min(8, available - 1))
+    return 0 if quick else max(0, min(8, available - 1))
 
 
-@dataclass
-class _Plan:
-    """The batches that the next pass over a loader makes; kept in the main process."""
-
-    batches: list[list[Key]] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-
-class _Indexed:
-    """A maker as torch's loader wants it: batches by `__getitems__`."""
-
-    def __init__(self, maker: Maker) -> None:
-        self._maker = maker
-
-    def __getitem__(self, key: Key) -> Batch:
-        return self._maker.make([key])
-
-    def __getitems__(self, keys: list[Key]) -> Batch:
-        return self._maker.make(keys)
-
-
-def _worker_loader(maker: Maker, plan: _Plan, workers: int, *, persistent: bool) -> DataLoader[Batch]:
-    return DataLoader(
-        _Indexed(maker),  # type: ignore[arg-type]
-        batch_sampler=plan,
-        num_workers=workers,
-        collate_fn=_as_it_is,  # type: ignore[arg-type]
-        persistent_workers=persistent,
-        prefetch_factor=4,
-    )
-
-
-def _from_workers(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """The batches that worker processes make.
-
-    Torch would tell of a worker's death by an exception at whatever instruction the training stands, in the middle of a
-    step too. Without its handler it is noticed at the next batch, a few seconds later, where nothing is half done.
-
-    Raises:
-        DataError: A worker was killed.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGCHLD) if main and hasattr(signal, "SIGCHLD") else None
-    try:
-        batches = iter(loader)
-        if before is not None:
-            signal.signal(signal.SIGCHLD, before)
-        yield from batches
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            "a process that loads images was killed",
-            why=f"often because memory ran out; torch says: {' '.join(str(error).split())}",
-            fix="use fewer of them, or none: --workers 0",
-        ) from error
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+def is_quick(part: Part, config: DataConfig, augment: Augment) -> bool:
+    """Whether training views of these images are computed in batches from the decoded store."""
+    return training_view(config, augment, 0.0).batched and part.is_stored(store_side(config), config.interpolation)
 
 
 def _slice(keys: Sequence[Key], rank: int, world: int) -> list[Key]:

@@ -11,8 +11,11 @@ from PIL import Image
 
 from zoo.data.decode import UnreadableImage, decode
 from zoo.data.records import Item, Reader, Sample
-from zoo.data.store import Pixels, Store
+from zoo.data.segment import Pixels
+from zoo.data.store import Store
 from zoo.errors import DataError
+
+_STRAGGLERS = 0.01  # share of images that may be missing from a store that counts as whole
 
 
 class Part:
@@ -86,10 +89,12 @@ class Part:
         row = self._rows[index]
         return store.pixels(row) if row >= 0 else None
 
-    def has_store(self, side: int | None, interpolation: str) -> bool:
-        """Whether images resized so come from a store, without decoding."""
+    def is_stored(self, side: int | None, interpolation: str) -> bool:
+        """Whether nearly all images, resized so, come from a store without decoding."""
         store = self._store
-        return store is not None and store.side == side and store.interpolation == interpolation
+        if store is None or self._rows is None or store.side != side or store.interpolation != interpolation:
+            return False
+        return sum(row < 0 for row in self._rows) <= _STRAGGLERS * len(self._rows)
 
     def __repr__(self) -> str:
         """Role and size."""

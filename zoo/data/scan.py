@@ -1,29 +1,31 @@
 """Reading every image once before training: what is unreadable, what is identical, and the decoded store.
 
 What was found is remembered in an SQLite file by place, id, size and modification time, so that a second run reads no
-image that has not changed.
+image that has not changed. It is written down on the way, and so are the decoded images: a run that is killed leaves
+what it did to the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from zoo.data.decode import VERSION, UnreadableImage, decode, no_warnings
-from zoo.data.records import DataOptions, Item, Listing, Progress, Tally
-from zoo.data.store import Pixels, Store, Writer, open_store, resized, store_path, trim_stores
+from zoo.data.records import DataOptions, Item, Listing, Progress, Tally, cores
+from zoo.data.segment import Pixels
+from zoo.data.store import Builder, Store, resized, too_long
 from zoo.run import cache_dir
 
-CHUNK = 16  # images a thread takes at a time
+CHUNK = 8  # images a thread takes at a time
+REMEMBERED = 5.0  # seconds after which findings are written down
 FILE_LIMIT = 512 << 20  # bytes of the SQLite file above which it is started afresh
 
 
@@ -39,7 +41,7 @@ class Finding:
 
 
 class Scanner:
-    """Reads images of one listing in threads, remembers the findings, and makes the decoded store."""
+    """Reads images of one listing in threads, remembers the findings, and fills the decoded store."""
 
     def __init__(self, listing: Listing, options: DataOptions, on_progress: Progress | None) -> None:
         self._listing = listing
@@ -47,8 +49,20 @@ class Scanner:
         self._on_progress = on_progress
         self._found: dict[str, Finding] = {}
         self._memory = _Memory(listing.key)
-        self.stores: list[Store] = []
-        self.notes: list[str] = []
+        self._store: Store | None = None
+        if options.image_size is not None and options.store_bytes > 0:
+            self._store = Store(options.image_size, options.interpolation)
+        self._images = self._lacking = 0  # that were checked; that the store does not have
+        self._why = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about the store."""
+        if not self._lacking:
+            return []
+        whole = self._lacking == self._images
+        what = "no decoded store" if whole else f"{self._lacking} images are not in the decoded store"
+        return [f"{what}: {self._why or 'it cannot be read back'}; such images are decoded in every epoch"]
 
     def finding(self, item: Item) -> Finding:
         """What is known of an item that was scanned."""
@@ -66,98 +80,85 @@ class Scanner:
         """Learn the content hashes of items without decoding them."""
         self._recall(items)
         missing = [item for item in items if item.id not in self._found]
-        self._read(missing, "reading the images", decoding=False, writer=None)
+        self._read(missing, "reading the images", decoding=False, builder=None)
 
     def check(self, items: Sequence[Item]) -> None:
-        """Decode every item that was not decoded before, and make or open their store if one is wanted."""
+        """Decode every item that was not decoded before or whose pixels are not in the store, if one is wanted."""
         self._recall(items)
-        options = self._options
-        side = options.image_size
-        room = options.store_bytes - sum(store.size for store in self.stores)
-        wants_store = side is not None and len(items) * side**2 * 3 <= room
-        if side is not None and options.store_bytes > 0 and not wants_store:
-            self.notes.append("the decoded images would not fit into the cache: they are decoded in every epoch")
-        missing = [item for item in items if not self._known(item)]
-        if not wants_store or side is None:
-            self._read(missing, "checking the images", decoding=True, writer=None)
+        unknown = [item for item in items if not self._known(item)]
+        store = self._store
+        if store is None:
+            self._read(unknown, "checking the images", decoding=True, builder=None)
             return
-        if not missing and self._use(self._store_path(items, side), side):
-            return
-        writer = Writer(cache_dir() / "stores", side, options.interpolation, room)
+        store.find({self._found[item.id].content for item in items if item.id in self._found})
+        builder = Builder(store, self._options.store_bytes)
         try:
-            readable = [item for item in items if not (self._known(item) and self._found[item.id].error)]
-            self._read(readable, "checking and decoding the images", decoding=True, writer=writer)
-            path = self._store_path(items, side)
-            if writer.finish(path) and self._use(path, side):
-                trim_stores(options.store_bytes, keep=[store.path for store in self.stores])
+            if not builder.given_up:
+                unknown = [item for item in items if not self._known(item) or self._is_lacking(item, store)]
+            self._read(unknown, "checking and decoding the images", decoding=True, builder=builder)
         finally:
-            writer.discard()
-        if writer.given_up:
-            self.notes.append(f"no decoded store: {writer.given_up}; images are decoded in every epoch")
+            builder.close()  # what was done before an interruption is there for the next run
+        self._images += len(items)
+        self._lacking += sum(self._is_lacking(item, store) for item in items)
+        self._why = builder.given_up or self._why
 
     def stored(self, items: Sequence[Item]) -> tuple[Store | None, list[int]]:
-        """The store that has these items and their rows in it; -1 for one that it does not have."""
-        for store in self.stores:
-            rows = [store.row(self._found[item.id].content) for item in items]
-            if any(row >= 0 for row in rows):
-                return store, rows
-        return None, []
-
-    def _use(self, path: Path, side: int) -> bool:
-        store = open_store(path, side, self._options.interpolation)
-        if store is None:
-            return False
-        self.stores.append(store)
-        return True
+        """The store and the rows of these items in it; -1 for one that it does not have."""
+        store = self._store
+        return store, [] if store is None else [store.row(self._found[item.id].content) for item in items]
 
     def _known(self, item: Item) -> bool:
         finding = self._found.get(item.id)
         return finding is not None and (finding.decoded or bool(finding.error))
 
-    def _store_path(self, items: Sequence[Item], side: int) -> Path:
-        good = (self._found[item.id] for item in items)
-        contents = [finding.content for finding in good if not finding.error]
-        return store_path(contents, side, self._options.interpolation)
+    def _is_lacking(self, item: Item, store: Store) -> bool:
+        finding = self._found[item.id]
+        return not finding.error and store.row(finding.content) < 0
 
     def _recall(self, items: Sequence[Item]) -> None:
         for item, finding in self._memory.recall(items):
             self._found.setdefault(item.id, finding)
 
-    def _read(self, items: Sequence[Item], stage: str, *, decoding: bool, writer: Writer | None) -> None:
+    def _read(self, items: Sequence[Item], stage: str, *, decoding: bool, builder: Builder | None) -> None:
         if not items:
             return
         tally = Tally(stage, len(items), self._on_progress)
         reader = self._listing.reader
-        side = writer.side if writer is not None else None
 
         def work(chunk: Sequence[Item]) -> list[tuple[Item, Finding, Pixels | None]]:
+            side = self._options.image_size if builder is not None and not builder.given_up else None
             return [(item, *_examine(reader.read, item, decoding, side, self._options.interpolation)) for item in chunk]
 
         fresh: list[tuple[Item, Finding]] = []
+        written = time.monotonic()
         try:
             with no_warnings():
                 for rows in _in_order(work, items):
                     for item, finding, pixels in rows:
                         self._found[item.id] = finding
-                        fresh.append((item, finding))
-                        if writer is not None and pixels is not None:
-                            writer.add(finding.content, pixels)
+                        if finding.lasting:
+                            fresh.append((item, finding))
+                        if builder is not None and finding.decoded and not finding.error:
+                            builder.add(finding.content, pixels)
+                    if time.monotonic() - written > REMEMBERED:
+                        self._memory.remember(fresh)
+                        fresh, written = [], time.monotonic()
                     tally.step(len(rows))
         finally:
-            self._memory.remember([(item, finding) for item, finding in fresh if finding.lasting])
+            self._memory.remember(fresh)
 
 
 def _in_order(
     work: Callable[[Sequence[Item]], list[tuple[Item, Finding, Pixels | None]]], items: Sequence[Item]
 ) -> Iterator[list[tuple[Item, Finding, Pixels | None]]]:
     """Run `work` on chunks of items in threads; results come in the items' order, few of them waiting in memory."""
-    threads = max(1, min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    threads = cores()
     pending: deque[Future[list[tuple[Item, Finding, Pixels | None]]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="zoo-scan") as pool:
         try:
             for start in range(0, len(items), CHUNK):
                 pending.append(pool.submit(work, items[start : start + CHUNK]))
-                if len(pending) > 3 * threads:
+                if len(pending) > 2 * threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -183,8 +184,10 @@ def _examine(
         image = decode(data, remarks.append)
     except UnreadableImage as error:
         return Finding(content, True, str(error)), None
-    pixels = np.asarray(resized(image, side, interpolation)) if side is not None else None
-    return Finding(content, True, "", remark="; ".join(remarks)), pixels
+    remark = "; ".join(remarks)
+    if side is None or too_long(image):
+        return Finding(content, True, "", remark=remark), None
+    return Finding(content, True, "", remark=remark), np.asarray(resized(image, side, interpolation))
 
 
 def _text(name: str) -> str:

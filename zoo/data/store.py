@@ -1,12 +1,13 @@
-"""The decoded store: every image of a data set, resized once, as raw bytes in one memory-mapped file.
+"""The decoded store: images resized once, as raw bytes that are mapped into memory.
 
 An image is resized as timm's evaluation transform resizes it (short side to `side`, same interpolation, same code), so
-that a centre crop of the stored image equals, pixel for pixel, what that transform makes of the original. A store is
-known by the contents it holds, the side, the interpolation and the decoder: changed images make another store.
+that a centre crop of the stored image equals, pixel for pixel, what that transform makes of the original.
 
-File: a header (magic, number of images, place of the index, length of the file, sha256 of the index), the pixels as
-(H, W, 3) uint8 one image after the other, the index (content hash, offset, height, width, crc32). The crc of an image
-is checked when a process first reads it; a damaged image is decoded from its source instead and the store removed.
+An image is known by the hash of its encoded bytes, so data sets, cuts and recipes share what was decoded for any of
+them. It lies in one of several segments (`zoo.data.segment`), whose names begin with their family: side,
+interpolation, and versions of what decodes and resizes. A segment is closed when it is full: a run that is killed loses
+the last one. All stores together stay below a limit; those used longest ago go first, and what does not fit is decoded
+whenever it is needed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,10 @@ import contextlib
 import hashlib
 import os
 import shutil
-import struct
-import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import Image
 from timm.data.transforms import str_to_interp_mode
@@ -30,16 +27,12 @@ from torchvision.transforms import functional
 
 from zoo.data import caches, decode
 from zoo.data.records import GiB
+from zoo.data.segment import Pixels, Segment, Writer, open_segment
 from zoo.run import cache_dir
 
 RESERVE = 2 * GiB  # free disk space that a store never takes
 LONGEST = 16  # an image longer than so many times its short side is left out and read from its source
-
-_MAGIC = b"ZOOSTOR1"
-_HEADER = struct.Struct("<8sQQQ32s")
-_ROW = np.dtype([("sha", "u1", (32,)), ("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
-
-Pixels = npt.NDArray[np.uint8]
+SEGMENT = 256 << 20  # bytes after which a segment is closed: about a thousand images of 256 pixels
 
 
 def resized(image: Image.Image, side: int, interpolation: str) -> Image.Image:
@@ -48,175 +41,143 @@ def resized(image: Image.Image, side: int, interpolation: str) -> Image.Image:
     return result
 
 
-def store_path(contents: Iterable[bytes], side: int, interpolation: str) -> Path:
-    """Where the store of these image contents (sha256 digests) is, or would be."""
-    digest = hashlib.sha256(f"{decode.VERSION}\n{PIL.__version__}\n{side}\n{interpolation}\n".encode())
-    for content in sorted(set(contents)):
-        digest.update(content)
-    return cache_dir() / "stores" / f"{digest.hexdigest()[:40]}.store"
+def too_long(image: Image.Image) -> bool:
+    """Whether an image's shape keeps it out of a store: resized by its short side, it could fill the memory."""
+    return max(image.size) > LONGEST * min(image.size)
+
+
+def folder() -> Path:
+    """Where the files are."""
+    return cache_dir() / "stores"
 
 
 class Store:
-    """One finished store, opened for reading.
+    """Decoded images of one side and interpolation: those that were asked for, from all segments that have them."""
 
-    Raises:
-        ValueError: The file is damaged or cut short.
-        OSError: The file cannot be read.
-    """
-
-    def __init__(self, path: Path, side: int, interpolation: str) -> None:
-        self.path = path
+    def __init__(self, side: int, interpolation: str) -> None:
         self.side = side
         self.interpolation = interpolation
-        self._open()
+        text = f"{decode.VERSION}\n{PIL.__version__}\n{side}\n{interpolation}"
+        self.family = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._segments: list[Segment] = []
+        self._rows: dict[bytes, int] = {}  # content -> place among all rows of all segments
+        self._places: list[tuple[int, int]] = []  # of each of these: segment, row in it
 
-    def _open(self) -> None:
-        with self.path.open("rb") as file:
-            header = file.read(_HEADER.size)
-            if len(header) != _HEADER.size:
-                raise ValueError("no header")
-            magic, count, place, length, index_hash = _HEADER.unpack(header)
-            actual = os.fstat(file.fileno()).st_size
-            if magic != _MAGIC or length != actual or place + count * _ROW.itemsize != actual:
-                raise ValueError("the header does not fit the file")
-            file.seek(place)
-            index = file.read()
-        if hashlib.sha256(index).digest() != index_hash:
-            raise ValueError("the index is damaged")
-        rows = np.frombuffer(index, dtype=_ROW)
-        self._offsets = rows["offset"].astype(np.int64)
-        self._heights = rows["height"].astype(np.int64)
-        self._widths = rows["width"].astype(np.int64)
-        self._crcs = rows["crc"].astype(np.int64)
-        self._rows = {row.tobytes(): number for number, row in enumerate(rows["sha"])}
-        self._data: Pixels = np.memmap(self.path, dtype=np.uint8, mode="r")
-        self.size = actual  # bytes
-        self._checked = bytearray(len(rows))
-        self._gone = False
+    @property
+    def size(self) -> int:
+        """Bytes of all segments in use."""
+        return sum(segment.size for segment in self._segments)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files in use."""
+        return [segment.path for segment in self._segments]
+
+    def find(self, contents: Collection[bytes]) -> None:
+        """Look for images on disk, and mark the files that have them as used."""
+        wanted = {content for content in contents if content not in self._rows}
+        known = set(self.paths)
+        if not wanted or not folder().is_dir():
+            return
+        for path in sorted(folder().glob(f"{self.family}-*.store")):
+            segment = None if path in known else open_segment(path)
+            if segment is not None and self.adopt(segment, wanted):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+    def adopt(self, segment: Segment, wanted: Collection[bytes]) -> bool:
+        """Use those of a segment's images that are wanted and not here yet; whether there are any."""
+        number, before = len(self._segments), len(self._places)
+        for row, content in enumerate(segment.contents):
+            if content in wanted and content not in self._rows:
+                self._rows[content] = len(self._places)
+                self._places.append((number, row))
+        if len(self._places) == before:
+            return False
+        self._segments.append(segment)
+        return True
 
     def row(self, content: bytes) -> int:
         """The number of an image by its content's sha256; -1 when the store does not have it."""
         return self._rows.get(content, -1)
 
     def pixels(self, row: int) -> Pixels | None:
-        """One image (H, W, 3), read-only and without a copy; None when the stored bytes are damaged."""
-        if self._gone:
-            return None
-        start, height, width = int(self._offsets[row]), int(self._heights[row]), int(self._widths[row])
-        flat = self._data[start : start + height * width * 3]
-        if not self._checked[row]:
-            if zlib.crc32(flat.data) != self._crcs[row]:
-                self._gone = True
-                with contextlib.suppress(OSError):
-                    self.path.unlink()
-                return None
-            self._checked[row] = 1
-        return flat.reshape(height, width, 3)
+        """One image (H, W, 3), read-only and without a copy; None when it has to be decoded from its source."""
+        segment, place = self._places[row]
+        return self._segments[segment].pixels(place)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process opens the file itself."""
-        return {"path": self.path, "side": self.side, "interpolation": self.interpolation, "rows": self._rows}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the file, if it is still there."""
-        self.path, self.side, self.interpolation = state["path"], state["side"], state["interpolation"]
-        try:
-            self._open()
-        except (OSError, ValueError):  # removed meanwhile: images are decoded from their source
-            self._rows = state["rows"]
-            self._gone = True
+        """Rows are all that another process asks for."""
+        return {**self.__dict__, "_rows": {}}
 
 
-class Writer:
-    """Collects resized images into a temporary file; `finish` makes it a store under the name of its contents."""
+class Builder:
+    """Adds images to a store, segment by segment.
 
-    def __init__(self, folder: Path, side: int, interpolation: str, limit: int) -> None:
-        self.side = side
-        self.interpolation = interpolation
+    Args:
+        store: What grows.
+        limit: Bytes that all stores together may take.
+    """
+
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
         self._limit = limit
-        self._folder = folder
-        self._stack = contextlib.ExitStack()
-        self._rows: dict[bytes, tuple[int, int, int, int]] = {}
-        self._end = _HEADER.size
-        self.given_up: str = ""  # why there will be no store; empty while there will
-        self._temporary = folder / f".{os.getpid()}-{id(self):x}.building.tmp"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._stack.enter_context(self._temporary.open("wb"))
-            self._file.write(bytes(_HEADER.size))
-        except OSError as error:
-            self._give_up(f"the cache cannot be written ({error.strerror})")
+        self._writer: Writer | None = None
+        self.given_up: str = ""  # why no more images are kept; empty while they are
+        smallest = 3 * store.side**2
+        if store.size + smallest > limit or store.size > 0.99 * limit:
+            self._is_full()
 
-    def add(self, content: bytes, pixels: Pixels) -> None:
-        """Append one resized image (H, W, 3), once per content."""
-        if self.given_up or content in self._rows or max(pixels.shape[:2]) > LONGEST * min(pixels.shape[:2]):
-            return
-        data = pixels.tobytes()
-        if self._end + len(data) > self._limit:
-            self._give_up(f"the images take more than {self._limit / GiB:.1f} GiB")
-            return
-        if len(self._rows) % 256 == 0 and shutil.disk_usage(self._folder).free < RESERVE + len(data):
-            self._give_up("the disk is nearly full")
+    def add(self, content: bytes, pixels: Pixels | None) -> None:
+        """Append one resized image (H, W, 3), once per content; None: one that is too long to be kept."""
+        if self.given_up or self._store.row(content) >= 0 or (self._writer is not None and content in self._writer):
             return
         try:
-            self._file.write(data)
+            if self._writer is None:
+                self._writer = Writer(folder())
+            if not self._has_room(0 if pixels is None else pixels.nbytes):
+                self.close()
+                return
+            self._writer.add(content, pixels)
+            if self._writer.size >= SEGMENT:
+                self.close()
         except OSError as error:
-            self._give_up(f"the cache cannot be written ({error.strerror})")
+            self._fail(error)
+
+    def close(self) -> None:
+        """Finish the segment that is being written, and use it."""
+        writer, self._writer = self._writer, None
+        if writer is None:
             return
-        self._rows[content] = (self._end, pixels.shape[0], pixels.shape[1], zlib.crc32(data))
-        self._end += len(data)
-
-    def finish(self, path: Path) -> bool:
-        """Write the index and the header and move the file into place; whether there is a store now."""
-        if self.given_up or not self._rows:
-            self.discard()
-            return False
-        index = np.zeros(len(self._rows), dtype=_ROW)
-        index["sha"] = np.frombuffer(b"".join(self._rows), dtype=np.uint8).reshape(-1, 32)
-        for column, name in enumerate(("offset", "height", "width", "crc")):
-            index[name] = [row[column] for row in self._rows.values()]
-        packed = index.tobytes()
         try:
-            self._file.write(packed)
-            self._file.seek(0)
-            length = self._end + len(packed)
-            self._file.write(_HEADER.pack(_MAGIC, len(index), self._end, length, hashlib.sha256(packed).digest()))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._stack.close()
-            self._temporary.replace(path)
+            if len(writer):
+                trim_stores(self._limit - writer.size, keep=self._store.paths)
+                segment = open_segment(writer.finish(self._store.family))
+                if segment is not None:
+                    self._store.adopt(segment, set(segment.contents))
         except OSError as error:
-            self._give_up(f"the cache cannot be written ({error.strerror})")
-            return False
-        return True
+            self._fail(error)
+        finally:
+            writer.discard()
 
-    def discard(self) -> None:
-        """Remove the temporary file, if it is still there."""
-        with contextlib.suppress(OSError):  # on a full disk closing fails too, for it writes what is buffered
-            self._stack.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+    def _has_room(self, more: int) -> bool:
+        assert self._writer is not None
+        if self._store.size + self._writer.size + more > self._limit:
+            self._is_full()
+        elif len(self._writer) % 256 == 0 and shutil.disk_usage(folder()).free < RESERVE + more:
+            self.given_up = "the disk is nearly full"
+        return not self.given_up
 
-    def _give_up(self, why: str) -> None:
-        self.given_up = why
-        self.discard()
+    def _is_full(self) -> None:
+        self.given_up = f"the images take more than {self._limit / GiB:.1f} GiB"
 
-
-def open_store(path: Path, side: int, interpolation: str) -> Store | None:
-    """Open a store and mark it as used; a damaged one is removed. None when there is none."""
-    try:
-        store = Store(path, side, interpolation)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, struct.error):
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)
-    return store
+    def _fail(self, error: OSError) -> None:
+        self.given_up = f"the cache cannot be written ({error.strerror or error})"
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None
 
 
 def trim_stores(limit: int, keep: Collection[Path]) -> None:
-    """Remove the stores used longest ago until all together take at most `limit` bytes."""
-    caches.trim(cache_dir() / "stores", ".store", limit, keep=keep)
+    """Remove the files used longest ago until all stores together take at most `limit` bytes."""
+    caches.trim(folder(), ".store", limit, keep=keep)

@@ -15,17 +15,20 @@ scale is a share of the image's area, and its aspect ratio is always between 3/4
 
 Mirroring is left out where it changes what an image shows (digits).
 
-Augmentation is a pure function of (seed, epoch, sample id, view): every random generator that timm draws from is seeded
-for each sample and put back afterwards.
+`light` and `standard` are computed by `zoo.data.pixels`, in batches on the device, from what `zoo.data.draws` draws:
+the numbers that timm would draw. `strong` goes through timm image by image, for RandAugment's operations are Pillow's.
+
+Training crops from the image as evaluation resizes it, whether that comes from the decoded store or is decoded just
+then, so that the store never changes a result. Where evaluation takes 224 of 256 pixels, the smallest crop of `light`
+is about as large as the input, and that of `standard` is enlarged by half.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -33,9 +36,9 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform
-from timm.data.random_erasing import RandomErasing
 
-from zoo.data.store import Pixels
+from zoo.data.draws import RATIO
+from zoo.data.segment import Pixels
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,8 +51,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "standard": {"scale": (0.35, 1.0), "color_jitter": (0.2, 0.2, 0.2)},
     "strong": {"scale": (0.25, 1.0), "color_jitter": None, "auto_augment": "rand-m7-mstd0.5-inc1"},
 }
-_RATIO = (3 / 4, 4 / 3)
-_ERASED = 0.25  # share of images that `strong` erases a rectangle of
 
 
 def store_side(config: DataConfig) -> int | None:
@@ -65,32 +66,48 @@ def store_side(config: DataConfig) -> int | None:
 
 @dataclass(frozen=True)
 class View:
-    """Makes one image into pixels (H, W, C) uint8 of the input's size, before normalisation."""
+    """How one image becomes pixels of the input's size, before normalisation."""
 
     size: tuple[int, int, int]  # (C, H, W)
-    side: int | None  # of stored images that it can start from
+    side: int | None  # short side that images are resized to first; None: they come in their own size
     interpolation: str
-    steps: Callable[[Image.Image], Image.Image]
-    evaluation: bool  # a centre crop of a stored image is all there is to do
-    erase: RandomErasing | None = None
+    steps: Callable[[Image.Image], Image.Image] | None  # Pillow's work, image by image; None: `pixels` crops instead
+    random: bool = True  # whether it draws random numbers
+    scale: tuple[float, float] = (1.0, 1.0)  # of the crop, where that is all: share of the area
+    hflip: float = 0.0  # probability of mirroring it
+    jitter: float = 0.0  # how far its brightness, contrast and saturation change
+    erases: bool = False  # whether some images get a rectangle erased
 
-    def __call__(self, image: Image.Image) -> Pixels:
-        """Pixels of an image in its own size."""
-        channels = self.size[0]
-        if channels == 1:
-            image = image.convert("L")
-        pixels = np.asarray(self.steps(image))
-        return pixels[:, :, None] if channels == 1 else pixels
+    @property
+    def batched(self) -> bool:
+        """Whether threads may make views side by side: no step draws from the process's own generators."""
+        return self.steps is None or not self.random
 
-    def of_stored(self, pixels: Pixels) -> Pixels:
-        """Pixels of an image that was resized to `side` before."""
-        _, height, width = self.size
-        if self.evaluation and pixels.shape[0] >= height and pixels.shape[1] >= width:
-            top = round((pixels.shape[0] - height) / 2.0)
-            left = round((pixels.shape[1] - width) / 2.0)
+    def of(self, pixels: Pixels) -> Pixels:
+        """Pixels of the input's size, by `steps`.
+
+        Args:
+            pixels: (H, W, 3), resized to `side` before if that is what the view starts from.
+        """
+        assert self.steps is not None
+        channels, height, width = self.size
+        rows, columns = pixels.shape[:2]
+        if not self.random and min(rows, columns) == self.side and rows >= height and columns >= width:
+            top, left = round((rows - height) / 2.0), round((columns - width) / 2.0)
             return pixels[top : top + height, left : left + width]
-        image = Image.frombuffer("RGB", (pixels.shape[1], pixels.shape[0]), pixels, "raw", "RGB", 0, 1)
-        return self(image)
+        image = Image.frombuffer("RGB", (columns, rows), np.ascontiguousarray(pixels), "raw", "RGB", 0, 1)
+        return as_pixels(self.steps(in_channels(image, channels)))
+
+
+def in_channels(image: Image.Image, channels: int) -> Image.Image:
+    """An RGB image in as many channels as the network has."""
+    return image.convert("L") if channels == 1 else image
+
+
+def as_pixels(image: Image.Image) -> Pixels:
+    """An image as (H, W, C) uint8."""
+    pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
 def evaluation_view(config: DataConfig) -> View:
@@ -107,7 +124,7 @@ def evaluation_view(config: DataConfig) -> View:
     )
     # The last step makes a tensor; a batch is converted at once instead.
     steps = type(transform)(transform.transforms[:-1])
-    return View(config.input_size, store_side(config), config.interpolation, steps, evaluation=True)
+    return View(config.input_size, store_side(config), config.interpolation, steps, random=False)
 
 
 def training_view(config: DataConfig, augment: Augment, hflip: float) -> View:
@@ -126,26 +143,31 @@ def training_view(config: DataConfig, augment: Augment, hflip: float) -> View:
     if augment == "none":
         return evaluation_view(config)
     _check(config)
+    preset = _PRESETS[augment]
+    side = store_side(config)
+    if "auto_augment" not in preset:
+        jitter = preset["color_jitter"][0] if preset["color_jitter"] else 0.0
+        return View(
+            config.input_size,
+            side,
+            config.interpolation,
+            steps=None,
+            scale=preset["scale"],
+            hflip=hflip,
+            jitter=jitter,
+        )
     crop, colour, _ = create_transform(
         config.input_size,
         is_training=True,
         separate=True,
-        ratio=_RATIO,
+        ratio=RATIO,
         hflip=hflip,
         interpolation=config.interpolation,
         mean=config.mean,
         std=config.std,
-        **_PRESETS[augment],
+        **preset,
     )
-    erase = RandomErasing(_ERASED, mode="const", max_count=1, device="cpu") if augment == "strong" else None
-    return View(
-        config.input_size,
-        store_side(config),
-        config.interpolation,
-        _Two(crop, colour),
-        evaluation=False,
-        erase=erase,
-    )
+    return View(config.input_size, side, config.interpolation, _Two(crop, colour), erases=True)
 
 
 @dataclass(frozen=True)
@@ -157,24 +179,8 @@ class _Two:
         return self.second(self.first(image))
 
 
-def normalised(images: Sequence[Pixels], mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """Stack images (H, W, C) uint8 into (B, C, H, W) float32, channels last in memory, normalised.
-
-    The arithmetic is that of torchvision's ToTensor and Normalize, on the whole batch at once.
-    """
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(torch.float32)
-    shape = (1, -1, 1, 1)
-    return batch.div_(255).sub_(torch.tensor(mean).view(shape)).div_(torch.tensor(std).view(shape))
-
-
-def draw_seed(seed: int, epoch: int, sample: str, view: int) -> int:
-    """The 64-bit seed of everything random about one view of one sample in one epoch."""
-    text = f"{seed}\n{epoch}\n{view}\n{sample}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-
-
 def seed_all(seed: int) -> None:
-    """Seed the three generators that transforms draw from."""
+    """Seed the three generators that timm's transforms draw from."""
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     # Not torch.manual_seed: that would also seed every accelerator.

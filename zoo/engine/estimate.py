@@ -29,6 +29,7 @@ class Cost:
 
     seconds: float  # of training, what is computed before included
     memory: int  # bytes at the peak
+    waiting: float = 0.0  # seconds of it in which images are not there yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def estimate(
     training_images: int,
     choosing_images: int,
     seconds_per_image: float,
+    hidden: bool,
     options: Mapping[str, Option],
     chunk: int,
 ) -> dict[str, Costs]:
@@ -69,6 +71,7 @@ def estimate(
         training_images: Images of an epoch.
         choosing_images: Images evaluated after each epoch.
         seconds_per_image: Measured time to load one training image.
+        hidden: Whether images are loaded by others than those who train, so that only what takes longer shows.
         options: How the phases could train from kept activations that could, by name.
         chunk: Images that go through the frozen part at once.
 
@@ -84,8 +87,9 @@ def estimate(
     for phase in plan.phases:
         steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
         step, held = _measure(trial, trial, groups, phase, recipe, batch, input_size, accelerator)
-        seconds = steps * (step + seconds_per_image * recipe.batch_size) + scored * forward
-        whole = Cost(seconds, held + weights)
+        loading = seconds_per_image * batch
+        waiting = steps * (max(0.0, loading - step) if hidden else loading)
+        whole = Cost(steps * step + waiting + scored * forward, held + weights, waiting)
         above = None
         if phase.name in options:
             option = options[phase.name]
@@ -93,13 +97,15 @@ def estimate(
             suffix = cut.suffix(trial)
             step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype)
             after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
-            first = cache.bytes / _READ
+            first, waiting = cache.bytes / _READ, 0.0
             if option.missing:
                 prefix = cut.prefix(trial, folded_parts(trial, cut))
                 before = _forward_seconds(trial, prefix, chunk, input_size, accelerator)
-                first += option.missing * (before + seconds_per_image)
+                waiting = option.missing * (max(0.0, seconds_per_image - before) if hidden else seconds_per_image)
+                first += option.missing * before + waiting
             in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
-            above = Cost(first + steps * step + scored * after, held + weights + cache.bytes * in_memory)
+            seconds = first + steps * step + scored * after
+            above = Cost(seconds, held + weights + cache.bytes * in_memory, waiting)
         found[phase.name] = Costs(whole, above)
     return found
 

@@ -68,7 +68,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
         started = time.monotonic()
         freezer.train()
-        batches = source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate)
+        batches = session.timed(source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate))
         while micro_batches := list(islice(batches, job.recipe.accumulate)):
             seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
             rates = set_rates(optimizer, phase, at.phase_step)

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
+from zoo.data import Batch
 from zoo.engine.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
@@ -49,6 +50,7 @@ class Position:
     best_sha256: str | None = None  # of the file with the best weights
     log_lines: int = 0
     seconds: float = 0.0  # of training before the last resume
+    waited: float = 0.0  # seconds of training in which the next batch was not there yet
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
@@ -217,6 +219,16 @@ class Session:
         """Write and tell one epoch."""
         self._log({"event": "epoch", **_fields(event), "step": self.position.step})
         self.emit(event)
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; the time until each is there counts as waited."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.position.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
 
     @property
     def seconds(self) -> float:

@@ -106,6 +106,7 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "result": part(record, "result"),
         "best": part(record, "best"),
         "seconds": part(record, "seconds"),
+        "waited": words.waited(record),
         "environment": {**part(record, "environment"), **_resolved(record)},
         "data_config": part(record, "data_config"),
         "trained": words.trained_parameters(record),

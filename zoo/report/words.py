@@ -91,6 +91,14 @@ def duration(seconds: Any) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
+def waited(record: Mapping[str, Any]) -> float | None:
+    """The share of training in which the next images were not there yet; None where nobody measured it."""
+    seconds = record.get("seconds") or {}
+    if not is_number(seconds.get("data_wait")) or not seconds.get("train"):
+        return None
+    return float(seconds["data_wait"] / seconds["train"])
+
+
 def size(value: Any) -> str:
     """Bytes, in units of 1000."""
     if not is_number(value):
