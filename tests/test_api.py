@@ -216,7 +216,7 @@ def test_another_thread_and_other_precisions_do_not_matter(
 def test_a_recipe_out_of_a_run_repeats_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_report(monkeypatch)
     asked = read_recipe(run.record_path)
-    assert (asked.recipe.precision, asked.recipe.norm, asked.recipe.select_by) == ("fp32", "fixed", "loss")
+    assert (asked.recipe.precision, asked.recipe.norm, asked.recipe.select_by) == ("fp32", "fixed", "refinement")
     again = zoo.adapt(asked.backbone, asked.dataset, asked.recipe, out=tmp_path / "again")
     assert same(weights(again), weights(run)) and again.result == run.result
 

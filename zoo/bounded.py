@@ -51,7 +51,8 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
             kind = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
             text = os.strerror(kind) if kind == errno.EISDIR else "it is a device or a pipe, not a file"
             raise OSError(kind, text, os.fspath(path))
-        data = file.read(limit + 1) if status.st_size <= limit else b""
+        # A byte more than it has, to notice one that grows; not `limit`, for that much memory would be taken at once.
+        data = file.read(status.st_size + 1) if status.st_size <= limit else b""
         if len(data) > limit or status.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit // MiB} MiB", os.fspath(path))
         return data

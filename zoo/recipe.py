@@ -114,8 +114,8 @@ class Recipe:
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
     select_by: str = choice(
         "auto",
-        "What makes an epoch the best one; auto: the loss where few images choose, else accuracy.",
-        choices=("auto", "accuracy", "loss"),
+        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy.",
+        choices=("auto", "accuracy", "loss", "refinement"),
     )
     cache: str = choice(
         "auto",

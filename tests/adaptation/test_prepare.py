@@ -39,6 +39,6 @@ def test_networks_without_statistics_are_not_spoken_of() -> None:
 
 
 def test_what_chooses_an_epoch_follows_from_how_many_images_choose() -> None:
-    assert _selected_by(zoo.Recipe(), FEW_CHOOSING - 1) == "loss"
+    assert _selected_by(zoo.Recipe(), FEW_CHOOSING - 1) == "refinement"
     assert _selected_by(zoo.Recipe(), FEW_CHOOSING) == "accuracy"
     assert _selected_by(zoo.Recipe(select_by="accuracy"), 10) == "accuracy"

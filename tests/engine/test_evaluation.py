@@ -38,7 +38,17 @@ def test_a_result_worked_out_by_hand() -> None:
     assert Outputs(said.logits, said.labels).scores() == {
         "accuracy": 0.75,
         "loss": pytest.approx(result["loss"], abs=1e-6),
+        "refinement": pytest.approx(0.3544, abs=1e-3),  # twice as sure of itself
     }
+
+
+def test_the_refinement_error_does_not_mind_how_sure_a_network_is() -> None:
+    right, wrong = torch.tensor([[2.0, 0.0]] * 8 + [[0.0, 2.0]] * 2), torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3)
+    labels = torch.zeros(10, dtype=torch.long)
+    scores = [Outputs(logits * sure, labels).scores() for logits in (right, wrong) for sure in (0.7, 1.4)]
+    assert scores[0]["refinement"] == pytest.approx(scores[1]["refinement"], abs=1e-3)
+    assert scores[0]["refinement"] == pytest.approx(-(0.8 * math.log(0.8) + 0.2 * math.log(0.2)), abs=1e-3)
+    assert scores[1]["loss"] > scores[0]["loss"] and scores[2]["refinement"] > scores[0]["refinement"]
 
 
 def test_a_class_without_images_is_scored_without_it() -> None:

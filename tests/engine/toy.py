@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,8 @@ class Toy:
         self.events: list[Event] = []
         self.model = model if model is not None else net()
         self.loader = loader or Loader()
+        if recipe.select_by == "auto":  # which is decided before training
+            recipe = replace(recipe, select_by="accuracy")
         settled = machine.Machine("cpu", "fp32" if recipe.precision == "auto" else recipe.precision, 1, 1)
         self.accelerator = machine.make_accelerator(settled)
         run = Run(folder)

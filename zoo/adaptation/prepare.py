@@ -32,7 +32,7 @@ from zoo.spec import BackboneSpec, Weights
 
 SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
 FEW_TRAINED = 1000  # training images below which pretrained norm statistics are better than their own
-FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart; the loss is not
+FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ def _selected_by(recipe: Recipe, choosing: int) -> str:
     """What makes an epoch the best one."""
     if recipe.select_by != "auto":
         return recipe.select_by
-    return "loss" if choosing < FEW_CHOOSING else "accuracy"
+    return "refinement" if choosing < FEW_CHOOSING else "accuracy"
 
 
 def _chosen(asked: str, weights: Weights | None) -> str:

@@ -140,7 +140,7 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
         return True
     if select_by == "accuracy":
         return scores["accuracy"] >= best["accuracy"]
-    return (-scores["loss"], scores["accuracy"]) >= (-best["loss"], best["accuracy"])
+    return (-scores[select_by], scores["accuracy"]) >= (-best[select_by], best["accuracy"])
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
@@ -148,7 +148,7 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
     if best is None:
         return True
     by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
-    return by_accuracy if select_by == "accuracy" else scores["loss"] < best["loss"]
+    return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
 
 
 def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, batches: Sequence[Batch]) -> None:
