@@ -94,7 +94,7 @@ class Case:
             for key in _OWN:
                 del record[key]
             # Measured anew by a process that starts over.
-            for key in ("seconds", "memory_bytes"):
+            for key in ("seconds", "memory_bytes", "data_wait"):
                 del record["plan"][key]
             # That images could not be kept decoded is worth a note, and changes nothing.
             for notes in (record["plan"]["notes"], record["dataset"]["notes"]):
