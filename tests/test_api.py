@@ -24,7 +24,8 @@ import zoo
 from tests.pictures import four, make_images
 from zoo.engine.events import EpochDone, Event, PlanReady, RunFinished, StepDone
 from zoo.errors import DataError, PluginError, RecipeError, RunError, TrainingError, ZooError
-from zoo.recipe import Recipe, read_recipe
+from zoo.recipe import Recipe
+from zoo.recipe_file import read_recipe
 from zoo.run import Run
 
 RECIPE = Recipe(

@@ -6,7 +6,8 @@ import pytest
 
 from zoo.errors import RecipeError
 from zoo.planning import GroupFacts, Plan, make_plan, with_estimate
-from zoo.recipe import PRESETS, Phase, Recipe
+from zoo.recipe import Recipe
+from zoo.strategies import PRESETS, Phase
 
 GROUPS = (
     GroupFacts("stem", params=100, undecayed=10, has_norm=True),

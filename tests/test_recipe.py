@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from zoo.bounded import parse_yaml as yaml_value
 from zoo.errors import RecipeError, RunError
-from zoo.recipe import PRESETS, RESOLVED, Phase, Recipe, read_recipe, recipe_of_run, with_choices
+from zoo.recipe import Recipe, with_choices
+from zoo.recipe_file import RESOLVED, read_recipe, recipe_of_run
+from zoo.strategies import PRESETS, Phase
 
 
 def why(**choices) -> str:
@@ -267,3 +270,12 @@ def test_a_record_without_a_recipe(missing):
     with pytest.raises(RecipeError) as caught:
         recipe_of_run(record)
     assert str(caught.value) == f"the run's record holds no recipe\n  why: missing: '{missing}'"
+
+
+@pytest.mark.parametrize("word", ["on", "off"])
+def test_on_and_off_need_no_quotes(tmp_path, word):
+    (tmp_path / "recipe.yaml").write_text(f"cache: {word}\n")
+    assert read_recipe(tmp_path / "recipe.yaml").recipe.cache == word
+    (tmp_path / "again.yaml").write_text(Recipe(cache=word).to_yaml())
+    assert read_recipe(tmp_path / "again.yaml").recipe.cache == word
+    assert yaml_value("true") is True and yaml_value("False") is False and yaml_value("no") == "no"

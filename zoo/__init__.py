@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from zoo.api import adapt, evaluate, load, plan, predict, push, reproduce
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
-    from zoo.recipe import Phase, Recipe
+    from zoo.recipe import Recipe
     from zoo.run import Run
+    from zoo.strategies import Phase
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Phase": "zoo.recipe",
+    "Phase": "zoo.strategies",
     "Recipe": "zoo.recipe",
     "Run": "zoo.run",
     "ZooError": "zoo.errors",

@@ -31,6 +31,12 @@ _ENTRY = 46  # bytes of a zip's smallest directory entry
 # The C loader is ten times quicker. A class of our own, so that the rule below stays ours.
 _Loader: Any = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
 # PyYAML reads YAML 1.1, where `1e-3` is a text; people write rates that way, and YAML 1.2 agrees with them.
+# So it does about on, off, yes and no, which YAML 1.1 takes for booleans: `cache: on` is a text.
+_BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = {
+    first: [rule for rule in rules if rule[0] != _BOOL] for first, rules in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+\Z"), list("-+0123456789")
 )

@@ -19,7 +19,8 @@ from zoo.engine.evaluation import collect, measure
 from zoo.engine.events import Listener, Note, Progress, ignore
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
-from zoo.recipe import Recipe, recipe_of_run
+from zoo.recipe import Recipe
+from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 from zoo.spec import Weights
 

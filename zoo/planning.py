@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zoo.errors import RecipeError
-from zoo.recipe import Phase, Recipe
+from zoo.recipe import Recipe
+from zoo.strategies import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,71 +1,26 @@
-"""A person's choices: validated, with presets per strategy, YAML in and out."""
+"""A person's choices: validated, and out again as YAML."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
 
-from zoo.bounded import YAML_LIMIT, parse_yaml, read_bytes
 from zoo.choices import choice, field_faults, is_number
 from zoo.errors import RecipeError
 from zoo.interval import parse_interval
-from zoo.run import read_record
+from zoo.strategies import PRESETS, Augment, Phase, Preset, phase_faults
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
-Augment = Literal["none", "light", "standard", "strong"]
 Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
 
 # A rate range test, a number, or the strategy's own default.
 Rate = float | Literal["auto"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One stretch of training with its own optimizer, schedule and freeze boundary."""
-
-    name: str  # "probe", "finetune", …; appears in the plan and the metrics
-    epochs: int  # passes over the training images
-    lr: float  # peak rate of the head
-    train_from: str  # first group that trains: a group's name, "head", "all", or "head-N" (N groups before the head)
-    lr_decay: float = 1.0  # each earlier group's rate is this times the next one's
-
-    def record(self) -> dict[str, Any]:
-        """The phase as plain values."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """What a strategy uses where the person chose nothing; measured, see docs/recipes.md."""
-
-    epochs: int
-    lr: float
-    lr_decay: float
-    weight_decay: float
-    augment: Augment
-    probe_epochs: int = 0
-    probe_lr: float = 0.0
-
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "probe": Preset(epochs=10, lr=1e-2, lr_decay=1.0, weight_decay=0.05, augment="none"),
-        "partial": Preset(epochs=10, lr=3e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "finetune": Preset(epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light"),
-        "gradual": Preset(epochs=5, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=2),
-        "lp-ft": Preset(
-            epochs=10, lr=1e-3, lr_decay=0.8, weight_decay=0.05, augment="light", probe_epochs=10, probe_lr=3e-3
-        ),
-        "scratch": Preset(epochs=50, lr=3e-3, lr_decay=1.0, weight_decay=0.05, augment="standard"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +115,7 @@ class Recipe:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         checked = [entry for entry in fields(self) if entry.name not in ("phases", "group_lr")]
         faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
-        faults += _group_lr_faults(self.group_lr) + _phase_faults(self.phases)
+        faults += _group_lr_faults(self.group_lr) + phase_faults(self.phases)
         faults += _interval_faults(self.checkpoint_every)
         beside = [name for name in _SINGLE if getattr(self, name) is not None]
         if self.phases and beside:
@@ -270,79 +225,8 @@ class Recipe:
         return recipe
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeFile:
-    """A recipe read from a file, with what it was about where the file says so."""
-
-    recipe: Recipe
-    backbone: str | None = None
-    dataset: str | None = None
-
-
-def read_recipe(path: Path) -> RecipeFile:
-    """Read a YAML recipe, or the recipe of a run from its `run.json` (automatic choices included).
-
-    Raises:
-        RecipeError: The file is not there or holds no recipe.
-    """
-    if path.is_dir() or path.name == "run.json":
-        record = read_record(path if path.is_dir() else path.parent)
-        return recipe_of_run(record)
-    try:
-        content = parse_yaml(read_bytes(path, YAML_LIMIT).decode())
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}", why=error.strerror or str(error)) from error
-    except ValueError as error:  # UnicodeDecodeError is one too
-        raise RecipeError(f"{path} is not valid YAML", why=str(error)) from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path} must hold a mapping", why=f"it holds {type(content).__name__}")
-    if "schema" in content and "recipe" in content:  # a run.json under another name
-        return recipe_of_run(content)
-    values = dict(content)
-    backbone, dataset = values.pop("backbone", None), values.pop("dataset", None)
-    faults = [f"{key} must be a text" for key, value in (("backbone", backbone), ("dataset", dataset))
-              if not isinstance(value, str | None)]  # fmt: skip
-    if faults:
-        raise RecipeError(f"{path} cannot be used", why="; ".join(faults))
-    return RecipeFile(Recipe.from_record(values, source=str(path)), backbone, dataset)
-
-
-def recipe_of_run(record: Mapping[str, Any]) -> RecipeFile:
-    """The recipe in a run's record, its automatic choices replaced by what they turned out to be.
-
-    Raises:
-        RecipeError: The record holds none.
-    """
-    try:
-        values = {**record["recipe"], **{key: record["resolved"][key] for key in RESOLVED if key in record["resolved"]}}
-        backbone, dataset = str(record["backbone"]["name"]), str(record["dataset"]["ref"])
-    except (KeyError, TypeError) as error:
-        raise RecipeError("the run's record holds no recipe", why=f"missing: {error}") from error
-    return RecipeFile(Recipe.from_record(values, source="run.json"), backbone, dataset)
-
-
 # What a strategy's phases are made from; phases in full say all of it themselves.
 _SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
-
-# Automatic choices, which a repeated or resumed run takes over from the first one.
-RESOLVED = (
-    "weights",
-    "precision",
-    "device",
-    "threads",
-    "workers",
-    "norm",
-    "select_by",
-    "augment",
-    "cache",
-    "cache_views",
-    "epochs",
-    "probe_epochs",
-    "lr",
-    "probe_lr",
-    "lr_decay",
-    "weight_decay",
-)
 
 
 def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
@@ -365,27 +249,3 @@ def _group_lr_faults(rates: Any) -> list[str]:
         return ["group_lr: must map group names to rates"]
     return [f"group_lr[{key}]: must be a number of at least 0" for key, rate in rates.items()
             if not isinstance(key, str) or not is_number(rate) or not 0 <= rate < math.inf]  # fmt: skip
-
-
-def _phase_faults(phases: Any) -> list[str]:
-    if not isinstance(phases, list | tuple):
-        return ["phases: must be a list of phases"]
-    faults = []
-    names: set[str] = set()
-    for number, phase in enumerate(phases):
-        where = f"phases[{number}]"
-        if not isinstance(phase, Phase):
-            faults.append(f"{where}: must be a phase")
-            continue
-        if not isinstance(phase.name, str) or not phase.name or phase.name in names:
-            faults.append(f"{where}.name: must be a text of its own")
-        names.add(str(phase.name))
-        if not isinstance(phase.epochs, int) or isinstance(phase.epochs, bool) or phase.epochs < 1:
-            faults.append(f"{where}.epochs: must be a whole number of at least 1")
-        if not is_number(phase.lr) or not 0 < phase.lr <= 100:
-            faults.append(f"{where}.lr: must be a number above 0")
-        if not is_number(phase.lr_decay) or not 0 <= phase.lr_decay <= 1:
-            faults.append(f"{where}.lr_decay: must lie between 0 and 1")
-        if not isinstance(phase.train_from, str) or not phase.train_from:
-            faults.append(f"{where}.train_from: must name a layer group")
-    return faults

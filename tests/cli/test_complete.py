@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_light import CHECK
-from zoo.recipe import PRESETS
 from zoo.run import Run
+from zoo.strategies import PRESETS
 
 ZOO = Path(sys.executable).with_name("zoo")
 

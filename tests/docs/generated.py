@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.docs.pages import ROOT, RUN, Block
 from zoo import registry
 from zoo.data import draws, transforms
-from zoo.recipe import PRESETS, Preset, Recipe
+from zoo.recipe import Recipe
+from zoo.strategies import PRESETS, Preset
 
 _MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

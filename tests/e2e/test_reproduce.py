@@ -14,7 +14,7 @@ from tests.hub_push.conftest import Client, client, hub
 from tests.pictures import four
 from zoo.cli import main
 from zoo.errors import HubError, RunError
-from zoo.recipe import read_recipe
+from zoo.recipe_file import read_recipe
 from zoo.run import Run
 
 __all__ = ["client", "hub"]

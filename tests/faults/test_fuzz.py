@@ -33,7 +33,7 @@ from zoo.data.table import read_table
 from zoo.errors import ZooError
 from zoo.hub.card import model_card
 from zoo.manifest import read_manifest
-from zoo.recipe import read_recipe, recipe_of_run
+from zoo.recipe_file import read_recipe, recipe_of_run
 from zoo.run import Run
 from zoo.tensors import read_tensors
 

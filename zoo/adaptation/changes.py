@@ -13,7 +13,8 @@ from zoo.adaptation.prepare import Prepared, absolute
 from zoo.engine import machine as machines
 from zoo.errors import RecipeError, RunError
 from zoo.planning import Plan
-from zoo.recipe import Recipe, RecipeFile
+from zoo.recipe import Recipe
+from zoo.recipe_file import RecipeFile
 from zoo.run import Run
 
 # A resumed run may change these: they decide how it is done and not what comes out.

@@ -30,7 +30,8 @@ from zoo.engine.memory import explained_memory
 from zoo.engine.session import Session
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.interval import parse_interval
-from zoo.recipe import Recipe, recipe_of_run
+from zoo.recipe import Recipe
+from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 
 

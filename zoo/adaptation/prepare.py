@@ -27,7 +27,8 @@ from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
 from zoo.planning import GroupFacts, Plan, make_plan, with_caches, with_estimate
-from zoo.recipe import RESOLVED, Recipe
+from zoo.recipe import Recipe
+from zoo.recipe_file import RESOLVED
 from zoo.spec import BackboneSpec, Weights
 
 SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with

@@ -20,7 +20,8 @@ from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note
 from zoo.errors import RunError
 from zoo.planning import Plan
-from zoo.recipe import Recipe, recipe_of_run
+from zoo.recipe import Recipe
+from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 
 

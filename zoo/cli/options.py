@@ -15,7 +15,9 @@ from zoo import recipe, run
 from zoo.cli import complete
 from zoo.cli.output import Answer, WrongUsage
 from zoo.errors import RecipeError
-from zoo.recipe import PRESETS, Recipe, RecipeFile
+from zoo.recipe import Recipe
+from zoo.recipe_file import RecipeFile
+from zoo.strategies import PRESETS
 
 _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
 _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(preset)}
@@ -140,7 +142,7 @@ def flag(name: str) -> str:
 def _recipe_file(source: str) -> RecipeFile:
     path = Path(source)
     found = run.find(source) if not path.exists() else None  # a run's bare name
-    return recipe.read_recipe(found.path if found else path)
+    return read_recipe(found.path if found else path)
 
 
 def _annotation(entry: Field[Any], kind: Any) -> Any:
