@@ -21,7 +21,7 @@ SMALL = 8  # images a chunk, so that there are several
 def main() -> None:
     Material.chunk = property(lambda self: SMALL)  # type: ignore[assignment, method-assign]
     recipe = Recipe(**{**CHOICES, "cache": "on", "cache_ram_gb": 0})
-    ready = prepare("resnet_nano", sys.argv[1], recipe, ignore, cost=(0.0, 0))
+    ready = prepare("resnet_nano", sys.argv[1], recipe, ignore, cost=(0.0, 0, 0.0))
     (option,) = ready.caches.values()
     keeper = Keeper(ready.material, option.cut, option.layout, ready.plan.phases[0].frozen, range(1))
     computed = 0

@@ -31,7 +31,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(photos: Path, **choices: Any) -> Prepared:
     recipe = Recipe(**{**CHOICES, "cache": "on", **choices})
-    return prepare("resnet_nano", str(photos), recipe, ignore, cost=(0.0, 0))
+    return prepare("resnet_nano", str(photos), recipe, ignore, cost=(0.0, 0, 0.0))
 
 
 def keeper(ready: Prepared, epochs: range = range(1)) -> Keeper:
@@ -87,6 +87,16 @@ def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Pat
     assert other(nudge("conv1.0.weight")) == (True, True)
     before = fit, choose = names(ready)
     assert other(nudge("bn1.running_mean")) == (True, True)
+
+
+@pytest.mark.parametrize("made_by", ["PIL.__version__", "zoo.data.decode.VERSION", "zoo.data.batches.VERSION"])
+def test_other_makers_of_pixels_make_other_activations(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
+) -> None:
+    ready = prepared(photos)
+    before = names(ready)
+    monkeypatch.setattr(made_by, "other")
+    assert not set(names(ready)) & set(before)
 
 
 def test_what_is_there_is_neither_computed_nor_tried_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,3 +196,22 @@ def test_the_look_says_what_pixels_depend_on(folder: Path) -> None:
     looks += [maker(found, settings(side=32), "light").look, maker(found, settings(), "light", hflip=0.0).look]
     assert len({repr(look) for look in looks}) == len(looks)
     assert repr(maker(found, settings(), "light").look) == repr(looks[1])
+
+
+def test_the_look_says_who_resizes(folder: Path) -> None:
+    found = opened(folder)
+    for preset, filter_name in (("none", "bicubic"), ("light", "bicubic"), ("light", "lanczos"), ("strong", "bicubic")):
+        to = settings(interpolation=filter_name)
+        now, later = (repr(maker(found, to, preset, resizing=way).look) for way in (False, True))
+        # All but one are Pillow's work on any device.
+        assert (now != later) == ((preset, filter_name) == ("light", "bicubic"))
+
+
+def test_the_look_says_what_made_the_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = maker(opened(folder), settings(), "none")
+    looks = {repr(ours.look)}
+    for changed in ("PIL.__version__", "zoo.data.decode.VERSION", "zoo.data.batches.VERSION"):
+        with monkeypatch.context() as patch:
+            patch.setattr(changed, "other")
+            looks.add(repr(ours.look))
+    assert len(looks) == 4

@@ -22,8 +22,11 @@ from zoo.data.draws import Box, Change
 from zoo.data.part import Part
 from zoo.data.records import BadImage
 from zoo.data.segment import Pixels
-from zoo.data.store import resized, too_long
+from zoo.data.store import decoding, resized, too_long
 from zoo.data.transforms import View, as_pixels, generators_kept, in_channels, seed_all
+
+VERSION = 1
+"""Raised when the pixels that a `Maker` makes of the same view change, so that kept activations are made anew."""
 
 _CACHED = 200_000  # numbers that a core keeps at hand, with some more of the same size beside them
 
@@ -118,7 +121,9 @@ class Maker:
     @property
     def look(self) -> tuple[object, ...]:
         """All that decides, beside the epoch, how an image looks; it prints the same where that is the same."""
-        return (repr(self.view), self._statistics, *((self.seed,) if self.view.random else ()))
+        versions = (VERSION, *decoding())
+        seed = (self.seed,) if self.view.random else ()
+        return (versions, repr(self.view), self._resizes_later, self._statistics, *seed)
 
     @property
     def is_stored(self) -> bool:

@@ -46,6 +46,11 @@ def too_long(image: Image.Image) -> bool:
     return max(image.size) > LONGEST * min(image.size)
 
 
+def decoding() -> tuple[object, ...]:
+    """Versions of what decodes and resizes: images that were made by the same are the same, pixel for pixel."""
+    return decode.VERSION, PIL.__version__
+
+
 def folder() -> Path:
     """Where the files are."""
     return cache_dir() / "stores"
@@ -57,7 +62,7 @@ class Store:
     def __init__(self, side: int, interpolation: str) -> None:
         self.side = side
         self.interpolation = interpolation
-        text = f"{decode.VERSION}\n{PIL.__version__}\n{side}\n{interpolation}"
+        text = "\n".join(map(str, (*decoding(), side, interpolation)))
         self.family = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._segments: list[Segment] = []
         self._rows: dict[bytes, int] = {}  # content -> place among all rows of all segments
