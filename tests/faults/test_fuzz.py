@@ -30,12 +30,13 @@ from zoo.data import DataOptions
 from zoo.data.archive import read_archive
 from zoo.data.decode import UnreadableImage, decode, no_warnings
 from zoo.data.table import read_table
+from zoo.engine.checkpoint import load_checkpoint, needed_files, save_checkpoint
 from zoo.errors import ZooError
 from zoo.hub.card import model_card
 from zoo.manifest import read_manifest
 from zoo.recipe_file import read_recipe, recipe_of_run
 from zoo.run import Run
-from zoo.tensors import read_tensors
+from zoo.tensors import file_sha256, read_tensors
 
 QUICK = 40  # inputs for each reader, always the same ones
 LONG = 2000  # others every time
@@ -352,4 +353,30 @@ def test_archives(faults: Try, tmp_path: Path, kind: str, count: int) -> None:
 
     with faults("fuzz", f".{kind}", f"{count} files") as fault:
         search(check, spoiled(good), count)
+        fault.survived(ONE_ERROR)
+
+
+@examples
+def test_checkpoints(faults: Try, tmp_path: Path, count: int) -> None:
+    """A state and what stands beside it, in a run folder from elsewhere: read, or passed over with a line."""
+    import torch
+
+    state = {"model": {"x": torch.ones(3)}, "step": 4, "name": "probe"}
+    path = save_checkpoint(tmp_path, 4, state, needs={})
+    good, beside = path.read_bytes(), path.with_suffix(".json")
+    facts = json.loads(beside.read_text())
+
+    def check(made: tuple[bytes, Any, bool]) -> None:
+        content, told, is_right = made
+        path.write_bytes(content)
+        if is_right and isinstance(told, dict):  # whoever makes a file makes its hash
+            told = {**told, "sha256": file_sha256(path)}
+        beside.write_text(plain(told))
+        found, passed = load_checkpoint(tmp_path)
+        assert found is not None or len(passed) == 1
+        needed_files(tmp_path)
+
+    inputs = st.tuples(st.just(good) | spoiled(good), st.just(facts) | changed(facts), st.booleans())
+    with faults("fuzz", "checkpoints", f"{count} files") as fault:
+        search(check, inputs, count)
         fault.survived(ONE_ERROR)

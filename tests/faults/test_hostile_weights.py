@@ -14,11 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.faults.hostile import limited, refused
-from tests.faults.record import AS_WITHOUT, Try
+from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from zoo import building, inference, models, plugins, weights
 from zoo.claims import Budget
+from zoo.engine.checkpoint import load_checkpoint, save_checkpoint
 from zoo.errors import WeightsError
-from zoo.tensors import read_tensors
+from zoo.tensors import file_sha256, read_tensors
 
 GOOD = {"x": torch.ones(2)}
 
@@ -106,6 +107,26 @@ def test_a_compressed_pth(faults: Try, tmp_path: Path) -> None:
     assert path.stat().st_size < 1_000_000
     with refused(faults, "weights", "pth", "a zip bomb", "compressed"):
         read_tensors(path)
+
+
+def test_a_checkpoint_with_code_or_of_endless_zeros(faults: Try, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(50_000_000)}, tmp_path / "big.pth")
+    bomb = tmp_path / "small.pth"
+    with zipfile.ZipFile(tmp_path / "big.pth") as big, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as small:
+        for member in big.infolist():
+            small.writestr(member.filename, big.read(member))
+    torch.save({"x": Runs(tmp_path / "ran")}, tmp_path / "evil.pth")
+    for file, words in (("small.pth", "compressed"), ("evil.pth", "weights_only")):
+        folder = tmp_path / f"checkpoints-{file}"
+        path = save_checkpoint(folder, 4, {}, needs={})
+        path.write_bytes((tmp_path / file).read_bytes())
+        facts = {"sha256": file_sha256(path), "step": 4, "needs": {}}
+        path.with_suffix(".json").write_text(json.dumps(facts))
+        with faults("weights", "checkpoint", words) as fault, limited():
+            state, passed = load_checkpoint(folder)
+            assert state is None and len(passed) == 1 and words in passed[0].lower()
+            assert not (tmp_path / "ran").exists()
+            fault.survived(ONE_ERROR)
 
 
 VIEWS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import Any
 
 import torch
 
+from zoo.bounded import parse_json, read_bytes
 from zoo.run import replacing, write_atomic
-from zoo.tensors import file_sha256
+from zoo.tensors import check_zip, file_sha256
 
+FACTS_LIMIT = 1 << 20  # bytes of what stands beside a state
 KEEP = 2  # the newest one may be damaged by the same accident that stopped the run
 _NAME = re.compile(r"step-(\d+)(?:-(\d+))?\.pt")
 
@@ -52,16 +53,15 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     for path in reversed(paths):
         instead = "starting over" if path == paths[0] else "using the one before"
         try:
-            facts = json.loads(_hash_path(path).read_text(encoding="utf-8"))
+            facts = parse_json(read_bytes(_hash_path(path), FACTS_LIMIT))
             fault = _fault(path, facts)
             if fault:
                 damaged.append(f"the checkpoint {path.name} {fault}; {instead}")
                 continue
+            check_zip(path)  # a folder from elsewhere has hashes from elsewhere
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state, damaged
-        except (
-            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, pickle.UnpicklingError
-        ) as error:  # fmt: skip
+        except Exception as error:  # torch.load fails in as many ways as a file can be broken
             damaged.append(f"the checkpoint {path.name} cannot be read ({error}); {instead}")
     return None, damaged
 
@@ -71,7 +71,7 @@ def needed_files(folder: Path) -> set[str]:
     found: set[str] = set()
     for _, _, path in _states(folder):
         try:
-            found.update(json.loads(_hash_path(path).read_text(encoding="utf-8"))["needs"])
+            found.update(parse_json(read_bytes(_hash_path(path), FACTS_LIMIT))["needs"])
         except (OSError, ValueError, KeyError, TypeError):  # a damaged one needs nothing any more
             continue
     return found
