@@ -38,4 +38,4 @@ class Stopwatch:
 
     def point(self, accuracy: float, **more: Any) -> None:
         """An epoch is over, and the model stands where it stands."""
-        self.points.append({"seconds": round(self.now(), 3), "accuracy": accuracy, **more})
+        self.points.append({"seconds": self.now(), "accuracy": accuracy, **more})
