@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,14 @@ def test_normalisation_is_totensor_and_normalize_to_the_bit(planar: bool) -> Non
     out = torch.empty_like(batch)
     Normaliser(MEAN, STD)(values.contiguous() if planar else values, out=out)
     assert torch.equal(out, batch)
+
+
+def test_a_normaliser_goes_to_other_processes_without_its_device() -> None:
+    normalise = Normaliser(MEAN, STD)
+    normalise(torch.zeros(1, 3, 4, 4, device="meta"))
+    values = torch.rand(1, 3, 4, 4) * 255
+    again = pickle.loads(pickle.dumps(normalise))
+    assert torch.equal(again(values.clone()), Normaliser(MEAN, STD)(values))
 
 
 @pytest.mark.parametrize("interpolation", sorted(KERNELS))

@@ -8,6 +8,7 @@ for which float32 sums are exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,6 +153,11 @@ class Normaliser:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self._constants = torch.tensor([255.0]), torch.tensor(mean), torch.tensor(std)
+        self._there: tuple[torch.Tensor, ...] = self._constants  # the same on the device that was asked for last
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process sees to its own device."""
+        return {**self.__dict__, "_there": self._constants}
 
     def __call__(self, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """Normalise a batch into float32, channels last in memory.
@@ -160,10 +166,10 @@ class Normaliser:
             values: (B, C, H, W), 0 to 255, of any layout. What is float32 already may be overwritten.
             out: Where the result goes, if somewhere.
         """
-        if self._constants[0].device != values.device:
-            self._constants = tuple(each.to(values.device) for each in self._constants)  # type: ignore[assignment]
+        if self._there[0].device != values.device:
+            self._there = tuple(each.to(values.device) for each in self._constants)
         # A tensor even for the 255: an accelerator would multiply by the inverse of a number, and round otherwise.
-        whole, mean, std = self._constants
+        whole, mean, std = self._there
         batch, channels, height, width = values.shape
         if values.is_contiguous(memory_format=torch.channels_last):
             # Long rows of numbers: short ones of three keep the processor from its wide registers.
