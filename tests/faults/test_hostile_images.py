@@ -353,6 +353,10 @@ TABLES: dict[str, tuple[str, Callable[[], str | bytes], str]] = {
     "numbers that are none": ("t.csv", lambda: "path,label\na.png,²\nb.png,--5\nc.png,٣\n", "cannot be read"),
     "numbers of 5,000 digits": ("t.csv", lambda: f"path,label\na.png,{'9' * 5000}\nb.png,1\n", "cannot be read"),
     "secrets outside": ("t.csv", lambda: "path,label\n/etc/passwd,x\n../../etc/shadow,y\n", "not an image"),
+    "rows longer than the header": ("t.csv", lambda: "path,label\na.png,x,y\nb.png,y,z\n", "cannot be read as csv"),
+    "a wide row longer than the header": (
+        "t.csv", lambda: f"path,label{',c' * 1500}\na.png,x\nb.png,y{',1' * 1501}\n", "1,503 fields, the header 1,502"),
+    "one row longer than the header": ("t.csv", lambda: "path,label\na.png,x\nb,c.png,z\n", "cannot be read as csv"),
     "quotes without end": ("t.csv", lambda: 'path,label\n"a.png,x\n', "cannot be read as csv"),
 }  # fmt: skip
 

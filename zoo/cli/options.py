@@ -16,7 +16,7 @@ from zoo.cli import complete
 from zoo.cli.output import Answer, WrongUsage
 from zoo.errors import RecipeError
 from zoo.recipe import Recipe
-from zoo.recipe_file import RecipeFile
+from zoo.recipe_file import RecipeFile, read_recipe
 from zoo.strategies import PRESETS
 
 _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
