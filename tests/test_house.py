@@ -21,8 +21,8 @@ PACKAGE = ROOT / "zoo"
 # fmt: off
 FLOORS = [
     {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip",
-     "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "strategies", "recipe", "recipe_file",
-     "cache"},  # the light half
+     "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "strategies", "recipe",
+     "recipe_file", "cache"},  # the light half
     {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models"},
     {"planning", "data"},
     {"engine", "objectives"},

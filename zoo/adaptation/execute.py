@@ -212,7 +212,7 @@ def _status(this: Run, writes: bool) -> Iterator[None]:
             with suppress(OSError):
                 for name in ("config.json", "model.safetensors"):
                     (this.path / name).unlink(missing_ok=True)
-            with suppress(ZooError):  # on a full disk not even this can be written; the first error says so
+            with suppress(ZooError, MemoryError):  # not even this can be done any more; the first error says why
                 this.write_record(this.record | {"status": "interrupted" if stopped else "failed"})
         raise
 
