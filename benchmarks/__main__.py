@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import adapt, cache, images, partial, recipes, scaling, second_run, startup, tuning, wait
+from benchmarks import adapt, cache, images, partial, recipes, scaling, second_run, startup, step, tuning, wait
 from benchmarks.machine import describe_machine
 from benchmarks.pages import write_section
 
@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "recipes": recipes,
     "cache": cache,
     "images": images,
+    "step": step,
 }
 
 

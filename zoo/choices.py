@@ -8,7 +8,7 @@ from typing import Any
 
 
 def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf,
-           more_than: float = -math.inf, metavar: str = "") -> Any:  # fmt: skip
+           more_than: float = -math.inf, metavar: str = "", words: tuple[str, ...] = ()) -> Any:  # fmt: skip
     """A dataclass field whose metadata describe it to people and to `field_faults`.
 
     Args:
@@ -19,8 +19,17 @@ def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
         high: The largest number that it can be.
         more_than: A number that it must exceed.
         metavar: What stands for the value in a usage line.
+        words: The texts that a number may be instead.
     """
-    limits = {"help": help, "choices": choices, "low": low, "high": high, "more_than": more_than, "metavar": metavar}
+    limits = {
+        "help": help,
+        "choices": choices,
+        "low": low,
+        "high": high,
+        "more_than": more_than,
+        "metavar": metavar,
+        "words": words,
+    }
     if callable(default):
         return field(default_factory=default, metadata=limits)
     return field(default=default, metadata=limits)
@@ -33,12 +42,12 @@ def field_faults(entry: Field[Any], value: Any) -> list[str]:
         return [] if "None" in kind or kind == "Rate" else [f"{name}: must not be empty"]
     if limits["choices"]:
         return [] if value in limits["choices"] else [f"{name}: {value!r} is not one of {', '.join(limits['choices'])}"]
-    if name == "lr" and value == "auto":
+    if value in limits["words"]:
         return []
     if "str" in kind:
         return [] if isinstance(value, str) and value else [f"{name}: must be a text"]
     if not is_number(value) or not math.isfinite(value):
-        return [f"{name}: must be a number{' or auto' if name == 'lr' else ''}, not {value!r}"]
+        return [f"{name}: must be a number{''.join(f' or {word}' for word in limits['words'])}, not {value!r}"]
     if "int" in kind and not isinstance(value, int):
         return [f"{name}: must be a whole number, not {value!r}"]
     if value <= limits["more_than"]:

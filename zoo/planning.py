@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +64,7 @@ class PhasePlan:
     groups: tuple[GroupPlan, ...]  # ordered, input to head
     cache: CachePlan | None = None  # None: every step computes the whole network
     cache_reason: str = field(default="", compare=False)  # why; it may speak of seconds that were measured
+    compiled: bool = False  # whether torch.compile makes the training step
 
     @property
     def steps(self) -> int:
@@ -102,6 +103,7 @@ class PhasePlan:
             "groups": [group.record() for group in self.groups],
             "cache": self.cache.record() if self.cache else None,
             "cache_reason": self.cache_reason,
+            "compiled": self.compiled,
         }
 
 
@@ -148,6 +150,7 @@ class Plan:
                 groups=tuple(GroupPlan(**group) for group in phase["groups"]),
                 cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
                 cache_reason=phase.get("cache_reason", ""),
+                compiled=phase.get("compiled", False),
             )
             for phase in record["phases"]
         )
@@ -177,6 +180,8 @@ class Plan:
                 lines.append(f"  {kept}; {phase.cache_reason}")
             elif phase.cache_reason:
                 lines.append(f"  no activations are kept: {phase.cache_reason}")
+            if phase.compiled:
+                lines.append("  compiled")
         if self.seconds is not None:
             waiting = f", {self.data_wait:.0f} s of it waiting for images" if self.data_wait else ""
             lines.append(f"about {self.seconds:.0f} s of training{waiting}")
@@ -253,6 +258,36 @@ def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[st
 def rough_time(seconds: float) -> str:
     """A time as a sentence has it: 12 s, 3 min."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def with_compiled(plan: Plan, names: Collection[str], notes: Sequence[str] = ()) -> Plan:
+    """The plan with the phases, by name, whose training step is compiled, and what there is to say about it."""
+    phases = tuple(replace(phase, compiled=phase.name in names) for phase in plan.phases)
+    return replace(plan, phases=phases, notes=(*plan.notes, *notes))
+
+
+def asked_phases(choice: str, plan: Plan, purpose: str) -> list[str]:
+    """The phases that an option of auto, on, off or names stands for.
+
+    Args:
+        choice: What was chosen.
+        plan: The plan that has the phases.
+        purpose: What is done with them, for the message: a verb.
+
+    Raises:
+        RecipeError: There is no phase of such a name.
+    """
+    names = [phase.name for phase in plan.phases]
+    if choice in ("auto", "on", "off"):
+        return [] if choice == "off" else names
+    asked = [name.strip() for name in choice.split(",")]
+    unknown = [name for name in asked if name not in names]
+    if unknown:
+        raise RecipeError(
+            f"there is no phase named {', '.join(unknown)} to {purpose}",
+            fix=f"the phases are: {', '.join(names)}; or say auto, on or off",
+        )
+    return asked
 
 
 def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:

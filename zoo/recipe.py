@@ -41,7 +41,13 @@ class Recipe:
     )
     epochs: int | None = choice(None, "Epochs of the last phase.", low=1, high=100_000)
     probe_epochs: int | None = choice(None, "Epochs of the phases before the last one.", low=0, high=100_000)
-    lr: Rate = choice(None, "Peak rate of the head in the last phase, or auto for a range test.", more_than=0, high=100)
+    lr: Rate = choice(
+        None,
+        "Peak rate of the head in the last phase, or auto for a range test.",
+        more_than=0,
+        high=100,
+        words=("auto",),
+    )
     probe_lr: float | None = choice(None, "Peak rate of the head while only it trains.", more_than=0, high=100)
     lr_decay: float | None = choice(None, "Each earlier layer group's rate, relative to the next.", low=0, high=1)
     group_lr: Mapping[str, float] = choice(dict, "Peak rate of one layer group.", metavar="GROUP=RATE", low=0)
@@ -53,7 +59,13 @@ class Recipe:
     weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
     schedule: str = choice("one-cycle", "How the rate moves in a phase.", choices=("one-cycle", "cosine", "constant"))
     warmup: float = choice(0.25, "Share of a phase's steps in which the rate rises.", low=0, high=0.9)
-    batch_size: int = choice(32, "Images per batch, over all processes.", low=1, high=65_536)
+    batch_size: int | Literal["auto"] = choice(
+        32,
+        "Images per batch, over all processes, or auto for the largest that fits and is worth it.",
+        low=1,
+        high=65_536,
+        words=("auto",),
+    )
     accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
     label_smoothing: float = choice(0.1, "Share of each target spread over all classes.", low=0, high=0.9)
@@ -104,6 +116,12 @@ class Recipe:
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
     precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
+    compile: str = choice(
+        "auto",
+        "Compile the training step with torch.compile: auto (where trying shows that it pays back), on, off, or names "
+        "of phases.",
+        metavar="auto|on|off|PHASES",
+    )
     device: str = choice("auto", "Where to train.", choices=("auto", "cpu", "cuda", "mps"))
     threads: int | None = choice(None, "CPU threads; default: the machine's cores.", low=1, high=1024)
     workers: int | None = choice(
@@ -135,6 +153,12 @@ class Recipe:
             raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
         object.__setattr__(self, "group_lr", MappingProxyType(dict(self.group_lr)))
         object.__setattr__(self, "phases", tuple(self.phases))
+
+    @property
+    def batch(self) -> int:
+        """Images per batch, where that is settled."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size
 
     @property
     def preset(self) -> Preset:

@@ -15,7 +15,9 @@ from zoo.run import read_record
 # Automatic choices, which a repeated or resumed run takes over from the first one.
 RESOLVED = (
     "weights",
+    "batch_size",
     "precision",
+    "compile",
     "device",
     "threads",
     "workers",

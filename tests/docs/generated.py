@@ -107,7 +107,7 @@ def _values(entry: Field[object]) -> str:
         f"{word} above {_number(limits['more_than'])}" if limits["more_than"] > low else f"{word} from {_number(low)}"
     )
     text += f" to {_number(high)}" if high < float("inf") else ""
-    return text + (" or `auto`" if entry.name == "lr" else "")
+    return text + "".join(f" or `{word}`" for word in entry.metadata["words"])
 
 
 def _default(entry: Field[object]) -> str:

@@ -287,7 +287,7 @@ def test_another_number_of_processes_is_refused(copy: Run) -> None:
     with pytest.raises(RunError) as caught:
         zoo.adapt(resume=copy.path)
     assert caught.value.what == f"{copy.path} was started with 2 process(es), not 1"
-    assert caught.value.fix == "resume it with 2"
+    assert caught.value.fix == f"go on with as many: zoo adapt --resume {copy.path} --processes 2"
 
 
 def test_another_plan_is_refused(copy: Run) -> None:

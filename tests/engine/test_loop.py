@@ -12,9 +12,9 @@ from torch import nn
 
 from tests.engine.toy import CLASSES, GROUPS, Loader, Toy, net, same, state_of
 from zoo.engine.checkpoint import load_checkpoint
+from zoo.engine.choosing import is_better
 from zoo.engine.evaluation import Outputs
 from zoo.engine.events import EpochDone, PhaseStarted, StepDone
-from zoo.engine.loop import is_better
 from zoo.engine.randomness import seed_all
 from zoo.engine.schedule import rate_factor
 from zoo.errors import TrainingError

@@ -246,6 +246,28 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         toy.train()
 
 
+def test_a_signal_that_comes_while_processes_ask_each_other_counts_at_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = Toy(tmp_path, RECIPE)
+
+    class Two:
+        num_processes, device, is_main_process = 2, torch.device("cpu"), True
+        asked = 0
+
+        def gather(self, mine: torch.Tensor) -> torch.Tensor:
+            self.asked += 1
+            if self.asked == 1:
+                signal.raise_signal(signal.SIGTERM)
+            return torch.cat([mine, torch.zeros(1)])
+
+    monkeypatch.setattr(toy.session, "accelerator", Two())
+    with toy.session.stoppable():
+        answers = [toy.session.told_to_stop() for _ in range(2)]
+    assert answers == [False, True]
+    assert toy.session.interruption().signal_number == signal.SIGTERM
+
+
 def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     toy = Toy(tmp_path, RECIPE)

@@ -141,7 +141,7 @@ def _watch_work(points: Points) -> None:
 
     before(Maker, "make", "loading", "before a batch is made")
     before(loop, "set_rates", "training step", "before a step")
-    before(Session, "log_step", "training step", "after a step, which nobody wrote down")
+    before(Session, "log_steps", "training step", "after a step, which nobody wrote down")
     log, collect, made = Session._log, evaluation.collect, Session.__init__
     end = Session.save_end
 

@@ -14,8 +14,7 @@ from zoo.engine.activations import Layout
 from zoo.engine.boundary import Splitter
 from zoo.engine.estimate import Costs
 from zoo.engine.source import Option
-from zoo.errors import RecipeError
-from zoo.planning import CachePlan, PhasePlan, Plan, rough_time
+from zoo.planning import CachePlan, PhasePlan, Plan, asked_phases, rough_time
 from zoo.recipe import Recipe
 
 VIEWS = 4  # kept where nobody chose, if images are augmented; see docs/benchmarks.md
@@ -44,7 +43,7 @@ def options(plan: Plan, material: Material, image: tuple[int, int, int]) -> tupl
         RecipeError: The recipe names a phase that there is not.
     """
     recipe = material.recipe
-    asked = _asked(recipe, plan)
+    asked = asked_phases(recipe.cache, plan, "keep activations for")
     splitter: Splitter | None = None
     found: dict[str, Option] = {}
     reasons: dict[str, str] = {}
@@ -151,17 +150,3 @@ def _remarks(option: Option) -> str:
     if option.cut.recomputed:
         text += f"; {', '.join(option.cut.recomputed)}: frozen too, but computed in every step"
     return text
-
-
-def _asked(recipe: Recipe, plan: Plan) -> list[str]:
-    names = [phase.name for phase in plan.phases]
-    if recipe.cache in ("auto", "on", "off"):
-        return [] if recipe.cache == "off" else names
-    asked = [name.strip() for name in recipe.cache.split(",")]
-    unknown = [name for name in asked if name not in names]
-    if unknown:
-        raise RecipeError(
-            f"there is no phase named {', '.join(unknown)} to keep activations for",
-            fix=f"the phases are: {', '.join(names)}; or say auto, on or off",
-        )
-    return asked

@@ -126,7 +126,7 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
     if processes != ready.machine.processes:
         raise RunError(
             f"{this.path} was started with {processes} process(es), not {ready.machine.processes}",
-            fix=f"resume it with {processes}",
+            fix=f"go on with as many: zoo adapt --resume {shlex.quote(str(this.path))} --processes {processes}",
         )
 
 

@@ -129,7 +129,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
     )
-    explained = explained_memory(ready.settled.batch_size, ready.config.input_size[-1])
+    explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
         train(job, session)
         record = finish(this, ready, session, setup=setup, began=began)

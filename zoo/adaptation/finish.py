@@ -62,7 +62,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
     batches = data.eval_batches(
         part,
         config=models.data_config(model),
-        batch_size=ready.settled.batch_size,
+        batch_size=ready.settled.batch,
         workers=ready.settled.workers or 0,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -77,7 +77,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
     result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
     # Phases that patience ended early count as far as they went.
     shown = session.position.epochs_seen * ready.loader.steps_per_epoch
-    images = shown * min(ready.settled.batch_size, len(ready.dataset.fit))
+    images = shown * min(ready.settled.batch, len(ready.dataset.fit))
     record = this.record | {
         "status": "finished",
         "result": result,

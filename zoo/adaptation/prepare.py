@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
 from zoo import data, groups, models, network, plugins, registry
-from zoo.adaptation import caching
+from zoo.adaptation import caching, sizing
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
+from zoo.engine import compiling
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Note, Progress
@@ -26,7 +28,7 @@ from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
-from zoo.planning import GroupFacts, Plan, make_plan, with_caches, with_estimate
+from zoo.planning import GroupFacts, Plan, asked_phases, make_plan, with_caches, with_compiled, with_estimate
 from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
 from zoo.spec import BackboneSpec, Weights
@@ -96,7 +98,8 @@ def prepare(
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
         recipe = replace(recipe, weights=absolute(recipe.weights))
     machine = machines.settle(recipe)
-    machines.require_equal_shares(recipe.batch_size, machine.processes)
+    if recipe.batch_size != "auto":
+        machines.require_equal_shares(recipe.batch, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
@@ -126,10 +129,33 @@ def prepare(
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    norm, why = _norm_mode(recipe, model, weights, len(opened.fit), machine.processes)
+    facts = [_facts(model, group) for group in found]
+    model.to(accelerator.device)
+    if machine.device == "cuda":  # cuDNN would convert the weights in every step
+        model.to(memory_format=torch.channels_last)
+    config = models.data_config(model, recipe.image_size)
+
+    def planned(current: Recipe, steps: int, norm: str) -> Plan:
+        return make_plan(
+            current,
+            facts,
+            backbone=spec.full_name,
+            dataset=opened.name,
+            steps_per_epoch=steps,
+            norm=norm,
+            notes=notes,
+        )
+
+    sized = recipe
+    if recipe.batch_size == "auto":
+        emit(Progress("trying batch sizes", 0, 0))
+        first = planned(_without_range_test(recipe), 1, "live")
+        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit))
+        notes.append(remark)
+    norm, why = _norm_mode(sized, model, weights, len(opened.fit), machine.processes)
     if why:
         notes.append(why)
-    chosen = recipe.with_preset()
+    chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
     if workers is None:
@@ -145,13 +171,11 @@ def prepare(
         select_by=_selected_by(recipe, len(opened.choose)),
         weights=_chosen(recipe.weights, weights),
     )
-    model.to(accelerator.device)
-    config = models.data_config(model, recipe.image_size)
     loader = data.train_loader(
         opened.fit,
         config=config,
         augment=augment,
-        batch_size=recipe.batch_size,
+        batch_size=settled.batch,
         seed=recipe.seed,
         balance=recipe.balance,
         workers=workers,
@@ -162,7 +186,7 @@ def prepare(
     choosing = data.eval_batches(
         opened.choose,
         config=config,
-        batch_size=recipe.batch_size,
+        batch_size=settled.batch,
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -175,36 +199,24 @@ def prepare(
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
     )
-    facts = [_facts(model, group) for group in found]
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
-
-    def planned(current: Recipe) -> Plan:
-        return make_plan(
-            current,
-            facts,
-            backbone=spec.full_name,
-            dataset=opened.name,
-            steps_per_epoch=steps,
-            norm=norm,
-            notes=notes,
-        )
 
     range_test = None
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
-        trial = planned(replace(settled, lr=None)).phases[-1]
-        with explained_memory(recipe.batch_size, config.input_size[-1]):
+        trial = planned(_without_range_test(settled), steps, norm).phases[-1]
+        with explained_memory(settled.batch, config.input_size[-1]):
             range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = planned(settled)
+    plan = planned(settled, steps, norm)
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
     could, reasons = caching.options(plan, material, config.input_size)
-    costs = None
+    costs, seconds = None, {}
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))
-        with explained_memory(recipe.batch_size, config.input_size[-1]):
+        with explained_memory(settled.batch, config.input_size[-1]):
             costs = estimate(
                 plan,
                 model,
@@ -222,14 +234,23 @@ def prepare(
     choice = caching.choose(could, reasons, costs, settled, accelerator)
     if costs is not None:
         taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
+        seconds = dict(zip(costs, (each.seconds for each in taken), strict=True))
         cost = (
-            sum(each.seconds for each in taken),
+            sum(seconds.values()),
             max(each.memory for each in taken),
             sum(each.waiting for each in taken),
         )
     assert cost is not None
-    settled = replace(settled, cache=choice.setting)
     plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
+    if costs is not None and settled.compile != "off":
+        if settled.compile != "auto" or machine.device == "cuda":
+            emit(Progress("looking whether compiling pays", 0, 0))
+        pays = compiling.choose(plan, seconds, model, found, settled, accelerator, input_size=config.input_size)
+        plan, cost = with_compiled(plan, [*pays.saved], pays.notes), (cost[0] - sum(pays.saved.values()), *cost[1:])
+    elif settled.compile not in ("auto", "off"):  # a run that goes on
+        plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))
+    compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
+    settled = replace(settled, cache=choice.setting, compile=compiled or "off")
     return Prepared(
         spec=spec,
         weights=weights,
@@ -269,6 +290,10 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
     )
 
 
+def _without_range_test(recipe: Recipe) -> Recipe:
+    return replace(recipe, lr=None) if recipe.lr == "auto" else recipe
+
+
 def _norm_mode(
     recipe: Recipe, model: nn.Module, weights: Weights | None, images: int, processes: int
 ) -> tuple[str, str]:
@@ -282,7 +307,7 @@ def _norm_mode(
         return recipe.norm, ""
     if not any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
         return "live", ""
-    if weights is not None and min(recipe.batch_size, images) // processes < SMALL_BATCH:
+    if weights is not None and min(recipe.batch, images) // processes < SMALL_BATCH:
         return "fixed", f"norm statistics stay fixed: batches are under {SMALL_BATCH} images per process"
     if weights is not None and images < FEW_TRAINED:
         return "fixed", f"norm statistics stay fixed: {images} training images are too few to estimate better ones"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from zoo.cli import complete, options, progress, render
+from zoo.cli import complete, options, processes, progress, render
 from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
 from zoo.run import find
@@ -42,6 +43,18 @@ def command(
             show_default=False,
         ),
     ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            min=1,
+            max=1024,
+            help="Processes on this machine that share each batch; default: 1, or as many as a run had that goes on or "
+            "is repeated.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     *,
     choices: Mapping[str, Any],
@@ -54,6 +67,7 @@ def command(
 
         zoo adapt resnet50 --dataset photos/
         zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
+        zoo adapt resnet50 --dataset photos/ --processes 2
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:
@@ -65,6 +79,10 @@ def command(
     else:
         backbone, data, settled = options.settle(model, dataset, recipe, choices)
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}
+    started = processes.wanted(count, resume, recipe)
+    if started > 1:
+        processes.launch(sys.argv[1:], started)
+        raise typer.Exit  # the first of them has printed the result
     with progress.shown("loading torch and timm") as listen:
         from zoo import api
 

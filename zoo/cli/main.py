@@ -15,7 +15,7 @@ from typing import IO, Annotated, Any
 import typer
 
 import zoo
-from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, push, reproduce, runs, show
+from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, processes, push, reproduce, runs, show
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
@@ -67,6 +67,7 @@ def main() -> None:
     """Run the command that was typed, and exit with its code."""
     if not sys.warnoptions and "--debug" not in sys.argv:
         warnings.simplefilter("ignore")  # libraries warn programmers there; what people should know is an event
+    processes.follow_launcher()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -94,6 +95,10 @@ def run(args: Sequence[str]) -> int:
         except BaseException as error:
             code, fault = _explain(error)
             if fault is None:
+                return code
+            if processes.hand_over(fault, code):
+                if debug:
+                    traceback.print_exception(error, file=sys.stderr)
                 return code
             _report(error, fault, as_json=as_json, debug=debug, stdout=stdout)
             return code

@@ -24,7 +24,7 @@ _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(pr
 _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
              "dataset_config", "augment", "mixup", "cutmix", "balance"),
-    "Machine": ("seed", "precision", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
+    "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
                 "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
@@ -161,7 +161,7 @@ def _option(entry: Field[Any]) -> Any:
     return typer.Option(
         flag(entry.name),
         help=_help(entry),
-        metavar="NUMBER|auto" if entry.name == "lr" else entry.metadata["metavar"] or None,
+        metavar="NUMBER|auto" if entry.metadata["words"] else entry.metadata["metavar"] or None,
         show_default=False,  # the default is None, "not typed"; the help says what that means
         rich_help_panel=_PANEL_OF.get(entry.name, "Recipe"),
     )
@@ -179,13 +179,17 @@ def _help(entry: Field[Any]) -> str:
 
 
 def _read(choices: dict[str, Any]) -> dict[str, Any]:
-    """Turn the two options that are typed as text into what a recipe takes."""
+    """Turn the options that are typed as text into what a recipe takes."""
     read = dict(choices)
-    if "lr" in read and read["lr"] != "auto":
-        try:
-            read["lr"] = float(read["lr"])
-        except ValueError:
-            raise WrongUsage(f"--lr takes a number or auto, not {read['lr']!r}", fix="for example: --lr 1e-3") from None
+    for name, number, example in (("lr", float, "1e-3"), ("batch_size", int, "64")):
+        if name in read and read[name] != "auto":
+            try:
+                read[name] = number(read[name])
+            except ValueError:
+                raise WrongUsage(
+                    f"{flag(name)} takes a number or auto, not {read[name]!r}",
+                    fix=f"for example: {flag(name)} {example}",
+                ) from None
     if "group_lr" in read:
         read["group_lr"] = dict(_group_rate(text) for text in read["group_lr"])
     return read

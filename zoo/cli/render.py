@@ -97,6 +97,8 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
                   f"{memory(cache['bytes'])}; {reason}", file=stream)  # fmt: skip
         elif reason:
             print(f"  no activations are kept: {reason}", file=stream)
+        if phase.get("compiled"):
+            print("  compiled", file=stream)
     estimates = []
     if record.get("seconds") is not None:
         share = (record.get("data_wait") or 0.0) / record["seconds"] if record["seconds"] else 0.0

@@ -44,6 +44,10 @@ class Batch:
         """Images."""
         return len(self.labels)
 
+    def pin_memory(self) -> Batch:
+        """The same in memory that the system does not move, from where a GPU fetches it while it computes."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+
 
 class Key(NamedTuple):
     """Which view of which image: all that a stateless worker needs to know."""

@@ -79,7 +79,7 @@ def estimate(
         By phase. Memory counts weights, gradients, optimizer state and activations.
     """
     trial = copy.deepcopy(model)
-    batch = max(1, recipe.batch_size // accelerator.num_processes)
+    batch = max(1, recipe.batch // accelerator.num_processes)
     found: dict[str, Costs] = {}
     forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
     copies = 1 + bool(recipe.ema)  # the best weights, and the average
@@ -125,16 +125,16 @@ def _measure(
     Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
     optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
     small = min(batch, 4)
-    _step(network, small, input_size, accelerator, dtype)  # the first one pays for what later ones find ready
-    seconds, held = _step(network, small, input_size, accelerator, dtype)
+    try_step(network, small, input_size, accelerator, dtype)  # the first one pays for what later ones find ready
+    seconds, held = try_step(network, small, input_size, accelerator, dtype)
     scale = batch / small
     if seconds * scale < _QUICK:
         # Another program may slow one step down: the quickest of a few is what the machine can do.
-        tries = [_step(network, batch, input_size, accelerator, dtype) for _ in range(4)]
+        tries = [try_step(network, batch, input_size, accelerator, dtype) for _ in range(4)]
         seconds, held = min(tries[1:] if small < batch else tries)
     else:
         seconds, held = (
-            min(seconds, _step(network, small, input_size, accelerator, dtype)[0]) * scale,
+            min(seconds, try_step(network, small, input_size, accelerator, dtype)[0]) * scale,
             int(held * scale),
         )
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
@@ -144,9 +144,10 @@ def _measure(
     return seconds, weights + trained * (1 + moments) + held
 
 
-def _step(
+def try_step(
     network: Network, batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype
 ) -> tuple[float, int]:
+    """Seconds of one batch of made-up images forward and back, and the bytes that it holds in between."""
     seed_all(0, "estimate")
     made = _made_up(batch, input_size, accelerator, dtype)
     held: dict[int, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -14,8 +15,10 @@ from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from zoo.data import Batch
-from zoo.engine.events import EpochDone, PhaseStarted, StepDone
+from zoo.engine.choosing import has_improved, is_better
+from zoo.engine.compiling import compiled
+from zoo.engine.events import EpochDone, PhaseStarted
+from zoo.engine.losses import Losses, Step
 from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
@@ -26,7 +29,6 @@ from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
-EXPLODED = 1e4  # nats; guessing costs the logarithm of the number of classes, and no such network recovers
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -60,9 +62,12 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     at, accelerator = session.position, job.accelerator
     freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase)
-    session.restore_optimizer(optimizer)
-    source = job.sources(phase, session, partial(session.checkpoint, job.model, average, optimizer))
+    losses = Losses(accelerator, job.sample_ids)
+    session.restore_optimizer(optimizer, losses.rest)
+    checkpoint = partial(session.checkpoint, job.model, average, optimizer, read=losses.rest)
+    source = job.sources(phase, session, checkpoint)
     model, optimizer = accelerator.prepare(source.network, optimizer)
+    network = compiled(model) if phase.compiled else model
     session.emit(PhaseStarted(phase.name, phase.epochs, phase.steps, at.phase_step))
 
     while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
@@ -73,26 +78,30 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
             seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
             rates = set_rates(optimizer, phase, at.phase_step)
             loss = torch.zeros((), device=accelerator.device)
-            for batch in micro_batches:
+            for number, batch in enumerate(micro_batches, 1):
                 images = batch.images.to(accelerator.device, non_blocking=True)
-                part = job.objective(model, images, batch.labels.to(accelerator.device, non_blocking=True))
-                accelerator.backward(part / len(micro_batches))
-                loss += part.detach() / len(micro_batches)
+                labels = batch.labels.to(accelerator.device, non_blocking=True)
+                # Processes share their gradients once a step.
+                with nullcontext() if number == len(micro_batches) else accelerator.no_sync(model):
+                    part = job.objective(network, images, labels) / len(micro_batches)
+                    accelerator.backward(part)
+                loss += part.detach()
             if job.recipe.clip:
                 accelerator.clip_grad_norm_(job.model.parameters(), job.recipe.clip)
-            value = float(accelerator.reduce(loss, "mean"))
-            check_finite(value, job, session, phase, micro_batches)
+            step = Step(phase, at.epoch, at.step + 1, rates, [batch.indices for batch in micro_batches])
+            known = losses.add(step, accelerator.reduce(loss, "mean"))  # raises where one is not finite
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             at.step, at.phase_step, at.epoch_step = at.step + 1, at.phase_step + 1, at.epoch_step + 1
             if average is not None:
                 average.update(job.model, step=at.step)
-            at.loss_sum += value
-            session.log_step(StepDone(phase.name, at.epoch, at.step, value, rates))
-            session.checkpoint(job.model, average, optimizer)
+            if known:
+                session.log_steps(known)
+                checkpoint()
 
+        session.log_steps(losses.rest())
         finish_epoch(job, session, phase, source, average, time.monotonic() - started)
-        session.checkpoint(job.model, average, optimizer)
+        checkpoint()
 
     plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     # Or accelerate would take it for prepared, and the next phase would be without mixed precision.
@@ -128,42 +137,3 @@ def finish_epoch(
         )
     )
     at.next_epoch()
-
-
-def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
-    """Whether an epoch takes the place of the best one.
-
-    Of epochs with equal accuracy the later one does: few images choose, so ties are common, and by then the rate has
-    come down further.
-    """
-    if best is None:
-        return True
-    if select_by == "accuracy":
-        return scores["accuracy"] >= best["accuracy"]
-    return (-scores[select_by], scores["accuracy"]) >= (-best[select_by], best["accuracy"])
-
-
-def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
-    """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
-    if best is None:
-        return True
-    by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
-    return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
-
-
-def check_finite(value: float, job: Job, session: Session, phase: PhasePlan, batches: Sequence[Batch]) -> None:
-    """Stop before a loss that is not a number, or beyond all measure, spoils the weights.
-
-    Raises:
-        TrainingError: It names the step, and some of the images in it.
-    """
-    if abs(value) < EXPLODED:  # which NaN is not
-        return
-    ids = [job.sample_ids[index] for batch in batches for index in batch.indices.tolist()]
-    raise TrainingError(
-        f"the loss is {value} at step {session.position.step + 1} (phase {phase.name}); nothing was updated by it",
-        why=f"the rate may be too high (head: {phase.groups[-1].lr:g}), or an image broken; in this step: "
-        + ", ".join(ids[:8])
-        + (f" and {len(ids) - 8} more" if len(ids) > 8 else ""),
-        fix="try a tenth of the rate with --lr, or --precision fp32",
-    )

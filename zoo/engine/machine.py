@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import accelerate
@@ -12,6 +13,7 @@ import timm
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 import zoo
 from zoo.engine.memory import keep_freed_memory
@@ -40,6 +42,7 @@ def settle(recipe: Recipe) -> Machine:
         RecipeError: The recipe asks for a device or a precision that is not here.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     device = _best_device() if recipe.device == "auto" else recipe.device
     if device not in devices():
         raise RecipeError(
@@ -47,10 +50,16 @@ def settle(recipe: Recipe) -> Machine:
             why=f"torch {torch.__version__} sees: {', '.join(devices())}",
             fix="leave --device out, or say --device cpu",
         )
+    most = {"cpu": here, "cuda": torch.cuda.device_count(), "mps": 1}[device]
+    if here > most:
+        raise RecipeError(
+            f"{here} processes need as many {device} devices, and there are {most} here",
+            fix=f"use {most} or fewer, or add --device cpu",
+        )
     precision = _best_precision(device) if recipe.precision == "auto" else recipe.precision
     if precision == "fp16" and device != "cuda":
         raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
-    threads = recipe.threads or max(1, _cores() // processes)
+    threads = recipe.threads or max(1, _cores() // here)
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
@@ -87,7 +96,11 @@ def make_accelerator(machine: Machine) -> Accelerator:
     # accelerate keeps one state per process and refuses another precision; a second run starts afresh.
     AcceleratorState._reset_state(reset_partial_state=machine.processes == 1)
     precision = "no" if machine.precision == "fp32" else machine.precision
-    return Accelerator(cpu=machine.device == "cpu", mixed_precision=precision)
+    # The others wait while one reads the images or computes activations; whether one is gone, its launcher sees.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    accelerator = Accelerator(cpu=machine.device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
+    torch.set_num_threads(machine.threads)  # accelerate may have chosen otherwise
+    return accelerator
 
 
 def environment(machine: Machine) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, get_optimizer_class
 from torch import nn
 
 from zoo.engine.schedule import rate_factor
 from zoo.errors import RecipeError
 from zoo.groups import Group
 from zoo.planning import PhasePlan
+
+_FUSED_ON = ("cpu", "cuda")  # elsewhere torch's own choice stands: nobody has compared there
 
 
 def decays(parameter: torch.Tensor) -> bool:
@@ -24,7 +27,8 @@ def make_optimizer(name: str, model: nn.Module, groups: Sequence[Group], phase: 
     """Build the optimizer of one phase over the groups that train in it.
 
     Each parameter group carries the layer group's name under "layer_group" and its peak rate under "peak", because
-    torch schedulers ignore timm's `lr_scale`.
+    torch schedulers ignore timm's `lr_scale`. Where torch has the optimizer as one fused kernel for the device, that is
+    what it gets.
 
     Raises:
         RecipeError: timm's factory has no optimizer of that name.
@@ -48,9 +52,11 @@ def make_optimizer(name: str, model: nn.Module, groups: Sequence[Group], phase: 
                         "peak": plan.lr,
                     }
                 )
+    device = next(model.parameters()).device.type
     try:
+        fused = {"fused": True} if device in _FUSED_ON and _has_fused(name) else {}
         optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            param_groups, opt=name, lr=max(plan.lr for plan in phase.groups)
+            param_groups, opt=name, lr=max(plan.lr for plan in phase.groups), **fused
         )
     except (ValueError, AssertionError, KeyError) as error:
         raise RecipeError(
@@ -68,3 +74,11 @@ def set_rates(optimizer: torch.optim.Optimizer, phase: PhasePlan, step: int) -> 
     for group in optimizer.param_groups:
         group["lr"] = rates[group["layer_group"]] = group["peak"] * factor
     return rates
+
+
+def _has_fused(name: str) -> bool:
+    """Whether torch can do a whole step of the optimizer in one kernel; others use loops or torch's own choice."""
+    try:
+        return "fused" in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
+    except ValueError:  # a name with a wrapper in it, such as lookahead_adamw, or no name at all
+        return False

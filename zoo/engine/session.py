@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,7 @@ class Session:
         self._last_saved = time.monotonic(), 0  # when, and at which step
         self._weights: tuple[nn.Module, nn.Module | None] | None = None
         self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
+        self._read: Callable[[], Iterable[StepDone]] = tuple  # gives the steps that are not in the log yet
         self._signal: int | None = None
         self._trained = False  # all phases are done, and a saved state says so
 
@@ -115,13 +116,15 @@ class Session:
         if self.accelerator.is_main_process:
             self._cut_log(self.position.log_lines)
 
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def restore_optimizer(
+        self, optimizer: torch.optim.Optimizer, read: Callable[[], Iterable[StepDone]] = tuple
+    ) -> None:
         """Give the first optimizer after a resume the state it had; later phases start new ones."""
         if self._restored is not None and self._restored["position"]["phase"] == self.position.phase:
             optimizer.load_state_dict(self._restored["optimizer"])
         self._restored = None
         assert self._weights is not None, "restore comes first"
-        self._save = partial(self.save, *self._weights, optimizer)
+        self._save, self._read = partial(self.save, *self._weights, optimizer), read
 
     # --- saving ---
 
@@ -149,6 +152,7 @@ class Session:
             Whether there is a state to go on from: before the first phase there is nothing to save.
         """
         if self._save is not None and not self._trained:
+            self.log_steps(self._read())
             self._save()
         return self._save is not None
 
@@ -168,7 +172,7 @@ class Session:
 
     def keep_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
         """Remember these weights as the best so far."""
-        self.position.best = scores
+        self.position.best, self.position.best_sha256 = scores, None  # other processes write nothing, and know no hash
         if self.accelerator.is_main_process:
             with replacing(self._best_path(scores["step"])) as temporary:
                 write_tensors(_on_cpu(model.state_dict()), temporary)
@@ -185,7 +189,6 @@ class Session:
         if self.position.best is None:
             return
         path = self._best_path(self.position.best["step"])
-        # Other processes wrote nothing, and so know no hash.
         if not path.is_file() or self.position.best_sha256 not in (None, file_sha256(path)):
             raise RunError(
                 f"the best weights of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
@@ -193,27 +196,41 @@ class Session:
             )
         model.load_state_dict(load_file(path))
 
-    def checkpoint(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
+    def checkpoint(
+        self,
+        model: nn.Module,
+        average: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
+        *,
+        read: Callable[[], Iterable[StepDone]],
+    ) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
+
+        `read` gives the steps that are not in the log yet; it raises if the weights are not worth saving.
 
         Raises:
             TrainingInterrupted: It was told to stop.
         """
         stop = self.told_to_stop()
         when, step = self._last_saved
-        if stop or self.every.is_over(time.monotonic() - when, self.position.step - step):
+        due = stop or self.every.is_over(time.monotonic() - when, self.position.step - step)
+        if due or self.accelerator.num_processes > 1:  # each has a clock of its own, and all must come here together
+            self.log_steps(read())
+        if due:
             self.save(model, average, optimizer)
         if stop:
             raise self.interruption()
 
     # --- the log ---
 
-    def log_step(self, event: StepDone) -> None:
-        """Write and tell one step."""
-        fields = _fields(event)
-        fields["lr"] = dict(fields.pop("rates"))
-        self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
-        self.emit(event)
+    def log_steps(self, events: Iterable[StepDone]) -> None:
+        """Write and tell steps, and add up their losses."""
+        for event in events:
+            self.position.loss_sum += event.loss
+            fields = _fields(event)
+            fields["lr"] = dict(fields.pop("rates"))
+            self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
+            self.emit(event)
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
@@ -268,8 +285,10 @@ class Session:
             return self._signal is not None
         mine = torch.tensor([float(self._signal or 0)], device=self.accelerator.device)
         signals = self.accelerator.gather(mine)
-        self._signal = int(signals.max()) or None
-        return self._signal is not None
+        told = int(signals.max())
+        if told:  # otherwise one that has come meanwhile must stay, for the next time that all ask
+            self._signal = told
+        return bool(told)
 
     def interruption(self) -> TrainingInterrupted:
         """The error that ends an interrupted run."""

@@ -56,8 +56,8 @@ class Supervised:
             return functional.cross_entropy(logits, labels, label_smoothing=self._smoothing)
         # Torch's own mean divides by the weights that happen to be in the batch: an image's pull would then depend on
         # its neighbours, and on how many processes or accumulated parts a batch is cut into.
-        weights = self._weights.to(images.device)
+        self._weights = self._weights.to(images.device)  # once: a copy in every step would hold a GPU up
         losses = functional.cross_entropy(
-            logits, labels, weight=weights, label_smoothing=self._smoothing, reduction="none"
+            logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="none"
         )
         return losses.mean()

@@ -1,0 +1,41 @@
+"""The batch size of a run, where nobody chose it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from accelerate import Accelerator
+from torch import nn
+
+from zoo.engine.batch_size import find_batch_size
+from zoo.groups import Group
+from zoo.models import DataConfig
+from zoo.planning import Plan
+from zoo.recipe import Recipe
+
+
+def sized(
+    recipe: Recipe,
+    plan: Plan,
+    model: nn.Module,
+    groups: Sequence[Group],
+    accelerator: Accelerator,
+    config: DataConfig,
+    training_images: int,
+) -> tuple[Recipe, str]:
+    """The recipe with a batch size that was found by trying, and what there is to say about it.
+
+    The rates are left alone: how they should follow the batch depends on the optimizer, and the plan is to show what
+    was asked for.
+    """
+    phase = max(plan.phases, key=lambda phase: phase.trained_params)
+    best = find_batch_size(
+        model, groups, phase, recipe, accelerator, input_size=config.input_size, training_images=training_images
+    )
+    tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
+    usual = Recipe().batch
+    return replace(recipe, batch_size=best.size), (
+        f"batches are of {best.size} images, for {best.why} (images per second: {tried}); the rates stay as they are, "
+        f"where linear scaling from batches of {usual} would multiply them by {best.size / usual:g}"
+    )

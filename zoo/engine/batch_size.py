@@ -1,0 +1,150 @@
+"""The batch size that fits and pays, found by trying."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from zoo.engine.estimate import try_step
+from zoo.engine.optim import make_optimizer
+from zoo.engine.room import available_memory
+from zoo.groups import Freezer, Group
+from zoo.planning import PhasePlan
+from zoo.recipe import Recipe
+
+FIRST = 8  # images per process
+LARGEST = 65_536  # images, as a recipe has it
+STEPS = 8  # of an epoch that are left at least: with fewer there is little to learn from, however quick they are
+GAIN = 1.05  # in images per second; twice the batch for less is not worth it
+SHARE = 0.8  # of the memory that is free; the rest is for evaluation, images on their way, and others
+BESIDES = 1.5  # memory that a step takes, relative to what it holds for the way back
+_QUICK = 0.5  # seconds; a step that is quicker is timed more than once
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What trying came to."""
+
+    size: int  # images, over all processes
+    speeds: dict[int, float]  # images per second at each size that was tried, over all processes
+    why: str  # why no larger one
+
+
+def find_batch_size(
+    model: nn.Module,
+    groups: Sequence[Group],
+    phase: PhasePlan,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    input_size: tuple[int, int, int],
+    training_images: int,
+) -> Found:
+    """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
+
+    On a GPU a size that does not fit fails, and is given up. On the CPU the system would end the process: there a size
+    is tried only if what smaller ones hold says that it fits.
+
+    Args:
+        model: The model on its device.
+        groups: Its layer groups.
+        phase: The phase that takes most.
+        recipe: The optimizer, accumulation, and whether there is an average of the weights.
+        accelerator: Device, precision and processes, which all get the same answer.
+        input_size: (C, H, W), pixels.
+        training_images: Images of an epoch.
+    """
+    processes = accelerator.num_processes
+    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size)
+    all_of_them = max(1, training_images // processes)
+    most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
+    size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
+    best = 0
+    while True:
+        speed = trial.speed(size)
+        if speed is None:
+            why = "the next one would not fit into memory"
+            break
+        speeds[size * processes] = round(speed * processes, 1)
+        if best and speed < GAIN * speeds[best * processes] / processes:
+            why = "the next one brings less than 5 % more images per second"
+            break
+        best = size
+        if 2 * size > most:
+            break
+        size *= 2
+    answers = [(best or 1, why)]
+    if processes > 1:  # each has tried for itself
+        answers = gather_object(answers)
+    best, why = min(answers)
+    return Found(best * processes, speeds, why)
+
+
+class _Trial:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[Group],
+        phase: PhasePlan,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        input_size: tuple[int, int, int],
+    ) -> None:
+        self._model, self._accelerator, self._input_size = model, accelerator, input_size
+        Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+        self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
+        trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        # Gradients and two moments; the best weights, and the average.
+        self._fixed = 3 * trained + (1 + bool(recipe.ema)) * weights
+        self._per_image = 0.0
+
+    def speed(self, size: int) -> float | None:
+        """Images per second of this process; None if it does not fit."""
+        cuda = self._accelerator.device.type == "cuda"
+        try:
+            if not self._seems_to_fit(size):
+                return None
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+            seconds, held = self._step(size)
+            for _ in range(3 if seconds < _QUICK else 1):
+                seconds = min(seconds, self._step(size)[0])
+            self._per_image = held / size
+            if cuda:
+                free, total = torch.cuda.mem_get_info()
+                others = total - free - torch.cuda.memory_reserved()
+                if torch.cuda.max_memory_allocated() > 0.9 * (total - others):
+                    return None
+            return size / seconds
+        except RuntimeError as error:  # torch.OutOfMemoryError is one, and other devices have none of their own
+            if "memory" not in str(error).lower():
+                raise
+            return None
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+            if cuda:
+                torch.cuda.empty_cache()
+
+    def _seems_to_fit(self, size: int) -> bool:
+        """Whether it can be tried without danger."""
+        if self._accelerator.device.type != "cpu":
+            return True
+        if not self._per_image:
+            small = min(2, size)
+            self._per_image = self._step(small)[1] / small
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # they are about to take as much
+        return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
+
+    def _step(self, size: int) -> tuple[float, int]:
+        found = try_step(self._model, size, self._input_size, self._accelerator, torch.float32)
+        self._optimizer.step()  # so that its moments are there when memory is looked at
+        self._optimizer.zero_grad(set_to_none=True)
+        return found

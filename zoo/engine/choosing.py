@@ -1,0 +1,24 @@
+"""Which epoch is the best one, and when patience starts anew, as pure functions."""
+
+from __future__ import annotations
+
+
+def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
+    """Whether an epoch takes the place of the best one.
+
+    Of epochs with equal accuracy the later one does: few images choose, so ties are common, and by then the rate has
+    come down further.
+    """
+    if best is None:
+        return True
+    if select_by == "accuracy":
+        return scores["accuracy"] >= best["accuracy"]
+    return (-scores[select_by], scores["accuracy"]) >= (-best[select_by], best["accuracy"])
+
+
+def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
+    """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
+    if best is None:
+        return True
+    by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
+    return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
