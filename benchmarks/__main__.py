@@ -7,7 +7,21 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import adapt, cache, images, partial, recipes, scaling, second_run, startup, step, tuning, wait
+from benchmarks import (
+    adapt,
+    cache,
+    compare_backbones,
+    images,
+    partial,
+    rank,
+    recipes,
+    scaling,
+    second_run,
+    startup,
+    step,
+    tuning,
+    wait,
+)
 from benchmarks.machine import describe_machine
 from benchmarks.pages import write_section
 
@@ -25,6 +39,8 @@ MEASUREMENTS = {
     "cache": cache,
     "images": images,
     "step": step,
+    "compare-backbones": compare_backbones,
+    "rank": rank,
 }
 
 

@@ -22,12 +22,12 @@ PACKAGE = ROOT / "zoo"
 FLOORS = [
     {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip",
      "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "strategies", "recipe",
-     "recipe_file", "cache"},  # the light half
-    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models"},
+     "recipe_file", "cache", "budget"},  # the light half
+    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},
-    {"adaptation", "inference", "testing", "api"},
+    {"adaptation", "inference", "testing", "ranking", "comparing", "api"},
     {"cli", "__main__"},
 ]
 # fmt: on

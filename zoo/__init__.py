@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.api import adapt, evaluate, load, plan, predict, push, reproduce
+    from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
     from zoo.recipe import Recipe
@@ -24,12 +24,14 @@ _HOME = {
     "ZooError": "zoo.errors",
     "adapt": "zoo.api",
     "backbones": "zoo.plugins",
+    "compare": "zoo.api",
     "evaluate": "zoo.api",
     "get": "zoo.plugins",
     "load": "zoo.api",
     "plan": "zoo.api",
     "predict": "zoo.api",
     "push": "zoo.api",
+    "rank": "zoo.api",
     "reproduce": "zoo.api",
 }
 
@@ -41,12 +43,14 @@ __all__ = [
     "__version__",
     "adapt",
     "backbones",
+    "compare",
     "evaluate",
     "get",
     "load",
     "plan",
     "predict",
     "push",
+    "rank",
     "reproduce",
 ]
 

@@ -11,14 +11,20 @@ from torch import nn
 from zoo import inference
 from zoo import run as runs
 from zoo.adaptation import execute, reproduction
+from zoo.adaptation.folder import refuse_used
 from zoo.adaptation.prepare import prepare
 from zoo.adaptation.reproduction import Reproduction
+from zoo.budget import Budget
+from zoo.comparing import driving
+from zoo.comparing.folder import Comparison
 from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
 from zoo.hub import publish
 from zoo.hub.publish import Pushed
 from zoo.inference import Prediction
 from zoo.planning import Plan
+from zoo.ranking import choosing, judging
+from zoo.ranking.judging import Ranking
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -48,6 +54,8 @@ def adapt(
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    budget: str | Budget | None = None,
+    among: Sequence[str] = (),
     on_event: Listener = ignore,
 ) -> Run:
     """Fine-tune a backbone on a data set, measure the result, and write a run folder.
@@ -56,12 +64,16 @@ def adapt(
     lower rates (LP-FT, Kumar et al. 2022).
 
     Args:
-        backbone: As for `plan`.
+        backbone: As for `plan`; or "auto": backbones are ranked as by `rank`, and the best that fits into the budget is
+            taken. What was chosen and why is in the run's record under `chosen`.
         dataset: As for `plan`.
         recipe: The choices; default: `Recipe()`.
         out: The run folder, which must not exist yet; default: a new one under `runs/`.
         resume: A run to go on with, its folder or its name under `runs/`. What is given besides must be what it was
             started with; only `workers`, `checkpoint_every` and `checkpoint_keep` may change.
+        budget: What training may take, by the plan's estimate, ranking included: "10m", "500steps". It decides the
+            epochs, in the recipe's proportion.
+        among: The backbones that "auto" chooses from, as for `rank`; default: all whose weights are at hand.
         on_event: Told about progress, every step and every epoch.
 
     Returns:
@@ -72,11 +84,116 @@ def adapt(
         ZooError: Something cannot be used or went wrong; the message says what, why, and what to do.
     """
     if resume is not None:
-        if out is not None:
-            raise RecipeError("a resumed run stays in its folder", fix="leave out away")
+        if out or budget or among:
+            raise RecipeError(
+                "a resumed run stays in its folder, with the epochs and the backbone that it has",
+                fix="leave out, budget and among away",
+            )
         return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
     name, data = execute.required(backbone, dataset)
-    return execute.start(name, data, recipe or Recipe(), None if out is None else Path(out), on_event)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        refuse_used(folder)  # before anything that takes long
+    asked = recipe or Recipe()
+    if name == choosing.AUTO:
+        choice = choosing.choose(data, among, asked, _budget(budget), on_event)
+        return execute.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)
+    if among:
+        raise RecipeError(
+            "among names what auto chooses from, and a backbone is named", fix='name "auto", or leave it out'
+        )
+    if budget is not None:
+        cut = choosing.cut(name, data, asked, _budget(budget), on_event)
+        return execute.start(name, data, cut.recipe, folder, on_event, chosen={"budget": str(budget)})
+    return execute.start(name, data, asked, folder, on_event)
+
+
+def rank(
+    dataset: str,
+    backbones: Sequence[str] = (),
+    recipe: Recipe | None = None,
+    *,
+    images: int = judging.IMAGES,
+    budget: str | Budget | None = None,
+    on_event: Listener = ignore,
+) -> Ranking:
+    """Order backbones by how well they should transfer, before any training.
+
+    Each frozen backbone looks at the images once. The order is by what a linear probe on its features reaches in
+    cross-validation; LogME (You et al. 2021), H-score (Bao et al. 2019, shrunk as by Ibrahim et al. 2021) and the
+    accuracy of nearest neighbours stand beside it. The images that report a result are not looked at.
+
+    Args:
+        dataset: As for `plan`.
+        backbones: Names, or "NAME=WEIGHTS"; default: all that plugins declare and whose weights are on this machine.
+        recipe: What time and memory of adapting are estimated for, and which images; default: `Recipe()`.
+        images: How many images are looked at, at most.
+        budget: What adapting may take: "10m", "500steps"; each row says whether it fits, and with how many epochs.
+        on_event: Told about progress.
+
+    Returns:
+        The backbones in order, with accuracy, interval, probability of being the best, and cost; and those left out,
+        with reasons. Printing it shows a table.
+
+    Raises:
+        ZooError: The data or the choices cannot be used, or no backbone can be ranked.
+    """
+    return judging.ranked(dataset, backbones, recipe or Recipe(), images=images, budget=_budget(budget), emit=on_event)
+
+
+def compare(
+    backbones: Sequence[str] = (),
+    dataset: str | None = None,
+    recipe: Recipe | None = None,
+    *,
+    strategies: Sequence[str] = (),
+    seeds: int = 3,
+    budget: str | Budget | None = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Comparison:
+    """Adapt several backbones to a data set, in the same way, and say which differences are more than noise.
+
+    Every backbone is run with every strategy and every seed, each run in a process of its own. One that fails is
+    reported, and the others go on.
+
+    Args:
+        backbones: Names, or "NAME=WEIGHTS", where WEIGHTS is what `Recipe.weights` takes.
+        dataset: As for `plan`.
+        recipe: The choices that all share; default: `Recipe()`.
+        strategies: Default: the recipe's.
+        seeds: How many; they count from the recipe's.
+        budget: What each run's training may take, by the plan's estimate: "10m", "500steps"; default: the recipe's
+            epochs. A member that it leaves no epoch for each phase is left out.
+        out: The folder of the comparison, which must not exist yet; default: a new one under `runs/`.
+        resume: The folder of a comparison to go on with, instead of everything above.
+        on_event: Told about progress.
+
+    Returns:
+        The finished comparison: `summary` has a row for each member and the differences; `page` is for people.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM; what is finished is kept.
+        ZooError: Something cannot be used, or no member could be run.
+    """
+    if resume is not None:
+        if backbones or dataset or recipe or strategies or budget or out:
+            raise RecipeError("a resumed comparison takes everything from its folder", fix="give resume alone")
+        return driving.go_on(Path(resume), on_event)
+    if dataset is None:
+        raise RecipeError(
+            "a data set must be named", fix="for example: zoo compare resnet18 vgg11_bn --dataset cifar10"
+        )
+    asked = recipe or Recipe()
+    return driving.start(
+        backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=seeds, budget=_budget(budget),
+        out=None if out is None else Path(out), emit=on_event,
+    )  # fmt: skip
+
+
+def _budget(budget: str | Budget | None) -> Budget | None:
+    return Budget.parse(budget) if isinstance(budget, str) else budget
 
 
 def reproduce(

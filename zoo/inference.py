@@ -13,9 +13,10 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data, hub, models, plugins, run
-from zoo.data import DataOptions
+from zoo.adaptation.prepare import data_options
+from zoo.data import DataOptions, Part
 from zoo.engine import machine as machines
-from zoo.engine.evaluation import collect, measure
+from zoo.engine.evaluation import Outputs, collect, measure
 from zoo.engine.events import Listener, Note, Progress, ignore
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
@@ -162,6 +163,35 @@ def evaluate(
         assert reference is not None
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
+    outputs = _outputs(classifier, part, batch_size, emit)
+    result = measure(outputs, classifier.classes, [sample.id for sample in part.samples])
+    return {
+        "model": classifier.name,
+        "dataset": dataset or (own.dataset if own is not None else None),
+        "split": where,
+        "selected_on": selected_on,
+        **result,
+        "bad": [image.as_dict() for image in bad],
+    }
+
+
+def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str], Classifier]:
+    """What a finished run says about every image that its result is about, and the ids of these, in order.
+
+    Raises:
+        ZooError: The run is not finished, or its data cannot be opened.
+    """
+    classifier = open_classifier(run_, emit)
+    own = recipe_of_run(run_.record)
+    assert own.dataset is not None
+    options = data_options(own.recipe, classifier.config)
+    opened = data.open_dataset(own.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+    outputs = _outputs(classifier, opened.report, 32, emit)
+    return outputs, [sample.id for sample in opened.report.samples], classifier
+
+
+def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener) -> Outputs:
+    """What a classifier says about images, in float32; its model is on its device afterwards."""
     accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = data.eval_batches(
@@ -174,18 +204,9 @@ def evaluate(
     )
 
     def count(done: int) -> None:
-        tell("evaluating", min(len(part), done * accelerator.num_processes), len(part))
+        emit(Progress("evaluating", min(len(part), done * accelerator.num_processes), len(part)))
 
-    outputs = collect(network, batches, accelerator, mixed=False, on_batch=count)
-    result = measure(outputs, classifier.classes, [sample.id for sample in part.samples])
-    return {
-        "model": classifier.name,
-        "dataset": dataset or (own.dataset if own is not None else None),
-        "split": where,
-        "selected_on": selected_on,
-        **result,
-        "bad": [image.as_dict() for image in bad],
-    }
+    return collect(network, batches, accelerator, mixed=False, on_batch=count)
 
 
 @torch.no_grad()

@@ -234,9 +234,14 @@ def list_runs(root: Path) -> list[Run]:
 
 def free_path(root: Path, name: str) -> Path:
     """A folder under `root` that does not exist yet: `name`, else `name-2`, `name-3`, …."""
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"
-    candidate, number = root / slug, 1
+    plain = slug(name)
+    candidate, number = root / plain, 1
     while candidate.exists():
         number += 1
-        candidate = root / f"{slug}-{number}"
+        candidate = root / f"{plain}-{number}"
     return candidate
+
+
+def slug(name: str) -> str:
+    """A name that any file system takes: letters, digits, `_`, `.` and `-`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"

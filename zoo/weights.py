@@ -12,7 +12,7 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -118,6 +118,28 @@ def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]
     if url:
         return read_tensors(_download(spec, weights, url), sha256=weights.sha256)
     raise WeightsError(f"timm has no file for {spec.arch}.{weights.name}", fix=_START_WITHOUT)
+
+
+def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
+    """Whether the weights' file is on this machine: a file, or in the Hub's cache or zoo's. Asks no network.
+
+    Raises:
+        PluginError: The plugin's module, which registers the architecture, cannot be imported.
+    """
+    if weights.source == "file":
+        return weights.path is not None and Path(weights.path).is_file()
+    repo, url, filename = weights.repo, weights.url, None
+    if weights.source == "timm":
+        plugins.register_architectures(spec)
+        declared = timm_config(spec.arch, weights.name)
+        if declared is None:
+            return False
+        repo, url, filename = declared.hf_hub_id, declared.url, declared.hf_hub_filename
+    if repo:
+        name, _, revision = repo.partition("@")
+        kept = (try_to_load_from_cache(name, file, revision=revision or None) for file in _candidates(filename))
+        return any(isinstance(path, str) for path in kept)
+    return bool(url) and _downloaded(str(url)).is_file()
 
 
 @contextmanager
@@ -270,9 +292,7 @@ def _floats(values: Any) -> tuple[float, ...] | None:
 def _hub_file(repo: str, filename: str) -> Path:
     """One weights file of a Hub repository, as .safetensors where it has that, from the Hub's cache."""
     name, _, revision = repo.partition("@")
-    plain = Path(filename).with_suffix(".safetensors").name
-    candidates = dict.fromkeys((plain.replace("pytorch_model", "model"), plain, filename))
-    for candidate in candidates:
+    for candidate in _candidates(filename):
         try:
             return Path(hf_hub_download(name, candidate, revision=revision or None))
         except EntryNotFoundError as error:
@@ -282,13 +302,26 @@ def _hub_file(repo: str, filename: str) -> Path:
     raise AssertionError("the last candidate returns or raises")
 
 
+def _candidates(filename: str | None) -> list[str]:
+    """The names that a Hub repository's weights may have, the best first."""
+    filename = filename or "pytorch_model.bin"
+    plain = Path(filename).with_suffix(".safetensors").name
+    return list(dict.fromkeys((plain.replace("pytorch_model", "model"), plain, filename)))
+
+
+def _downloaded(url: str) -> Path:
+    """Where zoo's cache keeps the file behind a URL."""
+    name = url.rpartition("/")[2].partition("?")[0]
+    return run.cache_dir() / "weights" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+
+
 def _download(spec: BackboneSpec, weights: Weights, url: str) -> Path:
     """The file behind a URL, from zoo's cache; torch's file names carry the start of the sha256, which is checked."""
     name = url.rpartition("/")[2].partition("?")[0]
     expected = weights.sha256
     if expected is None and (marked := torch.hub.HASH_REGEX.search(name)):
         expected = marked.group(1)
-    path = run.cache_dir() / "weights" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    path = _downloaded(url)
     if not path.exists():
         with run.replacing(path) as temporary, reaching(spec, weights, url=url):
             torch.hub.download_url_to_file(url, str(temporary), progress=False)

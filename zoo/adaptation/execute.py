@@ -35,21 +35,38 @@ from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 
 
-def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: Listener) -> Run:
-    """Adapt a backbone into a new run folder."""
+def start(
+    backbone: str,
+    dataset: str,
+    recipe: Recipe,
+    out: Path | None,
+    emit: Listener,
+    *,
+    chosen: dict[str, Any] | None = None,
+) -> Run:
+    """Adapt a backbone into a new run folder.
+
+    Args:
+        backbone: Its name.
+        dataset: The data set.
+        recipe: The choices.
+        out: The folder; None: a new one under `runs/`.
+        emit: Told about progress.
+        chosen: How the backbone or the epochs were chosen, for the record; None: by the person.
+    """
     began = time.monotonic()
     if out is not None:
         folder.refuse_used(out)
-    return begin(prepare(backbone, dataset, recipe, emit), out, emit, began)
+    return begin(prepare(backbone, dataset, recipe, emit), out, emit, began, chosen)
 
 
-def begin(ready: Prepared, out: Path | None, emit: Listener, began: float) -> Run:
+def begin(ready: Prepared, out: Path | None, emit: Listener, began: float, chosen: dict[str, Any] | None = None) -> Run:
     """Train what is prepared, in a new run folder."""
     with ExitStack() as stack:
         made: Run | None = None
         if ready.accelerator.is_main_process:  # one process decides: another would find the name taken already
             name = f"{ready.spec.name}-{ready.dataset.name}"
-            made = stack.enter_context(folder.made(out, name, partial(_record, ready=ready)))
+            made = stack.enter_context(folder.made(out, name, partial(_record, ready=ready, chosen=chosen)))
         this = Run(Path(broadcast_object_list([str(made.path) if made else ""])[0]))
         return _carry_out(this, ready, emit, began)
 
@@ -144,7 +161,7 @@ def _refuse_finished(this: Run, path: Path) -> None:
         raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
 
 
-def _record(this: Run, ready: Prepared) -> dict[str, Any]:
+def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[str, Any]:
     """What is known before training starts."""
     weights = ready.weights
     facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
@@ -187,6 +204,7 @@ def _record(this: Run, ready: Prepared) -> dict[str, Any]:
         "environment": machines.environment(ready.machine),
         "seed": ready.recipe.seed,
         "lr_finder": ready.range_test.record() if ready.range_test else None,
+        **({"chosen": chosen} if chosen else {}),
     }
 
 

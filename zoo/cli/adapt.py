@@ -43,6 +43,18 @@ def command(
             show_default=False,
         ),
     ] = None,
+    budget: options.BudgetText = None,
+    among: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--among",
+            metavar="MODEL",
+            help="With the model auto: a backbone to choose from, or MODEL=WEIGHTS. Repeat it for more. If left out: "
+            "all whose weights are on this machine.",
+            autocompletion=complete.backbone,
+            show_default=False,
+        ),
+    ] = None,
     count: Annotated[
         int | None,
         typer.Option(
@@ -61,24 +73,35 @@ def command(
 ) -> Answer:
     """Adapt a backbone to your images: plan, train, measure, report.
 
-    The images that choose the best epoch are never those that the result is measured on.
+    The images that choose the best epoch are never those that the result is measured on. The model auto stands for the
+    backbone that ranks best (see zoo rank) among those that fit into the budget.
 
     For example:
 
         zoo adapt resnet50 --dataset photos/
         zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
+        zoo adapt auto --dataset photos/ --budget 10m
         zoo adapt resnet50 --dataset photos/ --processes 2
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:
-        if out is not None:
-            raise WrongUsage("a resumed run stays in its folder", fix=f"to go on with it: zoo adapt --resume {resume}")
+        named = {"--out": out, "--budget": budget, "--among": among or None}
+        typed = [name for name, value in named.items() if value is not None]
+        if typed:
+            raise WrongUsage(
+                f"a resumed run stays in its folder, with the epochs and the backbone that it has: {', '.join(typed)}",
+                fix=f"to go on with it: zoo adapt --resume {resume}",
+            )
         work: dict[str, Any] = {"resume": resume, "backbone": model, "dataset": dataset}
         if (recipe is not None or choices) and find(resume):
             work["recipe"] = options.settle("any", "any", recipe or resume, choices)[2]
     else:
         backbone, data, settled = options.settle(model, dataset, recipe, choices)
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}
+        if budget is not None:
+            work["budget"] = options.read_budget(budget)
+        if among:
+            work["among"] = among
     started = processes.wanted(count, resume, recipe)
     if started > 1:
         processes.launch(sys.argv[1:], started)
@@ -96,4 +119,6 @@ def command(
         "best": record.get("best"),
         "report": report,
     }
+    if record.get("chosen"):
+        document["chosen"] = record["chosen"]
     return Answer(document, lambda: render.run_result(record, run), as_json)

@@ -15,7 +15,22 @@ from typing import IO, Annotated, Any
 import typer
 
 import zoo
-from zoo.cli import adapt, cache, datasets, output, plan, plugins, predict, processes, push, reproduce, runs, show
+from zoo.cli import (
+    adapt,
+    cache,
+    compare,
+    datasets,
+    output,
+    plan,
+    plugins,
+    predict,
+    processes,
+    push,
+    rank,
+    reproduce,
+    runs,
+    show,
+)
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
@@ -57,6 +72,8 @@ app.command("eval")(eval_command.command)
 app.command("predict")(predict.command)
 app.command("push", no_args_is_help=True)(push.command)
 app.command("reproduce", no_args_is_help=True)(reproduce.command)
+app.command("compare", no_args_is_help=True)(compare.command)
+app.command("rank", no_args_is_help=True)(rank.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")
 app.command("runs")(runs.command)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import typer
 
 from zoo import recipe, run
+from zoo.budget import Budget
 from zoo.cli import complete
 from zoo.cli.output import Answer, WrongUsage
 from zoo.errors import RecipeError
@@ -71,19 +72,35 @@ RecipeSource = Annotated[
 ]
 
 
+BudgetText = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME|STEPS",
+        help="What training may take: a time (90s, 10m, 2h) by the plan's estimate, or 500steps. It decides the "
+        "epochs, in the recipe's proportion.",
+        show_default=False,
+    ),
+]
+
+
 def field_option(name: str) -> Any:
     """One recipe field as a typer option, for commands that have a few of them."""
     return _option(next(entry for entry in fields(Recipe) if entry.name == name))
 
 
-def with_recipe(command: Callable[..., Answer]) -> Callable[..., Answer]:
+def with_recipe(command: Callable[..., Answer], *, but: tuple[str, ...] = ()) -> Callable[..., Answer]:
     """Give a command every recipe field as an option.
 
     The command declares a parameter `choices` and gets in it the fields that were typed, by name, as a recipe takes
     them.
+
+    Args:
+        command: The command.
+        but: Fields that it has another way to say.
     """
     own = [entry for name, entry in inspect.signature(command, eval_str=True).parameters.items() if name != "choices"]
-    names = [entry.name for entry in fields(Recipe) if entry.name not in _HIDDEN]
+    names = [entry.name for entry in fields(Recipe) if entry.name not in (*_HIDDEN, *but)]
     keyword = inspect.Parameter.KEYWORD_ONLY
     kinds = get_type_hints(Recipe)
     generated = [
@@ -125,11 +142,45 @@ def settle(
         raise WrongUsage(
             "which images? no data set was named", fix=f"name one: zoo adapt {backbone} --dataset …; see `zoo datasets`"
         )
+    return backbone, data, _on_top(base.recipe, choices)
+
+
+def settle_shared(
+    dataset: str | None, source: str | None, choices: Mapping[str, Any], command: str
+) -> tuple[str, Recipe]:
+    """The same for a command that takes many backbones: the data set and the recipe.
+
+    Raises:
+        WrongUsage: No data set was named, or the typed choices cannot be.
+        RecipeError: The file cannot be used.
+    """
+    base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
+    data = dataset or base.dataset
+    if data is None:
+        raise WrongUsage(
+            "which images? no data set was named", fix=f"name one: {command} --dataset …; see `zoo datasets`"
+        )
+    return data, _on_top(recipe.with_choices(base.recipe, {"weights": "default"}), choices)
+
+
+def read_budget(text: str | None) -> Budget | None:
+    """What was typed after `--budget`.
+
+    Raises:
+        WrongUsage: It is no budget.
+    """
+    try:
+        return None if text is None else Budget.parse(text)
+    except RecipeError as error:
+        raise WrongUsage(error.what, fix=error.fix) from error
+
+
+def _on_top(base: Recipe, choices: Mapping[str, Any]) -> Recipe:
     typed = dict(choices)
     if "group_lr" in typed:
-        typed["group_lr"] = {**base.recipe.group_lr, **typed["group_lr"]}
+        typed["group_lr"] = {**base.group_lr, **typed["group_lr"]}
     try:
-        return backbone, data, recipe.with_choices(base.recipe, typed)
+        return recipe.with_choices(base, typed)
     except RecipeError as error:
         raise WrongUsage(error.what, why=error.why, fix=error.fix) from error
 

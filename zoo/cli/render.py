@@ -126,6 +126,9 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
     if result.get("baseline") is not None:
         say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
+    chosen = (record.get("chosen") or {}).get("reason")
+    if chosen:
+        say(f"backbone  {printable(record['backbone']['name'])}: {printable(chosen)}")
     folder = shell_path(run.path)
     say(f"run       {folder}")
     if run.report.is_file():

@@ -41,7 +41,7 @@ def settle(recipe: Recipe) -> Machine:
     Raises:
         RecipeError: The recipe asks for a device or a precision that is not here.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_count()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     device = _best_device() if recipe.device == "auto" else recipe.device
     if device not in devices():
@@ -70,6 +70,11 @@ def devices() -> list[str]:
     """The devices that are here, as recipes call them."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return [name for name, found in there.items() if found]
+
+
+def process_count() -> int:
+    """How many processes one launch has started, before there is an accelerator to ask."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def process_index() -> int:

@@ -46,17 +46,21 @@ def write_report(run: Run, pictures: Mapping[str, Image], record: dict[str, Any]
         ZooError: The page cannot be written.
     """
     record = record or run.record
+    write_atomic(run.report, render("report.html.jinja", _context(run, record, pictures)))
+    return run.report
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """A page from a template of this package, which finds our script and its hash beside the context."""
     environment = _environment()
     loader = environment.loader
     assert loader is not None
     script = loader.get_source(environment, "script.js")[0]
-    page = environment.get_template("report.html.jinja").render(
-        **_context(run, record, pictures),
+    return environment.get_template(template).render(
+        **context,
         script=Markup(script),  # our own file; its hash is the only script that the page's policy allows
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    write_atomic(run.report, page)
-    return run.report
 
 
 def _environment() -> Environment:

@@ -70,7 +70,7 @@ def group_colour(position: int, groups: int) -> str:
 
 def loss_curve(history: History, name: str = "loss") -> str:
     """Training loss over steps, smoothed and raw, and validation loss after each epoch (nats)."""
-    with _canvas(name, "Training and validation loss over the steps", (5.4, 2.9)) as (figure, finish):
+    with canvas(name, "Training and validation loss over the steps", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
         top = 0.0
         if history.steps:
@@ -93,7 +93,7 @@ def loss_curve(history: History, name: str = "loss") -> str:
 
 def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accuracy") -> str:
     """Accuracy on the choosing images after each epoch, with the epoch that was kept ringed."""
-    with _canvas(name, "Validation accuracy after each epoch", (5.4, 2.9)) as (figure, finish):
+    with canvas(name, "Validation accuracy after each epoch", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
         points = [(step, 100 * value) for step, value in _epoch_points(history, "val_accuracy")]
         if points:
@@ -116,7 +116,7 @@ def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accur
 
 def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> str:
     """The learning rate that each layer group trained with, over steps; a gap is a frozen group."""
-    with _canvas(name, "Learning rate of each layer group over the steps", (11.2, 2.7)) as (figure, finish):
+    with canvas(name, "Learning rate of each layer group over the steps", (11.2, 2.7)) as (figure, finish):
         axes = figure.add_subplot()
         for position, group in enumerate(groups):
             points = [(step, value) for step, value in history.rates.get(group, ()) if value > 0]
@@ -138,7 +138,7 @@ def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> 
 
 def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
     """The learning-rate range test: loss against rate, with the rate that was chosen."""
-    with _canvas(name, "Learning-rate range test", (5.4, 2.7)) as (figure, finish):
+    with canvas(name, "Learning-rate range test", (5.4, 2.7)) as (figure, finish):
         axes = figure.add_subplot()
         pairs = [(x, y) for x, y in zip(finder.get("lr") or (), finder.get("loss") or (), strict=False)
                  if is_number(x) and is_number(y) and x > 0]  # fmt: skip
@@ -162,7 +162,7 @@ def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
 
 def reliability(bins: Sequence[Mapping[str, Any]], name: str = "calibration") -> str:
     """Reliability diagram: how often the model is right against how sure it is, and how many images each bar holds."""
-    with _canvas(name, "Reliability diagram: accuracy against confidence", (5.4, 4.2)) as (figure, finish):
+    with canvas(name, "Reliability diagram: accuracy against confidence", (5.4, 4.2)) as (figure, finish):
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3.4, 1], "hspace": 0.12})
         filled = [entry for entry in bins if entry.get("n")]
         lefts = [100 * entry["lower"] for entry in filled]
@@ -188,7 +188,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], name: str = "calibration") ->
 
 def confusion_map(matrix: np.ndarray[Any, Any], name: str = "confusion", cells: int = 60) -> str:
     """A confusion matrix of many classes as one picture, neighbouring classes merged into at most `cells` blocks."""
-    with _canvas(name, "Confusion matrix, neighbouring classes merged", (5.2, 5.0)) as (figure, finish):
+    with canvas(name, "Confusion matrix, neighbouring classes merged", (5.2, 5.0)) as (figure, finish):
         axes = figure.add_subplot()
         shares = aggregate(matrix, cells)
         picture = np.empty((*shares.shape, 4))
@@ -205,7 +205,7 @@ def confusion_map(matrix: np.ndarray[Any, Any], name: str = "confusion", cells: 
 
 
 @contextmanager
-def _canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple[Figure, Callable[[], str]]]:
+def canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple[Figure, Callable[[], str]]]:
     """A figure in the page's style, and the function that turns it into inline SVG."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # glyphs the measuring font lacks; the browser has its own fonts

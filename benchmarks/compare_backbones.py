@@ -1,0 +1,132 @@
+"""Which backbone to take: all trained from scratch the same way on one data set, then adapted to others.
+
+Each part goes on where it was stopped: the same command again repeats nothing that is finished. `--price` says what
+each part is estimated to take on this machine, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import zoo
+from zoo.budget import Budget
+from zoo.comparing.folder import Comparison
+from zoo.run import Run
+
+SOURCE = "tiny_imagenet_100.zip"
+TARGETS = ("cifar10.zip", "flowers12.zip")
+# The four that are asked about, and enough small ones for an order to be compared with an order.
+BACKBONES = ("resnet18", "vgg11_bn", "alexnet", "googlenet", "resnet_nano", "resnet10t", "resnet14t",
+             "timm/mobilenetv2_050", "timm/regnetx_002")  # fmt: skip
+SIDE = 64  # pixels: of the source, and of the targets too
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, required=True, help="folder of the archives")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs and comparisons; goes on there")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
+    parser.add_argument("--epochs", type=int, default=20, help="of training from scratch")
+    parser.add_argument("--strategies", nargs="+", default=["lp-ft"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", default="2m", help="of each adaptation")
+    parser.add_argument("--source-limit", type=int, help="images of the source to train on, at most")
+    parser.add_argument("--limit", type=int, default=5000, help="images of a target to train on, at most")
+    parser.add_argument("--part", nargs="+", default=["scratch", *TARGETS], choices=["scratch", *TARGETS])
+    parser.add_argument("--price", action="store_true", help="estimate what each part takes, and run nothing")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    scratch = zoo.Recipe(strategy="scratch", epochs=arguments.epochs, image_size=SIDE, limit=arguments.source_limit)
+    if arguments.price:
+        return {"estimate": _price(arguments, scratch)}
+    record: dict[str, Any] = {"scratch": [], "comparisons": {}}
+    trained = {name: Run(arguments.work / "scratch" / name.rpartition("/")[2]) for name in arguments.backbones}
+    if "scratch" in arguments.part:
+        for name, run in trained.items():
+            _train(name, run, arguments.data / SOURCE, scratch)
+    missing = [name for name, run in trained.items() if not (run.record_path.is_file() and run.finished)]
+    if missing:
+        raise SystemExit(f"not trained from scratch yet: {', '.join(missing)}; run the part scratch first")
+    for name, run in trained.items():
+        found = run.record
+        record["scratch"].append({
+            "backbone": name, "accuracy": found["result"]["accuracy"], "n": found["result"]["n"],
+            "epochs": arguments.epochs, "seconds": found["seconds"]["train"],
+            "device": found["environment"]["device"], "params": found["backbone"]["params"],
+        })  # fmt: skip
+    for target in (target for target in TARGETS if target in arguments.part):
+        comparison = _compare(arguments, target, trained)
+        record["comparisons"][target] = {"folder": str(comparison.path), **comparison.summary}
+    return record
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """A table for each target, and what training from scratch reached; an estimate has one of its own."""
+    if "estimate" in record:
+        lines = ["| part | estimated, min |", "| --- | --- |"]
+        return "\n".join(lines + [f"| {part} | {seconds / 60:.0f} |" for part, seconds in record["estimate"].items()])
+    machine = record["machine"]
+    parts = [f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, "
+             f"{machine['when'][:10]}. All weights are ours: trained from scratch on {SOURCE} at {SIDE} px, none of "
+             "ImageNet's.", "", "| from scratch | parameters | accuracy, % | epochs | training, s |",
+             "| --- | --- | --- | --- | --- |"]  # fmt: skip
+    parts += [f"| {row['backbone']} | {row['params']:,} | {100 * row['accuracy']:.1f} | {row['epochs']} | "
+              f"{row['seconds']:.0f} |" for row in record["scratch"]]  # fmt: skip
+    for target, summary in record["comparisons"].items():
+        parts += ["", f"| {target} | accuracy, % | 95 % interval | seeds | MFLOPs | training, s | "
+                  "memory, MB | images/s | front |",
+                  "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+        for row in summary["rows"]:
+            low, high = row["interval"]
+            memory = f"{row['memory_bytes'] / 1e6:.0f}" if row["memory_bytes"] else "-"
+            front = ", ".join(row["pareto"]) or "-"
+            parts.append(f"| {row['member']} | {100 * row['accuracy']:.1f} | {100 * low:.1f} to {100 * high:.1f} | "
+                         f"{len(row['accuracies'])} | {row['flops'] / 1e6:.0f} | {row['train_seconds']:.0f} | "
+                         f"{memory} | {row['images_per_second']:.0f} | {front} |")  # fmt: skip
+        noise = [f"{pair['first']} and {pair['second']}" for pair in summary["differences"] if pair["within_noise"]]
+        parts += ["", f"Within noise: {'; '.join(noise) or 'none'}."]
+        parts += [f"Failed: {one['member']}: {one['what']}." for one in summary["failed"]]
+    return "\n".join(parts)
+
+
+def _train(name: str, run: Run, data: Path, recipe: zoo.Recipe) -> None:
+    """Train one backbone from scratch, or go on with that."""
+    if run.record_path.is_file():
+        if not run.finished:
+            zoo.adapt(resume=run.path)
+    else:
+        zoo.adapt(name, str(data), recipe, out=run.path)
+    record = run.record
+    sys.stderr.write(f"{name} from scratch: {record['result']['accuracy']:.3f}, {record['seconds']['train']:.0f} s\n")
+
+
+def _compare(arguments: argparse.Namespace, target: str, trained: Mapping[str, Run]) -> Comparison:
+    folder = arguments.work / Path(target).stem
+
+    def tell(event: Any) -> None:
+        if hasattr(event, "text"):
+            sys.stderr.write(f"{target}: {event.text}\n")
+
+    if (folder / "comparison.json").is_file():
+        return zoo.compare(resume=folder, on_event=tell)
+    names = [f"{name}={run.path.resolve()}" for name, run in trained.items()]
+    return zoo.compare(
+        names, str(arguments.data / target), zoo.Recipe(image_size=SIDE, limit=arguments.limit),
+        strategies=arguments.strategies, seeds=arguments.seeds, budget=arguments.budget, out=folder, on_event=tell,
+    )  # fmt: skip
+
+
+def _price(arguments: argparse.Namespace, scratch: zoo.Recipe) -> dict[str, float]:
+    """Seconds of each part: from the plans, and from the budgets."""
+    price: dict[str, float] = {}
+    for name in arguments.backbones if "scratch" in arguments.part else ():
+        price[f"{name} from scratch"] = zoo.plan(name, str(arguments.data / SOURCE), scratch).seconds or 0.0
+    runs = len(arguments.backbones) * len(arguments.strategies) * arguments.seeds
+    seconds = Budget.parse(arguments.budget).seconds
+    for target in (target for target in TARGETS if target in arguments.part and seconds):
+        price[f"{target}, {runs} runs"] = runs * (seconds or 0.0)
+    return price

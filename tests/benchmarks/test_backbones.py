@@ -1,0 +1,44 @@
+"""What the measurements of `zoo compare` and `zoo rank` say: their arithmetic and tables, on made-up results."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import compare_backbones, rank
+
+MACHINE = {"cpu": "a cpu", "cores": 2, "packages": {"torch": "2.0"}, "when": "2026-01-02T03:04:05"}
+
+
+def row(name: str, accuracy: float, **others: float) -> dict:
+    return {"backbone": name, "weights": "default", "accuracy": accuracy, "log_me": 0.0, "h_score": 0.0, "knn": 0.0,
+            "seconds": 2.0, **others}  # fmt: skip
+
+
+def test_an_order_that_is_right_has_tau_one_and_loses_nothing():
+    measured = {("a", "default"): 0.9, ("b", "default"): 0.8, ("c", "default"): 0.5}
+    found = rank.agreement(measured, [row("a", 0.7, knn=0.1), row("b", 0.6, knn=0.2), row("c", 0.2, knn=0.3)])
+    assert found["tau"]["accuracy"] == pytest.approx(1.0) and found["tau"]["knn"] == pytest.approx(-1.0)
+    assert found["lost"] == 0 and found["backbones"] == 3 and found["seconds"] == 6.0
+    wrong = rank.agreement(measured, [row("b", 0.7), row("a", 0.6), row("c", 0.2)])
+    assert wrong["lost"] == pytest.approx(0.1) and 0 < wrong["tau"]["accuracy"] < 1
+
+
+def test_few_backbones_are_remarked_on():
+    measured = {("a", "default"): 0.9, ("b", "default"): 0.8}
+    found = rank.agreement(measured, [row("a", 0.7), row("b", 0.6)])
+    text = rank.table({"machine": MACHINE, "rows": [{"dataset": "cifar10", "strategy": "lp-ft", **found}]})
+    assert "| cifar10, lp-ft | 2 (too few for an order to mean much) | 1.00 |" in text
+
+
+def test_the_table_names_whose_weights_they_are_and_what_is_noise():
+    member = {"member": "a-lp-ft", "accuracy": 0.9, "interval": [0.85, 0.95], "accuracies": {"0": 0.9}, "flops": 2e6,
+              "train_seconds": 10.0, "memory_bytes": None, "images_per_second": 50.0, "pareto": ["flops"]}  # fmt: skip
+    pair = {"first": "a-lp-ft", "second": "b-lp-ft", "within_noise": True}
+    scratch = {"backbone": "a", "params": 1000, "accuracy": 0.4, "epochs": 20, "seconds": 99.0}
+    summary = {"rows": [member], "differences": [pair], "failed": [{"member": "c-lp-ft", "what": "no memory"}]}
+    text = compare_backbones.table({"machine": MACHINE, "scratch": [scratch], "comparisons": {"cifar10.zip": summary}})
+    assert "All weights are ours" in text and "none of ImageNet's" in text
+    assert "| a | 1,000 | 40.0 | 20 | 99 |" in text
+    assert "| a-lp-ft | 90.0 | 85.0 to 95.0 | 1 | 2 | 10 | - | 50 | flops |" in text
+    assert "Within noise: a-lp-ft and b-lp-ft." in text and "Failed: c-lp-ft: no memory." in text
+    assert "| a from scratch | 2 |" in compare_backbones.table({"estimate": {"a from scratch": 120.0}})

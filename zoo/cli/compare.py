@@ -1,0 +1,144 @@
+"""`zoo compare`: several backbones, adapted in the same way, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli import complete, options, progress, render
+from zoo.cli.options import BudgetText, Dataset, RecipeSource
+from zoo.cli.output import Answer, Json, WrongUsage, printable, say
+from zoo.cli.render import Column
+from zoo.cli.text import count, duration, memory, percent, plural
+
+Backbones = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="Backbones from `zoo list`, or timm/ARCHITECTURE; with weights of its own as MODEL=WEIGHTS.",
+        autocompletion=complete.backbone,
+        show_default=False,
+    ),
+]
+
+
+@partial(options.with_recipe, but=("strategy", "weights"))
+def command(
+    models: Backbones = None,
+    dataset: Dataset = None,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            "--strategies",
+            metavar="NAME,NAME",
+            help="Strategies that each backbone is adapted with. (default: lp-ft, or the recipe's)",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each, with seeds from --seed on.")] = 3,
+    budget: BudgetText = None,
+    recipe: RecipeSource = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Folder of the comparison; a new one under runs/ if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="FOLDER",
+            help="Go on with a comparison: what is finished stays, what failed is tried again.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+    *,
+    choices: Mapping[str, Any],
+) -> Answer:
+    """Compare backbones: adapt each in the same way, over several seeds, and say which differences are more than noise.
+
+    Each run is a process of its own and an ordinary run folder. The table is also in comparison.csv, and
+    comparison.html has the plots of accuracy against cost.
+
+    For example:
+
+        zoo compare resnet18 vgg11_bn alexnet googlenet --dataset photos/ --budget 10m
+        zoo compare resnet18 resnet18=runs/earlier --dataset photos/ --strategies probe,lp-ft
+        zoo compare --resume runs/compare-photos
+    """
+    if resume is not None:
+        given = {"MODEL": models, "--dataset": dataset, "--strategies": strategies, "--budget": budget,
+                 "--recipe": recipe, "--out": out}  # fmt: skip
+        typed = [name for name, value in given.items() if value] + [options.flag(name) for name in choices]
+        if typed:
+            raise WrongUsage(
+                f"--resume goes on with the comparison's own choices and takes no others, but got {', '.join(typed)}",
+                fix=f"to go on: zoo compare --resume {resume}",
+            )
+        work: dict[str, Any] = {"resume": resume}
+    else:
+        data, settled = options.settle_shared(dataset, recipe, choices, "zoo compare MODEL MODEL")
+        if not models:
+            raise WrongUsage("which backbones? none was named", fix="name some: zoo compare MODEL MODEL --dataset …")
+        chosen = tuple(name.strip() for name in strategies.split(",")) if strategies else ()
+        work = {"backbones": models, "dataset": data, "recipe": settled, "strategies": chosen, "seeds": seeds,
+                "budget": options.read_budget(budget), "out": out}  # fmt: skip
+    with progress.shown("loading torch and timm", show_plan=False) as listen:
+        from zoo import api
+
+        found = api.compare(**work, on_event=listen)
+    summary = found.summary
+    document = {"comparison": str(found.path), "page": str(found.page), "table": str(found.table), **summary}
+
+    def show() -> None:
+        _show(summary)
+        say(f"comparison  {render.shell_path(found.path)}")
+        say(f"page        {render.shell_path(found.page)}")
+
+    return Answer(document, show, as_json, exit_code=1 if summary["failed"] else 0)
+
+
+def _show(summary: Mapping[str, Any]) -> None:
+    """The table of members, the differences, and what failed."""
+    columns = [Column("member", wrap=True), Column("accuracy", right=True), Column("interval", right=True),
+               Column("seeds", right=True), Column("parameters", right=True), Column("FLOPs", right=True),
+               Column("epochs", right=True), Column("training", right=True), Column("memory", right=True),
+               Column("images/s", right=True), Column("front")]  # fmt: skip
+    rows = []
+    for row in summary["rows"]:
+        low, high = row["interval"]
+        fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])
+        rows.append([row["member"], percent(row["accuracy"]), f"{percent(low)} to {percent(high)}",
+                     str(len(row["accuracies"])), count(row["params"]), count(row["flops"]), str(row["epochs"]),
+                     duration(row["train_seconds"]), memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
+                     f"{row['images_per_second']:.0f}", fronts or "-"])  # fmt: skip
+    render.table(columns, rows)
+    say()
+    differences = summary["differences"]
+    noise = [pair for pair in differences if pair["within_noise"]]
+    if differences:
+        say(f"{len(noise)} of {plural(len(differences), 'difference')} within noise "
+            f"({'; '.join(dict.fromkeys(pair['test'] for pair in differences))}; adjusted for all pairs):")  # fmt: skip
+    for pair in differences:
+        low, high = (100 * bound for bound in pair["interval"])
+        verdict = "within noise" if pair["within_noise"] else "more than noise"
+        size = f"{100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
+        say(f"  {pair['first']} over {pair['second']}: {size}, p {pair['p_adjusted']:.3f}, {verdict}")
+    for note in summary["notes"]:
+        say(f"note: {printable(note)}")
+    for fault in summary["failed"]:
+        why = f" ({printable(fault['why'])})" if fault["why"] else ""
+        say(f"failed: {fault['member']}: {printable(fault['what'])}{why}")
+
+
+# The costs by which a member is on the Pareto front, as the table names them.
+_FRONTS = {"train_seconds": "training", "flops": "FLOPs", "params": "parameters", "memory_bytes": "memory"}

@@ -1,0 +1,70 @@
+"""What a comparison compares: backbones x strategies, each with its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zoo import entrants
+from zoo.entrants import Entrant
+from zoo.errors import RecipeError
+from zoo.recipe import Recipe
+from zoo.strategies import PRESETS
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One backbone with one strategy."""
+
+    name: str  # fit for a folder's name, different from the others'
+    entrant: Entrant
+    recipe: Recipe  # its seed is each run's own
+
+    def record(self) -> dict[str, Any]:
+        """What is known of it before anything runs."""
+        scratch = self.recipe.strategy == "scratch"
+        return {
+            "name": self.name,
+            "backbone": self.entrant.backbone,
+            "weights": "none" if scratch else self.entrant.weights,
+            "strategy": self.recipe.strategy,
+            "recipe": self.recipe.record(),
+            "plan": None,
+            "error": None,
+            "runs": {},
+        }
+
+
+def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe) -> list[Member]:
+    """Every backbone with every strategy.
+
+    Raises:
+        RecipeError: There is nothing to compare, or the choices do not go with a strategy.
+        ZooError: A backbone or its weights cannot be found.
+    """
+    unknown = [name for name in strategies if name not in PRESETS]
+    if unknown or len(set(strategies)) < len(strategies):
+        what = f"there is no strategy {', '.join(unknown)}" if unknown else "a strategy is named twice"
+        raise RecipeError(what, fix=f"the strategies are: {', '.join(PRESETS)}")
+    if recipe.weights != "default":
+        raise RecipeError("each backbone has weights of its own", fix="name them with it: MODEL=WEIGHTS")
+    field = entrants.named(backbones)
+    if len(strategies) > 1 and recipe.phases:
+        raise RecipeError("phases in full leave no use for several strategies", fix="leave out one of the two")
+    found: list[Member] = []
+    for entrant, label in zip(field, entrants.labels(field), strict=True):
+        for strategy in strategies:
+            scratch = strategy == "scratch"
+            if scratch and any(m.entrant.backbone == entrant.backbone and m.recipe.strategy == strategy for m in found):
+                continue  # from random weights, the same backbone is the same
+            weights = "default" if scratch else entrant.weights
+            chosen: Any = {"strategy": strategy, "weights": weights}
+            name = f"{entrants.labels([entrant])[0] if scratch else label}-{strategy}"
+            found.append(Member(name, entrant, replace(recipe, **chosen)))
+    if len(found) < 2:
+        raise RecipeError(
+            "there is nothing to compare", why=f"this is {len(found)} backbone(s) with one strategy",
+            fix="name two backbones, or two strategies: zoo compare resnet18 vgg11_bn --dataset …",
+        )  # fmt: skip
+    return found

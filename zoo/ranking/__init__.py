@@ -1,0 +1,1 @@
+"""Which backbone should transfer best, from frozen features alone: scores, their uncertainty, the order."""
