@@ -32,6 +32,7 @@ from zoo.engine.halves import Cut
 from zoo.engine.source import Option
 from zoo.errors import DataError, RecipeError, TrainingInterrupted
 from zoo.planning import CachePlan
+from zoo.recipe_file import read_recipe
 from zoo.run import Run
 
 CUT = Cut("fc", "head", (3, 8, 8), (4,), {}, (), ())
@@ -167,7 +168,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(tmp_path: Path, phot
 
 def test_a_runs_record_repeats_its_choices(tmp_path: Path, photos: Path) -> None:
     first = adapt(photos, tmp_path / "first", cache="auto")
-    again = zoo.recipe.read_recipe(first.path).recipe
+    again = read_recipe(first.path).recipe
     assert again.cache == first.record["resolved"]["cache"] != "auto"
 
 
