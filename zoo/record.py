@@ -20,6 +20,10 @@ _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text",
 _COUNT = {"n": "whole", "per_class": ["whole"]}
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
+_SCORES = {"accuracy": "number", "loss": "number", "refinement": "number"}
+_MEMBER = {"name": "text", "run": "text", "id": "text", "backbone": "text"}
+_TRIED = {**_MEMBER, **_SCORES, "phase": "text", "epoch": "whole", "step": "whole", "alpha": "number", "kept": "flag",
+          "with": _SCORES}  # fmt: skip
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
@@ -42,6 +46,8 @@ _SHAPE: dict[str, Any] = {
                "calibration": [{"*": "number"}],
                "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
+    "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_TRIED]},
+    "wise": {"alpha": "number", "start": "text", "select_by": "text", "candidates": [_TRIED]},
     "seconds": {"*": "number"},
     "images_per_second": "number",
     "files": {"*": "text"},

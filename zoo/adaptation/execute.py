@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list
 import zoo
 from zoo import registry, run
 from zoo.adaptation import changes, folder
+from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.adaptation.sources import Sources
@@ -149,7 +150,8 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
         train(job, session)
-        record = finish(this, ready, session, setup=setup, began=began)
+        averages = averaged(ready, session)
+        record = finish(this, ready, session, averages, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,16 @@ SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json 
 THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
-def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began: float) -> dict[str, Any]:
+def finish(
+    this: Run, ready: Prepared, session: Session, averages: Mapping[str, Any], *, setup: float, began: float
+) -> dict[str, Any]:
     """Save the model, load it back, measure that, and write record, card and report.
 
     Args:
         this: The run.
-        ready: What was trained; its model holds the best weights.
+        ready: What was trained; its model holds the weights to save.
         session: Where training ended.
+        averages: What these are an average of, for the record; empty: the best epoch's.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -82,6 +86,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         "status": "finished",
         "result": result,
         "best": session.position.best,
+        **averages,
         "seconds": {
             "setup": round(setup, 3),
             "data": round(ready.data_seconds, 3),

@@ -242,7 +242,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         limit=recipe.limit,
         val_fraction=recipe.val_fraction,
         on_bad_image=recipe.on_bad_image,
-        seed=recipe.seed,
+        seed=recipe.cut_seed,
         image_size=data.store_side(config),
         interpolation=config.interpolation,
         store_bytes=int(1e9 * recipe.store_gb),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether an epoch takes the place of the best one.
@@ -22,3 +25,14 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
         return True
     by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
     return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
+
+
+def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
+    """The positions of entries with scores, the best first; of equal ones the later is better, as in `is_better`."""
+
+    def key(place: int) -> tuple[float, float, int]:
+        scores = entries[place]
+        first = scores["accuracy"] if select_by == "accuracy" else -scores[select_by]
+        return first, scores["accuracy"], place
+
+    return sorted(range(len(entries)), key=key, reverse=True)
