@@ -139,6 +139,12 @@ class Recipe:
         low=0,
         high=2**31 - 1,
     )
+    refit: str = choice(
+        "auto",
+        "Train once more up to the best epoch, on the choosing images too: auto (where there are under 500 labelled "
+        "images, and the choosing ones were cut from them), on, off.",
+        choices=("auto", "on", "off"),
+    )
     precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
     compile: str = choice(
         "auto",
@@ -168,6 +174,8 @@ class Recipe:
             faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
         if self.strategy == "probe" and self.weights == "none":
             faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
+        if self.refit == "on" and (self.soup or self.wise is not None):
+            faults.append("refit: soup and wise need the images that choose after training; leave one of them out")
         if self.wise is not None and (self.strategy == "scratch" or self.weights == "none"):
             faults.append("wise: random weights are no start to average with")
         if self.mixup and self.balance == "weights":

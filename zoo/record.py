@@ -45,6 +45,7 @@ _SHAPE: dict[str, Any] = {
                "classes": [{"name": "text", "n": "whole", "accuracy": "number"}], "confusion": [["whole"]],
                "calibration": [{"*": "number"}],
                "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
+    "refit": {"images": "whole", "epochs": {"*": "whole"}},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
     "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_TRIED]},
     "wise": {"alpha": "number", "start": "text", "select_by": "text", "candidates": [_TRIED]},

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import registry, run
-from zoo.adaptation import changes, folder
+from zoo.adaptation import changes, folder, refit
 from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
@@ -148,10 +148,20 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
-    with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
-        train(job, session)
-        averages = averaged(ready, session)
-        record = finish(this, ready, session, averages, setup=setup, began=began)
+    start, first = refit.start_of(ready), session
+    with _status(this, accelerator.is_main_process), explained:
+        if start is not None:
+            with _resumable(this, session), session.stoppable():
+                train(job, session)
+            session = refit.session_after(first, ready)
+            job = refit.job_after(first.position, ready, start)
+        with _resumable(this, session), session.stoppable():
+            train(job, session)
+            more = averaged(ready, session) | {
+                "best": first.position.best,
+                "refit": None if start is None else refit.record(ready, session.position),
+            }
+            record = finish(this, ready, session, more, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 

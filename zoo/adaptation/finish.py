@@ -31,7 +31,7 @@ THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
 def finish(
-    this: Run, ready: Prepared, session: Session, averages: Mapping[str, Any], *, setup: float, began: float
+    this: Run, ready: Prepared, session: Session, course: Mapping[str, Any], *, setup: float, began: float
 ) -> dict[str, Any]:
     """Save the model, load it back, measure that, and write record, card and report.
 
@@ -39,7 +39,7 @@ def finish(
         this: The run.
         ready: What was trained; its model holds the weights to save.
         session: Where training ended.
-        averages: What these are an average of, for the record; empty: the best epoch's.
+        course: What the record says of training: the best epoch, a second training, averages.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -79,14 +79,11 @@ def finish(
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
     result = measure(outputs, ready.dataset.classes, [sample.id for sample in part.samples])
     result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
-    # Phases that patience ended early count as far as they went.
-    shown = session.position.epochs_seen * ready.loader.steps_per_epoch
-    images = shown * min(ready.settled.batch, len(ready.dataset.fit))
+    images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
         "result": result,
-        "best": session.position.best,
-        **averages,
+        **course,
         "seconds": {
             "setup": round(setup, 3),
             "data": round(ready.data_seconds, 3),

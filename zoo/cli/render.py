@@ -128,6 +128,8 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
     for sentence in averages(record):
         say(f"averaged  {printable(sentence)}")
+    if record.get("refit"):
+        say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
     if result.get("baseline") is not None:
         say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
     chosen = (record.get("chosen") or {}).get("reason")

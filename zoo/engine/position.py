@@ -15,6 +15,7 @@ class Position:
     epoch_step: int = 0  # optimizer steps done in the epoch
     phase_step: int = 0  # and in the phase
     step: int = 0  # and in the run
+    began: int = 0  # steps of the run that were done before this training
     epochs_seen: int = 0  # epochs finished in the run; order and augmentation depend on it
     loss_sum: float = 0.0  # of the epoch's steps
     stale: int = 0  # epochs of the phase since the phase's best one
@@ -27,11 +28,18 @@ class Position:
     log_lines: int = 0
     seconds: float = 0.0  # of training before the last resume
     waited: float = 0.0  # seconds of training in which the next batch was not there yet
+    images: int = 0  # that this process has trained on, those seen again counted again
+    done: dict[str, int] = field(default_factory=dict)  # phase -> epochs finished in it
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
         self.epoch, self.epoch_step, self.loss_sum = self.epoch + 1, 0, 0.0
         self.epochs_seen += 1
+
+    def once_more(self) -> Position:
+        """The start of a training that comes after this one, in the same log."""
+        kept = ("step", "epochs_seen", "log_lines", "seconds", "waited", "images")
+        return Position(began=self.step, **{name: getattr(self, name) for name in kept})
 
     def next_phase(self) -> None:
         """Move to the start of the next phase."""

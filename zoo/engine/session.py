@@ -43,6 +43,8 @@ class Session:
         emit: Whoever listens.
         every: How often a state is saved; an interruption always saves one.
         keep: How many states stay.
+        states: The folder of saved states; default: the run's own.
+        start: Where it begins if there is no saved state.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class Session:
         *,
         every: Interval = EVERY_MINUTE,
         keep: int = KEEP,
+        states: Path | None = None,
+        start: Position | None = None,
     ) -> None:
         self.run = run
+        self.states = states or run.checkpoints
         self.accelerator = accelerator
         self.emit = emit if accelerator.is_main_process else _silent
         self.every, self.keep = every, keep
-        self.position = Position()
+        self.position = start or Position()
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
         self._last_saved = time.monotonic(), 0  # when, and at which step
@@ -73,7 +78,7 @@ class Session:
     def restore(self, model: nn.Module, average: nn.Module | None) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the log to it."""
         self._weights = model, average
-        state, damaged = load_checkpoint(self.run.checkpoints)
+        state, damaged = load_checkpoint(self.states)
         for line in damaged:
             self.emit(Note(line))
         if state is not None:
@@ -178,7 +183,7 @@ class Session:
         Raises:
             RunError: They are gone, or not what was written.
         """
-        path, digest = self.run.checkpoints / name, self.position.weights()[name]
+        path, digest = self.states / name, self.position.weights()[name]
         if not path.is_file() or digest not in (None, file_sha256(path)):
             kind = "best weights" if name.startswith("best") else "kept weights"
             raise RunError(
@@ -236,6 +241,7 @@ class Session:
             self.position.waited += time.perf_counter() - asked
             if batch is None:
                 return
+            self.position.images += len(batch)
             yield batch
 
     @property
@@ -295,7 +301,7 @@ class Session:
         position = asdict(self.position) | {"seconds": self.seconds}
         needs = {name: digest for name, digest in self.position.weights().items() if digest is not None}
         state = {"position": position, **state}
-        path = save_checkpoint(self.run.checkpoints, self.position.step, state, needs=needs, keep=self.keep)
+        path = save_checkpoint(self.states, self.position.step, state, needs=needs, keep=self.keep)
         self._remove_superseded()
         return path
 
@@ -303,7 +309,7 @@ class Session:
         """Write weights beside the states, and give their sha256; other processes write nothing, and know none."""
         if not self.accelerator.is_main_process:
             return None
-        with replacing(self.run.checkpoints / name) as temporary:
+        with replacing(self.states / name) as temporary:
             write_tensors(_on_cpu(model.state_dict()), temporary)
             digest = file_sha256(temporary)
         self._remove_superseded()
@@ -327,8 +333,8 @@ class Session:
 
     def _remove_superseded(self) -> None:
         """Weights that nothing refers to any more go, unless a kept state would need them after a resume."""
-        needed = needed_files(self.run.checkpoints) | self.position.weights().keys()
-        for path in self.run.checkpoints.glob("*.safetensors"):
+        needed = needed_files(self.states) | self.position.weights().keys()
+        for path in self.states.glob("*.safetensors"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
 
