@@ -27,6 +27,7 @@ from zoo.ranking import choosing, judging
 from zoo.ranking.judging import Ranking
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.stacking import soup as soups
 
 
 def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event: Listener = ignore) -> Plan:
@@ -190,6 +191,26 @@ def compare(
         backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=seeds, budget=_budget(budget),
         out=None if out is None else Path(out), emit=on_event,
     )  # fmt: skip
+
+
+def soup(runs: Sequence[str | Path | Run], *, out: str | Path | None = None, on_event: Listener = ignore) -> Run:
+    """Average the weights of several runs, greedily: one network, as quick as each of them.
+
+    From the best run down, each is added to the average if that makes it no worse on the images that chose the runs'
+    epochs (Wortsman et al. 2022, "Model soups"). Norm statistics are averaged like weights.
+
+    Args:
+        runs: Two or more finished runs of one architecture, with the same images in the same roles.
+        out: The new run's folder; default: a new one under `runs/`.
+        on_event: Told about progress.
+
+    Returns:
+        A run like any other. `run.record["soup"]` has what the choosing images say of each, and which are in it.
+
+    Raises:
+        ZooError: The runs cannot be averaged, or there are no images left to choose by.
+    """
+    return soups.put_together(runs, None if out is None else Path(out), on_event)
 
 
 def _budget(budget: str | Budget | None) -> Budget | None:

@@ -13,9 +13,6 @@ from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
 from zoo.run import find
 
-# Of a result, what fits in a terminal's JSON; run.json and the report have the rest.
-_LARGE = ("confusion", "calibration", "mistakes")
-
 
 @options.with_recipe
 def command(
@@ -114,11 +111,10 @@ def command(
     report = str(run.report) if run.report.is_file() else None
     document = {
         "run": str(run.path),
-        "result": {name: value for name, value in record["result"].items() if name not in _LARGE},
+        "result": render.small(record["result"]),
         "seconds": record["seconds"],
         "best": record.get("best"),
         "report": report,
     }
-    if record.get("chosen"):
-        document["chosen"] = record["chosen"]
+    document |= {key: record[key] for key in ("chosen", "soup", "wise") if record.get(key)}
     return Answer(document, lambda: render.run_result(record, run), as_json)

@@ -132,6 +132,9 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
         chosen = place.get("weights")
         if isinstance(chosen, str) and _is_local(chosen):
             place["weights"] = re.split(r"[/\\]", chosen)[-1]
+    for row in (public.get("soup") or {}).get("candidates") or ():
+        if "run" in row:
+            row["run"] = re.split(r"[/\\]", row["run"])[-1]
     public["files"] = {"model.safetensors": record["files"]["model.safetensors"]}
     return public
 
