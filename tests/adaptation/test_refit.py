@@ -93,6 +93,10 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, photos: Path, tmp_pat
     assert not [event for event in heard if isinstance(event, Note) and "damaged" in event.text]
     ours, theirs = (load_file(run.path / "model.safetensors") for run in (again, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    logs = [lines(run) for run in (again, whole)]
+    for line in (*logs[0], *logs[1]):
+        line.pop("seconds")
+    assert logs[0] == logs[1]
     assert again.record["refit"] == whole.record["refit"] and again.record["best"] == whole.record["best"]
 
 
