@@ -19,8 +19,8 @@ from zoo.engine.events import Event, Note, PhaseStarted, StepDone, ignore
 from zoo.run import Run
 
 RECIPE = zoo.Recipe(
-    strategy="lp-ft", probe_epochs=2, epochs=3, image_size=32, batch_size=8, precision="fp32", threads=1, ema=0.8,
-    balance="weights", checkpoint_every="1 step", norm="fixed", recalibrate="off",
+    strategy="lp-ft", probe_epochs=2, epochs=3, image_size=32, batch_size=8, precision="bf16", threads=1, ema=0.8,
+    cache="on", balance="weights", checkpoint_every="1 step", norm="fixed", recalibrate="off",
 )  # fmt: skip
 
 
@@ -54,6 +54,9 @@ def test_the_second_training_ends_at_the_best_epoch_and_takes_all_labelled_image
     steps = [line["step"] for line in lines(whole) if line["event"] == "step"]
     assert steps == list(range(1, len(steps) + 1))
     assert not whole.checkpoints.exists()
+    assert record["seconds"]["train"] >= max(line["seconds"] for line in lines(whole)) > 0
+    whiles = [line["seconds"] for line in lines(whole) if line["event"] == "step"]
+    assert whiles == sorted(whiles), "the clock goes on"
 
 
 def test_the_first_training_is_as_without_and_another_model_is_saved(whole: Run, photos: Path) -> None:
@@ -90,6 +93,10 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, photos: Path, tmp_pat
     assert not [event for event in heard if isinstance(event, Note) and "damaged" in event.text]
     ours, theirs = (load_file(run.path / "model.safetensors") for run in (again, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    logs = [lines(run) for run in (again, whole)]
+    for line in (*logs[0], *logs[1]):
+        line.pop("seconds")
+    assert logs[0] == logs[1]
     assert again.record["refit"] == whole.record["refit"] and again.record["best"] == whole.record["best"]
 
 

@@ -36,7 +36,7 @@ def session_after(first: Session, ready: Prepared) -> Session:
         every=parse_interval(ready.recipe.checkpoint_every),
         keep=ready.recipe.checkpoint_keep,
         states=first.states / _PREFIX,
-        start=first.position.once_more(),
+        start=replace(first.position.once_more(), seconds=first.seconds),
     )
 
 

@@ -19,6 +19,7 @@ from zoo.engine.choosing import has_improved, is_better
 from zoo.engine.compiling import compiled
 from zoo.engine.events import EpochDone, PhaseStarted
 from zoo.engine.losses import Losses, Step
+from zoo.engine.machine import release
 from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
@@ -110,10 +111,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         finish_epoch(job, session, phase, source, average, time.monotonic() - started, is_last)
         checkpoint()
 
-    plain = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    # Or accelerate would take it for prepared, and the next phase would be without mixed precision.
-    plain.__dict__.pop("_is_accelerate_prepared", None)
-    accelerator.free_memory()
+    release(accelerator, model)
 
 
 def finish_epoch(

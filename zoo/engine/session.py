@@ -89,7 +89,8 @@ class Session:
             if average is not None and state["average"] is not None:
                 average.load_state_dict(state["average"])
             self._restored = state
-        if self.accelerator.is_main_process:
+        done = state is not None and state["model"] is None  # further lines are of a training that came after this one
+        if self.accelerator.is_main_process and not done:
             self._cut_log(self.position.log_lines)
 
     def restore_optimizer(

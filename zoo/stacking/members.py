@@ -66,9 +66,10 @@ def members(references: Sequence[str | Path | Run]) -> list[Member]:
             raise RunError(f"{each.path} is a {record.get('kind')}, not a run of one model", fix="name its members")
     seen: dict[str, Run] = {}
     for each, record in zip(found, records, strict=True):
-        twice = seen.setdefault(str(record.get("id") or each.path.resolve()), each)
-        if twice is not each:
-            raise RunError(f"{each.path} and {twice.path} are the same run", fix="name each run once")
+        own = str(record.get("id") or each.path.resolve())
+        if own in seen:
+            raise RunError(f"{each.path} and {seen[own].path} are the same run", fix="name each run once")
+        seen[own] = each
     classes = list(records[0]["dataset"]["classes"])
     made = []
     for each, record, name in zip(found, records, _names(found), strict=True):
