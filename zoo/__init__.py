@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce, soup
+    from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce, soup, stack
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
     from zoo.recipe import Recipe
@@ -34,6 +34,7 @@ _HOME = {
     "rank": "zoo.api",
     "reproduce": "zoo.api",
     "soup": "zoo.api",
+    "stack": "zoo.api",
 }
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "rank",
     "reproduce",
     "soup",
+    "stack",
 ]
 
 

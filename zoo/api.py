@@ -27,6 +27,7 @@ from zoo.ranking import choosing, judging
 from zoo.ranking.judging import Ranking
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.stacking import driving as stacks
 from zoo.stacking import soup as soups
 
 
@@ -191,6 +192,50 @@ def compare(
         backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=seeds, budget=_budget(budget),
         out=None if out is None else Path(out), emit=on_event,
     )  # fmt: skip
+
+
+def stack(
+    runs: Sequence[str | Path | Run] = (),
+    *,
+    choice: str = "auto",
+    folds: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Run:
+    """Learn to combine what several runs say, and measure that beside each of them, their mean and their soup.
+
+    The members' probabilities are combined by a model that is fitted by cross-validation on images that no member was
+    trained on, and calibrated (Guo et al. 2017); it is measured on images that nothing was chosen by either.
+
+    Args:
+        runs: Two or more finished runs with the same classes. They may take images of different sizes, and have their
+            classes in different orders.
+        choice: "mean", "weighted" (a weight for each member), "gated" (weights that depend on the members' features),
+            "logistic" (a logistic regression on log-probabilities); "auto": the simplest that cross-validation does not
+            find worse than another by more than chance.
+        folds: Adapt every member so many times anew, without a part of the training images each, and fit on what those
+            say about the parts that they did not see. None: fit on the images that chose the members' epochs.
+        seed: Of the folds of cross-validation.
+        out: The stack's folder; default: a new one under `runs/`.
+        resume: The folder of a stack that was interrupted, instead of everything above.
+        on_event: Told about progress.
+
+    Returns:
+        A run of kind "stack", for `evaluate`, `predict`, `load` and `push`; the members are inside.
+        `run.record["stack"]` has the table.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM; folds that are finished are kept.
+        ZooError: The runs cannot be combined, or there are fewer than 10 images of a class to fit on.
+    """
+    if resume is not None:
+        if runs or out or folds or choice != "auto":
+            raise RecipeError("a resumed stack takes everything from its folder", fix="give resume alone")
+        return stacks.go_on(Path(resume), on_event)
+    folder = None if out is None else Path(out)
+    return stacks.start(runs, choice=choice, parts=folds, seed=seed, out=folder, emit=on_event)
 
 
 def soup(runs: Sequence[str | Path | Run], *, out: str | Path | None = None, on_event: Listener = ignore) -> Run:

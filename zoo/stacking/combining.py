@@ -50,15 +50,19 @@ class Combiner:
         own = calibrated(logs, self.tensors["members"])
         return (raw_logs(self.kind, self.tensors, own, features) / self.temperature).log_softmax(1)
 
-    def shares(self, features: Sequence[torch.Tensor], members: int) -> torch.Tensor | None:
-        """How much each member counts, (N or 1, members); None where that cannot be said in one number each."""
+    def weights(self, features: Sequence[torch.Tensor], members: int) -> torch.Tensor:
+        """How much each member counts, (members,).
+
+        For mean, weighted and gated (over these images) it is the share of its probabilities, and they add up to 1. For
+        logistic it is the mean coefficient of a class's own logarithm, which may be below 0, and above 1 together.
+        """
         if self.kind == "mean":
-            return torch.full((1, members), 1 / members, dtype=torch.float64)
+            return torch.full((members,), 1 / members, dtype=torch.float64)
         if self.kind == "weighted":
-            return self.tensors["weights"].softmax(0)[None]
+            return self.tensors["weights"].softmax(0)
         if self.kind == "gated":
-            return gate_logits(self.tensors, features).softmax(1)
-        return None
+            return gate_logits(self.tensors, features).softmax(1).mean(0)
+        return 1 / members + self.tensors["matrix"].diagonal(dim1=1, dim2=2).mean(1)
 
 
 def calibrated(logs: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:

@@ -93,7 +93,7 @@ def fitted(
     return found
 
 
-def chosen(found: Sequence[Fitted]) -> Fitted:
+def chosen_of(found: Sequence[Fitted]) -> Fitted:
     """The simplest that none beats by more than chance would.
 
     One with more to fit takes the place of a simpler one only where its loss in cross-validation is lower by more than

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zoo import data
 from zoo.adaptation.prepare import data_options
@@ -12,7 +12,8 @@ from zoo.data import Dataset, Part
 from zoo.engine.events import Listener, Progress
 from zoo.errors import DataError
 from zoo.models import DataConfig
-from zoo.stacking.members import Member
+from zoo.run import Run
+from zoo.stacking.members import MEMBERS, Member, members
 
 LEAST = 10  # images of each class, below which a combination is fitted to chance
 DIFFERENT = (
@@ -81,6 +82,19 @@ def held_out(members: Sequence[Member], configs: Sequence[DataConfig], emit: Lis
         fit, there = fit.joined(more), there | keys.of(more)
     few = " (those that all members share)" if len(report) < len(first.report) else ""
     return HeldOut(fit, report, first, first.selected_on, first.reported_on + few, False, refitted)
+
+
+def images_of(stack: Run, emit: Listener) -> HeldOut:
+    """The images that a finished stack was fitted and judged on, found by its members.
+
+    Raises:
+        DataError: As for `held_out`.
+    """
+    record = stack.finished_record()
+    places = [stack.path / MEMBERS / str(number) for number in range(len(record["stack"]["members"]))]
+    chosen = members(places)
+    found = held_out(chosen, [DataConfig(**member.record["data_config"]) for member in chosen], emit)
+    return replace(found, fit_on=record["stack"]["fit_on"])
 
 
 def refuse_few(found: HeldOut, command: str) -> None:

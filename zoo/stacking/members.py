@@ -13,6 +13,7 @@ from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 
+MEMBERS = "members"  # of a stack's folder: the members' run folders, members/0, members/1, …
 SHOWN = 5  # classes that a message lists
 
 

@@ -17,10 +17,10 @@ from zoo.errors import RunError, WeightsError
 from zoo.models import DataConfig
 from zoo.run import replacing
 from zoo.stacking.combining import KINDS, Combiner, Said
+from zoo.stacking.members import MEMBERS
 from zoo.tensors import read_tensors, write_tensors
 
 FILE = "stack.safetensors"  # the combiner's tensors
-MEMBERS = "members"  # the folder of the members' run folders: members/0, members/1, …
 
 
 class Panel(nn.Module):
