@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli import complete, progress, render
-from zoo.cli.output import Answer, Json
+from zoo.cli.output import Answer, Json, say
 from zoo.cli.text import percent
 
 Runs = Annotated[
@@ -51,7 +51,7 @@ def command(runs: Runs, out: Out = None, as_json: Json = False) -> Answer:
         rows = [[row["name"], percent(row["accuracy"]), percent(row["with"]["accuracy"]) if row["with"] else "-",
                  "yes" if row["kept"] else "no"] for row in record["soup"]["candidates"]]  # fmt: skip
         render.table(columns, rows)
-        render.say(f"(accuracy on the images that choose: {record['dataset']['selected_on']})\n")
+        say(f"(accuracy on the images that choose: {record['dataset']['selected_on']})\n")
         render.run_result(record, run)
 
     document = {"run": str(run.path), "result": render.small(record["result"]), "soup": record["soup"],

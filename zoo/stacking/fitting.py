@@ -152,7 +152,7 @@ def _fit(
     weight = (strength or 0.0) / len(said.labels)
 
     def named(flat: torch.Tensor) -> Tensors:
-        parts = zip(shapes.items(), flat.split(sizes), strict=True)
+        parts = zip(shapes.items(), torch.split(flat, sizes), strict=True)
         return {name: part.reshape(shape) for (name, shape), part in parts}
 
     def objective(values: Any) -> tuple[float, Any]:

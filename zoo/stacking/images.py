@@ -76,7 +76,8 @@ def held_out(members: Sequence[Member], configs: Sequence[DataConfig], emit: Lis
             why="every one that a member reports on is one that another was trained on or chosen by",
             fix=DIFFERENT,
         )
-    fit, there = first.choose.some([]), set()
+    there: set[bytes] = set()
+    fit = first.choose.some([])
     for dataset in opened:
         more = keys.only(dataset.choose, chosen - trained - reported - there)
         fit, there = fit.joined(more), there | keys.of(more)
