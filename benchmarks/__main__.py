@@ -18,6 +18,7 @@ from benchmarks import (
     recipes,
     scaling,
     second_run,
+    stack,
     startup,
     step,
     tuning,
@@ -42,6 +43,7 @@ MEASUREMENTS = {
     "step": step,
     "compare-backbones": compare_backbones,
     "rank": rank,
+    "stack": stack,
     "norms": norms,
 }
 

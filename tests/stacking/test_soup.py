@@ -112,3 +112,5 @@ def test_images_that_a_run_was_trained_on_choose_nothing(runs, images, tmp_path)
 def test_two_runs_of_one_name_are_told_apart(runs, tmp_path):
     there = Run(Path(shutil.copytree(runs[1].path, tmp_path / "gentle")))
     assert [member.name for member in members([runs[0], there])] == ["gentle", "gentle-2"]
+    mean = Run(Path(shutil.copytree(runs[2].path, tmp_path / "mean")))
+    assert members([runs[0], mean])[1].name == "mean-2", "a stack's table has a mean already"

@@ -30,14 +30,13 @@ from zoo.stacking.combining import KINDS, Said
 from zoo.stacking.contest import Entry, contest
 from zoo.stacking.fitting import chosen_of, fitted
 from zoo.stacking.images import HeldOut, held_out, refuse_few
-from zoo.stacking.members import MEMBERS, Member, members
+from zoo.stacking.members import MEMBERS, PLAIN, SOUP, Member, members
 from zoo.stacking.model import FILE, Panel, load_stack, write_combiner
 from zoo.stacking.soup import averageable, greedy_soup, select_by, soup_record
 from zoo.tensors import file_sha256
 
 AUTO = "auto"
 MOST_CLASSES = 200  # of a logistic regression: its matrices grow with the square
-PLAIN, SOUP = "plain mean", "greedy soup"
 _BATCH = 32
 
 

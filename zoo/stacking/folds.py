@@ -16,6 +16,7 @@ from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import DataError, RecipeError
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
+from zoo.stacking import images
 from zoo.stacking.combining import Said
 from zoo.stacking.images import DIFFERENT, HeldOut
 from zoo.stacking.members import Member
@@ -33,6 +34,15 @@ def refuse_other_images(chosen: Sequence[Member], found: HeldOut) -> None:
     """
     if not found.same:
         raise DataError("the members were not adapted to the same images, so no folds are common", fix=DIFFERENT)
+    counts = [part.class_counts() for part in (found.dataset.fit, found.dataset.choose)]
+    each = [sum(count) for count in zip(*counts, strict=True)]
+    if min(each) < images.LEAST:
+        raise DataError(
+            "there are too few images to fit a combination on",
+            why=f"the class {found.fit.classes[each.index(min(each))]} has {min(each)} training images in all, "
+            f"and {images.LEAST} of each are the least",
+            fix="adapt with more images",
+        )
     for member in chosen:
         if member.recipe.fold is not None:
             raise RecipeError(f"{member.run.path} left out a fold itself", fix="name runs that saw all of the images")

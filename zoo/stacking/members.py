@@ -14,6 +14,8 @@ from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 
 MEMBERS = "members"  # of a stack's folder: the members' run folders, members/0, members/1, …
+PLAIN, SOUP = "plain mean", "greedy soup"  # in a stack's table
+RESERVED = ("mean", "weighted", "gated", "logistic", PLAIN, SOUP)
 SHOWN = 5  # classes that a message lists
 
 
@@ -91,11 +93,11 @@ def _found(reference: str | Path | Run) -> Run:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Each run's folder name, with a number where another has it too."""
+    """Each run's folder name, with a number where another, or something else in a stack's table, has it too."""
     names: list[str] = []
     for each in runs:
         name, number = each.path.resolve().name, 1
-        while name in names:
+        while name in names or name in RESERVED:
             number += 1
             name = f"{each.path.resolve().name}-{number}"
         names.append(name)
