@@ -234,6 +234,7 @@ def evaluate(
     batch_size: int = 32,
     path_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
     dataset_config: str | None = None,
     on_bad_image: str = "error",
     on_event: Listener = ignore,
@@ -248,13 +249,16 @@ def evaluate(
         batch_size: Images at a time.
         path_column: Column of the image paths in a table.
         label_column: Column of the labels.
+        label_separator: What stands between several labels in a cell; default: as in training.
         dataset_config: Configuration of a Hub data set.
         on_bad_image: "error" or "skip".
         on_event: Told about progress.
 
     Returns:
         Plain values: accuracy, top5, macro_f1, ece (0 to 1), loss (nats), n, split, interval (95 %, Wilson), classes,
-        confusion (rows: truth), calibration, mistakes.
+        confusion (rows: truth), calibration, mistakes. Where images have several labels: map, micro_f1, macro_f1,
+        accuracy (share of images of which every label is right), loss (nats per label), n, split, interval (95 %, of
+        map, bootstrap), labels (ap, f1, precision, recall, threshold of each), mistakes.
 
     Raises:
         ZooError: The model or the data cannot be used, or the data has a class that the model does not know.
@@ -266,6 +270,7 @@ def evaluate(
         batch_size=batch_size,
         path_column=path_column,
         label_column=label_column,
+        label_separator=label_separator,
         dataset_config=dataset_config,
         on_bad_image=on_bad_image,
         emit=on_event,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from zoo import data, hub, models, plugins, run
 from zoo.adaptation.prepare import data_options
 from zoo.data import DataOptions, Part
 from zoo.engine import machine as machines
-from zoo.engine.evaluation import Outputs, collect, measure
+from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Listener, Note, Progress, ignore
+from zoo.engine.scoring import HALF, measured
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
 from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 from zoo.spec import Weights
+from zoo.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +33,20 @@ class Prediction:
     """What a model says about one image."""
 
     path: str
-    label: str | None  # most probable class; None where the image could not be read
+    label: str | None  # most probable class; None where the image has labels, or could not be read
     probability: float | None
-    top: tuple[tuple[str, float], ...] = ()  # most probable classes, best first
+    top: tuple[tuple[str, float], ...] = ()  # most probable classes or labels, best first
     error: str | None = None
+    labels: tuple[tuple[str, float], ...] | None = None  # those above their thresholds; None: it is of one class
 
     def record(self) -> dict[str, Any]:
         """The prediction as plain values, the form of `zoo predict --json`."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         top = [{"label": label, "probability": probability} for label, probability in self.top]
+        if self.labels is not None:
+            labels = [{"label": label, "probability": probability} for label, probability in self.labels]
+            return {"path": self.path, "labels": labels, "top": top}
         return {"path": self.path, "label": self.label, "probability": self.probability, "top": top}
 
 
@@ -53,6 +59,7 @@ class Classifier:
     config: DataConfig
     run: Run | None  # None: a backbone with its pretrained head
     name: str
+    tasks: tuple[Task, ...] = ()  # what it answers; none: of which class an image is
 
 
 def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
@@ -75,7 +82,8 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
                 why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
                 fix="bring both files of one run together again",
             )
-        return Classifier(network, classes, models.data_config(network), found, found.name)
+        tasks = models.tasks(found.path)
+        return Classifier(network, classes, models.data_config(network), found, found.name, tasks)
     text = str(model)
     if text.startswith(hub.PREFIX) and not isinstance(model, Path):
         return _from_hub(text.removeprefix(hub.PREFIX), emit)
@@ -99,10 +107,12 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
 def _from_hub(reference: str, emit: Listener) -> Classifier:
     emit(Progress(f"fetching {reference}", 0, 0))
     name = f"{hub.PREFIX}{reference}"
-    network = models.load(hub.fetch(reference, emit), name)
+    folder = hub.fetch(reference, emit)
+    network = models.load(folder, name)
     # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
     told = Weights(name=reference, source="hf-hub", repo=reference)
-    return Classifier(network, models.labels(network, told), models.data_config(network), None, name)
+    tasks = models.tasks(folder)
+    return Classifier(network, models.labels(network, told), models.data_config(network), None, name, tasks)
 
 
 def load(model: str | Path | Run) -> nn.Module:
@@ -111,6 +121,7 @@ def load(model: str | Path | Run) -> nn.Module:
     network: Any = classifier.model
     network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
     network.class_names = classifier.classes
+    network.tasks = classifier.tasks
     loaded: nn.Module = network
     return loaded
 
@@ -123,6 +134,7 @@ def evaluate(
     batch_size: int,
     path_column: str | None,
     label_column: str | None,
+    label_separator: str | None,
     dataset_config: str | None,
     on_bad_image: str,
     emit: Listener,
@@ -140,6 +152,8 @@ def evaluate(
     options = DataOptions(
         path_column=path_column or recipe.path_column,
         label_column=label_column or recipe.label_column,
+        problem=recipe.problem,
+        label_separator=label_separator or (own.recipe.label_separator if own is not None else None),
         config=dataset_config or recipe.dataset_config,
         train_per_class=recipe.train_per_class,
         limit=recipe.limit,
@@ -161,10 +175,13 @@ def evaluate(
     else:
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
+        options = replace(options, tasks=classifier.tasks)
+        if classifier.tasks:
+            options = replace(options, problem="multi-label")
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)
-    result = measure(outputs, classifier.classes, [sample.id for sample in part.samples])
+    result = measured(outputs, classifier.tasks, classifier.classes, [sample.id for sample in part.samples])
     return {
         "model": classifier.name,
         "dataset": dataset or (own.dataset if own is not None else None),
@@ -227,21 +244,40 @@ def predict(
         if readable:
             pixels = torch.stack([tensor for _, tensor in readable])
             pixels = pixels.to(accelerator.device, memory_format=torch.channels_last)
-            shares = network(pixels).float().softmax(1).cpu()
-            best = shares.topk(max(1, min(top, shares.shape[1])), dim=1)
-            labelled = iter(zip(best.values.tolist(), best.indices.tolist(), strict=True))
+            logits = network(pixels).float().cpu()
+            paths = [path for path, _ in readable]
+            labelled = iter(answers(paths, logits, classifier.classes, classifier.tasks, top))
         for number, (path, image) in enumerate(chunk):
             if isinstance(image, Exception):
                 rows[number] = Prediction(path, None, None, error=_one_line(image))
                 continue
-            values, indices = next(labelled)
-            ranked = tuple((classifier.classes[index], value) for value, index in zip(values, indices, strict=True))
-            rows[number] = Prediction(path, *ranked[0], top=ranked)
+            rows[number] = next(labelled)
         done += len(chunk)
         emit(Progress("predicting", done, 0))
         yield from rows.values()
     for text, paths in remarks.items():
         emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
+
+
+def answers(
+    paths: Sequence[str], logits: torch.Tensor, classes: Sequence[str], tasks: Sequence[Task], top: int
+) -> list[Prediction]:
+    """What outputs (N, outputs) say of each image."""
+    shares = logits.sigmoid() if tasks else logits.softmax(1)
+    best = shares.topk(max(1, min(top, shares.shape[1])), dim=1)
+    found = []
+    for row, path in enumerate(paths):
+        pairs = zip(best.values[row].tolist(), best.indices[row].tolist(), strict=True)
+        ranked = tuple((classes[index], value) for value, index in pairs)
+        if not tasks:
+            found.append(Prediction(path, *ranked[0], top=ranked))
+            continue
+        thresholds = tasks[0].thresholds or [HALF] * len(classes)
+        over = [(name, value) for name, value, threshold in
+                zip(classes, shares[row].tolist(), thresholds, strict=True) if value >= threshold]  # fmt: skip
+        labels = tuple(sorted(over, key=lambda pair: -pair[1]))
+        found.append(Prediction(path, None, None, top=ranked, labels=labels))
+    return found
 
 
 def _one_line(error: Exception) -> str:

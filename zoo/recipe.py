@@ -18,6 +18,8 @@ from zoo.strategies import PRESETS, Augment, Phase, Preset, phase_faults
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
 Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
+Problem = Literal["auto", "single-label", "multi-label"]
+LabelLoss = Literal["bce", "asymmetric"]
 
 # A rate range test, a number, or the strategy's own default.
 Rate = float | Literal["auto"] | None
@@ -68,7 +70,17 @@ class Recipe:
     )
     accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
-    label_smoothing: float = choice(0.1, "Share of each target spread over all classes.", low=0, high=0.9)
+    label_smoothing: float | None = choice(
+        None,
+        "Share of each target spread over all classes; default: 0.1, and 0 for several labels per image.",
+        low=0,
+        high=0.9,
+    )
+    label_loss: LabelLoss = choice(
+        "bce",
+        "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels of which few are there.",
+        choices=("bce", "asymmetric"),
+    )
     ema: float = choice(
         0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
     )
@@ -81,8 +93,9 @@ class Recipe:
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
     select_by: str = choice(
         "auto",
-        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy.",
-        choices=("auto", "accuracy", "loss", "refinement"),
+        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy; for "
+        "several labels per image map, their mean average precision.",
+        choices=("auto", "accuracy", "loss", "refinement", "map"),
     )
     cache: str = choice(
         "auto",
@@ -112,7 +125,16 @@ class Recipe:
     val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
     path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
-    label_column: str | None = choice(None, "Column of the labels; default: label, or the data set's.")
+    label_column: str | None = choice(
+        None, "Column of the labels, or one for each label with commas between; default: label, or the data set's."
+    )
+    problem: Problem = choice(
+        "auto",
+        "What an image has: single-label, one class; multi-label, several (of a path in several rows of a table all); "
+        "auto: several where the separator, the columns or lists in cells say so.",
+        choices=("auto", "single-label", "multi-label"),
+    )
+    label_separator: str | None = choice(None, "What stands between the labels of an image in one cell, such as ;")
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
     precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
@@ -144,6 +166,8 @@ class Recipe:
             faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
         if self.strategy == "probe" and self.weights == "none":
             faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
+        if self.problem == "single-label" and self.label_separator is not None:
+            faults.append("label_separator: separates several labels of an image, and problem says single-label")
         if self.mixup and self.balance == "weights":
             faults.append("mixup: does not go with balance weights (mixed images have no one class); use sampler")
         if self.cutmix and self.balance == "weights":

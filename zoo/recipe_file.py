@@ -23,6 +23,7 @@ RESOLVED = (
     "workers",
     "norm",
     "select_by",
+    "label_smoothing",
     "augment",
     "cache",
     "cache_views",

@@ -20,13 +20,15 @@ _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text",
 _COUNT = {"n": "whole", "per_class": ["whole"]}
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
+_TASK = {"name": "text", "kind": "text", "classes": ["text"], "thresholds": ["number"], "mean": "number",
+         "std": "number"}  # fmt: skip
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
                  "module": "text", "params": "whole", "weights": _WEIGHTS},
     "dataset": {"ref": "text", "name": "text", "hub": "text", "revision": "text", "fingerprint": "text",
                 "classes": ["text"], "counts": {"fit": _COUNT, "choose": _COUNT, "report": _COUNT},
-                "selected_on": "text", "reported_on": "text", "license": "text",
+                "selected_on": "text", "reported_on": "text", "license": "text", "tasks": [_TASK],
                 "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
     "recipe": {"strategy": "text"},
     "resolved": {"precision": "text", "device": "text", "norm": "text", "threads": "whole", "workers": "whole",
@@ -39,7 +41,8 @@ _SHAPE: dict[str, Any] = {
     "result": {"accuracy": "number", "top5": "number", "loss": "number", "macro_f1": "number", "ece": "number",
                "n": "whole", "split": "text", "selected_on": "text", "interval": ["number"], "baseline": "number",
                "classes": [{"name": "text", "n": "whole", "accuracy": "number"}], "confusion": [["whole"]],
-               "calibration": [{"*": "number"}],
+               "calibration": [{"*": "number"}], "problem": "text", "map": "number", "micro_f1": "number",
+               "labels": [{"name": "text", "n": "whole", "*": "number"}],
                "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
     "seconds": {"*": "number"},

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +88,29 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
 class Result:
     """What a finished run measured on the images it reports on."""
 
-    accuracy: float  # share of images whose most probable class is right, 0 to 1
-    loss: float  # mean cross-entropy, nats
+    accuracy: float  # share of images whose most probable class is right, or of which every label is, 0 to 1
+    loss: float  # mean cross-entropy, nats; for several labels per label
     n: int  # images
     split: str  # where they come from: "test", "val", …
     selected_on: str  # what chose the epoch (and rate): "val", "val (cut from train)", …
-    top5: float  # share of images whose class is among the five most probable
-    macro_f1: float  # mean over classes of F1
-    ece: float  # expected calibration error, 15 bins
+    macro_f1: float  # mean over classes, or labels, of F1
+    top5: float | None = None  # share of images whose class is among the five most probable; None for several labels
+    ece: float | None = None  # expected calibration error, 15 bins; None for several labels
+    map: float | None = None  # mean average precision over labels; None for one class
+    micro_f1: float | None = None  # F1 over all labels together; None for one class
+    problem: str = "single-label"  # what images answer; or "multi-label"
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Result:
         """Take the fields out of a run's `result` record."""
-        return cls(**{entry.name: record[entry.name] for entry in fields(cls)})
+        return cls(**{entry.name: record[entry.name] for entry in fields(cls) if entry.name in record})
+
+    @classmethod
+    def missing(cls, record: dict[str, Any]) -> list[str]:
+        """The fields that a result must have and this one lacks."""
+        own = {"multi-label": ("map", "micro_f1")}.get(str(record.get("problem")), ("top5", "ece"))
+        needed = [entry.name for entry in fields(cls) if entry.default is MISSING] + list(own)
+        return [name for name in needed if record.get(name) is None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +180,7 @@ class Run:
                 f"the run {self.path} is not finished (status: {record.get('status')})",
                 fix=f"go on with it: zoo adapt --resume {self.path}",
             )
-        missing = [entry.name for entry in fields(Result) if result.get(entry.name) is None]
+        missing = Result.missing(result)
         if missing:
             raise RunError(f"{self.record_path} is damaged", why=f"its result has no {', '.join(missing)}")
         return record

@@ -27,6 +27,7 @@ from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
 from zoo.engine.memory import explained_memory
+from zoo.engine.scoring import scores_of
 from zoo.engine.session import Session
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.interval import parse_interval
@@ -145,6 +146,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
+        scores=scores_of(ready.dataset.tasks),
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
@@ -196,6 +198,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
             "license": ready.dataset.license,
             "bad": [image.as_dict() for image in ready.dataset.bad],
             "notes": list(ready.dataset.notes),
+            **({"tasks": [task.record() for task in ready.dataset.tasks]} if ready.dataset.tasks else {}),
         },
         "recipe": ready.recipe.record(),
         "resolved": ready.resolved(),

@@ -15,8 +15,9 @@ from torch import nn
 from zoo import data, models, run
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Part
-from zoo.engine.evaluation import collect, measure
+from zoo.engine.evaluation import collect
 from zoo.engine.events import Progress
+from zoo.engine.scoring import measured, with_thresholds
 from zoo.engine.session import Session
 from zoo.hub.card import model_card
 from zoo.models import DataConfig
@@ -43,6 +44,9 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         The finished record; `files` is in that of the main process alone, which writes them.
     """
     training, accelerator = session.seconds, ready.accelerator
+    tasks = ready.dataset.tasks
+    if tasks:
+        tasks = with_thresholds(tasks, collect(ready.model, ready.choosing, accelerator, mixed=False))
     if accelerator.is_main_process:
         models.save(
             ready.model,
@@ -55,6 +59,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
                 "backbone": ready.spec.full_name,
                 "requires": models.requires(ready.spec),
             },
+            tasks=tasks,
         )
     accelerator.wait_for_everyone()
     model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -73,13 +78,14 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         session.emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
 
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
-    result = measure(outputs, ready.dataset.classes, [sample.id for sample in part.samples])
+    result = measured(outputs, tasks, ready.dataset.classes, [sample.id for sample in part.samples])
     result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
     # Phases that patience ended early count as far as they went.
     shown = session.position.epochs_seen * ready.loader.steps_per_epoch
     images = shown * min(ready.settled.batch, len(ready.dataset.fit))
     record = this.record | {
         "status": "finished",
+        "dataset": this.record["dataset"] | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
         "result": result,
         "best": session.position.best,
         "seconds": {

@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data, groups, models, network, plugins, registry
-from zoo.adaptation import caching, sizing
+from zoo.adaptation import answering, caching, sizing
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
 from zoo.engine import compiling
 from zoo.engine import machine as machines
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Note, Progress
+from zoo.engine.loop import Objective
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
 from zoo.engine.optim import decays
@@ -27,7 +28,6 @@ from zoo.engine.range_test import RangeTest, find_rate
 from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
-from zoo.objectives.supervised import Supervised
 from zoo.planning import GroupFacts, Plan, asked_phases, make_plan, with_caches, with_compiled, with_estimate
 from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
@@ -35,7 +35,6 @@ from zoo.spec import BackboneSpec, Weights
 
 SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
 FEW_TRAINED = 500  # training images below which pretrained norm statistics are better than their own
-FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Prepared:
     accelerator: Accelerator
     loader: TrainLoader
     choosing: EvaluationLoader  # batches of the images that choose the epoch
-    objective: Supervised
+    objective: Objective
     plan: Plan
     range_test: RangeTest | None
     caches: dict[str, Option]  # how phases train from kept activations, by name
@@ -125,6 +124,7 @@ def prepare(
             drop_rate=recipe.dropout,
             image_size=recipe.image_size,
         )
+    answering.refuse_unfit(recipe, opened)
     notes = list(opened.notes)
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
@@ -168,7 +168,8 @@ def prepare(
         threads=machine.threads,
         workers=workers,
         norm=norm,
-        select_by=_selected_by(recipe, len(opened.choose)),
+        select_by=answering.selected_by(recipe, opened),
+        label_smoothing=answering.smoothing(recipe, opened),
         weights=_chosen(recipe.weights, weights),
     )
     loader = data.train_loader(
@@ -192,13 +193,7 @@ def prepare(
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    objective = Supervised(
-        len(opened.classes),
-        label_smoothing=recipe.label_smoothing,
-        class_weights=data.class_weights(opened.fit) if recipe.balance == "weights" else None,
-        mixup=recipe.mixup,
-        cutmix=recipe.cutmix,
-    )
+    objective = answering.objective(settled, opened)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -278,6 +273,8 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
     return DataOptions(
         path_column=recipe.path_column,
         label_column=recipe.label_column,
+        problem=recipe.problem,
+        label_separator=recipe.label_separator,
         config=recipe.dataset_config,
         train_per_class=recipe.train_per_class,
         limit=recipe.limit,
@@ -314,13 +311,6 @@ def _norm_mode(
     if processes > 1:
         return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
     return "live", ""
-
-
-def _selected_by(recipe: Recipe, choosing: int) -> str:
-    """What makes an epoch the best one."""
-    if recipe.select_by != "auto":
-        return recipe.select_by
-    return "refinement" if choosing < FEW_CHOOSING else "accuracy"
 
 
 def _chosen(asked: str, weights: Weights | None) -> str:

@@ -24,7 +24,7 @@ _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
 _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(preset)}
 _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
-             "dataset_config", "augment", "mixup", "cutmix", "balance"),
+             "problem", "label_separator", "dataset_config", "augment", "mixup", "cutmix", "balance"),
     "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
                 "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip

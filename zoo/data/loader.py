@@ -116,7 +116,7 @@ class TrainLoader:
         generator.manual_seed(draw_seed(self._maker.seed, epoch, "order", 0) & 0x7FFFFFFFFFFFFFFF)
         if self._balance == "sampler":
             sizes = part.class_counts()
-            weights = torch.tensor([1.0 / sizes[label] for label in part.labels], dtype=torch.float64)
+            weights = torch.tensor([1.0 / sizes[label] for label in part.truth().tolist()], dtype=torch.float64)
             order = torch.multinomial(weights, count, replacement=True, generator=generator).tolist()
         else:
             order = torch.randperm(count, generator=generator).tolist()

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
+import torch
 from PIL import Image
 
 from zoo.data.decode import UnreadableImage, decode
-from zoo.data.records import Item, Reader, Sample
+from zoo.data.records import Item, Reader, Sample, Target
 from zoo.data.segment import Pixels
 from zoo.data.store import Store
+from zoo.data.targets import counts
 from zoo.errors import DataError
+from zoo.tasks import Task
 
 _STRAGGLERS = 0.01  # share of images that may be missing from a store that counts as whole
 
@@ -26,16 +29,18 @@ class Part:
         *,
         role: str,
         items: Sequence[Item],
-        labels: Sequence[int],
+        labels: Sequence[int | Target],
         classes: tuple[str, ...],
         reader: Reader,
         store: Store | None,
         rows: Sequence[int] | None,
         hflip: bool,
         on_bad_image: Literal["error", "skip"],
+        tasks: tuple[Task, ...] = (),
     ) -> None:
         self.role = role  # "fit", "choose", "report"
         self.classes = classes
+        self.tasks = tasks  # what images answer; none: each is of one class
         self.labels = list(labels)
         self.hflip = hflip
         self.on_bad_image = on_bad_image
@@ -57,10 +62,19 @@ class Part:
         """The id of one image."""
         return self._items[index].id
 
+    def truth(self, positions: Sequence[int] | None = None) -> torch.Tensor:
+        """True answers of some images or all: (N,) int64, the classes' positions; with tasks (N, columns) float32."""
+        labels = self.labels if positions is None else [self.labels[position] for position in positions]
+        if not self.tasks:
+            return torch.tensor(labels, dtype=torch.int64)
+        return torch.tensor(labels, dtype=torch.float32).reshape(len(labels), sum(task.columns for task in self.tasks))
+
     def class_counts(self) -> list[int]:
-        """Images of every class, in the classes' order."""
-        counts = Counter(self.labels)
-        return [counts[label] for label in range(len(self.classes))]
+        """Images of every class, in the classes' order; with tasks those that are a case of each output."""
+        if self.tasks:
+            return counts(self.tasks, [label for label in self.labels if not isinstance(label, int)])
+        found = Counter(self.labels)
+        return [found[label] for label in range(len(self.classes))]
 
     def raw(self, index: int) -> bytes:
         """The encoded bytes of one image."""

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.bounded import parse_json
+from zoo.data.answers import Answers, label_columns, questions, read_answers
+from zoo.data.cells import in_order, label_text
 from zoo.data.folder import FileReader
 from zoo.data.layout import SPLIT_NAMES
-from zoo.data.records import DataOptions, Item, Listing
+from zoo.data.records import DataOptions, Item, Listing, Target
 from zoo.errors import DataError
+from zoo.tasks import output_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +42,9 @@ def read_table(path: Path, options: DataOptions) -> Listing:
 
     Args:
         path: The table. Relative paths in it are relative to its folder.
-        options: `path_column` and `label_column`, "path" and "label" unless given. A column `split`, where there is
-            one, holds train, val (valid, validation) or test.
+        options: `path_column` and `label_column`, "path" and "label" unless given; how several labels of an image are
+            written, or what else is asked (see `zoo.data.answers`). A column `split`, where there is one, holds train,
+            val (valid, validation) or test.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
@@ -48,10 +52,14 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     if not path.is_file():
         raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
     path_column = options.path_column or "path"
-    label_column = options.label_column or "label"
-    frame = _frame(path, (path_column, label_column, SPLIT_COLUMN))
+    frame = _frame(path, tuple(dict.fromkeys((path_column, *label_columns(options), SPLIT_COLUMN))))
     columns = [str(column) for column in frame.columns]
-    for column, option in ((path_column, "--path-column"), (label_column, "--label-column")):
+    asked = questions(options, frame)
+    answering = [name for question in asked for name in question.columns] or [options.label_column or "label"]
+    options_of = {path_column: "--path-column", **dict.fromkeys(answering, "--label-column")}
+    if options.questions:
+        options_of |= dict.fromkeys(answering, "--task NAME=TABLE:COLUMN")
+    for column, option in options_of.items():
         if column not in columns:
             found = frame.attrs["columns"]
             more = f" … and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
@@ -62,21 +70,31 @@ def read_table(path: Path, options: DataOptions) -> Listing:
             )
     if not len(frame):
         raise DataError(f"{path} has no rows", fix="add a row per image")
-    for column in (path_column, label_column):
+    for column in (path_column, *(() if asked else answering)):
         empty = frame.index[frame[column].isna()]
         if len(empty):
             raise DataError(
                 f"{path}: {len(empty)} row(s) have no {column}", why=f"the first is row {int(empty[0]) + 1}"
             )
     paths = [str(value) for value in frame[path_column]]
-    labels = [_text(value) for value in frame[label_column]]
     split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
-    _refuse_odd(path, paths, labels)
+    answers: Answers | None = None
+    rows: Sequence[int] = range(len(paths))
+    labels: Sequence[str | Target]
+    if asked:
+        answers = read_answers(path, frame, asked, options, paths, split_names)
+        rows, labels = answers.rows, answers.targets
+        _refuse_odd(path, paths, output_names(answers.tasks))
+    else:
+        texts = [label_text(value) for value in frame[answering[0]]]
+        _refuse_odd(path, paths, texts)
+        labels = texts
     base = path.resolve().parent
     splits: dict[str, list[Item]] = {}
     seen: Counter[str] = Counter()
     outside = 0
-    for name, label, split in zip(paths, labels, split_names, strict=True):
+    for row, label in zip(rows, labels, strict=True):
+        name, split = paths[row], split_names[row]
         file = os.path.join(base, name)
         try:
             status = os.stat(file)
@@ -96,17 +114,11 @@ def read_table(path: Path, options: DataOptions) -> Listing:
         name=path.stem,
         key=f"table:{path.resolve()}",
         splits=splits,
-        classes=in_order({item.label for item in training}),
+        classes=output_names(answers.tasks) if answers else in_order(str(item.label) for item in training),
         reader=FileReader(),
-        notes=tuple(notes),
+        notes=(*notes, *(answers.notes if answers else ())),
+        tasks=answers.tasks if answers else (),
     )
-
-
-def in_order(labels: set[str]) -> tuple[str, ...]:
-    """Class names in order: whole numbers by value, texts by their characters."""
-    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
 
 
 def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -226,13 +238,6 @@ def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None
             why=f"it begins with {long[:60]!r}; at most {LABEL_LIMIT:,} are possible",
             fix="name another column with --label-column",
         )
-
-
-def _text(value: object) -> str:
-    """A label as text; numbers that are whole are written without a point."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _split_names(path: Path, frame: pd.DataFrame) -> list[str]:

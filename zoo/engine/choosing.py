@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+RISING = ("accuracy", "map")  # what is better when it is higher; everything else is better when it is lower
+
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether an epoch takes the place of the best one.
@@ -11,14 +13,15 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
     """
     if best is None:
         return True
-    if select_by == "accuracy":
-        return scores["accuracy"] >= best["accuracy"]
-    return (-scores[select_by], scores["accuracy"]) >= (-best[select_by], best["accuracy"])
+    if select_by in RISING:
+        return scores[select_by] >= best[select_by]
+    return (-scores[select_by], scores.get("accuracy", 0.0)) >= (-best[select_by], best.get("accuracy", 0.0))
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
-    by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
-    return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
+    if select_by in RISING:
+        return (scores[select_by], -scores["loss"]) > (best[select_by], -best["loss"])
+    return scores[select_by] < best[select_by]

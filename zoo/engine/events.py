@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -60,9 +60,10 @@ class EpochDone:
     epochs: int
     train_loss: float
     val_loss: float
-    val_accuracy: float
+    val_accuracy: float | None  # None: not every question is about classes
     seconds: float
     best: bool
+    values: Mapping[str, float] = field(default_factory=dict)  # named, the one that counts first
 
 
 @dataclass(frozen=True, slots=True)

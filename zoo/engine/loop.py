@@ -17,6 +17,7 @@ from torch import nn
 
 from zoo.engine.choosing import has_improved, is_better
 from zoo.engine.compiling import compiled
+from zoo.engine.evaluation import Outputs
 from zoo.engine.events import EpochDone, PhaseStarted
 from zoo.engine.losses import Losses, Step
 from zoo.engine.optim import make_optimizer, set_rates
@@ -29,6 +30,7 @@ from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+Scores = Callable[[Outputs], dict[str, float]]
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -44,6 +46,7 @@ class Job:
     objective: Objective
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
+    scores: Scores = Outputs.scores  # what the choosing images say of the network; "loss" among them
 
 
 def train(job: Job, session: Session) -> None:
@@ -115,7 +118,7 @@ def finish_epoch(
     """Evaluate, keep the weights if they are the best so far, and move on to the next epoch."""
     at = session.position
     candidate = job.model if average is None else average.module
-    scores = source.evaluate(candidate).scores()
+    scores = job.scores(source.evaluate(candidate))
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
             f"the loss on the choosing images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",
@@ -131,9 +134,11 @@ def finish_epoch(
     else:
         at.stale += 1
     train_loss = at.loss_sum / max(1, at.epoch_step)
+    values = {name: value for name, value in scores.items() if name not in ("loss", "accuracy", "refinement")}
     session.log_epoch(
         EpochDone(
-            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], scores["accuracy"], round(seconds, 3), best
+            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], scores.get("accuracy"),
+            round(seconds, 3), best, values,
         )
-    )
+    )  # fmt: skip
     at.next_epoch()

@@ -234,7 +234,8 @@ class Session:
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
-        self._log({"event": "epoch", **_fields(event), "step": self.position.step})
+        fields = {name: value for name, value in _fields(event).items() if name != "values" or value}
+        self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
