@@ -21,6 +21,7 @@ from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
+from zoo.engine.objective import Objective, with_objective
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
@@ -55,7 +56,7 @@ class Prepared:
     accelerator: Accelerator
     loader: TrainLoader
     choosing: EvaluationLoader  # batches of the images that choose the epoch
-    objective: Supervised
+    objective: Objective
     plan: Plan
     range_test: RangeTest | None
     caches: dict[str, Option]  # how phases train from kept activations, by name
@@ -208,11 +209,11 @@ def prepare(
         with explained_memory(settled.batch, config.input_size[-1]):
             range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = planned(settled, steps, norm)
+    plan = with_objective(planned(settled, steps, norm), objective, settled.batch)
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
-    could, reasons = caching.options(plan, material, config.input_size)
+    could, reasons = caching.options(plan, material, objective, config.input_size)
     costs, seconds = None, {}
     if cost is None:
         emit(Progress("estimating time and memory", 0, 0))

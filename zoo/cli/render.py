@@ -75,7 +75,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
                Column("decay", right=True), Column("frozen"), Column("norm")]  # fmt: skip
     rows = []
     for phase in record["phases"]:
-        for place, group in enumerate(phase["groups"]):
+        for place, group in enumerate([*phase["groups"], *filter(None, [phase.get("extra")])]):
             frozen = group["frozen"]
             # In a pipe every line stands for itself; on a terminal the eye finds where a phase begins.
             name = phase["name"] if place == 0 or not on_terminal(stream) else ""
@@ -91,6 +91,8 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )
+        if phase.get("unlabelled"):
+            print(f"  {plural(phase['unlabelled'], 'image')} without labels beside each batch", file=stream)
         cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "

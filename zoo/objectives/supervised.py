@@ -9,8 +9,12 @@ from timm.data import Mixup
 from torch import nn
 from torch.nn import functional
 
+from zoo.data import Batch
+from zoo.engine.objective import Loss, Objective
+from zoo.planning import PhasePlan
 
-class Supervised:
+
+class Supervised(Objective):
     """The loss of one batch of labelled images.
 
     Args:
@@ -30,13 +34,22 @@ class Supervised:
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> None:
-        self._smoothing = label_smoothing
+        super().__init__()
+        self._smoothing, self._cutmix = label_smoothing, cutmix
         self._weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self._mix = (
             Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=num_classes) if mixup or cutmix else None
         )
 
-    def __call__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def needs_images(self, phase: PhasePlan) -> str:
+        """CutMix pastes a piece of one image into another."""
+        return "CutMix needs pixels" if self._cutmix else ""
+
+    def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+        """The loss of one batch."""
+        return Loss(self.loss(network, batch.images, batch.labels))
+
+    def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean loss of a batch.
 
         Args:
