@@ -12,6 +12,7 @@ from benchmarks import (
     cache,
     compare_backbones,
     images,
+    norms,
     partial,
     rank,
     recipes,
@@ -41,6 +42,7 @@ MEASUREMENTS = {
     "step": step,
     "compare-backbones": compare_backbones,
     "rank": rank,
+    "norms": norms,
 }
 
 

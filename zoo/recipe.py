@@ -86,6 +86,12 @@ class Recipe:
     )
     dropout: float = choice(0.0, "Dropout before the head.", low=0, high=0.95)
     norm: str = choice("auto", "Batch-norm statistics of the groups that train.", choices=("auto", "live", "fixed"))
+    recalibrate: str = choice(
+        "auto",
+        "Re-estimate pretrained norm statistics on the training images before training: auto (where these look "
+        "different and trying shows that it is better), on, off.",
+        choices=("auto", "on", "off"),
+    )
     augment: Augment | None = choice(None, "Augmentation.", choices=("none", "light", "standard", "strong"))
     mixup: float = choice(0.0, "Mixup's alpha; 0 turns it off.", low=0, high=10)
     cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)

@@ -22,6 +22,7 @@ RESOLVED = (
     "threads",
     "workers",
     "norm",
+    "recalibrate",
     "select_by",
     "label_smoothing",
     "augment",

@@ -17,7 +17,7 @@ def norms(recipe: zoo.Recipe) -> tuple[set[str], str]:
 
 def test_few_images_leave_pretrained_norm_statistics_as_they_are() -> None:
     modes, notes = norms(zoo.Recipe(train_per_class=20, image_size=16))
-    assert modes == {"fixed"} and "160 training images are too few" in notes
+    assert modes == {"fixed"} and "160 images are too few" in notes
 
 
 @pytest.mark.parametrize(

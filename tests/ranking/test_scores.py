@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from zoo.engine.probing import FOLDS, cross_validated
 from zoo.errors import DataError
 from zoo.ranking.ordering import places
-from zoo.ranking.probing import FOLDS, cross_validated
 from zoo.ranking.scores import h_score, log_me, neighbours
 
 
@@ -110,7 +110,7 @@ def test_the_probe_judges_images_that_it_was_not_fitted_on():
 def test_the_probe_makes_do_with_two_images_of_a_class_and_refuses_one():
     features, labels = blobs(8.0, count=8, classes=4)
     assert cross_validated(features, labels, seed=0).folds == 2
-    with pytest.raises(DataError, match="too few images to rank backbones by"):
+    with pytest.raises(DataError, match="too few images to judge features by"):
         cross_validated(features[:5], labels[:5], seed=0)
 
 

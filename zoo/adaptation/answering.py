@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo import data
 from zoo.data import Dataset
-from zoo.engine.loop import Objective
+from zoo.engine.objective import Objective
 from zoo.errors import RecipeError
 from zoo.objectives.multilabel import MultiLabel
 from zoo.objectives.supervised import Supervised

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import zoo
-from zoo import groups, plugins
+from zoo import plugins
 from zoo.adaptation.prepare import Prepared, absolute
 from zoo.engine import machine as machines
 from zoo.errors import RecipeError, RunError
@@ -108,7 +108,7 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
             fix="bring the old data back, or start a new run",
         )
     started = record["backbone"].get("fingerprint")
-    found = weights_fingerprint(ready)
+    found = ready.fingerprint
     if started is not None and started != found:
         raise RunError(
             f"the weights that {this.path} started from changed",
@@ -128,11 +128,6 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
             f"{this.path} was started with {processes} process(es), not {ready.machine.processes}",
             fix=f"go on with as many: zoo adapt --resume {shlex.quote(str(this.path))} --processes {processes}",
         )
-
-
-def weights_fingerprint(ready: Prepared) -> str | None:
-    """The sha256 of all that pretrained weights brought, which is everything but the new head; None from scratch."""
-    return None if ready.weights is None else groups.fingerprint(ready.model, ready.groups[:-1])
 
 
 def other_environment(record: Mapping[str, Any], ready: Prepared, *, everything: bool = False) -> list[Difference]:

@@ -183,7 +183,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
             "version": ready.spec.version,
             "module": ready.spec.module,
             "params": sum(parameter.numel() for parameter in ready.model.parameters()),
-            "fingerprint": changes.weights_fingerprint(ready),
+            "fingerprint": ready.fingerprint,
             "weights": None if weights is None else {name: getattr(weights, name) for name in sorted(facts)},
         },
         "dataset": {

@@ -89,11 +89,11 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         "result": result,
         "best": session.position.best,
         "seconds": {
-            "setup": round(setup, 2),
-            "data": round(ready.data_seconds, 2),
-            "train": round(training, 2),
-            "data_wait": round(session.position.waited, 2),
-            "total": round(time.monotonic() - began, 2),
+            "setup": round(setup, 3),
+            "data": round(ready.data_seconds, 3),
+            "train": round(training, 3),
+            "data_wait": round(session.position.waited, 3),
+            "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
     }

@@ -12,29 +12,24 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data, groups, models, network, plugins, registry
-from zoo.adaptation import answering, caching, sizing
+from zoo.adaptation import answering, costs, norms, sizing
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
-from zoo.engine import compiling
 from zoo.engine import machine as machines
-from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Note, Progress
-from zoo.engine.loop import Objective
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
+from zoo.engine.objective import Objective, with_objective
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
 from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
-from zoo.planning import GroupFacts, Plan, asked_phases, make_plan, with_caches, with_compiled, with_estimate
+from zoo.planning import GroupFacts, Plan, make_plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
 from zoo.spec import BackboneSpec, Weights
-
-SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
-FEW_TRAINED = 500  # training images below which pretrained norm statistics are better than their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,7 @@ class Prepared:
     config: DataConfig
     dataset: Dataset
     dataset_ref: str
+    fingerprint: str | None  # sha256 of all that pretrained weights brought, as they came; None from scratch
     recipe: Recipe  # as asked for
     settled: Recipe  # with automatic choices replaced
     machine: Machine
@@ -77,9 +73,7 @@ class Prepared:
         }
 
 
-def prepare(
-    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: tuple[float, int, float | None] | None = None
-) -> Prepared:
+def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: costs.Cost | None = None) -> Prepared:
     """Open the data, build the model, and make the plan.
 
     Args:
@@ -152,9 +146,10 @@ def prepare(
         first = planned(_without_range_test(recipe), 1, "live")
         sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit))
         notes.append(remark)
-    norm, why = _norm_mode(sized, model, weights, len(opened.fit), machine.processes)
-    if why:
-        notes.append(why)
+    fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
+    recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
+    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
+    notes += [note for note in (recalibration.note, why) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
@@ -168,6 +163,7 @@ def prepare(
         threads=machine.threads,
         workers=workers,
         norm=norm,
+        recalibrate=recalibration.setting,
         select_by=answering.selected_by(recipe, opened),
         label_smoothing=answering.smoothing(recipe, opened),
         weights=_chosen(recipe.weights, weights),
@@ -203,49 +199,10 @@ def prepare(
         with explained_memory(settled.batch, config.input_size[-1]):
             range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = planned(settled, steps, norm)
-    emit(Progress("splitting the network where its frozen part ends", 0, 0))
+    plan = with_objective(planned(settled, steps, norm), objective, settled.batch)
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
-    could, reasons = caching.options(plan, material, config.input_size)
-    costs, seconds = None, {}
-    if cost is None:
-        emit(Progress("estimating time and memory", 0, 0))
-        with explained_memory(settled.batch, config.input_size[-1]):
-            costs = estimate(
-                plan,
-                model,
-                found,
-                settled,
-                accelerator,
-                input_size=config.input_size,
-                training_images=len(opened.fit),
-                choosing_images=len(opened.choose),
-                seconds_per_image=loader.seconds_per_image(),
-                hidden=loader.ahead and machine.device != "cpu",
-                options=could,
-                chunk=material.chunk,
-            )
-    choice = caching.choose(could, reasons, costs, settled, accelerator)
-    if costs is not None:
-        taken = [each.above if each.above and name in choice.options else each.whole for name, each in costs.items()]
-        seconds = dict(zip(costs, (each.seconds for each in taken), strict=True))
-        cost = (
-            sum(seconds.values()),
-            max(each.memory for each in taken),
-            sum(each.waiting for each in taken),
-        )
-    assert cost is not None
-    plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
-    if costs is not None and settled.compile != "off":
-        if settled.compile != "auto" or machine.device == "cuda":
-            emit(Progress("looking whether compiling pays", 0, 0))
-        pays = compiling.choose(plan, seconds, model, found, settled, accelerator, input_size=config.input_size)
-        plan, cost = with_compiled(plan, [*pays.saved], pays.notes), (cost[0] - sum(pays.saved.values()), *cost[1:])
-    elif settled.compile not in ("auto", "off"):  # a run that goes on
-        plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))
-    compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
-    settled = replace(settled, cache=choice.setting, compile=compiled or "off")
+    done = costs.costed(plan, material, objective, loader, config.input_size, emit, cost)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -254,16 +211,17 @@ def prepare(
         config=config,
         dataset=opened,
         dataset_ref=dataset,
+        fingerprint=fingerprint,
         recipe=recipe,
-        settled=settled,
+        settled=done.settled,
         machine=machine,
         accelerator=accelerator,
         loader=loader,
         choosing=choosing,
         objective=objective,
-        plan=with_estimate(plan, *cost),
+        plan=done.plan,
         range_test=range_test,
-        caches=choice.options,
+        caches=done.caches,
         data_seconds=data_seconds,
     )
 
@@ -291,28 +249,6 @@ def _without_range_test(recipe: Recipe) -> Recipe:
     return replace(recipe, lr=None) if recipe.lr == "auto" else recipe
 
 
-def _norm_mode(
-    recipe: Recipe, model: nn.Module, weights: Weights | None, images: int, processes: int
-) -> tuple[str, str]:
-    """What the norms of training groups do, and a line about it where a person should know."""
-    folded = weights is not None and models.has_folded_norms(model)
-    if folded and recipe.norm != "fixed":
-        if recipe.norm == "live":
-            return "live", "these weights have folded batch norms: training their norms live will likely ruin them"
-        return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
-    if recipe.norm != "auto":
-        return recipe.norm, ""
-    if not any(groups.is_norm(module) and _tracks(module) for module in model.modules()):
-        return "live", ""
-    if weights is not None and min(recipe.batch, images) // processes < SMALL_BATCH:
-        return "fixed", f"norm statistics stay fixed: batches are under {SMALL_BATCH} images per process"
-    if weights is not None and images < FEW_TRAINED:
-        return "fixed", f"norm statistics stay fixed: {images} training images are too few to estimate better ones"
-    if processes > 1:
-        return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
-    return "live", ""
-
-
 def _chosen(asked: str, weights: Weights | None) -> str:
     """The name of the weights that `default` came to: the tag in a backbone's name, or the manifest's first."""
     return weights.name if asked == "default" and weights is not None else asked
@@ -327,10 +263,6 @@ def _facts(model: nn.Module, group: Group) -> GroupFacts:
         undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
         has_norm=any(name.endswith("running_mean") for name in group.buffers),
     )
-
-
-def _tracks(module: nn.Module) -> bool:
-    return getattr(module, "running_mean", None) is not None
 
 
 def absolute(reference: str) -> str:

@@ -120,7 +120,7 @@ def _differences(record: Mapping[str, Any], ready: Prepared) -> tuple[Difference
     found = []
     pairs = {
         "data": (record["dataset"]["fingerprint"], ready.dataset.fingerprint),
-        "weights to start from": (record["backbone"].get("fingerprint"), changes.weights_fingerprint(ready)),
+        "weights to start from": (record["backbone"].get("fingerprint"), ready.fingerprint),
         "plan": (_short(Plan.from_record(record["plan"])), _short(ready.plan)),
     }
     for what, (before, now) in pairs.items():

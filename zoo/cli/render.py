@@ -11,7 +11,9 @@ from typing import IO, Any, NamedTuple
 from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
 from zoo.run import Run
+from zoo.tasks import headline
 
+GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are"}
 WAITING = 0.02  # share of training spent waiting for images from which a plan speaks of it
 
 
@@ -75,7 +77,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
                Column("decay", right=True), Column("frozen"), Column("norm")]  # fmt: skip
     rows = []
     for phase in record["phases"]:
-        for place, group in enumerate(phase["groups"]):
+        for place, group in enumerate([*phase["groups"], *filter(None, [phase.get("extra")])]):
             frozen = group["frozen"]
             # In a pipe every line stands for itself; on a terminal the eye finds where a phase begins.
             name = phase["name"] if place == 0 or not on_terminal(stream) else ""
@@ -91,6 +93,8 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )
+        if phase.get("unlabelled"):
+            print(f"  {plural(phase['unlabelled'], 'image')} without labels beside each batch", file=stream)
         cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
@@ -121,11 +125,12 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
         run: The run.
     """
     result, best = record["result"], record.get("best") or {}
-    say(f"accuracy  {_accuracy(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
+    name, _ = headline(result)
+    say(f"{name:<10}{_headline(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
     epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
     if result.get("baseline") is not None:
-        say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
+        say(f"baseline  {percent(result['baseline'])} ({GUESSES[name]})")
     chosen = (record.get("chosen") or {}).get("reason")
     if chosen:
         say(f"backbone  {printable(record['backbone']['name'])}: {printable(chosen)}")
@@ -163,7 +168,11 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
 
 def evaluation(found: Mapping[str, Any]) -> None:
     """Print an evaluation: the measures, then a row for each class."""
-    say(f"{_accuracy(found)} accuracy of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
+    name, _ = headline(found)
+    say(f"{_headline(found)} {name} of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
+    if found.get("labels") is not None:
+        _labels(found)
+        return
     measures = [("top-5 accuracy", percent(found["top5"])), ("loss", f"{found['loss']:.4f}"),
                 ("macro F1", f"{found['macro_f1']:.4f}"), ("calibration error", f"{found['ece']:.4f}")]  # fmt: skip
     for name, value in measures:
@@ -173,12 +182,29 @@ def evaluation(found: Mapping[str, Any]) -> None:
     table([Column("class", wrap=True), Column("images", right=True), Column("accuracy", right=True)], rows)
 
 
+def _labels(found: Mapping[str, Any]) -> None:
+    """The measures of a model that gives labels, then a row for each of these."""
+    measures = [("micro F1", f"{found['micro_f1']:.4f}"), ("macro F1", f"{found['macro_f1']:.4f}"),
+                ("every label right", percent(found["accuracy"])), ("loss", f"{found['loss']:.4f}")]  # fmt: skip
+    for name, value in measures:
+        say(f"{name:<18}{value:>8}")
+    say()
+    columns = [Column("label", wrap=True), *(Column(name, right=True) for name in
+               ("images", "AP", "F1", "precision", "recall", "threshold"))]  # fmt: skip
+    rows = [[entry["name"], str(entry["n"]), *(percent(entry[key]) for key in ("ap", "f1", "precision", "recall")),
+             f"{entry['threshold']:.3f}"] for entry in found["labels"]]  # fmt: skip
+    table(columns, rows)
+
+
 def predictions(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print predictions: a row for each image, the best guess first."""
+    """Print predictions: a row for each image, the best guess first; or the labels that it is given."""
+    if records and "labels" in records[0]:
+        table([Column("image", wrap=True), Column("labels", wrap=True)],
+              [[entry["path"], _shares(entry["labels"]) or "none"] for entry in records])  # fmt: skip
+        return
     rows = []
     for entry in records:
-        others = [f"{other['label']} {percent(other['probability'])}" for other in entry["top"][1:]]
-        rows.append([entry["path"], entry["label"], percent(entry["probability"]), ", ".join(others)])
+        rows.append([entry["path"], entry["label"], percent(entry["probability"]), _shares(entry["top"][1:])])
     table(
         [Column("image", wrap=True), Column("label", wrap=True), Column("probability", right=True),
          Column("then", wrap=True)],
@@ -193,9 +219,14 @@ def shell_path(path: Path) -> str:
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else path))
 
 
-def _accuracy(result: Mapping[str, Any]) -> str:
+def _shares(pairs: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{pair['label']} {percent(pair['probability'])}" for pair in pairs)
+
+
+def _headline(result: Mapping[str, Any]) -> str:
     """`97.2% (95.1% to 98.4%)`: with its 95 % interval where there is one."""
+    _, value = headline(result)
     interval = result.get("interval")
     if not interval:
-        return percent(result["accuracy"])
-    return f"{percent(result['accuracy'])} ({percent(interval[0])} to {percent(interval[1])})"
+        return percent(value)
+    return f"{percent(value)} ({percent(interval[0])} to {percent(interval[1])})"

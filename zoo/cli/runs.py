@@ -14,6 +14,7 @@ from zoo.cli.render import Column
 from zoo.cli.text import percent
 from zoo.errors import RunError
 from zoo.run import Run, list_runs
+from zoo.tasks import headline
 
 
 def command(
@@ -50,7 +51,8 @@ def command(
 def _row(run: Run) -> dict[str, Any]:
     """What one run's record says; a record that cannot be read gives a row that says so."""
     row: dict[str, Any] = {"run": str(run.path), "name": run.name, "status": "damaged", "backbone": None,
-                           "dataset": None, "strategy": None, "accuracy": None, "n": None, "split": None,
+                           "dataset": None, "strategy": None, "problem": None, "score": None, "accuracy": None,
+                           "n": None, "split": None,
                            "created": None}  # fmt: skip
     try:
         record = run.record
@@ -64,6 +66,7 @@ def _row(run: Run) -> dict[str, Any]:
         strategy=_part(record, "recipe").get("strategy"),
     )
     result = _part(record, "result")
+    row.update(problem=result.get("problem", "single-label"), score=headline(result)[1])
     row.update(accuracy=result.get("accuracy"), n=result.get("n"), split=result.get("split"))
     return row
 
@@ -76,7 +79,13 @@ def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
 def _cells(row: dict[str, Any]) -> list[str]:
     images = f"{row['n']:,}" if row["n"] is not None else "-"
     texts = [str(row[key] or "-") for key in ("name", "status", "backbone", "dataset", "strategy")]
-    return [*texts, percent(row["accuracy"]), images, _date(row["created"])]
+    return [*texts, _score(row), images, _date(row["created"])]
+
+
+def _score(row: dict[str, Any]) -> str:
+    """Accuracy is what a score is, unless it says otherwise."""
+    name = headline(row)[0]
+    return percent(row["score"]) + ("" if name == "accuracy" else f" {name}")
 
 
 def _date(created: str | None) -> str:

@@ -53,6 +53,20 @@ class Part:
         """Images."""
         return len(self._items)
 
+    def some(self, positions: Sequence[int]) -> Part:
+        """The images at these positions, in this order."""
+        return Part(
+            role=self.role,
+            items=[self._items[position] for position in positions],
+            labels=[self.labels[position] for position in positions],
+            classes=self.classes,
+            reader=self._reader,
+            store=self._store,
+            rows=None if self._rows is None else [self._rows[position] for position in positions],
+            hflip=self.hflip,
+            on_bad_image=self.on_bad_image,
+        )
+
     @cached_property
     def samples(self) -> list[Sample]:
         """Id and label of every image."""

@@ -43,8 +43,8 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     Args:
         path: The table. Relative paths in it are relative to its folder.
         options: `path_column` and `label_column`, "path" and "label" unless given; how several labels of an image are
-            written, or what else is asked (see `zoo.data.answers`). A column `split`, where there is one, holds train,
-            val (valid, validation) or test.
+            written, or what else is asked (see `zoo.data.answers`). Where `labels` says so, there need be no labels. A
+            column `split`, where there is one, holds train, val (valid, validation) or test.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
@@ -54,11 +54,12 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     path_column = options.path_column or "path"
     frame = _frame(path, tuple(dict.fromkeys((path_column, *label_columns(options), SPLIT_COLUMN))))
     columns = [str(column) for column in frame.columns]
-    asked = questions(options, frame)
+    asked = questions(options, frame) if options.labels else ()
     answering = [name for question in asked for name in question.columns] or [options.label_column or "label"]
-    options_of = {path_column: "--path-column", **dict.fromkeys(answering, "--label-column")}
+    needed = answering if options.labels else []
+    options_of = {path_column: "--path-column", **dict.fromkeys(needed, "--label-column")}
     if options.questions:
-        options_of |= dict.fromkeys(answering, "--task NAME=TABLE:COLUMN")
+        options_of |= dict.fromkeys(needed, "--task NAME=TABLE:COLUMN")
     for column, option in options_of.items():
         if column not in columns:
             found = frame.attrs["columns"]
@@ -70,7 +71,7 @@ def read_table(path: Path, options: DataOptions) -> Listing:
             )
     if not len(frame):
         raise DataError(f"{path} has no rows", fix="add a row per image")
-    for column in (path_column, *(() if asked else answering)):
+    for column in (path_column, *(() if asked else needed)):
         empty = frame.index[frame[column].isna()]
         if len(empty):
             raise DataError(
@@ -86,7 +87,8 @@ def read_table(path: Path, options: DataOptions) -> Listing:
         rows, labels = answers.rows, answers.targets
         _refuse_odd(path, paths, output_names(answers.tasks))
     else:
-        texts = [label_text(value) for value in frame[answering[0]]]
+        known = frame[answering[0]] if answering[0] in columns else [None] * len(paths)
+        texts = ["" if value is None or value != value else label_text(value) for value in known]
         _refuse_odd(path, paths, texts)
         labels = texts
     base = path.resolve().parent
@@ -110,11 +112,13 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     notes = [f"{twice} path(s) appear in more than one row"] if twice else []
     if outside:
         notes.append(f"{outside} path(s) of the table lead out of its folder; they are read there")
+    found = {str(item.label) for item in training if item.label}
+    classes = output_names(answers.tasks) if answers else in_order(found)
     return Listing(
         name=path.stem,
         key=f"table:{path.resolve()}",
         splits=splits,
-        classes=output_names(answers.tasks) if answers else in_order(str(item.label) for item in training),
+        classes=classes,
         reader=FileReader(),
         notes=(*notes, *(answers.notes if answers else ())),
         tasks=answers.tasks if answers else (),

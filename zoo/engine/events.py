@@ -49,6 +49,7 @@ class StepDone:
     step: int  # from 1, over the whole run
     loss: float  # mean over the step's images, nats
     rates: Mapping[str, float]  # group -> learning rate used in this step
+    parts: Mapping[str, float] = field(default_factory=dict)  # what the objective says of itself, by name
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zoo.data import Batch
+from zoo.engine.objective import Loss, Objective
+
 # The paper's for most of its experiments: easy absences are weighed down, and the easiest left out.
 GAMMA_ABSENT, GAMMA_PRESENT, MARGIN = 4.0, 0.0, 0.05
 
 LabelLoss = Literal["bce", "asymmetric"]
 
 
-class MultiLabel:
+class MultiLabel(Objective):
     """The loss of one batch of images with several labels each.
 
     Args:
@@ -24,20 +27,12 @@ class MultiLabel:
     """
 
     def __init__(self, loss: LabelLoss = "bce", *, smoothing: float = 0.0) -> None:
+        super().__init__()
         self._loss, self._smoothing = loss, smoothing
 
-    def __call__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The mean loss of a batch.
-
-        Args:
-            model: Called on the images.
-            images: (B, C, H, W), normalised, on the model's device.
-            labels: (B, labels) float32: 1, 0, or NaN where it is not known, which does not count.
-
-        Returns:
-            A scalar: nats per label that is known.
-        """
-        return label_loss(model(images).float(), labels, self._loss, self._smoothing)
+    def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+        """The mean loss of a batch, whose labels are 1, 0, or NaN where it is not known, which does not count."""
+        return Loss(label_loss(network(batch.images).float(), batch.labels, self._loss, self._smoothing))
 
 
 def label_loss(logits: torch.Tensor, labels: torch.Tensor, loss: LabelLoss, smoothing: float) -> torch.Tensor:

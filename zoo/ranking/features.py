@@ -17,8 +17,8 @@ from zoo.cache import activations_folder
 from zoo.data import Dataset, Part
 from zoo.engine.activations import Layout, NoRoom, keep, open_kept, path_of
 from zoo.engine.events import Listener, Note, Progress
+from zoo.engine.probing import Floats, Labels
 from zoo.groups import Group
-from zoo.ranking.scores import Floats, Labels
 
 _CHUNK = 32  # images at once: always as many, so that the same bits come out again
 _ENTRY = "the classifier"

@@ -13,12 +13,12 @@ from zoo.adaptation.prepare import Prepared, data_options, prepare
 from zoo.budget import Budget
 from zoo.data import Dataset
 from zoo.engine.events import Listener, Note, Progress
+from zoo.engine.probing import Probe, cross_validated
 from zoo.entrants import Entrant, LeftOut
 from zoo.errors import DataError, RecipeError, ZooError
 from zoo.planning import Plan
 from zoo.ranking.features import frozen_features
 from zoo.ranking.ordering import Place, places
-from zoo.ranking.probing import Probe, cross_validated
 from zoo.ranking.scores import h_score, log_me, neighbours
 from zoo.recipe import Recipe
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from sklearn.covariance import LedoitWolf
 
-Floats = npt.NDArray[np.floating[Any]]
-Labels = npt.NDArray[np.integer[Any]]
+from zoo.engine.probing import Floats, Labels
 
 NEIGHBOURS = 5
 _ROUNDS = 100  # of LogME's fixed point, which takes about ten

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from zoo.errors import DataError
-from zoo.ranking.scores import Floats, Labels
+
+Floats = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[np.integer[Any]]
 
 FOLDS = 5
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C: inverse strength of the penalty, features scaled to variance 1
@@ -37,7 +40,14 @@ class Probe:
         return float(self.right.mean())
 
 
-def cross_validated(features: Floats, labels: Labels, *, seed: int, check: Callable[[], None] = lambda: None) -> Probe:
+def cross_validated(
+    features: Floats,
+    labels: Labels,
+    *,
+    seed: int,
+    strengths: Sequence[float] = STRENGTHS,
+    check: Callable[[], None] = lambda: None,
+) -> Probe:
     """Fit logistic regressions (scikit-learn) on all folds but one, and judge each on that one.
 
     The strength of the penalty is the one with the smallest loss over all folds. It is one number for all images, so
@@ -47,6 +57,7 @@ def cross_validated(features: Floats, labels: Labels, *, seed: int, check: Calla
         features: (N, D).
         labels: (N,), 0 to K - 1.
         seed: Of the folds; the same images and seed give the same folds for every backbone.
+        strengths: Of the penalty, to choose from, the strongest first.
         check: Called between fits.
 
     Raises:
@@ -56,15 +67,15 @@ def cross_validated(features: Floats, labels: Labels, *, seed: int, check: Calla
     smallest = int(sizes[sizes > 0].min())
     if smallest < 2 or len(np.unique(labels)) < 2:
         raise DataError(
-            "there are too few images to rank backbones by",
+            "there are too few images to judge features by",
             why=f"the smallest class has {smallest}, and one half of the images is judged by the other",
-            fix="give more images to rank by, at least 2 of each class",
+            fix="give more images, at least 2 of each class",
         )
     splitter = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed)
     folds = list(splitter.split(features, labels))
     values = features.astype(np.float32)
     tried: dict[float, tuple[float, npt.NDArray[np.bool_]]] = {}
-    for strength in STRENGTHS:
+    for strength in strengths:
         logs = np.zeros(len(labels))
         right = np.zeros(len(labels), dtype=np.bool_)
         for fit, judge in folds:
