@@ -48,6 +48,18 @@ class Dataset:
     hflip: bool  # whether a mirrored image still shows its class
     tasks: tuple[Task, ...] = ()  # what images answer; none: each is of one class
 
+    def require_classes(self, what: str) -> None:
+        """Refuse images that are not each of one class.
+
+        Raises:
+            DataError: They have several labels, or answer several questions; `what` cannot deal with these.
+        """
+        if self.tasks:
+            raise DataError(
+                f"{what} takes images of one class each, and those of {self.name} answer otherwise",
+                fix="use zoo adapt, one backbone at a time",
+            )
+
     def counts(self) -> dict[str, dict[str, object]]:
         """Images of each part, in all and per class, in the form that run.json has."""
         parts = {"fit": self.fit, "choose": self.choose, "report": self.report}

@@ -72,6 +72,8 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "classes": classes,
         "shown": classes[:MAX_CLASSES],
         "result": part(record, "result"),
+        "labels": (part(record, "result").get("labels") or [])[:MAX_CLASSES],
+        "guess": words.guess(record).capitalize(),
         "data_config": part(record, "data_config"),
         "resolved": part(record, "resolved"),
         "recipe": _changed(record),
@@ -99,7 +101,7 @@ def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
         base_model=base_model,
         base_model_relation="finetune" if base_model else None,
         datasets=[hub_dataset] if hub_dataset else None,
-        metrics=["accuracy", "f1"] if words.finished(record) else None,
+        metrics=_metrics(record) if words.finished(record) else None,
         eval_results=_eval_results(record, result) if words.finished(record) else None,
     )
 
@@ -108,7 +110,8 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
     dataset = part(record, "dataset")
     name = _line(dataset.get("name") or "images")
     revision = _revision(record)
-    measured = [("accuracy", "Accuracy", result.get("accuracy")), ("f1", "Macro-F1", result.get("macro_f1"))]
+    first = ("mean_average_precision", "mAP", "map") if result.get("labels") else ("accuracy", "Accuracy", "accuracy")
+    measured = [(*first[:2], result.get(first[2])), ("f1", "Macro-F1", result.get("macro_f1"))]
     return [
         EvalResult(
             task_type="image-classification",
@@ -125,6 +128,11 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
         for metric, title, value in measured
         if value is not None
     ]
+
+
+def _metrics(record: Mapping[str, Any]) -> list[str]:
+    """The ids of what is measured."""
+    return ["mean_average_precision" if part(record, "result").get("labels") else "accuracy", "f1"]
 
 
 def _license(chosen: str) -> tuple[str | None, str | None]:
@@ -177,7 +185,7 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
     changed = {key: value for key, value in part(record, "recipe").items() if value != defaults.get(key)}
     for key, value in changed.items():
         if isinstance(value, str) and ("/" in value or "\\" in value) and not value.startswith("hf-hub:"):
-            changed[key] = re.split(r"[/\\]", value)[-1]
+            changed[key] = value if key == "label_separator" else re.split(r"[/\\]", value)[-1]
     return changed
 
 

@@ -20,6 +20,7 @@ from zoo.recipe import Recipe
 from zoo.report import tables, words
 from zoo.report.words import part
 from zoo.run import Run, write_atomic
+from zoo.tasks import headline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -108,6 +109,8 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "weights": part(record, "backbone", "weights"),
         "dataset": part(record, "dataset"),
         "result": part(record, "result"),
+        **_score(record),
+        "label_rows": tables.label_rows(record),
         "best": part(record, "best"),
         "seconds": part(record, "seconds"),
         "waited": words.waited(record),
@@ -130,6 +133,19 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
     }
 
 
+def _score(record: dict[str, Any]) -> dict[str, Any]:
+    """The number that the run is known by, what it is called, and what guessing would reach."""
+    problem = words.problem(record)
+    name, value = headline({**part(record, "result"), "problem": problem})
+    return {
+        "score": value if words.is_number(value) else 0.0,
+        "score_name": name,
+        "curve_name": name.capitalize() if name.islower() else name,
+        "best_score": headline({**part(record, "best"), "problem": problem})[1],
+        "guess": words.guess(record),
+    }
+
+
 def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
     """The plots that there is something to draw for, by name."""
     from zoo.report import plots  # matplotlib takes a moment to import; reading a record should not
@@ -139,7 +155,7 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     drawn: dict[str, str] = {}
     if len(history.steps) > 1 or history.epochs:
         drawn["loss"] = plots.loss_curve(history)
-    if any(words.is_number(event.get("val_accuracy")) for event in history.epochs):
+    if any(value is not None for _, value in map(tables.epoch_score, history.epochs)):
         drawn["accuracy"] = plots.accuracy_curve(history, part(record, "best"))
     if any(len(points) > 1 for points in history.rates.values()):
         drawn["rates"] = plots.rate_curve(history, _group_names(record, history))
