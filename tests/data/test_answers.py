@@ -96,7 +96,7 @@ def test_an_empty_flag_is_not_known(tmp_path):
         ("cells", {"label_separator": "|"}, "no image of", "no cell of 'label' contains '|'", "--label-separator ';'"),
         ("cells", {"problem": "multi-label"}, "no image of", "no path is in two rows", "--label-separator ';'"),
         ("columns", {"label_column": "blue,pink"}, "has no column 'pink'", "blue, green, red", "--label-column"),
-        ("columns", {"label_column": "blue,path"}, "the column 'path' does not say", "row 1 says 'img/", "write 1 or 0"),
+        ("columns", {"label_column": "blue,path"}, "'path' does not say", "row 1 says 'img/", "write 1 or 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(tmp_path, way, options, what, why, fix):
@@ -152,5 +152,7 @@ def test_a_scored_table_has_the_models_labels_in_the_models_order(tmp_path):
     columns.write_text("path,red,blue\nimg/00000.png,1,0\nimg/00001.png,0,1\n")
     found = open_evaluation(str(columns), NAMES, DataOptions(label_column="red,blue", tasks=(task,)))
     assert np.allclose(found.part.truth(), [[0, math.nan, 1], [1, math.nan, 0]], equal_nan=True)
+    plain = tmp_path / "plain.csv"
+    plain.write_text("path,label\nimg/00000.png,red\n")
     with pytest.raises(DataError, match="the model gives several answers"):
-        open_evaluation(str(path), NAMES, DataOptions(tasks=(task,)))
+        open_evaluation(str(plain), NAMES, DataOptions(tasks=(task,)))

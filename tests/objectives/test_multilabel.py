@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from zoo.data import Batch
+from zoo.engine.multilabel import mean_ap
 from zoo.objectives.multilabel import MultiLabel, asymmetric, label_loss
 
 NAN = math.nan
@@ -43,7 +44,8 @@ def test_it_learns_labels_that_do_not_exclude_each_other(loss):
         optimizer.zero_grad()
         objective(network, batch, 0.0).total.backward()
         optimizer.step()
-    assert ((network(images) > 0).float() == truth).float().mean() > 0.95
+    # In order, not around 0: the asymmetric loss says "there" too readily, which thresholds put right.
+    assert mean_ap(network(images).detach(), truth) > 0.98
 
 
 def test_smoothing_moves_both_answers_inwards():
