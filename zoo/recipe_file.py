@@ -33,6 +33,7 @@ RESOLVED = (
     "probe_lr",
     "lr_decay",
     "weight_decay",
+    "unlabelled_ratio",
 )
 
 

@@ -13,6 +13,7 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data, models, run
+from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Part
 from zoo.engine.evaluation import collect, measure
@@ -43,6 +44,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         The finished record; `files` is in that of the main process alone, which writes them.
     """
     training, accelerator = session.seconds, ready.accelerator
+    domains.recalibrated(ready)
     if accelerator.is_main_process:
         models.save(
             ready.model,
@@ -90,6 +92,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
+        **domains.described(this, ready, session, model),
     }
     if accelerator.is_main_process:
         write_verification(this, part, model)

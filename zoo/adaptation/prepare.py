@@ -11,10 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, network, plugins, registry
-from zoo.adaptation import costs, norms, sizing
+from zoo import data, groups, methods, models, network, plugins, registry
+from zoo.adaptation import beside, costs, norms, sizing
+from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
+from zoo.data.unlabelled import Answers
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
@@ -58,6 +60,8 @@ class Prepared:
     range_test: RangeTest | None
     caches: dict[str, Option]  # how phases train from kept activations, by name
     data_seconds: float  # that opening, reading and decoding the data took
+    besides: Besides | None  # images without labels
+    answers: Answers | None  # their labels, for the report alone
 
     @property
     def material(self) -> Material:
@@ -89,7 +93,11 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
+    beside.refuse_auto(recipe)
+    dataset = _reference(dataset)
+    if recipe.target is not None or recipe.unlabelled is not None:
+        target, unlabelled = (named and _reference(named) for named in (recipe.target, recipe.unlabelled))
+        recipe = replace(recipe, target=target, unlabelled=unlabelled)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
         recipe = replace(recipe, weights=absolute(recipe.weights))
@@ -111,6 +119,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     began = time.perf_counter()
     with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        images, answers = beside.opened(recipe, opened, dataset, options, emit)
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
@@ -121,7 +130,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             drop_rate=recipe.dropout,
             image_size=recipe.image_size,
         )
-    notes = list(opened.notes)
+    notes = [*opened.notes, *(images.notes if images else ())]
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
@@ -167,8 +176,10 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         norm=norm,
         recalibrate=recalibration.setting,
         select_by=_selected_by(recipe, len(opened.choose)),
+        unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
     )
+    besides = beside.streamed(images, len(opened.fit), settled, config, accelerator) if images else None
     loader = data.train_loader(
         opened.fit,
         config=config,
@@ -180,6 +191,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         device=accelerator.device,
+        steps=besides.steps if besides else None,
     )
     choosing = data.eval_batches(
         opened.choose,
@@ -190,13 +202,14 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    objective = Supervised(
+    supervised = Supervised(
         len(opened.classes),
         label_smoothing=recipe.label_smoothing,
         class_weights=data.class_weights(opened.fit) if recipe.balance == "weights" else None,
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
     )
+    objective = beside.objective(settled, supervised, besides, model, len(opened.classes), config, accelerator.device)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -230,6 +243,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         range_test=range_test,
         caches=done.caches,
         data_seconds=data_seconds,
+        besides=besides,
+        answers=answers,
     )
 
 
@@ -258,6 +273,8 @@ def _selected_by(recipe: Recipe, choosing: int) -> str:
     """What makes an epoch the best one."""
     if recipe.select_by != "auto":
         return recipe.select_by
+    if recipe.align in methods.ALIGNMENT:
+        return "information"
     return "refinement" if choosing < FEW_CHOOSING else "accuracy"
 
 
@@ -275,6 +292,11 @@ def _facts(model: nn.Module, group: Group) -> GroupFacts:
         undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
         has_norm=any(name.endswith("running_mean") for name in group.buffers),
     )
+
+
+def _reference(named: str) -> str:
+    """A data set's name as it is; a path so that it means the same from another folder."""
+    return named if named in registry.load().datasets else absolute(named)
 
 
 def absolute(reference: str) -> str:

@@ -64,6 +64,7 @@ class EpochDone:
     val_accuracy: float
     seconds: float
     best: bool
+    validators: Mapping[str, float] = field(default_factory=dict)  # what target images say, without their labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
 from zoo.engine.source import Source
+from zoo.engine.validators import VALIDATORS
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan, Plan
@@ -127,9 +128,10 @@ def finish_epoch(
     else:
         at.stale += 1
     train_loss = at.loss_sum / max(1, at.epoch_step)
+    accuracy, said = scores["accuracy"], {name: scores[name] for name in VALIDATORS if name in scores}
     session.log_epoch(
         EpochDone(
-            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], scores["accuracy"], round(seconds, 3), best
+            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], accuracy, round(seconds, 3), best, said
         )
     )
     at.next_epoch()

@@ -238,7 +238,9 @@ class Session:
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
-        self._log({"event": "epoch", **_fields(event), "step": self.position.step})
+        fields = _fields(event)
+        fields |= {"validators": dict(said)} if (said := fields.pop("validators")) else {}
+        self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:

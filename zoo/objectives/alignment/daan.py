@@ -25,12 +25,13 @@ class DAAN(Term):
     """
 
     name = "daan"
+    distances: torch.Tensor  # global, local
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.judge = discriminator(sizes.features)
         self.judges = nn.ModuleList(discriminator(sizes.features) for _ in range(sizes.classes))
-        self.register_buffer("distances", torch.zeros(2))  # global, local
+        self.register_buffer("distances", torch.zeros(2))
 
     @property
     def omega(self) -> torch.Tensor:
