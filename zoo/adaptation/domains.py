@@ -110,7 +110,7 @@ def _truth(ready: Prepared, session: Session, labels: tuple[int, ...] | None) ->
     if labels is None:
         return {}
     true = np.asarray(labels)
-    epochs = [
+    epochs: list[dict[str, Any]] = [
         {"phase": ready.plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
         for phase, epoch, guesses in beside.guesses(session)
     ]
