@@ -151,6 +151,12 @@ class Recipe:
     label_column: str | None = choice(None, "Column of the labels; default: label, or the data set's.")
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
+    refit: str = choice(
+        "auto",
+        "Train once more up to the best epoch, on the choosing images too: auto (where there are under 500 labelled "
+        "images, and the choosing ones were cut from them), on, off.",
+        choices=("auto", "on", "off"),
+    )
     precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
     compile: str = choice(
         "auto",

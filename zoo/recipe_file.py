@@ -24,6 +24,7 @@ RESOLVED = (
     "norm",
     "recalibrate",
     "select_by",
+    "refit",
     "augment",
     "cache",
     "cache_views",

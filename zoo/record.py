@@ -41,6 +41,7 @@ _SHAPE: dict[str, Any] = {
                "classes": [{"name": "text", "n": "whole", "accuracy": "number"}], "confusion": [["whole"]],
                "calibration": [{"*": "number"}],
                "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
+    "refit": {"images": "whole", "epochs": {"*": "whole"}},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
     "seconds": {"*": "number"},
     "images_per_second": "number",

@@ -263,6 +263,7 @@ def test_half_precision_leaves_no_trace_on_the_model_between_phases(tmp_path: Pa
     toy = Toy(tmp_path, Recipe(strategy="lp-ft", probe_epochs=1, epochs=1, precision="bf16")).train()
     assert toy.model(torch.zeros(1, 3, 6, 6)).dtype == torch.float32
     assert {parameter.dtype for parameter in toy.model.parameters()} == {torch.float32}
+    assert "forward" not in toy.model.__dict__, "a copy would call the original"
 
 
 def test_every_phase_computes_in_the_runs_precision(tmp_path: Path) -> None:

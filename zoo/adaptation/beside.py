@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class Besides:
             return None
         logits = collect(candidate, self.choosing, accelerator, mixed=True).logits
         if accelerator.is_main_process:
-            at, place = session.position, session.run.checkpoints
+            at, place = session.position, session.states
             place.mkdir(parents=True, exist_ok=True)
             with (place / f"guesses-{at.phase:02d}-{at.epoch:06d}.npy").open("wb") as file:
                 np.save(file, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
@@ -144,7 +145,6 @@ def objective(
     supervised: Supervised,
     besides: Besides | None,
     model: nn.Module,
-    classes: int,
     config: DataConfig,
     device: torch.device,
 ) -> Objective:
@@ -152,16 +152,17 @@ def objective(
     chosen = terms.chosen(recipe)
     if besides is None or not chosen:
         return supervised
-    sizes = Sizes(width(model, config.input_size, device), classes, len(besides.images.fit), recipe.threshold)
+    features = width(model, config.input_size, device)
+    sizes = Sizes(features, supervised.classes, len(besides.images.fit), recipe.threshold)
     seed_all(recipe.seed, "objective")
     made = [(make(sizes), weight * make.weight) for make, weight in chosen]
     return Beside(supervised, made, ratio(recipe)).to(device)
 
 
-def guesses(session: Session) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
-    """Phase (from 0), epoch and the guesses of each epoch that was finished, in order."""
+def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
+    """Phase (from 0), epoch and the guesses of each epoch that was finished, in order, from where states are saved."""
     found = []
-    for path in sorted(session.run.checkpoints.glob("guesses-*.npy")):
+    for path in sorted(states.glob("guesses-*.npy")):
         _, phase, epoch = path.stem.split("-")
         found.append((int(phase), int(epoch), np.load(path, allow_pickle=False)))
     return found

@@ -21,7 +21,6 @@ from zoo.data.splits import ranked
 from zoo.engine.evaluation import Outputs, collect, measure
 from zoo.engine.randomness import derive
 from zoo.engine.recalibration import features, recalibrate
-from zoo.engine.session import Session
 from zoo.engine.validators import validators
 from zoo.run import Run, write_atomic
 
@@ -67,13 +66,13 @@ def recalibrated(ready: Prepared) -> None:
     recalibrate(ready.model, loader.epoch(0), ready.accelerator)
 
 
-def described(this: Run, ready: Prepared, session: Session, model: nn.Module) -> dict[str, Any]:
+def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn.Module) -> dict[str, Any]:
     """What the finished run says about the target, for the record: validators, and with labels the truth.
 
     Args:
         this: The run.
         ready: What was trained.
-        session: Where training ended.
+        best: The epoch that was chosen.
         model: The saved model, loaded back.
 
     Returns:
@@ -97,7 +96,7 @@ def described(this: Run, ready: Prepared, session: Session, model: nn.Module) ->
     if not ready.accelerator.is_main_process:
         return {"target": said}
     if answers is not None:
-        said |= _truth(ready, session, answers.choose)
+        said |= _truth(this, ready, best or {}, answers.choose)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
     said["domains"] = {"before": before, "after": _drawn(ready, model)}
@@ -105,16 +104,15 @@ def described(this: Run, ready: Prepared, session: Session, model: nn.Module) ->
     return {"target": said}
 
 
-def _truth(ready: Prepared, session: Session, labels: tuple[int, ...] | None) -> dict[str, Any]:
+def _truth(this: Run, ready: Prepared, best: dict[str, Any], labels: tuple[int, ...] | None) -> dict[str, Any]:
     """How right the guesses of each epoch were, and which epoch the labels would have chosen."""
     if labels is None:
         return {}
     true = np.asarray(labels)
     epochs: list[dict[str, Any]] = [
         {"phase": ready.plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
-        for phase, epoch, guesses in beside.guesses(session)
+        for phase, epoch, guesses in beside.guesses(this.checkpoints)
     ]
-    best = session.position.best or {}
     chosen = next(
         (row for row in epochs if (row["phase"], row["epoch"]) == (best.get("phase"), best.get("epoch"))), None
     )

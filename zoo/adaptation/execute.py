@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import registry, run
-from zoo.adaptation import changes, domains, folder
+from zoo.adaptation import changes, domains, folder, refit
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.adaptation.sources import Sources
@@ -147,10 +147,18 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
-    with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
+    start, first = refit.start_of(ready), session
+    with _status(this, accelerator.is_main_process), explained:
         domains.remember_features(this, ready)
-        train(job, session)
-        record = finish(this, ready, session, setup=setup, began=began)
+        if start is not None:
+            with _resumable(this, session), session.stoppable():
+                train(job, session)
+            session = refit.session_after(first, ready)
+            job = refit.job_after(first.position, ready, start)
+        with _resumable(this, session), session.stoppable():
+            train(job, session)
+            again = None if start is None else refit.record(ready, session.position)
+            record = finish(this, ready, session, best=first.position.best, refit=again, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 

@@ -30,13 +30,24 @@ SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json 
 THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
-def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began: float) -> dict[str, Any]:
+def finish(
+    this: Run,
+    ready: Prepared,
+    session: Session,
+    *,
+    best: dict[str, Any] | None,
+    refit: dict[str, Any] | None,
+    setup: float,
+    began: float,
+) -> dict[str, Any]:
     """Save the model, load it back, measure that, and write record, card and report.
 
     Args:
         this: The run.
         ready: What was trained; its model holds the best weights.
         session: Where training ended.
+        best: The best epoch, and what the choosing images said of it.
+        refit: What a second training took, if there was one.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -77,13 +88,12 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
     result = measure(outputs, ready.dataset.classes, [sample.id for sample in part.samples])
     result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
-    # Phases that patience ended early count as far as they went.
-    shown = session.position.epochs_seen * ready.loader.steps_per_epoch
-    images = shown * min(ready.settled.batch, len(ready.dataset.fit))
+    images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
         "result": result,
-        "best": session.position.best,
+        "best": best,
+        "refit": refit,
         "seconds": {
             "setup": round(setup, 3),
             "data": round(ready.data_seconds, 3),
@@ -92,7 +102,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
-        **domains.described(this, ready, session, model),
+        **domains.described(this, ready, best, model),
     }
     if accelerator.is_main_process:
         write_verification(this, part, model)

@@ -15,7 +15,7 @@ from zoo import data, groups, methods, models, network, plugins, registry
 from zoo.adaptation import beside, costs, norms, sizing
 from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
-from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
+from zoo.data import DataOptions, Dataset, EvaluationLoader, Part, TrainLoader
 from zoo.data.unlabelled import Answers
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, Progress
@@ -34,6 +34,7 @@ from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
 from zoo.spec import BackboneSpec, Weights
 
+FEW_LABELLED = 500  # labelled images below which each counts, and a second training takes little
 FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
 
 
@@ -160,7 +161,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
     norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
-    notes += [note for note in (recalibration.note, why) if note]
+    refit, later = _refitted(recipe, opened)
+    notes += [note for note in (recalibration.note, why, later) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
@@ -176,6 +178,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         norm=norm,
         recalibrate=recalibration.setting,
         select_by=_selected_by(recipe, len(opened.choose)),
+        refit=refit,
         unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
     )
@@ -202,14 +205,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    supervised = Supervised(
-        len(opened.classes),
-        label_smoothing=recipe.label_smoothing,
-        class_weights=data.class_weights(opened.fit) if recipe.balance == "weights" else None,
-        mixup=recipe.mixup,
-        cutmix=recipe.cutmix,
-    )
-    objective = beside.objective(settled, supervised, besides, model, len(opened.classes), config, accelerator.device)
+    minimised = objective(settled, opened.fit, besides, model, config, accelerator)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -217,12 +213,12 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(_without_range_test(settled), steps, norm).phases[-1]
         with explained_memory(settled.batch, config.input_size[-1]):
-            range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+            range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = with_objective(planned(settled, steps, norm), objective, settled.batch)
+    plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
-    done = costs.costed(plan, material, objective, loader, config.input_size, emit, cost)
+    done = costs.costed(plan, material, minimised, loader, config.input_size, emit, cost)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -238,7 +234,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         accelerator=accelerator,
         loader=loader,
         choosing=choosing,
-        objective=objective,
+        objective=minimised,
         plan=done.plan,
         range_test=range_test,
         caches=done.caches,
@@ -265,6 +261,25 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
     )
 
 
+def objective(
+    recipe: Recipe,
+    part: Part,
+    besides: Besides | None,
+    model: nn.Module,
+    config: DataConfig,
+    accelerator: Accelerator,
+) -> Objective:
+    """What is minimised on the images of a part, and on those without labels beside them."""
+    supervised = Supervised(
+        len(part.classes),
+        label_smoothing=recipe.label_smoothing,
+        class_weights=data.class_weights(part) if recipe.balance == "weights" else None,
+        mixup=recipe.mixup,
+        cutmix=recipe.cutmix,
+    )
+    return beside.objective(recipe, supervised, besides, model, config, accelerator.device)
+
+
 def _without_range_test(recipe: Recipe) -> Recipe:
     return replace(recipe, lr=None) if recipe.lr == "auto" else recipe
 
@@ -276,6 +291,24 @@ def _selected_by(recipe: Recipe, choosing: int) -> str:
     if recipe.align in methods.ALIGNMENT:
         return "information"
     return "refinement" if choosing < FEW_CHOOSING else "accuracy"
+
+
+def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
+    """Whether there is a second training, "on" or "off", and what a person should know about it.
+
+    Args:
+        recipe: What was asked for.
+        dataset: The images. Those that the person set aside to choose by are not trained on unless that is asked for.
+    """
+    images = len(dataset.fit) + len(dataset.choose)
+    apart = dataset.choose.samples != dataset.fit.samples
+    cut = dataset.selected_on.startswith("val (cut")
+    if recipe.refit == "off" or not apart or (recipe.refit == "auto" and (not cut or images >= FEW_LABELLED)):
+        return "off", ""
+    return "on", (
+        f"when the best epoch is known, training is done once more up to it, on all {images:,} labelled images: "
+        "at most as long again"
+    )
 
 
 def _chosen(asked: str, weights: Weights | None) -> str:

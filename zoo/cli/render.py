@@ -126,6 +126,8 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say(f"accuracy  {_accuracy(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
     epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
+    if record.get("refit"):
+        say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
     if result.get("baseline") is not None:
         say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
     chosen = (record.get("chosen") or {}).get("reason")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -44,6 +44,8 @@ class Job:
     objective: Objective  # on the device
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
+    epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
+    judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
 
 
 def train(job: Job, session: Session) -> None:
@@ -68,9 +70,10 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     source = job.sources(phase, session, session.checkpoint)
     network = compiled(source.network) if phase.compiled else source.network
     joined, optimizer = accelerator.prepare(Joined(network, job.objective), optimizer)
-    session.emit(PhaseStarted(phase.name, phase.epochs, phase.steps, at.phase_step))
+    epochs = phase.epochs if job.epochs is None else job.epochs[phase.name]
+    session.emit(PhaseStarted(phase.name, epochs, epochs * phase.steps_per_epoch, at.phase_step))
 
-    while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
+    while at.epoch <= epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
         started = time.monotonic()
         freezer.train()
         batches = session.timed(source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate))
@@ -95,23 +98,36 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
             optimizer.zero_grad(set_to_none=True)
             at.step, at.phase_step, at.epoch_step = at.step + 1, at.phase_step + 1, at.epoch_step + 1
             if average is not None:
-                average.update(job.model, step=at.step)
+                average.update(job.model, step=at.step - at.began)
             if known:
                 session.log_steps(known)
                 session.checkpoint()
 
         session.log_steps(losses.rest())
-        finish_epoch(job, session, phase, source, average, time.monotonic() - started)
+        is_last = at.epoch == epochs and phase is job.plan.phases[-1]
+        finish_epoch(job, session, phase, source, average, time.monotonic() - started, is_last)
         session.checkpoint()
     accelerator.free_memory()
 
 
 def finish_epoch(
-    job: Job, session: Session, phase: PhasePlan, source: Source, average: ModelEmaV3 | None, seconds: float
+    job: Job,
+    session: Session,
+    phase: PhasePlan,
+    source: Source,
+    average: ModelEmaV3 | None,
+    seconds: float,
+    is_last: bool,
 ) -> None:
-    """Evaluate, keep the weights if they are the best so far, and move on to the next epoch."""
+    """Evaluate, keep the weights if they are the best so far (unjudged: the last), and move on to the next epoch."""
     at = session.position
     candidate = job.model if average is None else average.module
+    at.done[phase.name] = at.epoch
+    if not job.judged:
+        if is_last:
+            session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step})
+        at.next_epoch()
+        return
     scores = source.evaluate(candidate).scores()
     if not math.isfinite(scores["loss"]):
         raise TrainingError(

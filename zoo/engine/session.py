@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ from torch import nn
 from zoo.data import Batch
 from zoo.engine.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
+from zoo.engine.position import Position
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.interval import Interval
 from zoo.run import Run, friendly_os_errors, replacing
@@ -30,37 +31,6 @@ from zoo.tensors import file_sha256, write_tensors
 
 EVERY_MINUTE = Interval(seconds=60.0)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(slots=True)
-class Position:
-    """Where training stands; all that a checkpoint needs besides tensors."""
-
-    phase: int = 0  # index of the phase
-    epoch: int = 1  # within the phase
-    epoch_step: int = 0  # optimizer steps done in the epoch
-    phase_step: int = 0  # and in the phase
-    step: int = 0  # and in the run
-    epochs_seen: int = 0  # epochs finished in the run; order and augmentation depend on it
-    loss_sum: float = 0.0  # of the epoch's steps
-    stale: int = 0  # epochs of the phase since the phase's best one
-    kept: str | None = None  # how the phase trains from kept activations: "folded", "plain", "not"; None: not settled
-    phase_best: dict[str, float] | None = None  # accuracy, loss; what patience goes by
-    best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
-    best_sha256: str | None = None  # of the file with the best weights
-    log_lines: int = 0
-    seconds: float = 0.0  # of training before the last resume
-    waited: float = 0.0  # seconds of training in which the next batch was not there yet
-
-    def next_epoch(self) -> None:
-        """Move to the start of the next epoch."""
-        self.epoch, self.epoch_step, self.loss_sum = self.epoch + 1, 0, 0.0
-        self.epochs_seen += 1
-
-    def next_phase(self) -> None:
-        """Move to the start of the next phase."""
-        self.phase, self.epoch, self.epoch_step, self.phase_step = self.phase + 1, 1, 0, 0
-        self.loss_sum, self.stale, self.kept, self.phase_best = 0.0, 0, None, None
 
 
 class Session:
@@ -72,6 +42,8 @@ class Session:
         emit: Whoever listens.
         every: How often a state is saved; an interruption always saves one.
         keep: How many states stay.
+        states: The folder of saved states; default: the run's own.
+        start: Where it begins if there is no saved state.
     """
 
     def __init__(
@@ -82,12 +54,15 @@ class Session:
         *,
         every: Interval = EVERY_MINUTE,
         keep: int = KEEP,
+        states: Path | None = None,
+        start: Position | None = None,
     ) -> None:
         self.run = run
+        self.states = states or run.checkpoints
         self.accelerator = accelerator
         self.emit = emit if accelerator.is_main_process else _silent
         self.every, self.keep = every, keep
-        self.position = Position()
+        self.position = start or Position()
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
         self._last_saved = time.monotonic(), 0  # when, and at which step
@@ -102,7 +77,7 @@ class Session:
     def restore(self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None = None) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the log to it."""
         self._weights = model, average, objective
-        state, damaged = load_checkpoint(self.run.checkpoints)
+        state, damaged = load_checkpoint(self.states)
         for line in damaged:
             self.emit(Note(line))
         if state is not None:
@@ -251,6 +226,7 @@ class Session:
             self.position.waited += time.perf_counter() - asked
             if batch is None:
                 return
+            self.position.images += len(batch)
             yield batch
 
     @property
@@ -311,7 +287,7 @@ class Session:
         best, digest = self.position.best, self.position.best_sha256
         needs = {self._best_path(best["step"]).name: digest} if best is not None and digest is not None else {}
         state = {"position": position, **state}
-        path = save_checkpoint(self.run.checkpoints, self.position.step, state, needs=needs, keep=self.keep)
+        path = save_checkpoint(self.states, self.position.step, state, needs=needs, keep=self.keep)
         self._remove_superseded_bests()
         return path
 
@@ -332,14 +308,14 @@ class Session:
             temporary.write_text("".join(kept), encoding="utf-8")
 
     def _best_path(self, step: int) -> Path:
-        return self.run.checkpoints / f"best-{step:09d}.safetensors"
+        return self.states / f"best-{step:09d}.safetensors"
 
     def _remove_superseded_bests(self) -> None:
         """Earlier bests go, unless a kept state would need them after a resume."""
-        needed = needed_files(self.run.checkpoints)
+        needed = needed_files(self.states)
         if self.position.best is not None:
             needed.add(self._best_path(self.position.best["step"]).name)
-        for path in self.run.checkpoints.glob("best-*.safetensors"):
+        for path in self.states.glob("best-*.safetensors"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
 

@@ -99,7 +99,9 @@ def confusion_matrix(record: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.i
 def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
     """Every class, the weakest first; classes that were not measured come last."""
     names, matrix = class_names(record), confusion_matrix(record)
-    fitted = part(record, "dataset", "counts", "fit").get("per_class") or []
+    roles = ("fit", "choose") if record.get("refit") else ("fit",)
+    counts = [part(record, "dataset", "counts", role).get("per_class") or [] for role in roles]
+    fitted = [sum(sizes) for sizes in zip(*counts, strict=False)]
     rows = []
     for index, entry in enumerate(part(record, "result").get("classes") or ()):
         precision = f1 = confused = None

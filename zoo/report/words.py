@@ -115,14 +115,17 @@ def finished(record: Record) -> bool:
 
 
 def trained_parameters(record: Record) -> tuple[int, int] | None:
-    """Parameters that train in at least one phase, and all of them; None without a plan."""
+    """Parameters that trained in a phase up to the best epoch, and all of them; None without a plan."""
     sizes: dict[str, int] = {}
     trained: set[str] = set()
+    best = part(record, "best").get("phase")
     for phase in part(record, "plan").get("phases") or ():
         for group in phase.get("groups") or ():
             sizes[group["name"]] = int(group.get("params") or 0)
             if not group.get("frozen"):
                 trained.add(group["name"])
+        if phase.get("name") == best:
+            break
     if not sizes:
         return None
     return sum(params for name, params in sizes.items() if name in trained), sum(sizes.values())
