@@ -17,15 +17,16 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four
+from zoo.adaptation import trying
 from zoo.adaptation.prepare import prepare
 from zoo.engine.events import Event, StepDone, ignore
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.run import Run, seal
 
 RECIPE = Recipe(
     strategy="lp-ft", probe_epochs=1, epochs=2, lr=3e-3, batch_size=8, image_size=32, augment="light", threads=1,
-    cache="off", recalibrate="off", norm="live", seed=3,
+    cache="off", recalibrate="off", refit="off", norm="live", seed=3,
 )  # fmt: skip
 NAMES = ("amber", "blue", "green", "red")
 
@@ -71,7 +72,9 @@ def same_model(run: Run, other: Run) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-@pytest.mark.parametrize("choices", [{"align": "daan"}, {"align": "mcc", "semi": "flexmatch", "unlabelled_ratio": 1}])
+@pytest.mark.parametrize(
+    "choices", [{"align": "daan"}, {"align": "mcc", "semi": "flexmatch", "unlabelled_ratio": 1, "refit": "on"}]
+)
 def test_the_targets_labels_change_nothing_but_the_report(
     tmp_path: Path, source: Path, target: Path, choices: dict[str, Any]
 ) -> None:
@@ -85,13 +88,14 @@ def test_the_targets_labels_change_nothing_but_the_report(
         for key in ("validators", "domains", "fingerprint"):
             assert right.record["target"][key] == other.record["target"][key]
     told = right.record["target"]
-    assert told["result"]["accuracy"] != wrong.record["target"]["result"]["accuracy"]
+    assert told["result"]["confusion"] != wrong.record["target"]["result"]["confusion"]
     assert "result" not in none.record["target"] and "oracle" not in none.record["target"]
     assert len(told["epochs"]) == 3 and told["oracle"]["accuracy"] >= told["chosen"]["accuracy"]
     assert told["select_by"] == "information" and told["result"]["n"] == 56
     assert not list(right.path.glob("domains.json")) and not right.checkpoints.exists()
     steps = [line for line in metrics(right) if line["event"] == "step"]
-    assert all(("parts" in line) == (line["phase"] == "finetune") for line in steps)
+    assert all(("parts" in line) == line["phase"].endswith("finetune") for line in steps)
+    assert any(line["phase"] == "refit finetune" for line in steps) == (choices.get("refit") == "on")
     if choices["align"] == "daan":
         assert all(0 <= line["parts"]["omega"] <= 1 for line in steps if "parts" in line)
     epochs = [line for line in metrics(right) if line["event"] == "epoch"]
@@ -134,6 +138,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     run = zoo.adapt(resume=tmp_path / "run")
     assert same_model(run, whole) and metrics(run) == metrics(whole)
     assert run.record["target"] == whole.record["target"] and run.record["best"] == whole.record["best"]
+
+
+def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
+    tmp_path: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "TRIED", ("none", "mcc"))
+    choices: dict[str, Any] = {"align": "auto", "epochs": 1, "probe_epochs": 0, "select_by": "entropy"}
+    run = adapted(source, tmp_path / "run", target / "right.csv", **choices)
+    rows = run.record["target"]["tried"]["rows"]
+    assert [row["align"] for row in rows] == ["none", "mcc"] and run.record["target"]["tried"]["by"] == "entropy"
+    (taken,) = (row for row in rows if row["chosen"])
+    assert taken["score"] == min(row["score"] for row in rows)
+    assert (
+        run.path == tmp_path / "run" and run.record["name"] == "run" and run.record["recipe"]["align"] == taken["align"]
+    )
+    other = next(row for row in rows if not row["chosen"])
+    assert Run(run.path / other["run"] / "run").finished_record()["recipe"]["align"] == other["align"]
+    assert [path.name for path in (run.path / "tried").iterdir()] == [other["align"]]
+    assert zoo.evaluate(run)["accuracy"] == run.record["result"]["accuracy"], "it is a run as any other"
+    assert run.record["files"]["run.json"] == seal(run.record)
+    with pytest.raises(RecipeError, match="there is no one plan for --align auto"):
+        zoo.plan("resnet_nano", str(source), replace(RECIPE, target=str(target), align="auto"))
 
 
 def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: Path, target: Path) -> None:

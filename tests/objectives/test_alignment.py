@@ -194,3 +194,9 @@ def test_mcc_is_the_papers_confusion_written_out() -> None:
     assert confusion(logits).item() == pytest.approx((matrix.sum() - np.trace(matrix)) / 3, rel=1e-5)
     assert confusion(100 * torch.eye(3)).item() == pytest.approx(0.0, abs=1e-5)
     assert confusion(torch.zeros(4, 3)).item() == pytest.approx(2 / 3)
+
+
+def test_the_classifier_is_not_made_to_help_daans_discriminators() -> None:
+    term, view = DAAN(SIZES), sight()
+    gradients = torch.autograd.grad(term(view).total, [view.source.features, view.source.logits], allow_unused=True)
+    assert gradients[0] is not None and gradients[1] is None

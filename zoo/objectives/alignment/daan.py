@@ -43,7 +43,7 @@ class DAAN(Term):
         """The discriminators' loss."""
         omega, strength = self.omega, rising(sight.progress)
         both = sight.source, sight.views[0]
-        shares = [seen.probabilities for seen in both]
+        shares = [seen.probabilities.detach() for seen in both]  # weights: the classifier is not to help the judges
         turned = [reversed_gradients(seen.features, strength) for seen in both]
         source, target = (self.judge(features) for features in turned)
         whole, error = domain_loss(source, target), domain_error(source, target)
@@ -52,7 +52,7 @@ class DAAN(Term):
             of_class = [share[:, number] for share in shares]
             near, far = (judge(share[:, None] * features) for share, features in zip(of_class, turned, strict=True))
             losses.append(domain_loss(near, far))
-            errors.append(domain_error(near, far, (of_class[0].detach(), of_class[1].detach())))
+            errors.append(domain_error(near, far, (of_class[0], of_class[1])))
         local = torch.stack(losses).sum()
         self.remember(error, torch.stack(errors).mean())
         return Loss(
