@@ -21,7 +21,7 @@ SUPERVISED = "supervised"
 EVERYWHERE, ONCE = "fixmatch", 25
 PER_CLASS = (4, 25, 100)
 SHARED = {"strategy": "finetune", "image_size": 64, "augment": "light", "threads": 1, "precision": "fp32",
-          "schedule": "cosine", "refit": "off"}  # fmt: skip
+          "schedule": "cosine", "label_smoothing": 0.0, "refit": "off"}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

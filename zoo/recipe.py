@@ -69,7 +69,13 @@ class Recipe:
     )
     accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
-    label_smoothing: float = choice(0.1, "Share of each target spread over all classes.", low=0, high=0.9)
+    label_smoothing: float | None = choice(
+        None,
+        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able to "
+        "become sure.",
+        low=0,
+        high=0.9,
+    )
     ema: float = choice(
         0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
     )
@@ -204,6 +210,13 @@ class Recipe:
         return self.batch_size
 
     @property
+    def smoothing(self) -> float:
+        """The label smoothing, also where nobody chose it."""
+        if self.label_smoothing is not None:
+            return self.label_smoothing
+        return 0.1 if self.semi == "none" else 0.0
+
+    @property
     def preset(self) -> Preset:
         """The strategy's defaults."""
         return PRESETS[self.strategy]
@@ -213,6 +226,7 @@ class Recipe:
         preset = self.preset
         shared: dict[str, Any] = {
             "augment": self.augment or preset.augment,
+            "label_smoothing": self.smoothing,
             "weight_decay": preset.weight_decay if self.weight_decay is None else self.weight_decay,
         }
         if self.phases:

@@ -26,6 +26,7 @@ RESOLVED = (
     "select_by",
     "refit",
     "augment",
+    "label_smoothing",
     "cache",
     "cache_views",
     "epochs",

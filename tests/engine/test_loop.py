@@ -76,7 +76,7 @@ def reference(recipe: Recipe, loader: Loader, norm: str = "live") -> tuple[nn.Mo
             total = 0.0
             for batch in chunk:
                 images = batch.images.to(memory_format=torch.channels_last)
-                loss = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=recipe.label_smoothing)
+                loss = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=recipe.smoothing)
                 (loss / len(chunk)).backward()
                 total += loss.item() / len(chunk)
             losses.append(total)

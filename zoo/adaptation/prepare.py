@@ -272,7 +272,7 @@ def objective(
     """What is minimised on the images of a part, and on those without labels beside them."""
     supervised = Supervised(
         len(part.classes),
-        label_smoothing=recipe.label_smoothing,
+        label_smoothing=recipe.smoothing,
         class_weights=data.class_weights(part) if recipe.balance == "weights" else None,
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
