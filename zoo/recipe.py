@@ -71,8 +71,8 @@ class Recipe:
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
     label_smoothing: float | None = choice(
         None,
-        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able to "
-        "become sure.",
+        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able "
+        "to become sure.",
         low=0,
         high=0.9,
     )
