@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four
-from zoo.adaptation import trying
+from zoo.adaptation import beside, trying
 from zoo.adaptation.prepare import prepare
 from zoo.engine.events import Event, StepDone, ignore
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
+from zoo.models import DataConfig
+from zoo.objectives.supervised import Supervised
 from zoo.recipe import Recipe
 from zoo.run import Run, seal
 
@@ -170,6 +172,13 @@ def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: 
     for name in mine:
         moved = name.endswith(("running_mean", "running_var"))
         assert torch.equal(mine[name], theirs[name]) != moved or name.endswith("num_batches_tracked"), name
+
+
+def test_adabn_without_norms_is_refused() -> None:
+    recipe = Recipe(strategy="finetune", target="elsewhere", align="adabn")
+    network, config = torch.nn.Linear(3, 2), DataConfig((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
+    with pytest.raises(RecipeError, match="--align adabn has nothing to adapt"):
+        beside.objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
 
 
 def test_both_sets_are_passed_over_and_in_orders_of_their_own(source: Path, target: Path) -> None:

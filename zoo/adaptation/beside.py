@@ -19,6 +19,7 @@ from zoo.engine.evaluation import collect
 from zoo.engine.events import Listener, Progress
 from zoo.engine.objective import Objective
 from zoo.engine.randomness import derive, seed_all
+from zoo.engine.recalibration import tracking_norms
 from zoo.engine.session import Session
 from zoo.errors import RecipeError
 from zoo.models import DataConfig
@@ -148,7 +149,17 @@ def objective(
     config: DataConfig,
     device: torch.device,
 ) -> Objective:
-    """What is minimised: the supervised loss, and what the recipe adds to it."""
+    """What is minimised: the supervised loss, and what the recipe adds to it.
+
+    Raises:
+        RecipeError: The network does not have what the method works on.
+    """
+    if recipe.align == "adabn" and not tracking_norms(model):
+        raise RecipeError(
+            "--align adabn has nothing to adapt",
+            why="the network has no norms that keep statistics",
+            fix="choose another method, or a backbone with batch norm",
+        )
     chosen = terms.chosen(recipe)
     if besides is None or not chosen:
         return supervised
