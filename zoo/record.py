@@ -20,6 +20,10 @@ _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text",
 _COUNT = {"n": "whole", "per_class": ["whole"]}
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
+_EPOCH = {"phase": "text", "epoch": "whole", "accuracy": "number"}
+_TRIED = {"align": "text", "score": "number", "validators": {"*": "number"}, "source": "number", "accuracy": "number",
+          "chosen": "flag", "run": "text"}  # fmt: skip
+_POINTS = {"source": [["number"]], "target": [["number"]], "share": "number"}
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
@@ -42,6 +46,15 @@ _SHAPE: dict[str, Any] = {
                "calibration": [{"*": "number"}],
                "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
     "refit": {"images": "whole", "epochs": {"*": "whole"}},
+    "target": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
+               "bad": [{"path": "text", "error": "text"}], "notes": ["text"], "align": "text", "semi": "text",
+               "select_by": "text", "validators": {"*": "number"},
+               "result": {"accuracy": "number", "n": "whole", "split": "text", "interval": ["number"]},
+               "epochs": [_EPOCH], "chosen": _EPOCH, "oracle": _EPOCH,
+               "domains": {"before": _POINTS, "after": _POINTS},
+               "tried": {"by": "text", "rows": [_TRIED]}},
+    "unlabelled": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
+                   "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
     "seconds": {"*": "number"},
     "images_per_second": "number",

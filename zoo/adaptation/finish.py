@@ -13,6 +13,7 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data, models, run
+from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Part
 from zoo.engine.evaluation import collect, measure
@@ -54,6 +55,7 @@ def finish(
         The finished record; `files` is in that of the main process alone, which writes them.
     """
     training, accelerator = session.seconds, ready.accelerator
+    domains.recalibrated(ready)
     if accelerator.is_main_process:
         models.save(
             ready.model,
@@ -100,16 +102,28 @@ def finish(
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
+        **domains.described(this, ready, best, model),
     }
     if accelerator.is_main_process:
         write_verification(this, part, model)
-        write_atomic(this.path / "README.md", model_card(record))
-        record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
-        write_report(this, _pictures(part, [row["id"] for row in result["mistakes"]]), record)
-        this.write_record(record)  # last: a run that says it is finished lacks nothing
+        write_up(this, part, record)
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
+
+
+def write_up(this: Run, part: Part, record: dict[str, Any]) -> None:
+    """Write the card, the report and the record of a finished run, which gets the hashes of its files.
+
+    Args:
+        this: The run.
+        part: The images that its result is measured on.
+        record: Its record.
+    """
+    write_atomic(this.path / "README.md", model_card(record))
+    record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
+    write_report(this, _pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
+    this.write_record(record)  # last: a run that says it is finished lacks nothing
 
 
 @torch.no_grad()
