@@ -79,6 +79,18 @@ class Recipe:
     ema: float = choice(
         0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
     )
+    soup: bool = choice(
+        False, "Average the weights of the run's best epochs, each one that makes the average better (greedy soup)."
+    )
+    soup_keep: int = choice(5, "Epochs whose weights are kept for --soup, at most.", low=2, high=100)
+    wise: float | Literal["sweep"] | None = choice(
+        None,
+        "Average the weights before the body trained (0) and after (1) with this share of the latter, or sweep to try "
+        "eleven shares (WiSE-FT).",
+        low=0,
+        high=1,
+        words=("sweep",),
+    )
     dropout: float = choice(0.0, "Dropout before the head.", low=0, high=0.95)
     norm: str = choice("auto", "Batch-norm statistics of the groups that train.", choices=("auto", "live", "fixed"))
     recalibrate: str = choice(
@@ -157,6 +169,12 @@ class Recipe:
     label_column: str | None = choice(None, "Column of the labels; default: label, or the data set's.")
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
+    data_seed: int | None = choice(
+        None,
+        "Seed of what cuts the images into parts and draws few of them; default: the seed.",
+        low=0,
+        high=2**31 - 1,
+    )
     refit: str = choice(
         "auto",
         "Train once more up to the best epoch, on the choosing images too: auto (where there are under 500 labelled "
@@ -192,6 +210,12 @@ class Recipe:
             faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
         if self.strategy == "probe" and self.weights == "none":
             faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
+        if self.refit == "on" and (self.soup or self.wise is not None):
+            faults.append("refit: soup and wise need the images that choose after training; leave one of them out")
+        if (self.soup or self.wise is not None) and self.target:
+            faults.append("soup and wise are chosen by labels, and the target has none that may choose; leave them out")
+        if self.wise is not None and (self.strategy == "scratch" or self.weights == "none"):
+            faults.append("wise: random weights are no start to average with")
         if self.mixup and self.balance == "weights":
             faults.append("mixup: does not go with balance weights (mixed images have no one class); use sampler")
         if self.cutmix and self.balance == "weights":
@@ -215,6 +239,11 @@ class Recipe:
         if self.label_smoothing is not None:
             return self.label_smoothing
         return 0.1 if self.semi == "none" else 0.0
+
+    @property
+    def cut_seed(self) -> int:
+        """The seed of cutting the images into parts."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def preset(self) -> Preset:

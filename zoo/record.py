@@ -24,6 +24,10 @@ _EPOCH = {"phase": "text", "epoch": "whole", "accuracy": "number"}
 _TRIED = {"align": "text", "score": "number", "validators": {"*": "number"}, "source": "number", "accuracy": "number",
           "chosen": "flag", "run": "text"}  # fmt: skip
 _POINTS = {"source": [["number"]], "target": [["number"]], "share": "number"}
+_SCORES = {"accuracy": "number", "loss": "number", "refinement": "number"}
+_MEMBER = {"name": "text", "run": "text", "id": "text", "backbone": "text"}
+_AVERAGED = {**_MEMBER, **_SCORES, "phase": "text", "epoch": "whole", "step": "whole", "alpha": "number",
+              "kept": "flag", "with": _SCORES}  # fmt: skip
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
@@ -56,6 +60,8 @@ _SHAPE: dict[str, Any] = {
     "unlabelled": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
                    "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
+    "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_AVERAGED]},
+    "wise": {"alpha": "number", "start": "text", "select_by": "text", "candidates": [_AVERAGED]},
     "seconds": {"*": "number"},
     "images_per_second": "number",
     "files": {"*": "text"},

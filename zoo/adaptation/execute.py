@@ -20,6 +20,7 @@ from accelerate.utils import broadcast_object_list
 import zoo
 from zoo import registry, run
 from zoo.adaptation import changes, domains, folder, refit
+from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.adaptation.sources import Sources
@@ -157,8 +158,11 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
             job = refit.job_after(first.position, ready, start)
         with _resumable(this, session), session.stoppable():
             train(job, session)
-            again = None if start is None else refit.record(ready, session.position)
-            record = finish(this, ready, session, best=first.position.best, refit=again, setup=setup, began=began)
+            more = averaged(ready, session) | {
+                "best": first.position.best,
+                "refit": None if start is None else refit.record(ready, session.position),
+            }
+            record = finish(this, ready, session, more, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,23 +32,15 @@ THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
 def finish(
-    this: Run,
-    ready: Prepared,
-    session: Session,
-    *,
-    best: dict[str, Any] | None,
-    refit: dict[str, Any] | None,
-    setup: float,
-    began: float,
+    this: Run, ready: Prepared, session: Session, course: Mapping[str, Any], *, setup: float, began: float
 ) -> dict[str, Any]:
     """Save the model, load it back, measure that, and write record, card and report.
 
     Args:
         this: The run.
-        ready: What was trained; its model holds the best weights.
+        ready: What was trained; its model holds the weights to save.
         session: Where training ended.
-        best: The best epoch, and what the choosing images said of it.
-        refit: What a second training took, if there was one.
+        course: What the record says of training: the best epoch, a second training, averages.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -92,8 +85,7 @@ def finish(
     record = this.record | {
         "status": "finished",
         "result": result,
-        "best": best,
-        "refit": refit,
+        **course,
         "seconds": {
             "setup": round(setup, 3),
             "data": round(ready.data_seconds, 3),
@@ -102,7 +94,7 @@ def finish(
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
-        **domains.described(this, ready, best, model),
+        **domains.described(this, ready, course.get("best"), model),
     }
     if accelerator.is_main_process:
         write_verification(this, part, model)

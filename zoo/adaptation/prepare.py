@@ -254,7 +254,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         limit=recipe.limit,
         val_fraction=recipe.val_fraction,
         on_bad_image=recipe.on_bad_image,
-        seed=recipe.seed,
+        seed=recipe.cut_seed,
         image_size=data.store_side(config),
         interpolation=config.interpolation,
         store_bytes=int(1e9 * recipe.store_gb),
@@ -305,6 +305,8 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
     cut = dataset.selected_on.startswith("val (cut")
     if recipe.refit == "off" or not apart or (recipe.refit == "auto" and (not cut or images >= FEW_LABELLED)):
         return "off", ""
+    if recipe.soup or recipe.wise is not None:
+        return "off", "no second training on all labelled images: averages of weights need those that choose afterwards"
     return "on", (
         f"when the best epoch is known, training is done once more up to it, on all {images:,} labelled images: "
         "at most as long again"

@@ -122,10 +122,14 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
         record: The run's `run.json`.
         run: The run.
     """
+    from zoo.report.words import averages  # which is heavy to import, and by now is loaded
+
     result, best = record["result"], record.get("best") or {}
     say(f"accuracy  {_accuracy(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
     epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
+    for sentence in averages(record):
+        say(f"averaged  {printable(sentence)}")
     if record.get("refit"):
         say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
     if result.get("baseline") is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 RISING = ("accuracy", "information", "density")  # better where larger; all others where smaller
 
 
@@ -25,5 +28,16 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
     return _merit(scores, select_by) > _merit(best, select_by)
 
 
-def _merit(scores: dict[str, float], select_by: str) -> float:
-    return scores[select_by] if select_by in RISING else -scores[select_by]
+def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
+    """The positions of entries with scores, the best first; of equal ones the later is better, as in `is_better`."""
+
+    def key(place: int) -> tuple[float, float, int]:
+        scores = entries[place]
+        return _merit(scores, select_by), scores["accuracy"], place
+
+    return sorted(range(len(entries)), key=key, reverse=True)
+
+
+def _merit(scores: Mapping[str, Any], select_by: str) -> float:
+    merit: float = scores[select_by] if select_by in RISING else -scores[select_by]
+    return merit

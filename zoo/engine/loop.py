@@ -62,6 +62,9 @@ def train(job: Job, session: Session) -> None:
 def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 | None) -> None:
     """Run one phase with its own freezing, optimizer and schedule, from the session's position on."""
     at, accelerator = session.position, job.accelerator
+    if job.recipe.wise is not None and at.start is None and phase.trains_body:
+        before = job.plan.phases[at.phase - 1].name if at.phase else None
+        session.keep_start(job.model if average is None else average.module, before)
     freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
     job.objective.requires_grad_(phase.extra is not None)
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
@@ -136,8 +139,11 @@ def finish_epoch(
             fix="try a tenth of the rate with --lr, or --precision fp32",
         )
     best = is_better(scores, at.best, job.recipe.select_by)
+    facts = {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores}
     if best:
-        session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores})
+        session.keep_best(candidate, facts)
+    if job.recipe.soup:
+        session.keep_epoch(candidate, facts, most=job.recipe.soup_keep, select_by=job.recipe.select_by)
     # Patience goes by the phase's own best: unfreezing may cost at first what it wins back later.
     if has_improved(scores, at.phase_best, job.recipe.select_by):
         at.stale, at.phase_best = 0, scores

@@ -1,4 +1,4 @@
-"""Where training stands."""
+"""Where training stands: all that a saved state needs besides the tensors in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Position:
-    """Where training stands; all that a checkpoint needs besides tensors."""
+    """Where training stands, and which files of weights belong to that."""
 
     phase: int = 0  # index of the phase
     epoch: int = 1  # within the phase
@@ -23,6 +23,8 @@ class Position:
     phase_best: dict[str, float] | None = None  # accuracy, loss; what patience goes by
     best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
     best_sha256: str | None = None  # of the file with the best weights
+    start: dict[str, Any] | None = None  # before the body trained: `after` (the phase before, or None), `sha256`
+    epochs_kept: list[dict[str, Any]] = field(default_factory=list)  # as `best`, with `sha256`: what a soup is made of
     log_lines: int = 0
     seconds: float = 0.0  # of training before the last resume
     waited: float = 0.0  # seconds of training in which the next batch was not there yet
@@ -43,3 +45,25 @@ class Position:
         """Move to the start of the next phase."""
         self.phase, self.epoch, self.epoch_step, self.phase_step = self.phase + 1, 1, 0, 0
         self.loss_sum, self.stale, self.kept, self.phase_best = 0.0, 0, None, None
+
+    def weights(self) -> dict[str, str | None]:
+        """The files of weights that belong here, and their sha256, which only the process that wrote them knows."""
+        files = {epoch_file(entry["step"]): entry["sha256"] for entry in self.epochs_kept}
+        if self.best is not None:
+            files[best_file(self.best["step"])] = self.best_sha256
+        if self.start is not None:
+            files[START_FILE] = self.start["sha256"]
+        return files
+
+
+START_FILE = "start.safetensors"
+
+
+def best_file(step: int) -> str:
+    """The file of the weights that are the best so far, and were so after that step."""
+    return f"best-{step:09d}.safetensors"
+
+
+def epoch_file(step: int) -> str:
+    """The file of the weights at the end of the epoch that ended with that step."""
+    return f"epoch-{step:09d}.safetensors"

@@ -22,8 +22,9 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.engine.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
+from zoo.engine.choosing import ranked
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
-from zoo.engine.position import Position
+from zoo.engine.position import START_FILE, Position, best_file, epoch_file
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.interval import Interval
 from zoo.run import Run, friendly_os_errors, replacing
@@ -155,14 +156,26 @@ class Session:
         if self._signal is not None:
             raise self.interruption()
 
+    # --- weights that a later step of the run needs ---
+
     def keep_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
         """Remember these weights as the best so far."""
-        self.position.best, self.position.best_sha256 = scores, None  # other processes write nothing, and know no hash
-        if self.accelerator.is_main_process:
-            with replacing(self._best_path(scores["step"])) as temporary:
-                write_tensors(_on_cpu(model.state_dict()), temporary)
-                self.position.best_sha256 = file_sha256(temporary)
-            self._remove_superseded_bests()
+        self.position.best = scores
+        self.position.best_sha256 = self._keep(best_file(scores["step"]), model)
+
+    def keep_epoch(self, model: nn.Module, scores: dict[str, Any], *, most: int, select_by: str) -> None:
+        """Remember these weights if their epoch is one of the best so many."""
+        entry: dict[str, Any] = {**scores, "sha256": None}
+        entries = [*self.position.epochs_kept, entry]
+        self.position.epochs_kept = [entries[place] for place in sorted(ranked(entries, select_by)[:most])]
+        if entry in self.position.epochs_kept:
+            entry["sha256"] = self._keep(epoch_file(scores["step"]), model)
+
+    def keep_start(self, model: nn.Module, after: str | None) -> None:
+        """Remember these weights as those before the body trains. What is best is found anew: an epoch after them."""
+        self.position.start = {"after": after, "sha256": None}
+        self.position.best, self.position.best_sha256, self.position.epochs_kept = None, None, []
+        self.position.start["sha256"] = self._keep(START_FILE, model)
 
     def load_best(self, model: nn.Module) -> None:
         """Put the best weights back into the model.
@@ -171,15 +184,23 @@ class Session:
             RunError: They are gone, or not what was written.
         """
         self.accelerator.wait_for_everyone()
-        if self.position.best is None:
-            return
-        path = self._best_path(self.position.best["step"])
-        if not path.is_file() or self.position.best_sha256 not in (None, file_sha256(path)):
+        if self.position.best is not None:
+            model.load_state_dict(self.read_kept(best_file(self.position.best["step"])))
+
+    def read_kept(self, name: str) -> dict[str, torch.Tensor]:
+        """The weights in a file that the position names, on the CPU.
+
+        Raises:
+            RunError: They are gone, or not what was written.
+        """
+        path, digest = self.states / name, self.position.weights()[name]
+        if not path.is_file() or digest not in (None, file_sha256(path)):
+            kind = "best weights" if name.startswith("best") else "kept weights"
             raise RunError(
-                f"the best weights of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
+                f"the {kind} of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
                 fix=f"train again from a state before them: {self._way_on()}",
             )
-        model.load_state_dict(load_file(path))
+        return load_file(path)
 
     def checkpoint(self) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
@@ -285,12 +306,21 @@ class Session:
 
     def _write_state(self, **state: Any) -> Path:
         position = asdict(self.position) | {"seconds": self.seconds}
-        best, digest = self.position.best, self.position.best_sha256
-        needs = {self._best_path(best["step"]).name: digest} if best is not None and digest is not None else {}
+        needs = {name: digest for name, digest in self.position.weights().items() if digest is not None}
         state = {"position": position, **state}
         path = save_checkpoint(self.states, self.position.step, state, needs=needs, keep=self.keep)
-        self._remove_superseded_bests()
+        self._remove_superseded()
         return path
+
+    def _keep(self, name: str, model: nn.Module) -> str | None:
+        """Write weights beside the states, and give their sha256; other processes write nothing, and know none."""
+        if not self.accelerator.is_main_process:
+            return None
+        with replacing(self.states / name) as temporary:
+            write_tensors(_on_cpu(model.state_dict()), temporary)
+            digest = file_sha256(temporary)
+        self._remove_superseded()
+        return digest
 
     def _way_on(self) -> str:
         return f"zoo adapt --resume {shlex.quote(str(self.run.path))}"
@@ -308,15 +338,10 @@ class Session:
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
-    def _best_path(self, step: int) -> Path:
-        return self.states / f"best-{step:09d}.safetensors"
-
-    def _remove_superseded_bests(self) -> None:
-        """Earlier bests go, unless a kept state would need them after a resume."""
-        needed = needed_files(self.states)
-        if self.position.best is not None:
-            needed.add(self._best_path(self.position.best["step"]).name)
-        for path in self.states.glob("best-*.safetensors"):
+    def _remove_superseded(self) -> None:
+        """Weights that nothing refers to any more go, unless a kept state would need them after a resume."""
+        needed = needed_files(self.states) | self.position.weights().keys()
+        for path in self.states.glob("*.safetensors"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
 

@@ -175,3 +175,23 @@ def caveats(record: Record) -> list[str]:
     if dataset.get("bad"):
         found.append(f"{plural(len(dataset['bad']), 'unreadable image')} left out.")
     return found
+
+
+def averages(record: Record) -> list[str]:
+    """What of the weights is an average, in whole sentences; none where they are one epoch's."""
+    found = []
+    soup, wise = part(record, "soup"), part(record, "wise")
+    rows = soup.get("candidates") or []
+    if rows:
+        of = "runs" if "run" in rows[0] else "epochs"
+        if soup.get("kept") == 1:
+            found.append(f"Soup: the best of {len(rows)} {of} alone, for no average was better.")
+        else:
+            found.append(f"Soup: the average of {soup.get('kept')} of {len(rows)} {of}, added while it got no worse.")
+    if wise.get("candidates"):
+        how = "the best of the shares tried" if wise.get("asked") == "sweep" else "as asked for"
+        found.append(
+            f"WiSE-FT: {rate(wise.get('alpha'))} of the fine-tuned end and the rest of the start "
+            f"({wise.get('start')}), {how}."
+        )
+    return found
