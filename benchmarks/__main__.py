@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     adapt,
+    align,
     cache,
     compare_backbones,
     images,
@@ -18,6 +19,7 @@ from benchmarks import (
     recipes,
     scaling,
     second_run,
+    semi,
     startup,
     step,
     tuning,
@@ -43,6 +45,8 @@ MEASUREMENTS = {
     "compare-backbones": compare_backbones,
     "rank": rank,
     "norms": norms,
+    "align": align,
+    "semi": semi,
 }
 
 

@@ -44,6 +44,8 @@ def field_faults(entry: Field[Any], value: Any) -> list[str]:
         return [] if value in limits["choices"] else [f"{name}: {value!r} is not one of {', '.join(limits['choices'])}"]
     if value in limits["words"]:
         return []
+    if kind == "bool":
+        return [] if isinstance(value, bool) else [f"{name}: must be true or false, not {value!r}"]
     if "str" in kind:
         return [] if isinstance(value, str) and value else [f"{name}: must be a text"]
     if not is_number(value) or not math.isfinite(value):

@@ -159,7 +159,7 @@ def evaluate(
         limit=recipe.limit,
         val_fraction=recipe.val_fraction,
         on_bad_image="skip" if "skip" in (on_bad_image, recipe.on_bad_image) else "error",
-        seed=recipe.seed,
+        seed=recipe.cut_seed,
     )
     selected_on = None
     if dataset is None and split is None and own is not None and own.dataset is not None:

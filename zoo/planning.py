@@ -84,6 +84,11 @@ class PhasePlan:
         return frozenset(group.name for group in self.groups if group.norm == "fixed")
 
     @property
+    def trains_body(self) -> bool:
+        """Whether any group but the head trains."""
+        return any(not group.frozen for group in self.groups[:-1])
+
+    @property
     def rates(self) -> dict[str, float]:
         """Peak rate of each group that trains."""
         return {group.name: group.lr for group in self.groups if not group.frozen}
@@ -251,6 +256,11 @@ def make_plan(
             f"nothing trains in {', '.join(idle)}",
             why="every group that the phase unfreezes has rate 0 or no parameters",
             fix="raise --group-lr, or start earlier with --train-from",
+        )
+    if recipe.wise is not None and not any(phase.trains_body for phase in phases):
+        raise RecipeError(
+            "wise averages the network before and after its body trains, and no phase trains anything but the head",
+            fix="leave --wise out, or choose another --strategy",
         )
     return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
 

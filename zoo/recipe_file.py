@@ -23,9 +23,11 @@ RESOLVED = (
     "workers",
     "norm",
     "recalibrate",
+    "problem",
     "select_by",
-    "label_smoothing",
+    "refit",
     "augment",
+    "label_smoothing",
     "cache",
     "cache_views",
     "epochs",
@@ -34,6 +36,7 @@ RESOLVED = (
     "probe_lr",
     "lr_decay",
     "weight_decay",
+    "unlabelled_ratio",
 )
 
 

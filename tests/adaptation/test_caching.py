@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import zoo
 from tests.adaptation.photos import CHOICES, make_photos
 from zoo import cache
-from zoo.adaptation import prepare
+from zoo.adaptation import costs, prepare
 from zoo.adaptation.caching import choose
 from zoo.adaptation.keeping import Keeper
 from zoo.adaptation.sources import _Shelf
@@ -202,7 +202,7 @@ def test_auto_is_a_matter_of_the_estimate_and_settled_once() -> None:
 
 def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds: dict[str, float] = {}
-    real = prepare.estimate
+    real = costs.estimate
 
     def estimate(*arguments: Any, **named: Any) -> dict[str, Costs]:
         monkeypatch.setattr("zoo.engine.estimate._forward_seconds", lambda *_rest: 1.0)
@@ -211,7 +211,7 @@ def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatc
         seconds.update({name: each.above.seconds for name, each in found.items() if each.above})
         return found
 
-    monkeypatch.setattr(prepare, "estimate", estimate)
+    monkeypatch.setattr(costs, "estimate", estimate)
     recipe = zoo.Recipe(**{**CHOICES, "cache": "on", "augment": "light", "cache_views": 2, "epochs": 2})
     scored = 2 * 12  # each of them takes a second from the split on, too
     zoo.plan("resnet_nano", str(photos), recipe)

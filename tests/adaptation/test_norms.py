@@ -19,7 +19,7 @@ from zoo.engine.events import StepDone, ignore
 from zoo.run import Run
 
 CHOICES: dict[str, Any] = {
-    "strategy": "probe", "image_size": 32, "augment": "none", "precision": "fp32", "threads": 1,
+    "strategy": "probe", "image_size": 32, "refit": "off", "augment": "none", "precision": "fp32", "threads": 1,
 }  # fmt: skip
 
 

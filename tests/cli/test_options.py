@@ -28,7 +28,8 @@ def test_every_recipe_field_is_an_option_with_its_help(command):
         option = options["--" + entry.name.replace("_", "-")]
         assert option.help.startswith(entry.metadata["help"])
         if entry.default is not None and isinstance(entry.default, str | int | float):
-            assert f"(default: {entry.default})" in option.help
+            said = ("off", "on")[entry.default] if isinstance(entry.default, bool) else entry.default
+            assert f"(default: {said})" in option.help
 
 
 def test_defaults_that_depend_on_the_strategy_say_so():

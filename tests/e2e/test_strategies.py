@@ -125,6 +125,7 @@ def test_strategy(
         label_smoothing=0.0,
         precision="fp32",
         cache="off",
+        refit="off",
         threads=1,
     )
     network: list[torch.nn.Module] = []

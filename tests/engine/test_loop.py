@@ -76,7 +76,7 @@ def reference(recipe: Recipe, loader: Loader, norm: str = "live") -> tuple[nn.Mo
             total = 0.0
             for batch in chunk:
                 images = batch.images.to(memory_format=torch.channels_last)
-                loss = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=recipe.label_smoothing)
+                loss = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=recipe.smoothing)
                 (loss / len(chunk)).backward()
                 total += loss.item() / len(chunk)
             losses.append(total)
@@ -263,6 +263,7 @@ def test_half_precision_leaves_no_trace_on_the_model_between_phases(tmp_path: Pa
     toy = Toy(tmp_path, Recipe(strategy="lp-ft", probe_epochs=1, epochs=1, precision="bf16")).train()
     assert toy.model(torch.zeros(1, 3, 6, 6)).dtype == torch.float32
     assert {parameter.dtype for parameter in toy.model.parameters()} == {torch.float32}
+    assert "forward" not in toy.model.__dict__, "a copy would call the original"
 
 
 def test_every_phase_computes_in_the_runs_precision(tmp_path: Path) -> None:

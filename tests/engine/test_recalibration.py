@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.engine.toy import net
 from zoo.data import Batch
+from zoo.engine.machine import Machine, make_accelerator
 from zoo.engine.recalibration import features, is_better, recalibrate, shift
 
 
@@ -27,7 +28,7 @@ def batches(*, scale: float = 1.0, centre: float = 0.0, count: int = 4, size: in
 
 @pytest.fixture
 def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
+    return make_accelerator(Machine("cpu", "fp32", 1, 1))
 
 
 def test_statistics_become_those_of_the_images_and_nothing_else_changes(accelerator: Accelerator) -> None:
@@ -46,6 +47,13 @@ def test_statistics_become_those_of_the_images_and_nothing_else_changes(accelera
                        for name in ("running_mean", "running_var", "num_batches_tracked")}  # fmt: skip
     assert model.training and model.norm.training and not model.drop.training
     assert model.norm.momentum == nn.BatchNorm2d(1).momentum
+
+
+def test_a_small_last_batch_does_not_count(accelerator: Accelerator) -> None:
+    with_rest, without = net(), net()
+    assert recalibrate(with_rest, [*batches(), *batches(centre=9.0, count=1, size=1)], accelerator) == 32
+    recalibrate(without, batches(), accelerator)
+    assert all(torch.equal(tensor, without.state_dict()[name]) for name, tensor in with_rest.state_dict().items())
 
 
 def test_a_second_time_gives_the_same_bits(accelerator: Accelerator) -> None:

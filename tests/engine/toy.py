@@ -113,7 +113,7 @@ class Toy:
         self.accelerator = machine.make_accelerator(settled)
         run = Run(folder)
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        supervised = Supervised(CLASSES, label_smoothing=recipe.label_smoothing, mixup=recipe.mixup)
+        supervised = Supervised(CLASSES, label_smoothing=recipe.smoothing, mixup=recipe.mixup)
         self.objective = objective or supervised
         plan = make_plan(
             recipe,

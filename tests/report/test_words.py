@@ -59,12 +59,14 @@ def test_compact(value: float, text: str) -> None:
     assert words.compact(value) == text
 
 
-def test_trained_parameters_count_groups_that_train_in_any_phase() -> None:
-    plan = {"phases": [{"groups": [{"name": "stem", "params": 10, "frozen": True},
-                                   {"name": "head", "params": 3, "frozen": False}]}]}  # fmt: skip
+def test_trained_parameters_count_groups_that_trained_up_to_the_best_epoch() -> None:
+    plan = {"phases": [{"name": "probe", "groups": [{"name": "stem", "params": 10, "frozen": True},
+                                                    {"name": "head", "params": 3, "frozen": False}]}]}  # fmt: skip
     assert words.trained_parameters({"plan": plan}) == (3, 13)
-    plan["phases"].append({"groups": [{"name": "stem", "params": 10, "frozen": False}]})
+    plan["phases"].append({"name": "finetune", "groups": [{"name": "stem", "params": 10, "frozen": False}]})
     assert words.trained_parameters({"plan": plan}) == (13, 13)
+    assert words.trained_parameters({"plan": plan, "best": {"phase": "finetune"}}) == (13, 13)
+    assert words.trained_parameters({"plan": plan, "best": {"phase": "probe"}}) == (3, 13)
     assert words.trained_parameters({}) is None
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from zoo import data
-from zoo.data import Dataset
+from accelerate import Accelerator
+from torch import nn
+
+from zoo import data, methods
+from zoo.adaptation import beside
+from zoo.adaptation.beside import Besides
+from zoo.data import Dataset, EvaluationLoader, Part
+from zoo.engine import scoring
+from zoo.engine.evaluation import collect
 from zoo.engine.objective import Objective
 from zoo.errors import RecipeError
+from zoo.models import DataConfig
 from zoo.objectives.multilabel import MultiLabel
 from zoo.objectives.supervised import Supervised
-from zoo.recipe import Recipe
+from zoo.recipe import Problem, Recipe
+from zoo.tasks import Task
 
 FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
-SMOOTHING = 0.1  # of classes that exclude each other, where nobody chose
-_ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none"}  # choices that need one class of each image, when off
+# Choices that need one class of each image, when they are off.
+_ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
+              "unlabelled": None, "soup": False, "wise": None}  # fmt: skip
 
 
 def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
@@ -36,30 +46,52 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
+def problem(dataset: Dataset) -> Problem:
+    """What an image has, one class or several labels."""
+    return "multi-label" if dataset.tasks else "single-label"
+
+
 def selected_by(recipe: Recipe, dataset: Dataset) -> str:
     """What makes an epoch the best one."""
     if recipe.select_by != "auto":
         return recipe.select_by
     if dataset.tasks:
         return "map"
+    if recipe.align in methods.ALIGNMENT:
+        return "information"
     return "refinement" if len(dataset.choose) < FEW_CHOOSING else "accuracy"
 
 
 def smoothing(recipe: Recipe, dataset: Dataset) -> float:
-    """How much of a target is spread."""
-    if recipe.label_smoothing is not None:
-        return recipe.label_smoothing
-    return 0.0 if dataset.tasks else SMOOTHING
+    """How much of a target is spread, where labels do not exclude each other: nothing, unless somebody asked for it."""
+    return recipe.label_smoothing or 0.0 if dataset.tasks else recipe.smoothing
 
 
-def objective(settled: Recipe, dataset: Dataset) -> Objective:
-    """What training minimises."""
-    if dataset.tasks:
-        return MultiLabel(settled.label_loss, smoothing=settled.label_smoothing or 0.0)
-    return Supervised(
-        len(dataset.classes),
-        label_smoothing=settled.label_smoothing or 0.0,
-        class_weights=data.class_weights(dataset.fit) if settled.balance == "weights" else None,
+def objective(
+    settled: Recipe,
+    part: Part,
+    besides: Besides | None,
+    model: nn.Module,
+    config: DataConfig,
+    accelerator: Accelerator,
+) -> Objective:
+    """What is minimised on the images of a part, and on those without labels beside them."""
+    if part.tasks:
+        return MultiLabel(settled.label_loss, smoothing=settled.smoothing)
+    supervised = Supervised(
+        len(part.classes),
+        label_smoothing=settled.smoothing,
+        class_weights=data.class_weights(part) if settled.balance == "weights" else None,
         mixup=settled.mixup,
         cutmix=settled.cutmix,
     )
+    return beside.objective(settled, supervised, besides, model, config, accelerator.device)
+
+
+def with_thresholds(
+    dataset: Dataset, choosing: EvaluationLoader, model: nn.Module, accelerator: Accelerator
+) -> tuple[Task, ...]:
+    """The tasks, with what is chosen on the choosing images when training is over."""
+    if not dataset.tasks:
+        return ()
+    return scoring.with_thresholds(dataset.tasks, collect(model, choosing, accelerator, mixed=False))

@@ -19,7 +19,8 @@ from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import registry, run
-from zoo.adaptation import changes, folder
+from zoo.adaptation import answering, changes, domains, folder, refit
+from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.adaptation.sources import Sources
@@ -142,16 +143,31 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         groups=ready.groups,
         plan=ready.plan,
         recipe=ready.settled,
-        sources=Sources(ready.material, ready.caches),
+        sources=Sources(ready.material, ready.caches, ready.besides),
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
         scores=scores_of(ready.dataset.tasks),
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
-    with _status(this, accelerator.is_main_process), _resumable(this, session), explained, session.stoppable():
-        train(job, session)
-        record = finish(this, ready, session, setup=setup, began=began)
+    start, first = refit.start_of(ready), session
+    with _status(this, accelerator.is_main_process), explained:
+        domains.remember_features(this, ready)
+        if start is not None:
+            with _resumable(this, session), session.stoppable():
+                train(job, session)
+            tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            session = refit.session_after(first, ready)
+            job = refit.job_after(first.position, ready, start)
+        with _resumable(this, session), session.stoppable():
+            train(job, session)
+            more = averaged(ready, session) | {
+                "best": first.position.best,
+                "refit": None if start is None else refit.record(ready, session.position),
+            }
+            if start is None:  # images that a second training has seen can choose nothing
+                tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 
@@ -207,6 +223,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
         "environment": machines.environment(ready.machine),
         "seed": ready.recipe.seed,
         "lr_finder": ready.range_test.record() if ready.range_test else None,
+        **domains.facts(ready),
         **({"chosen": chosen} if chosen else {}),
     }
 

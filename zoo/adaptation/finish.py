@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,18 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data, models, run
+from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Part
 from zoo.engine.evaluation import collect
 from zoo.engine.events import Progress
-from zoo.engine.scoring import measured, with_thresholds
+from zoo.engine.scoring import measured
 from zoo.engine.session import Session
 from zoo.hub.card import model_card
 from zoo.models import DataConfig
 from zoo.report import write_report
 from zoo.run import Run, replacing, write_atomic
+from zoo.tasks import Task
 from zoo.tensors import file_sha256, write_tensors
 
 VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
@@ -30,13 +33,24 @@ SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json 
 THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
-def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began: float) -> dict[str, Any]:
+def finish(
+    this: Run,
+    ready: Prepared,
+    session: Session,
+    course: Mapping[str, Any],
+    tasks: Sequence[Task],
+    *,
+    setup: float,
+    began: float,
+) -> dict[str, Any]:
     """Save the model, load it back, measure that, and write record, card and report.
 
     Args:
         this: The run.
-        ready: What was trained; its model holds the best weights.
+        ready: What was trained; its model holds the weights to save.
         session: Where training ended.
+        course: What the record says of training: the best epoch, a second training, averages.
+        tasks: What images answer, with what was chosen when training was over; none: each is of one class.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -44,9 +58,7 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
         The finished record; `files` is in that of the main process alone, which writes them.
     """
     training, accelerator = session.seconds, ready.accelerator
-    tasks = ready.dataset.tasks
-    if tasks:
-        tasks = with_thresholds(tasks, collect(ready.model, ready.choosing, accelerator, mixed=False))
+    domains.recalibrated(ready)
     if accelerator.is_main_process:
         models.save(
             ready.model,
@@ -80,14 +92,12 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
     result = measured(outputs, tasks, ready.dataset.classes, [sample.id for sample in part.samples])
     result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
-    # Phases that patience ended early count as far as they went.
-    shown = session.position.epochs_seen * ready.loader.steps_per_epoch
-    images = shown * min(ready.settled.batch, len(ready.dataset.fit))
+    images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
         "dataset": this.record["dataset"] | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
         "result": result,
-        "best": session.position.best,
+        **course,
         "seconds": {
             "setup": round(setup, 3),
             "data": round(ready.data_seconds, 3),
@@ -96,16 +106,28 @@ def finish(this: Run, ready: Prepared, session: Session, *, setup: float, began:
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
+        **domains.described(this, ready, course.get("best"), model),
     }
     if accelerator.is_main_process:
         write_verification(this, part, model)
-        write_atomic(this.path / "README.md", model_card(record))
-        record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
-        write_report(this, _pictures(part, [row["id"] for row in result["mistakes"]]), record)
-        this.write_record(record)  # last: a run that says it is finished lacks nothing
+        write_up(this, part, record)
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
+
+
+def write_up(this: Run, part: Part, record: dict[str, Any]) -> None:
+    """Write the card, the report and the record of a finished run, which gets the hashes of its files.
+
+    Args:
+        this: The run.
+        part: The images that its result is measured on.
+        record: Its record.
+    """
+    write_atomic(this.path / "README.md", model_card(record))
+    record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
+    write_report(this, _pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
+    this.write_record(record)  # last: a run that says it is finished lacks nothing
 
 
 @torch.no_grad()

@@ -12,9 +12,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data, groups, models, network, plugins, registry
-from zoo.adaptation import answering, costs, norms, sizing
+from zoo.adaptation import answering, beside, costs, norms, sizing
+from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, TrainLoader
+from zoo.data.unlabelled import Answers
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
@@ -30,6 +32,8 @@ from zoo.planning import GroupFacts, Plan, make_plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
 from zoo.spec import BackboneSpec, Weights
+
+FEW_LABELLED = 500  # labelled images below which each counts, and a second training takes little
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Prepared:
     range_test: RangeTest | None
     caches: dict[str, Option]  # how phases train from kept activations, by name
     data_seconds: float  # that opening, reading and decoding the data took
+    besides: Besides | None  # images without labels
+    answers: Answers | None  # their labels, for the report alone
 
     @property
     def material(self) -> Material:
@@ -86,7 +92,11 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
+    beside.refuse_auto(recipe)
+    dataset = _reference(dataset)
+    if recipe.target is not None or recipe.unlabelled is not None:
+        target, unlabelled = (named and _reference(named) for named in (recipe.target, recipe.unlabelled))
+        recipe = replace(recipe, target=target, unlabelled=unlabelled)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
         recipe = replace(recipe, weights=absolute(recipe.weights))
@@ -108,6 +118,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     began = time.perf_counter()
     with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        answering.refuse_unfit(recipe, opened)
+        images, answers = beside.opened(recipe, opened, dataset, options, emit)
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
@@ -118,8 +130,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             drop_rate=recipe.dropout,
             image_size=recipe.image_size,
         )
-    answering.refuse_unfit(recipe, opened)
-    notes = list(opened.notes)
+    notes = [*opened.notes, *(images.notes if images else ())]
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
@@ -149,7 +160,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
     norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
-    notes += [note for note in (recalibration.note, why) if note]
+    refit, later = _refitted(recipe, opened)
+    notes += [note for note in (recalibration.note, why, later) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
@@ -164,10 +176,14 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         workers=workers,
         norm=norm,
         recalibrate=recalibration.setting,
+        problem=answering.problem(opened),
         select_by=answering.selected_by(recipe, opened),
         label_smoothing=answering.smoothing(recipe, opened),
+        refit=refit,
+        unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
     )
+    besides = beside.streamed(images, len(opened.fit), settled, config, accelerator) if images else None
     loader = data.train_loader(
         opened.fit,
         config=config,
@@ -179,6 +195,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         device=accelerator.device,
+        steps=besides.steps if besides else None,
     )
     choosing = data.eval_batches(
         opened.choose,
@@ -189,7 +206,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    objective = answering.objective(settled, opened)
+    minimised = answering.objective(settled, opened.fit, besides, model, config, accelerator)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -197,12 +214,12 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(_without_range_test(settled), steps, norm).phases[-1]
         with explained_memory(settled.batch, config.input_size[-1]):
-            range_test = find_rate(model, found, trial, settled, loader, objective, accelerator)
+            range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = with_objective(planned(settled, steps, norm), objective, settled.batch)
+    plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
-    done = costs.costed(plan, material, objective, loader, config.input_size, emit, cost)
+    done = costs.costed(plan, material, minimised, loader, config.input_size, emit, cost)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -218,11 +235,13 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         accelerator=accelerator,
         loader=loader,
         choosing=choosing,
-        objective=objective,
+        objective=minimised,
         plan=done.plan,
         range_test=range_test,
         caches=done.caches,
         data_seconds=data_seconds,
+        besides=besides,
+        answers=answers,
     )
 
 
@@ -238,7 +257,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         limit=recipe.limit,
         val_fraction=recipe.val_fraction,
         on_bad_image=recipe.on_bad_image,
-        seed=recipe.seed,
+        seed=recipe.cut_seed,
         image_size=data.store_side(config),
         interpolation=config.interpolation,
         store_bytes=int(1e9 * recipe.store_gb),
@@ -247,6 +266,26 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
 
 def _without_range_test(recipe: Recipe) -> Recipe:
     return replace(recipe, lr=None) if recipe.lr == "auto" else recipe
+
+
+def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
+    """Whether there is a second training, "on" or "off", and what a person should know about it.
+
+    Args:
+        recipe: What was asked for.
+        dataset: The images. Those that the person set aside to choose by are not trained on unless that is asked for.
+    """
+    images = len(dataset.fit) + len(dataset.choose)
+    apart = dataset.choose.samples != dataset.fit.samples
+    cut = dataset.selected_on.startswith("val (cut")
+    if recipe.refit == "off" or not apart or (recipe.refit == "auto" and (not cut or images >= FEW_LABELLED)):
+        return "off", ""
+    if recipe.soup or recipe.wise is not None:
+        return "off", "no second training on all labelled images: averages of weights need those that choose afterwards"
+    return "on", (
+        f"when the best epoch is known, training is done once more up to it, on all {images:,} labelled images: "
+        "at most as long again"
+    )
 
 
 def _chosen(asked: str, weights: Weights | None) -> str:
@@ -263,6 +302,11 @@ def _facts(model: nn.Module, group: Group) -> GroupFacts:
         undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
         has_norm=any(name.endswith("running_mean") for name in group.buffers),
     )
+
+
+def _reference(named: str) -> str:
+    """A data set's name as it is; a path so that it means the same from another folder."""
+    return named if named in registry.load().datasets else absolute(named)
 
 
 def absolute(reference: str) -> str:

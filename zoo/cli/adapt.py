@@ -119,6 +119,10 @@ def command(
         "best": record.get("best"),
         "report": report,
     }
+    if target := record.get("target"):
+        result = {name: value for name, value in target.get("result", {}).items() if name not in _LARGE}
+        document["target"] = {name: target.get(name) for name in ("name", "validators", "chosen", "oracle")}
+        document["target"]["result"] = result or None
     if record.get("chosen"):
         document["chosen"] = record["chosen"]
     return Answer(document, lambda: render.run_result(record, run), as_json)

@@ -24,10 +24,17 @@ _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
 _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(preset)}
 _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
-             "problem", "label_separator", "dataset_config", "augment", "mixup", "cutmix", "balance"),
+             "problem", "label_separator", "dataset_config", "data_seed", "augment", "mixup", "cutmix", "balance"),
+    "Images without labels": ("target", "align", "align_weight", "unlabelled", "semi", "semi_weight",
+                               "unlabelled_ratio", "threshold"),
     "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
                 "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip
+_NUMBERS_OR_WORDS: tuple[tuple[str, Callable[[str], float], str, str], ...] = (
+    ("lr", float, "auto", "1e-3"),
+    ("batch_size", int, "auto", "64"),
+    ("wise", float, "sweep", "0.5"),
+)
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
 
 
@@ -209,10 +216,11 @@ def _annotation(entry: Field[Any], kind: Any) -> Any:
 
 
 def _option(entry: Field[Any]) -> Any:
+    name, words = flag(entry.name), entry.metadata["words"]
     return typer.Option(
-        flag(entry.name),
+        f"{name}/--no-{name.removeprefix('--')}" if isinstance(entry.default, bool) else name,
         help=_help(entry),
-        metavar="NUMBER|auto" if entry.metadata["words"] else entry.metadata["metavar"] or None,
+        metavar="|".join(["NUMBER", *words]) if words else entry.metadata["metavar"] or None,
         show_default=False,  # the default is None, "not typed"; the help says what that means
         rich_help_panel=_PANEL_OF.get(entry.name, "Recipe"),
     )
@@ -222,6 +230,8 @@ def _help(entry: Field[Any]) -> str:
     text: str = entry.metadata["help"]
     if entry.name == "group_lr":
         return f"{text} Repeat it for more groups."
+    if isinstance(entry.default, bool):
+        return f"{text} (default: {'on' if entry.default else 'off'})"
     if entry.default is not None and entry.default is not MISSING:
         return f"{text} (default: {entry.default})"
     if entry.name in _BY_STRATEGY and "default" not in text:
@@ -232,13 +242,13 @@ def _help(entry: Field[Any]) -> str:
 def _read(choices: dict[str, Any]) -> dict[str, Any]:
     """Turn the options that are typed as text into what a recipe takes."""
     read = dict(choices)
-    for name, number, example in (("lr", float, "1e-3"), ("batch_size", int, "64")):
-        if name in read and read[name] != "auto":
+    for name, number, word, example in _NUMBERS_OR_WORDS:
+        if name in read and read[name] != word:
             try:
                 read[name] = number(read[name])
             except ValueError:
                 raise WrongUsage(
-                    f"{flag(name)} takes a number or auto, not {read[name]!r}",
+                    f"{flag(name)} takes a number or {word}, not {read[name]!r}",
                     fix=f"for example: {flag(name)} {example}",
                 ) from None
     if "group_lr" in read:

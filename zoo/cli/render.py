@@ -124,13 +124,20 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
         record: The run's `run.json`.
         run: The run.
     """
+    from zoo.report.words import averages  # which is heavy to import, and by now is loaded
+
     result, best = record["result"], record.get("best") or {}
     name, _ = headline(result)
     say(f"{name:<10}{_headline(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
     epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
+    for sentence in averages(record):
+        say(f"averaged  {printable(sentence)}")
+    if record.get("refit"):
+        say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
     if result.get("baseline") is not None:
         say(f"baseline  {percent(result['baseline'])} ({GUESSES[name]})")
+    _target(record.get("target") or {})
     chosen = (record.get("chosen") or {}).get("reason")
     if chosen:
         say(f"backbone  {printable(record['backbone']['name'])}: {printable(chosen)}")
@@ -142,6 +149,22 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say("next:")
     say(f"  zoo eval {folder}")
     say(f"  zoo predict {folder} IMAGE...")
+
+
+def _target(target: Mapping[str, Any]) -> None:
+    """What came of adapting to a domain, and, where its labels are known, how that compares."""
+    if not target:
+        return
+    name, result = printable(target["name"]), target.get("result")
+    if result is None:
+        say(f"target    {name}: {plural(target['n'], 'image')}, and no labels to report an accuracy on")
+        return
+    place = f"{printable(result['split'])} of {name}"
+    say(f"target    {_headline(result)} of {plural(result['n'], 'image')} from {place} (labels used for this alone)")
+    chosen, oracle = target.get("chosen"), target.get("oracle")
+    if chosen and oracle:
+        say(f"oracle    {percent(chosen['accuracy'])} after the epoch chosen by {target['select_by']}, "
+            f"{percent(oracle['accuracy'])} after the one that the target's labels would choose")  # fmt: skip
 
 
 def reproduction(record: Mapping[str, Any], run: Run) -> None:

@@ -65,7 +65,17 @@ class Part:
             rows=None if self._rows is None else [self._rows[position] for position in positions],
             hflip=self.hflip,
             on_bad_image=self.on_bad_image,
+            tasks=self.tasks,
         )
+
+    def joined(self, other: Part) -> Part:
+        """The images of this part and then those of another one of the same data set."""
+        both = self.some([])
+        both.labels = [*self.labels, *other.labels]
+        both._items = [*self._items, *other._items]
+        stored = self._rows is not None and other._rows is not None and self._store is other._store
+        both._rows = [*(self._rows or ()), *(other._rows or ())] if stored else None
+        return both
 
     @cached_property
     def samples(self) -> list[Sample]:

@@ -28,7 +28,7 @@ def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -
     """
     listing = _listing(ref, options, on_progress)
     several = options.problem == "multi-label" or options.label_separator is not None
-    if (several or options.questions) and not listing.tasks:
+    if (several or options.questions) and options.labels and not listing.tasks:
         raise DataError(
             f"{ref} says one class of each image, and several labels or columns were asked for",
             why="it is no table",

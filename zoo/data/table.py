@@ -95,7 +95,7 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     splits: dict[str, list[Item]] = {}
     seen: Counter[str] = Counter()
     outside = 0
-    for row, label in zip(rows, labels, strict=True):
+    for place, row in enumerate(rows):
         name, split = paths[row], split_names[row]
         file = os.path.join(base, name)
         try:
@@ -106,7 +106,7 @@ def read_table(path: Path, options: DataOptions) -> Listing:
         seen[name] += 1
         outside += not Path(os.path.normpath(file)).is_relative_to(base)
         identity = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        splits.setdefault(split, []).append(Item(identity, label, file, size, stamp))
+        splits.setdefault(split, []).append(Item(identity, labels[place], file, size, stamp))
     training = splits.get("train") or next(iter(splits.values()))
     twice = sum(count > 1 for count in seen.values())
     notes = [f"{twice} path(s) appear in more than one row"] if twice else []

@@ -1,8 +1,8 @@
 """Images without labels: another domain to adapt to, or more images of the same one.
 
-Whatever labels there are in the reference stay in here: what training and choosing get is made from items whose label
-was taken off, and no image is picked or put aside by its label. The one part with labels is `report`, which nothing but
-the last measurement of a run looks at.
+Whatever labels there are in the reference, training and choosing get an `UnlabelledSet`, made from items whose label
+was taken off; no image is picked or put aside by its label. The labels are in the `Answers` alone, which nothing but
+the report of a finished run looks at.
 """
 
 from __future__ import annotations
@@ -24,17 +24,24 @@ CHOOSING = 2000  # images, at most, on which epochs are compared
 
 @dataclass(frozen=True)
 class UnlabelledSet:
-    """Images without labels, and the same or others with labels for the report where there are some."""
+    """Images without labels."""
 
     name: str
     fit: Part  # trained on; without labels
     choose: Part  # some of them, on which epochs are compared; without labels
-    report: Part | None  # with labels, in the classes of the labelled images; None: there are none to report on
-    split: str  # what `report` is: "test", "val", "all images"
     fingerprint: str  # changes when an image that is trained on changes; labels do not count
     bad: tuple[BadImage, ...]
     license: str | None
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels, for the report alone."""
+
+    report: Part  # with labels, in the classes of the labelled images
+    split: str  # what it is: "test", "val", "all images"
+    choose: tuple[int, ...] | None  # the labels of the images on which epochs are compared, in their order
 
 
 def open_unlabelled(
@@ -44,8 +51,8 @@ def open_unlabelled(
     on_progress: Progress | None = None,
     *,
     without: Collection[str] = (),
-) -> UnlabelledSet:
-    """Open images to train on without their labels.
+) -> tuple[UnlabelledSet, Answers | None]:
+    """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
 
     Training takes the train split (or val, or all there is); the report takes test, else val, else all images.
 
@@ -68,13 +75,8 @@ def open_unlabelled(
         raise DataError(f"{ref} has no images to train on", why="all of them are among those that the result is for")
     scanner = Scanner(listing, options, on_progress)
     fit, bad = _readable(ref, fit, scanner, options)
-    report, notes = _labelled(listing, reported, classes)
-    if report:
-        report, more = _readable(ref, report, scanner, options)
-        bad = [*bad, *(image for image in more if image not in bad)]
     order = ranked([item.id for item in fit], seed=options.seed, purpose="choosing without labels")
     choose = [fit[position] for position in sorted(order[:CHOOSING])]
-    known = {name: label for label, name in enumerate(classes)}
 
     def part(role: str, items: Sequence[Item], labels: Sequence[int], names: tuple[str, ...]) -> Part:
         store, rows = scanner.stored(items)
@@ -86,22 +88,30 @@ def open_unlabelled(
     def bare(role: str, items: Sequence[Item]) -> Part:
         return part(role, [item._replace(label="") for item in items], [-1] * len(items), ())
 
-    return UnlabelledSet(
+    labels = {name: label for label, name in enumerate(classes)}
+    note, answers = _note(listing, reported, labels), None
+    if not note:
+        report, more = _readable(ref, list(listing.splits[reported]), scanner, options)
+        bad = [*bad, *(image for image in more if image not in bad)]
+        known = [labels.get(str(item.label)) for item in choose]
+        answers = Answers(
+            part("report", report, [labels[str(item.label)] for item in report], tuple(classes)),
+            "all images" if reported == training else reported,
+            tuple(label for label in known if label is not None) if None not in known else None,
+        )
+    images = UnlabelledSet(
         name=listing.name,
         fit=bare("unlabelled", fit),
         choose=bare("choosing without labels", choose),
-        report=part("report", report, [known[item.label] for item in report], tuple(classes)) if report else None,
-        split="all images" if reported == training else reported,
         fingerprint=_fingerprint(fit, scanner),
         bad=tuple(bad),
         license=listing.license,
-        notes=(*listing.notes, *notes, *scanner.notes, *scanner.remarks()),
+        notes=(*listing.notes, *filter(None, [note]), *scanner.notes, *scanner.remarks()),
     )
+    return images, answers
 
 
-def _readable(
-    ref: str, items: list[Item], scanner: Scanner, options: DataOptions
-) -> tuple[list[Item], list[BadImage]]:
+def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOptions) -> tuple[list[Item], list[BadImage]]:
     scanner.check(items)
     bad = [BadImage(item.id, error) for item in items if (error := scanner.finding(item).error)]
     if bad and options.on_bad_image == "error":
@@ -109,16 +119,16 @@ def _readable(
     return [item for item in items if not scanner.finding(item).error], bad
 
 
-def _labelled(listing: Listing, split: str, classes: Sequence[str]) -> tuple[list[Item], list[str]]:
-    """The images to report on, none where their labels are not known or not the classes', and a note about it."""
-    items = list(listing.splits[split])
-    if not all(item.label for item in items):
-        return [], [f"{listing.name} has no labels, so no accuracy on it is reported"]
-    unknown = sorted({item.label for item in items} - set(classes))
+def _note(listing: Listing, split: str, classes: Collection[str]) -> str:
+    """Why there is nothing to report on; empty where there is."""
+    found = {str(item.label) for item in listing.splits[split]}
+    if "" in found:
+        return f"{listing.name} has no labels, so no accuracy on it is reported"
+    unknown = sorted(found - set(classes))
     if unknown:
         few = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
-        return [], [f"{listing.name} has classes that training does not know ({few}); no accuracy on it is reported"]
-    return items, []
+        return f"{listing.name} has classes that training does not know ({few}), so no accuracy on it is reported"
+    return ""
 
 
 def _fingerprint(items: Sequence[Item], scanner: Scanner) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-RISING = ("accuracy", "map")  # what is better when it is higher; everything else is better when it is lower
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+RISING = ("accuracy", "information", "density", "map")  # better where larger; all others where smaller
 
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
@@ -13,15 +16,32 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
     """
     if best is None:
         return True
-    if select_by in RISING:
-        return scores[select_by] >= best[select_by]
-    return (-scores[select_by], scores.get("accuracy", 0.0)) >= (-best[select_by], best.get("accuracy", 0.0))
+    return _key(scores, select_by) >= _key(best, select_by)
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
-    if select_by in RISING:
+    if select_by in ("accuracy", "map"):
         return (scores[select_by], -scores["loss"]) > (best[select_by], -best["loss"])
-    return scores[select_by] < best[select_by]
+    return _merit(scores, select_by) > _merit(best, select_by)
+
+
+def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
+    """The positions of entries with scores, the best first; of equal ones the later is better, as in `is_better`."""
+
+    def key(place: int) -> tuple[float, float, int]:
+        return *_key(entries[place], select_by), place
+
+    return sorted(range(len(entries)), key=key, reverse=True)
+
+
+def _key(scores: Mapping[str, Any], select_by: str) -> tuple[float, float]:
+    """What counts, and accuracy where that is the same, if there is one."""
+    return _merit(scores, select_by), scores.get("accuracy", 0.0)
+
+
+def _merit(scores: Mapping[str, Any], select_by: str) -> float:
+    merit: float = scores[select_by] if select_by in RISING else -scores[select_by]
+    return merit

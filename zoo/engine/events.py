@@ -64,7 +64,8 @@ class EpochDone:
     val_accuracy: float | None  # None: not every question is about classes
     seconds: float
     best: bool
-    values: Mapping[str, float] = field(default_factory=dict)  # named, the one that counts first
+    validators: Mapping[str, float] = field(default_factory=dict)  # what target images say, without their labels
+    values: Mapping[str, float] = field(default_factory=dict)  # what is not about one class, the one that counts first
 
 
 @dataclass(frozen=True, slots=True)

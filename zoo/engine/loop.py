@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -24,11 +24,13 @@ from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
 from zoo.engine.source import Source
+from zoo.engine.validators import VALIDATORS
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
+PLAIN = ("accuracy", "loss", "refinement")  # what every epoch's line has a place for, or none
 Scores = Callable[[Outputs], dict[str, float]]
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
@@ -46,6 +48,8 @@ class Job:
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
     scores: Scores = Outputs.scores  # what the choosing images say of the network; "loss" among them
+    epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
+    judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
 
 
 def train(job: Job, session: Session) -> None:
@@ -62,6 +66,9 @@ def train(job: Job, session: Session) -> None:
 def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 | None) -> None:
     """Run one phase with its own freezing, optimizer and schedule, from the session's position on."""
     at, accelerator = session.position, job.accelerator
+    if job.recipe.wise is not None and at.start is None and phase.trains_body:
+        before = job.plan.phases[at.phase - 1].name if at.phase else None
+        session.keep_start(job.model if average is None else average.module, before)
     freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
     job.objective.requires_grad_(phase.extra is not None)
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
@@ -70,9 +77,10 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     source = job.sources(phase, session, session.checkpoint)
     network = compiled(source.network) if phase.compiled else source.network
     joined, optimizer = accelerator.prepare(Joined(network, job.objective), optimizer)
-    session.emit(PhaseStarted(phase.name, phase.epochs, phase.steps, at.phase_step))
+    epochs = phase.epochs if job.epochs is None else job.epochs[phase.name]
+    session.emit(PhaseStarted(phase.name, epochs, epochs * phase.steps_per_epoch, at.phase_step))
 
-    while at.epoch <= phase.epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
+    while at.epoch <= epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
         started = time.monotonic()
         freezer.train()
         batches = session.timed(source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate))
@@ -97,23 +105,36 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
             optimizer.zero_grad(set_to_none=True)
             at.step, at.phase_step, at.epoch_step = at.step + 1, at.phase_step + 1, at.epoch_step + 1
             if average is not None:
-                average.update(job.model, step=at.step)
+                average.update(job.model, step=at.step - at.began)
             if known:
                 session.log_steps(known)
                 session.checkpoint()
 
         session.log_steps(losses.rest())
-        finish_epoch(job, session, phase, source, average, time.monotonic() - started)
+        is_last = at.epoch == epochs and phase is job.plan.phases[-1]
+        finish_epoch(job, session, phase, source, average, time.monotonic() - started, is_last)
         session.checkpoint()
     accelerator.free_memory()
 
 
 def finish_epoch(
-    job: Job, session: Session, phase: PhasePlan, source: Source, average: ModelEmaV3 | None, seconds: float
+    job: Job,
+    session: Session,
+    phase: PhasePlan,
+    source: Source,
+    average: ModelEmaV3 | None,
+    seconds: float,
+    is_last: bool,
 ) -> None:
-    """Evaluate, keep the weights if they are the best so far, and move on to the next epoch."""
+    """Evaluate, keep the weights if they are the best so far (unjudged: the last), and move on to the next epoch."""
     at = session.position
     candidate = job.model if average is None else average.module
+    at.done[phase.name] = at.epoch
+    if not job.judged:
+        if is_last:
+            session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step})
+        at.next_epoch()
+        return
     scores = job.scores(source.evaluate(candidate))
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
@@ -122,19 +143,31 @@ def finish_epoch(
             fix="try a tenth of the rate with --lr, or --precision fp32",
         )
     best = is_better(scores, at.best, job.recipe.select_by)
+    facts = {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores}
     if best:
-        session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores})
+        session.keep_best(candidate, facts)
+    if job.recipe.soup:
+        session.keep_epoch(candidate, facts, most=job.recipe.soup_keep, select_by=job.recipe.select_by)
     # Patience goes by the phase's own best: unfreezing may cost at first what it wins back later.
     if has_improved(scores, at.phase_best, job.recipe.select_by):
         at.stale, at.phase_best = 0, scores
     else:
         at.stale += 1
     train_loss = at.loss_sum / max(1, at.epoch_step)
-    values = {name: value for name, value in scores.items() if name not in ("loss", "accuracy", "refinement")}
+    said = {name: scores[name] for name in VALIDATORS if name in scores}
+    values = {name: value for name, value in scores.items() if name not in (*PLAIN, *VALIDATORS)}
     session.log_epoch(
         EpochDone(
-            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], scores.get("accuracy"),
-            round(seconds, 3), best, values,
+            phase.name,
+            at.epoch,
+            phase.epochs,
+            train_loss,
+            scores["loss"],
+            scores.get("accuracy"),
+            round(seconds, 3),
+            best,
+            said,
+            values,
         )
-    )  # fmt: skip
+    )
     at.next_epoch()

@@ -88,7 +88,7 @@ def find_rate(
         lowest = min(lowest, smooth)
         if smooth > 4 * lowest:
             break
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if not losses:

@@ -64,7 +64,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], accelerator: Acceler
 
     Args:
         model: The model on its device.
-        batches: Of many images each, in an order that mixes the classes.
+        batches: Of many images each, in an order that mixes the classes; those smaller than the first are left out.
         accelerator: Device and precision.
 
     Returns:
@@ -81,7 +81,11 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], accelerator: Acceler
                 norm.reset_running_stats()
                 norm.momentum = None  # a plain average over the batches
                 norm.train()
+            whole = 0
             for batch in batches:
+                whole = whole or len(batch)
+                if len(batch) < whole:  # the last one: few images' statistics would count as much as many's
+                    continue
                 model(batch.images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True))
                 images += len(batch)
         if not images:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,9 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.engine.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
+from zoo.engine.choosing import ranked
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
+from zoo.engine.position import START_FILE, Position, best_file, epoch_file
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.interval import Interval
 from zoo.run import Run, friendly_os_errors, replacing
@@ -30,37 +32,6 @@ from zoo.tensors import file_sha256, write_tensors
 
 EVERY_MINUTE = Interval(seconds=60.0)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(slots=True)
-class Position:
-    """Where training stands; all that a checkpoint needs besides tensors."""
-
-    phase: int = 0  # index of the phase
-    epoch: int = 1  # within the phase
-    epoch_step: int = 0  # optimizer steps done in the epoch
-    phase_step: int = 0  # and in the phase
-    step: int = 0  # and in the run
-    epochs_seen: int = 0  # epochs finished in the run; order and augmentation depend on it
-    loss_sum: float = 0.0  # of the epoch's steps
-    stale: int = 0  # epochs of the phase since the phase's best one
-    kept: str | None = None  # how the phase trains from kept activations: "folded", "plain", "not"; None: not settled
-    phase_best: dict[str, float] | None = None  # accuracy, loss; what patience goes by
-    best: dict[str, Any] | None = None  # phase, epoch, step, accuracy, loss
-    best_sha256: str | None = None  # of the file with the best weights
-    log_lines: int = 0
-    seconds: float = 0.0  # of training before the last resume
-    waited: float = 0.0  # seconds of training in which the next batch was not there yet
-
-    def next_epoch(self) -> None:
-        """Move to the start of the next epoch."""
-        self.epoch, self.epoch_step, self.loss_sum = self.epoch + 1, 0, 0.0
-        self.epochs_seen += 1
-
-    def next_phase(self) -> None:
-        """Move to the start of the next phase."""
-        self.phase, self.epoch, self.epoch_step, self.phase_step = self.phase + 1, 1, 0, 0
-        self.loss_sum, self.stale, self.kept, self.phase_best = 0.0, 0, None, None
 
 
 class Session:
@@ -72,6 +43,8 @@ class Session:
         emit: Whoever listens.
         every: How often a state is saved; an interruption always saves one.
         keep: How many states stay.
+        states: The folder of saved states; default: the run's own.
+        start: Where it begins if there is no saved state.
     """
 
     def __init__(
@@ -82,12 +55,15 @@ class Session:
         *,
         every: Interval = EVERY_MINUTE,
         keep: int = KEEP,
+        states: Path | None = None,
+        start: Position | None = None,
     ) -> None:
         self.run = run
+        self.states = states or run.checkpoints
         self.accelerator = accelerator
         self.emit = emit if accelerator.is_main_process else _silent
         self.every, self.keep = every, keep
-        self.position = Position()
+        self.position = start or Position()
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
         self._last_saved = time.monotonic(), 0  # when, and at which step
@@ -102,7 +78,7 @@ class Session:
     def restore(self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None = None) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the log to it."""
         self._weights = model, average, objective
-        state, damaged = load_checkpoint(self.run.checkpoints)
+        state, damaged = load_checkpoint(self.states)
         for line in damaged:
             self.emit(Note(line))
         if state is not None:
@@ -115,7 +91,8 @@ class Session:
             if objective is not None and state.get("objective"):
                 objective.load_state_dict(state["objective"])
             self._restored = state
-        if self.accelerator.is_main_process:
+        done = state is not None and state["model"] is None  # further lines are of a training that came after this one
+        if self.accelerator.is_main_process and not done:
             self._cut_log(self.position.log_lines)
 
     def restore_optimizer(
@@ -179,14 +156,26 @@ class Session:
         if self._signal is not None:
             raise self.interruption()
 
+    # --- weights that a later step of the run needs ---
+
     def keep_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
         """Remember these weights as the best so far."""
-        self.position.best, self.position.best_sha256 = scores, None  # other processes write nothing, and know no hash
-        if self.accelerator.is_main_process:
-            with replacing(self._best_path(scores["step"])) as temporary:
-                write_tensors(_on_cpu(model.state_dict()), temporary)
-                self.position.best_sha256 = file_sha256(temporary)
-            self._remove_superseded_bests()
+        self.position.best = scores
+        self.position.best_sha256 = self._keep(best_file(scores["step"]), model)
+
+    def keep_epoch(self, model: nn.Module, scores: dict[str, Any], *, most: int, select_by: str) -> None:
+        """Remember these weights if their epoch is one of the best so many."""
+        entry: dict[str, Any] = {**scores, "sha256": None}
+        entries = [*self.position.epochs_kept, entry]
+        self.position.epochs_kept = [entries[place] for place in sorted(ranked(entries, select_by)[:most])]
+        if entry in self.position.epochs_kept:
+            entry["sha256"] = self._keep(epoch_file(scores["step"]), model)
+
+    def keep_start(self, model: nn.Module, after: str | None) -> None:
+        """Remember these weights as those before the body trains. What is best is found anew: an epoch after them."""
+        self.position.start = {"after": after, "sha256": None}
+        self.position.best, self.position.best_sha256, self.position.epochs_kept = None, None, []
+        self.position.start["sha256"] = self._keep(START_FILE, model)
 
     def load_best(self, model: nn.Module) -> None:
         """Put the best weights back into the model.
@@ -195,15 +184,23 @@ class Session:
             RunError: They are gone, or not what was written.
         """
         self.accelerator.wait_for_everyone()
-        if self.position.best is None:
-            return
-        path = self._best_path(self.position.best["step"])
-        if not path.is_file() or self.position.best_sha256 not in (None, file_sha256(path)):
+        if self.position.best is not None:
+            model.load_state_dict(self.read_kept(best_file(self.position.best["step"])))
+
+    def read_kept(self, name: str) -> dict[str, torch.Tensor]:
+        """The weights in a file that the position names, on the CPU.
+
+        Raises:
+            RunError: They are gone, or not what was written.
+        """
+        path, digest = self.states / name, self.position.weights()[name]
+        if not path.is_file() or digest not in (None, file_sha256(path)):
+            kind = "best weights" if name.startswith("best") else "kept weights"
             raise RunError(
-                f"the best weights of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
+                f"the {kind} of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
                 fix=f"train again from a state before them: {self._way_on()}",
             )
-        model.load_state_dict(load_file(path))
+        return load_file(path)
 
     def checkpoint(self) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
@@ -238,7 +235,9 @@ class Session:
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
-        fields = {name: value for name, value in _fields(event).items() if name != "values" or value}
+        fields = _fields(event)
+        for name in ("validators", "values"):
+            fields |= {name: dict(said)} if (said := fields.pop(name)) else {}
         self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
 
@@ -250,6 +249,7 @@ class Session:
             self.position.waited += time.perf_counter() - asked
             if batch is None:
                 return
+            self.position.images += len(batch)
             yield batch
 
     @property
@@ -307,12 +307,21 @@ class Session:
 
     def _write_state(self, **state: Any) -> Path:
         position = asdict(self.position) | {"seconds": self.seconds}
-        best, digest = self.position.best, self.position.best_sha256
-        needs = {self._best_path(best["step"]).name: digest} if best is not None and digest is not None else {}
+        needs = {name: digest for name, digest in self.position.weights().items() if digest is not None}
         state = {"position": position, **state}
-        path = save_checkpoint(self.run.checkpoints, self.position.step, state, needs=needs, keep=self.keep)
-        self._remove_superseded_bests()
+        path = save_checkpoint(self.states, self.position.step, state, needs=needs, keep=self.keep)
+        self._remove_superseded()
         return path
+
+    def _keep(self, name: str, model: nn.Module) -> str | None:
+        """Write weights beside the states, and give their sha256; other processes write nothing, and know none."""
+        if not self.accelerator.is_main_process:
+            return None
+        with replacing(self.states / name) as temporary:
+            write_tensors(_on_cpu(model.state_dict()), temporary)
+            digest = file_sha256(temporary)
+        self._remove_superseded()
+        return digest
 
     def _way_on(self) -> str:
         return f"zoo adapt --resume {shlex.quote(str(self.run.path))}"
@@ -330,15 +339,10 @@ class Session:
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
 
-    def _best_path(self, step: int) -> Path:
-        return self.run.checkpoints / f"best-{step:09d}.safetensors"
-
-    def _remove_superseded_bests(self) -> None:
-        """Earlier bests go, unless a kept state would need them after a resume."""
-        needed = needed_files(self.run.checkpoints)
-        if self.position.best is not None:
-            needed.add(self._best_path(self.position.best["step"]).name)
-        for path in self.run.checkpoints.glob("best-*.safetensors"):
+    def _remove_superseded(self) -> None:
+        """Weights that nothing refers to any more go, unless a kept state would need them after a resume."""
+        needed = needed_files(self.states) | self.position.weights().keys()
+        for path in self.states.glob("*.safetensors"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
 

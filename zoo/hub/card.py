@@ -82,6 +82,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "environment": part(record, "environment"),
         "seconds": part(record, "seconds"),
         "caveats": words.caveats(record),
+        "averages": words.averages(record),
         "dash": words.DASH,
     }
 

@@ -25,7 +25,7 @@ class _Reversal(torch.autograd.Function):
 
 def reversed_gradients(values: torch.Tensor, strength: float) -> torch.Tensor:
     """The same values; gradients come back multiplied by minus the strength (Ganin and Lempitsky 2015)."""
-    turned: torch.Tensor = _Reversal.apply(values, strength)  # type: ignore[no-untyped-call]
+    turned: torch.Tensor = _Reversal.apply(values, strength)
     return turned
 
 
@@ -74,5 +74,6 @@ def domain_error(
     wrong = (source[:, 0] > 0).float(), (target[:, 0] <= 0).float()
     if weights is None:
         return (wrong[0].mean() + wrong[1].mean()) / 2
-    shares = [(miss * weight).sum() / weight.sum().clamp(min=1e-12) for miss, weight in zip(wrong, weights, strict=True)]
+    pairs = zip(wrong, weights, strict=True)
+    shares = [(miss * weight).sum() / weight.sum().clamp(min=1e-12) for miss, weight in pairs]
     return (shares[0] + shares[1]) / 2

@@ -101,20 +101,23 @@ class Beside(Objective):
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
         """The loss of one batch."""
         if batch.unlabelled is None:
-            return self.supervised(network, batch, progress)
+            return self.supervised.forward(network, batch, progress)
         images, targets = self.supervised.mixed(batch.images, batch.labels)
         views = batch.unlabelled.views
         everything = look(network, torch.cat([images, *views]))
         sizes = [len(images), *map(len, views)]
         source, *others = (
             Seen(features, logits)
-            for features, logits in zip(everything.features.split(sizes), everything.logits.split(sizes), strict=True)
+            for features, logits in zip(
+                torch.split(everything.features, sizes), torch.split(everything.logits, sizes), strict=True
+            )
         )
         sight = Sight(source, tuple(others), batch.unlabelled.indices.to(images.device), progress)
         total = self.supervised.compare(source.logits, targets)
         parts = {"supervised": total}
         for term, weight in zip(self.terms, self._weights, strict=True):
-            found = term(sight)
+            assert isinstance(term, Term)
+            found = term.forward(sight)
             total = total + weight * found.total
             parts |= {term.name: found.total, **found.parts}
         return Loss(total, parts)

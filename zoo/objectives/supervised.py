@@ -35,6 +35,7 @@ class Supervised(Objective):
         cutmix: float = 0.0,
     ) -> None:
         super().__init__()
+        self.classes = num_classes
         self._smoothing, self._cutmix = label_smoothing, cutmix
         self._weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self._mix = (

@@ -43,6 +43,7 @@ class History:
 
     steps: list[tuple[int, float]] = field(default_factory=list)  # (step, loss in nats)
     rates: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # group -> (step, rate)
+    parts: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # what the objective logs -> (step, value)
     epochs: list[dict[str, Any]] = field(default_factory=list)  # the epoch events
     spans: list[tuple[str, int, int]] = field(default_factory=list)  # (phase, first step, last step)
 
@@ -65,8 +66,8 @@ def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
     """What the choosing images said after an epoch: the name of the number that counts, and the number."""
     for name, value in part(event, "values").items():
         return MEASURES.get(name, name), float(value) if is_number(value) else None
-    value = event.get("val_accuracy")
-    return "accuracy", float(value) if is_number(value) else None
+    accuracy: Any = event.get("val_accuracy")
+    return "accuracy", float(accuracy) if is_number(accuracy) else None
 
 
 def read_history(path: Path) -> History:
@@ -88,9 +89,10 @@ def read_history(path: Path) -> History:
             elif event.get("event") == "step":
                 if is_number(event.get("loss")):
                     history.steps.append((step, float(event["loss"])))
-                for name, value in part(event, "lr").items():
-                    if is_number(value):
-                        history.rates.setdefault(str(name), []).append((step, float(value)))
+                for series, kind in ((history.rates, "lr"), (history.parts, "parts")):
+                    for name, value in part(event, kind).items():
+                        if is_number(value):
+                            series.setdefault(str(name), []).append((step, float(value)))
     return history
 
 
@@ -122,7 +124,9 @@ def confusion_matrix(record: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.i
 def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
     """Every class, the weakest first; classes that were not measured come last."""
     names, matrix = class_names(record), confusion_matrix(record)
-    fitted = part(record, "dataset", "counts", "fit").get("per_class") or []
+    roles = ("fit", "choose") if record.get("refit") else ("fit",)
+    counts = [part(record, "dataset", "counts", role).get("per_class") or [] for role in roles]
+    fitted = [sum(sizes) for sizes in zip(*counts, strict=False)]
     rows = []
     for index, entry in enumerate(part(record, "result").get("classes") or ()):
         precision = f1 = confused = None

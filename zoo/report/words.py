@@ -119,14 +119,17 @@ def finished(record: Record) -> bool:
 
 
 def trained_parameters(record: Record) -> tuple[int, int] | None:
-    """Parameters that train in at least one phase, and all of them; None without a plan."""
+    """Parameters that trained in a phase up to the best epoch, and all of them; None without a plan."""
     sizes: dict[str, int] = {}
     trained: set[str] = set()
+    best = part(record, "best").get("phase")
     for phase in part(record, "plan").get("phases") or ():
         for group in phase.get("groups") or ():
             sizes[group["name"]] = int(group.get("params") or 0)
             if not group.get("frozen"):
                 trained.add(group["name"])
+        if phase.get("name") == best:
+            break
     if not sizes:
         return None
     return sum(params for name, params in sizes.items() if name in trained), sum(sizes.values())
@@ -191,4 +194,24 @@ def caveats(record: Record) -> list[str]:
         found.append(f"Probabilities are {abs(gap) * 100:.0f} points {kind} on average: see the calibration.")
     if dataset.get("bad"):
         found.append(f"{plural(len(dataset['bad']), 'unreadable image')} left out.")
+    return found
+
+
+def averages(record: Record) -> list[str]:
+    """What of the weights is an average, in whole sentences; none where they are one epoch's."""
+    found = []
+    soup, wise = part(record, "soup"), part(record, "wise")
+    rows = soup.get("candidates") or []
+    if rows:
+        of = "runs" if "run" in rows[0] else "epochs"
+        if soup.get("kept") == 1:
+            found.append(f"Soup: the best of {len(rows)} {of} alone, for no average was better.")
+        else:
+            found.append(f"Soup: the average of {soup.get('kept')} of {len(rows)} {of}, added while it got no worse.")
+    if wise.get("candidates"):
+        how = "the best of the shares tried" if wise.get("asked") == "sweep" else "as asked for"
+        found.append(
+            f"WiSE-FT: {rate(wise.get('alpha'))} of the fine-tuned end and the rest of the start "
+            f"({wise.get('start')}), {how}."
+        )
     return found

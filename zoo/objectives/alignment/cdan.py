@@ -22,6 +22,8 @@ class CDAN(Term):
     """
 
     name = "cdan"
+    of_features: torch.Tensor
+    of_classes: torch.Tensor
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -25,12 +25,13 @@ class DAAN(Term):
     """
 
     name = "daan"
+    distances: torch.Tensor  # global, local
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.judge = discriminator(sizes.features)
         self.judges = nn.ModuleList(discriminator(sizes.features) for _ in range(sizes.classes))
-        self.register_buffer("distances", torch.zeros(2))  # global, local
+        self.register_buffer("distances", torch.zeros(2))
 
     @property
     def omega(self) -> torch.Tensor:
@@ -42,7 +43,7 @@ class DAAN(Term):
         """The discriminators' loss."""
         omega, strength = self.omega, rising(sight.progress)
         both = sight.source, sight.views[0]
-        shares = [seen.probabilities for seen in both]
+        shares = [seen.probabilities.detach() for seen in both]  # weights: the classifier is not to help the judges
         turned = [reversed_gradients(seen.features, strength) for seen in both]
         source, target = (self.judge(features) for features in turned)
         whole, error = domain_loss(source, target), domain_error(source, target)
@@ -51,7 +52,7 @@ class DAAN(Term):
             of_class = [share[:, number] for share in shares]
             near, far = (judge(share[:, None] * features) for share, features in zip(of_class, turned, strict=True))
             losses.append(domain_loss(near, far))
-            errors.append(domain_error(near, far, (of_class[0].detach(), of_class[1].detach())))
+            errors.append(domain_error(near, far, (of_class[0], of_class[1])))
         local = torch.stack(losses).sum()
         self.remember(error, torch.stack(errors).mean())
         return Loss(

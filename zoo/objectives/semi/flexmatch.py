@@ -19,11 +19,12 @@ class FlexMatch(FixMatch):
     """
 
     name = "flexmatch"
+    guessed: torch.Tensor  # of each image: the last class that the network was sure of, or -1
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__(sizes)
         self._classes = sizes.classes
-        self.register_buffer("guessed", torch.full((sizes.images,), -1, dtype=torch.int64))  # the last sure guess
+        self.register_buffer("guessed", torch.full((sizes.images,), -1, dtype=torch.int64))
 
     def forward(self, sight: Sight) -> Loss:
         """Cross-entropy with guesses that are sure enough for their class, as a mean over all images."""
