@@ -13,6 +13,7 @@ from benchmarks import (
     cache,
     compare_backbones,
     images,
+    multilabel,
     norms,
     partial,
     rank,
@@ -46,6 +47,7 @@ MEASUREMENTS = {
     "rank": rank,
     "norms": norms,
     "align": align,
+    "multilabel": multilabel,
     "semi": semi,
 }
 
