@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     adapt,
+    align,
     cache,
     compare_backbones,
     images,
@@ -18,6 +19,7 @@ from benchmarks import (
     recipes,
     scaling,
     second_run,
+    semi,
     stack,
     startup,
     step,
@@ -45,6 +47,8 @@ MEASUREMENTS = {
     "rank": rank,
     "stack": stack,
     "norms": norms,
+    "align": align,
+    "semi": semi,
 }
 
 

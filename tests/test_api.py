@@ -265,13 +265,13 @@ def test_a_loss_that_is_not_a_number_leaves_nothing_that_looks_whole(
 ) -> None:
     from zoo.objectives.supervised import Supervised
 
-    real, calls = Supervised.__call__, []
+    real, calls = Supervised.loss, []
 
     def spoiled(self: Supervised, *args: Any) -> torch.Tensor:
         calls.append(1)
         return real(self, *args) * (float("nan") if len(calls) == 8 else 1.0)
 
-    monkeypatch.setattr(Supervised, "__call__", spoiled)
+    monkeypatch.setattr(Supervised, "loss", spoiled)
     with pytest.raises(TrainingError) as caught:
         zoo.adapt("resnet_nano", str(photos), RECIPE, out=tmp_path / "run")
     assert caught.value.what == "the loss is nan at step 8 (phase finetune); nothing was updated by it"
@@ -358,7 +358,7 @@ def test_out_of_memory_says_what_to_change(photos: Path, tmp_path: Path, monkeyp
     def hungry(self: Supervised, *args: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("tried to allocate 99 GiB")
 
-    monkeypatch.setattr(Supervised, "__call__", hungry)
+    monkeypatch.setattr(Supervised, "loss", hungry)
     with pytest.raises(TrainingError) as caught:
         zoo.adapt("resnet_nano", str(photos), RECIPE, out=tmp_path / "run")
     assert caught.value.what == "out of memory with batches of 8 images of 32 x 32 pixels"

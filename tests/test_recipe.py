@@ -182,7 +182,7 @@ def test_unknown_keys_and_bad_values_of_a_file_are_told_together(tmp_path):
         "phases: must be a list of mappings with name, epochs, lr, train_from and perhaps lr_decay; "
         "seed: must lie between 0 and 2147483647, not -1"
     )
-    assert caught.value.fix.startswith("known keys: accumulate, augment, ")
+    assert caught.value.fix.startswith("known keys: accumulate, align, ")
 
 
 @pytest.mark.parametrize("phases", ["5", "abc", "{a: 1}", "[1]", "[{1: 2}]", "[null]"])

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from zoo import inference
+from zoo import inference, methods
 from zoo import run as runs
-from zoo.adaptation import execute, reproduction
+from zoo.adaptation import execute, reproduction, trying
 from zoo.adaptation.folder import refuse_used
 from zoo.adaptation.prepare import prepare
 from zoo.adaptation.reproduction import Reproduction
@@ -107,6 +107,8 @@ def adapt(
     if budget is not None:
         cut = choosing.cut(name, data, asked, _budget(budget), on_event)
         return execute.start(name, data, cut.recipe, folder, on_event, chosen={"budget": str(budget)})
+    if asked.align == methods.AUTO:
+        return trying.start(name, data, asked, folder, on_event)
     return execute.start(name, data, asked, folder, on_event)
 
 

@@ -65,6 +65,8 @@ class PhasePlan:
     cache: CachePlan | None = None  # None: every step computes the whole network
     cache_reason: str = field(default="", compare=False)  # why; it may speak of seconds that were measured
     compiled: bool = False  # whether torch.compile makes the training step
+    extra: GroupPlan | None = None  # what the objective trains of its own, which is not published
+    unlabelled: int = 0  # images without labels beside each batch, all views counted
 
     @property
     def steps(self) -> int:
@@ -109,6 +111,8 @@ class PhasePlan:
             "cache": self.cache.record() if self.cache else None,
             "cache_reason": self.cache_reason,
             "compiled": self.compiled,
+            "extra": self.extra.record() if self.extra else None,
+            "unlabelled": self.unlabelled,
         }
 
 
@@ -156,6 +160,8 @@ class Plan:
                 cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
                 cache_reason=phase.get("cache_reason", ""),
                 compiled=phase.get("compiled", False),
+                extra=GroupPlan(**phase["extra"]) if phase.get("extra") else None,
+                unlabelled=phase.get("unlabelled", 0),
             )
             for phase in record["phases"]
         )
@@ -175,11 +181,13 @@ class Plan:
         for phase in self.phases:
             lines.append(f"{phase.name}: {phase.epochs} epochs, {phase.steps} steps, {phase.schedule}")
             lines.append(f"  {'group':<12}{'parameters':>12}{'rate':>12}{'decay':>8}  {'frozen':<7}norm")
-            for group in phase.groups:
+            for group in (*phase.groups, *((phase.extra,) if phase.extra else ())):
                 rate = "-" if group.frozen else f"{group.lr:.2e}"
                 decay = "-" if group.frozen else f"{group.weight_decay:g}"
                 frozen = "yes" if group.frozen else "no"
                 lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
+            if phase.unlabelled:
+                lines.append(f"  {phase.unlabelled} images without labels beside each batch")
             if phase.cache:
                 kept = f"from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)"
                 lines.append(f"  {kept}; {phase.cache_reason}")

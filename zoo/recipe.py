@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from zoo import methods
 from zoo.choices import choice, field_faults, is_number
 from zoo.errors import RecipeError
 from zoo.interval import parse_interval
@@ -69,7 +70,13 @@ class Recipe:
     )
     accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
-    label_smoothing: float = choice(0.1, "Share of each target spread over all classes.", low=0, high=0.9)
+    label_smoothing: float | None = choice(
+        None,
+        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able "
+        "to become sure.",
+        low=0,
+        high=0.9,
+    )
     ema: float = choice(
         0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
     )
@@ -100,9 +107,38 @@ class Recipe:
     patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
     select_by: str = choice(
         "auto",
-        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy.",
-        choices=("auto", "accuracy", "loss", "refinement"),
+        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy; with "
+        "--align: information. The last three look at target images, without labels.",
+        choices=("auto", "accuracy", "loss", "refinement", "entropy", "information", "density"),
     )
+    target: str | None = choice(
+        None,
+        "Images of another domain to adapt to, as --dataset names images. Labels that they have are used for the "
+        "report alone.",
+    )
+    align: str = choice(
+        "none",
+        "How to make the features of both domains alike; adabn takes the target's norm statistics after training, auto "
+        "tries some methods, none among them.",
+        choices=(*methods.SOURCE_ONLY, *methods.ALIGNMENT, methods.AUTO),
+    )
+    align_weight: float = choice(1.0, "How much alignment counts beside the labels.", more_than=0, high=1000)
+    unlabelled: str | None = choice(
+        None, "More images of the same kind, as --dataset names images; labels that they have are not looked at."
+    )
+    semi: str = choice(
+        "none",
+        "How to learn from images without labels: those of --unlabelled, or of --target.",
+        choices=("none", *methods.SEMI),
+    )
+    semi_weight: float = choice(1.0, "How much images without labels count.", more_than=0, high=1000)
+    unlabelled_ratio: int | None = choice(
+        None,
+        "Images without labels beside each labelled one in a batch; default: 7 with --semi, else 1.",
+        low=1,
+        high=100,
+    )
+    threshold: float = choice(0.95, "Confidence from which a guess counts as a label.", low=0, high=1)
     cache: str = choice(
         "auto",
         "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
@@ -183,12 +219,15 @@ class Recipe:
             faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
         if self.refit == "on" and (self.soup or self.wise is not None):
             faults.append("refit: soup and wise need the images that choose after training; leave one of them out")
+        if (self.soup or self.wise is not None) and self.target:
+            faults.append("soup and wise are chosen by labels, and the target has none that may choose; leave them out")
         if self.wise is not None and (self.strategy == "scratch" or self.weights == "none"):
             faults.append("wise: random weights are no start to average with")
         if self.mixup and self.balance == "weights":
             faults.append("mixup: does not go with balance weights (mixed images have no one class); use sampler")
         if self.cutmix and self.balance == "weights":
             faults.append("cutmix: does not go with balance weights (mixed images have no one class); use sampler")
+        faults += _unlabelled_faults(self)
         if faults:
             count = "one choice" if len(faults) == 1 else f"{len(faults)} choices"
             raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
@@ -200,6 +239,13 @@ class Recipe:
         """Images per batch, where that is settled."""
         assert isinstance(self.batch_size, int)
         return self.batch_size
+
+    @property
+    def smoothing(self) -> float:
+        """The label smoothing, also where nobody chose it."""
+        if self.label_smoothing is not None:
+            return self.label_smoothing
+        return 0.1 if self.semi == "none" else 0.0
 
     @property
     def cut_seed(self) -> int:
@@ -224,6 +270,7 @@ class Recipe:
         preset = self.preset
         shared: dict[str, Any] = {
             "augment": self.augment or preset.augment,
+            "label_smoothing": self.smoothing,
             "weight_decay": preset.weight_decay if self.weight_decay is None else self.weight_decay,
         }
         if self.phases:
@@ -310,6 +357,24 @@ _SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
 def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
     """The recipe with some choices replaced; values that are None leave it as it is."""
     return replace(recipe, **{key: value for key, value in choices.items() if value is not None})
+
+
+def _unlabelled_faults(recipe: Recipe) -> list[str]:
+    faults = []
+    if recipe.align != "none" and recipe.target is None:
+        faults.append("align: needs images to adapt to; name them with --target")
+    if recipe.semi != "none" and recipe.target is None and recipe.unlabelled is None:
+        faults.append("semi: needs images without labels; name them with --unlabelled, or --target for another domain")
+    if recipe.unlabelled is not None and recipe.target is not None:
+        faults.append("unlabelled: with a target, its images are the ones without labels; leave one of them out")
+    if recipe.unlabelled is not None and recipe.semi == "none":
+        faults.append("unlabelled: nothing is learnt from these images; choose a method with --semi")
+    if recipe.select_by in ("entropy", "information", "density") and recipe.target is None:
+        faults.append(f"select_by: {recipe.select_by} looks at target images; name them with --target")
+    if recipe.strategy == "probe" and (recipe.semi != "none" or recipe.align in methods.ALIGNMENT):
+        faults.append("strategy: a probe leaves the features as they are, and images without labels change nothing else"
+                      "; use finetune or lp-ft")  # fmt: skip
+    return faults
 
 
 def _interval_faults(text: Any) -> list[str]:

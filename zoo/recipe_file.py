@@ -26,6 +26,7 @@ RESOLVED = (
     "select_by",
     "refit",
     "augment",
+    "label_smoothing",
     "cache",
     "cache_views",
     "epochs",
@@ -34,6 +35,7 @@ RESOLVED = (
     "probe_lr",
     "lr_decay",
     "weight_decay",
+    "unlabelled_ratio",
 )
 
 

@@ -20,10 +20,14 @@ _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text",
 _COUNT = {"n": "whole", "per_class": ["whole"]}
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
+_EPOCH = {"phase": "text", "epoch": "whole", "accuracy": "number"}
+_TRIED = {"align": "text", "score": "number", "validators": {"*": "number"}, "source": "number", "accuracy": "number",
+          "chosen": "flag", "run": "text"}  # fmt: skip
+_POINTS = {"source": [["number"]], "target": [["number"]], "share": "number"}
 _SCORES = {"accuracy": "number", "loss": "number", "refinement": "number"}
 _MEMBER = {"name": "text", "run": "text", "id": "text", "backbone": "text"}
-_TRIED = {**_MEMBER, **_SCORES, "phase": "text", "epoch": "whole", "step": "whole", "alpha": "number", "kept": "flag",
-          "with": _SCORES}  # fmt: skip
+_AVERAGED = {**_MEMBER, **_SCORES, "phase": "text", "epoch": "whole", "step": "whole", "alpha": "number",
+              "kept": "flag", "with": _SCORES}  # fmt: skip
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
@@ -46,9 +50,18 @@ _SHAPE: dict[str, Any] = {
                "calibration": [{"*": "number"}],
                "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
     "refit": {"images": "whole", "epochs": {"*": "whole"}},
+    "target": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
+               "bad": [{"path": "text", "error": "text"}], "notes": ["text"], "align": "text", "semi": "text",
+               "select_by": "text", "validators": {"*": "number"},
+               "result": {"accuracy": "number", "n": "whole", "split": "text", "interval": ["number"]},
+               "epochs": [_EPOCH], "chosen": _EPOCH, "oracle": _EPOCH,
+               "domains": {"before": _POINTS, "after": _POINTS},
+               "tried": {"by": "text", "rows": [_TRIED]}},
+    "unlabelled": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
+                   "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
     "best": {"phase": "text", "epoch": "whole", "accuracy": "number", "loss": "number"},
-    "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_TRIED]},
-    "wise": {"alpha": "number", "start": "text", "select_by": "text", "candidates": [_TRIED]},
+    "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_AVERAGED]},
+    "wise": {"alpha": "number", "start": "text", "select_by": "text", "candidates": [_AVERAGED]},
     "stack": {"asked": "text", "folds": "whole", "choice": "text", "temperature": "number", "fit_on": "text",
               "n": "whole", "best_single": "text", "weights": ["number"],
               "members": [{**_MEMBER, "arch": "text", "params": "whole", "license": "text", "module": "text",
@@ -59,7 +72,7 @@ _SHAPE: dict[str, Any] = {
                         "loss": "number", "ece": "number", "n": "whole"}],
               "differences": [{"first": "text", "second": "text", "difference": "number", "interval": ["number"],
                                "p": "number", "p_adjusted": "number", "within_noise": "flag"}],
-              "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_TRIED]}, "notes": ["text"]},
+              "soup": {**_SCORES, "select_by": "text", "kept": "whole", "candidates": [_AVERAGED]}, "notes": ["text"]},
     "seconds": {"*": "number"},
     "images_per_second": "number",
     "files": {"*": "text"},

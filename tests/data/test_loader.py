@@ -249,3 +249,16 @@ def test_only_batched_views_of_stored_images_are_quick(data: Dataset, tmp_path: 
     assert not is_quick(data.fit, config(), "strong")
     assert not is_quick(data.fit, config(side=24), "standard")
     assert not is_quick(opened(tmp_path, image_size=None).fit, config(), "standard")
+
+
+def test_passes_follow_one_another_where_epochs_are_not_as_long(data: Dataset) -> None:
+    whole = loader(data, batch_size=4)
+    assert whole.steps_per_epoch == whole.steps_per_pass == 7
+    passes = [keys for number in range(4) for keys in whole.keys(number)]
+    for steps in (3, 7, 10):
+        cut = loader(data, batch_size=4, steps=steps)
+        assert cut.steps_per_epoch == steps and cut.steps_per_pass == 7
+        assert [keys for epoch in range(20 // steps) for keys in cut.keys(epoch)] == passes[: 20 // steps * steps]
+        assert cut.keys(1, 2) == cut.keys(1)[2:]
+    assert same(list(loader(data, batch_size=4, steps=10).epoch(1, 2)), list(whole.epoch(1, 5))[:2] + [
+        batch for number in (2,) for batch in whole.epoch(number)][:6])  # fmt: skip

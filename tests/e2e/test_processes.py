@@ -133,6 +133,24 @@ def test_two_processes_train_from_kept_activations_as_one_would(tmp_path: Path, 
                 assert mine[key] == pytest.approx(other[key], rel=2e-3), (key, mine, other)
 
 
+@pytest.mark.heavy
+def test_two_processes_align_two_domains_as_one_would(tmp_path: Path, photos: Path) -> None:
+    target = make_images(tmp_path / "target", {"train": dict.fromkeys(("amber", "blue", "green", "red"), 12)})
+    words = ["adapt", *RECIPE, "--dataset", str(photos), "--json", "--strategy", "finetune", "--epochs", "2",
+             "--target", str(target), "--align", "dann", "--semi", "flexmatch", "--unlabelled-ratio", "1"]  # fmt: skip
+    single = alone(*words, "--out", str(tmp_path / "single"), cwd=tmp_path)
+    assert single.returncode == 0, single.stderr
+    both = launch(*words, "--out", str(tmp_path / "both"), processes=2, cwd=tmp_path)
+    assert both.returncode == 0, both.stderr
+    ours, theirs = metrics(tmp_path / "both"), metrics(tmp_path / "single")
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        for key in ("loss", "train_loss", "val_loss", "val_accuracy"):
+            if key in mine:
+                assert mine[key] == pytest.approx(other[key], rel=2e-3), (key, mine, other)
+        assert mine.get("parts", {}) == pytest.approx(other.get("parts", {}), rel=2e-2, abs=0.02)
+
+
 def test_a_batch_that_two_processes_cannot_share_is_said_once(tmp_path: Path, photos: Path) -> None:
     words = ("adapt", "resnet_nano", "--dataset", str(photos), "--batch-size", "7")
     failed = launch(*words, processes=2, cwd=tmp_path)

@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.engine.toy import CLASSES, GROUPS, Loader, Toy, net, same, state_of
+from zoo.data import Batch
 from zoo.engine.checkpoint import load_checkpoint
 from zoo.engine.choosing import is_better
 from zoo.engine.evaluation import Outputs
 from zoo.engine.events import EpochDone, PhaseStarted, StepDone
+from zoo.engine.objective import Loss, Objective
 from zoo.engine.randomness import seed_all
 from zoo.engine.schedule import rate_factor
 from zoo.errors import TrainingError
@@ -74,7 +76,7 @@ def reference(recipe: Recipe, loader: Loader, norm: str = "live") -> tuple[nn.Mo
             total = 0.0
             for batch in chunk:
                 images = batch.images.to(memory_format=torch.channels_last)
-                loss = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=recipe.label_smoothing)
+                loss = nn.functional.cross_entropy(model(images), batch.labels, label_smoothing=recipe.smoothing)
                 (loss / len(chunk)).backward()
                 total += loss.item() / len(chunk)
             losses.append(total)
@@ -173,9 +175,9 @@ def test_fixed_norms_train_their_scale_and_keep_their_statistics(tmp_path: Path)
 
 def test_weight_decay_spares_biases_and_norms(tmp_path: Path) -> None:
     # Without gradients only decay moves anything.
-    class Still(nn.Module):
-        def __call__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return model(images).sum() * 0.0
+    class Still(Objective):
+        def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+            return Loss(network(batch.images).sum() * 0.0)
 
     toy = Toy(tmp_path, Recipe(strategy="finetune", epochs=1, lr=0.05, weight_decay=0.5, optimizer="sgd"))
     object.__setattr__(toy.job, "objective", Still())

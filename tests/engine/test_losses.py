@@ -52,10 +52,10 @@ def accelerator(kind: str, processes: int = 1) -> Any:
 
 def test_on_the_cpu_a_loss_is_known_at_its_step() -> None:
     losses = Losses(accelerator("cpu"), ["a", "b", "c"])
-    (event,) = losses.add(step(1), torch.tensor(0.25))
+    (event,) = losses.add(step(1), torch.tensor([0.25]))
     assert event == StepDone("probe", 1, 1, 0.25, {"head": 0.5}) and losses.rest() == []
     with pytest.raises(TrainingError, match=r"the loss is nan at step 2 .*; nothing was updated by it"):
-        losses.add(step(2), torch.tensor(float("nan")))
+        losses.add(step(2), torch.tensor([float("nan")]))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -64,7 +64,7 @@ def test_an_accelerator_is_asked_for_a_group_when_the_next_one_is_sent(
 ) -> None:
     monkeypatch.setattr(module, "MOST", 3)
     losses = Losses(accelerator("mps", processes), list("abcdefghij"))
-    known = [[event.step for event in losses.add(step(number), torch.tensor(1.0))] for number in range(1, 8)]
+    known = [[event.step for event in losses.add(step(number), torch.tensor([1.0]))] for number in range(1, 8)]
     assert known == [[], [], [], [], [], [1, 2, 3], []]
     assert [event.step for event in losses.rest()] == [4, 5, 6, 7] and losses.rest() == []
 
@@ -72,8 +72,8 @@ def test_an_accelerator_is_asked_for_a_group_when_the_next_one_is_sent(
 def test_alone_a_slow_step_is_read_by_the_clock_and_beside_others_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_EVERY", 0.0)
     alone, beside = Losses(accelerator("mps"), ["a"] * 9), Losses(accelerator("mps", 2), ["a"] * 9)
-    assert [len(alone.add(step(number), torch.tensor(1.0))) for number in (1, 2, 3)] == [0, 1, 1]
-    assert [len(beside.add(step(number), torch.tensor(1.0))) for number in (1, 2, 3)] == [0, 0, 0]
+    assert [len(alone.add(step(number), torch.tensor([1.0]))) for number in (1, 2, 3)] == [0, 1, 1]
+    assert [len(beside.add(step(number), torch.tensor([1.0]))) for number in (1, 2, 3)] == [0, 0, 0]
 
 
 def test_what_is_trained_and_logged_does_not_depend_on_when_losses_are_read(

@@ -16,6 +16,7 @@ from zoo.engine import machine
 from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Event
 from zoo.engine.loop import Job, train
+from zoo.engine.objective import Objective, with_objective
 from zoo.engine.session import Session
 from zoo.engine.source import Source
 from zoo.groups import Group
@@ -101,6 +102,7 @@ class Toy:
         *,
         norm: str = "live",
         model: nn.Module | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.events: list[Event] = []
         self.model = model if model is not None else net()
@@ -111,7 +113,9 @@ class Toy:
         self.accelerator = machine.make_accelerator(settled)
         run = Run(folder)
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.plan = make_plan(
+        supervised = Supervised(CLASSES, label_smoothing=recipe.smoothing, mixup=recipe.mixup)
+        self.objective = objective or supervised
+        plan = make_plan(
             recipe,
             [_facts(self.model, group) for group in GROUPS],
             backbone="kit/toy",
@@ -119,6 +123,7 @@ class Toy:
             steps_per_epoch=-(-self.loader.steps_per_epoch // recipe.accumulate),
             norm=norm,
         )
+        self.plan = with_objective(plan, self.objective, self.loader.size)
         every = parse_interval(recipe.checkpoint_every)
         self.session = Session(run, self.accelerator, self.hear, every=every, keep=recipe.checkpoint_keep)
         self.job = Job(
@@ -127,7 +132,7 @@ class Toy:
             plan=self.plan,
             recipe=recipe,
             sources=lambda phase, session, check: Source(self.model, self.loader.epoch, evaluate or self.measure),
-            objective=Supervised(CLASSES, label_smoothing=recipe.label_smoothing, mixup=recipe.mixup),
+            objective=self.objective,
             accelerator=self.accelerator,
             sample_ids=[f"photo-{number}.png" for number in range(self.loader.count * self.loader.size)],
         )

@@ -15,7 +15,7 @@ LABELS = torch.tensor([0, 1, 2, 2, 2, 1])
 
 
 def test_plain_cross_entropy_with_smoothing() -> None:
-    found = Supervised(3, label_smoothing=0.2)(MODEL, IMAGES, LABELS)
+    found = Supervised(3, label_smoothing=0.2).loss(MODEL, IMAGES, LABELS)
     shares = MODEL(IMAGES).log_softmax(1)
     target = functional.one_hot(LABELS, 3) * 0.8 + 0.2 / 3
     assert found.item() == pytest.approx(-(target * shares).sum(1).mean().item(), rel=1e-5)
@@ -23,11 +23,11 @@ def test_plain_cross_entropy_with_smoothing() -> None:
 
 def test_class_weights_scale_each_image_whatever_is_beside_it() -> None:
     objective = Supervised(3, class_weights=[2.0, 1.0, 0.5])
-    whole = objective(MODEL, IMAGES, LABELS)
-    halves = [objective(MODEL, IMAGES[part], LABELS[part]) for part in (slice(0, 3), slice(3, 6))]
+    whole = objective.loss(MODEL, IMAGES, LABELS)
+    halves = [objective.loss(MODEL, IMAGES[part], LABELS[part]) for part in (slice(0, 3), slice(3, 6))]
     assert whole.item() == pytest.approx(sum(half.item() for half in halves) / 2, rel=1e-6)
     alone = functional.cross_entropy(MODEL(IMAGES[:1]), LABELS[:1])
-    assert objective(MODEL, IMAGES[:1], LABELS[:1]).item() == pytest.approx(2 * alone.item(), rel=1e-6)
+    assert objective.loss(MODEL, IMAGES[:1], LABELS[:1]).item() == pytest.approx(2 * alone.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
@@ -38,7 +38,7 @@ def test_mixing_follows_the_seed_and_leaves_the_batch_alone(kind: str, count: in
     values = []
     for seed in (1, 1, 2):
         seed_all(seed, "step")
-        values.append(objective(MODEL, images, labels).item())
+        values.append(objective.loss(MODEL, images, labels).item())
     assert values[0] == values[1]
     assert (values[0] != values[2]) == (count > 1)
     assert torch.equal(images, IMAGES[:count])
@@ -54,7 +54,7 @@ def test_mixed_targets_are_mixed_as_the_images_are() -> None:
 
     flat = torch.stack([torch.full((3, 8, 8), float(label)) for label in (0, 2)])
     seed_all(1, "step")
-    loss = Supervised(3, mixup=1.0)(Watching(), flat, torch.tensor([0, 2]))
+    loss = Supervised(3, mixup=1.0).loss(Watching(), flat, torch.tensor([0, 2]))
     (mixed,) = seen
     share = mixed.flatten(1)[:, 0] / 2  # of class 2 in each image, read off its pixels
     target = torch.stack([1 - share, torch.zeros(2), share], dim=1)

@@ -13,6 +13,7 @@ from zoo.adaptation.keeping import Keeper, Material
 from zoo.engine.activations import Layout
 from zoo.engine.boundary import Splitter
 from zoo.engine.estimate import Costs
+from zoo.engine.objective import Objective
 from zoo.engine.source import Option
 from zoo.planning import CachePlan, PhasePlan, Plan, asked_phases, rough_time
 from zoo.recipe import Recipe
@@ -31,12 +32,15 @@ class Choice:
     setting: str  # the recipe's `cache` that says the same: on, off, or names of phases
 
 
-def options(plan: Plan, material: Material, image: tuple[int, int, int]) -> tuple[dict[str, Option], dict[str, str]]:
+def options(
+    plan: Plan, material: Material, objective: Objective, image: tuple[int, int, int]
+) -> tuple[dict[str, Option], dict[str, str]]:
     """The phases that could train from kept activations, by name, and why the others cannot.
 
     Args:
         plan: The plan.
         material: The network, the images, the recipe.
+        objective: What is minimised; it may want more than activations.
         image: (C, H, W) of the images.
 
     Raises:
@@ -52,8 +56,8 @@ def options(plan: Plan, material: Material, image: tuple[int, int, int]) -> tupl
             reasons[phase.name] = "the first group trains"
         elif phase.name not in asked:
             reasons[phase.name] = f"--cache {recipe.cache}"
-        elif recipe.cutmix:
-            reasons[phase.name] = "CutMix needs pixels"
+        elif why := objective.needs_images(phase):
+            reasons[phase.name] = why
         else:
             splitter = splitter or Splitter(material.model, material.groups, image)
             option = _option(plan, number, material, splitter, image)

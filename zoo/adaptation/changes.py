@@ -87,7 +87,7 @@ def _other_choices(before: Recipe, asked: Mapping[str, Any], now: Recipe) -> Ite
     for entry in fields(Recipe):
         old, new = getattr(before, entry.name), getattr(now, entry.name)
         said = [_plain(new), _plain(getattr(whole, entry.name))]
-        if entry.name == "weights":
+        if entry.name in ("weights", "target", "unlabelled") and new is not None:
             said.append(absolute(new))
         if not any(value in (_plain(old), _plain(asked.get(entry.name))) for value in said):
             yield entry.name, _plain(old), _plain(new)
@@ -107,6 +107,14 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
             why=f"fingerprint {before[:12]} became {now[:12]}; training images: {counts[0]}, now {counts[1]}",
             fix="bring the old data back, or start a new run",
         )
+    for kind in ("target", "unlabelled"):
+        images = ready.besides.images.fingerprint if ready.besides else None
+        if (known := record.get(kind, {}).get("fingerprint")) not in (None, images):
+            raise RunError(
+                f"the images without labels of {this.path} changed since it started",
+                why=f"fingerprint {known[:12]} became {images[:12] if images else 'none'}",
+                fix="bring the old images back, or start a new run",
+            )
     started = record["backbone"].get("fingerprint")
     found = ready.fingerprint
     if started is not None and started != found:

@@ -11,6 +11,7 @@ from zoo.engine import compiling
 from zoo.engine.estimate import estimate
 from zoo.engine.events import Listener, Progress
 from zoo.engine.memory import explained_memory
+from zoo.engine.objective import Objective
 from zoo.engine.source import Option
 from zoo.planning import Plan, asked_phases, with_caches, with_compiled, with_estimate
 from zoo.recipe import Recipe
@@ -30,6 +31,7 @@ class Costed:
 def costed(
     plan: Plan,
     material: Material,
+    objective: Objective,
     loader: TrainLoader,
     input_size: tuple[int, int, int],
     emit: Listener,
@@ -40,6 +42,7 @@ def costed(
     Args:
         plan: The plan.
         material: The network, the images, the recipe.
+        objective: What is minimised; it may want more than activations.
         loader: Of training images.
         input_size: (C, H, W), pixels.
         emit: Told about progress.
@@ -51,7 +54,7 @@ def costed(
     settled, accelerator = material.recipe, material.accelerator
     device = accelerator.device.type
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    could, reasons = caching.options(plan, material, input_size)
+    could, reasons = caching.options(plan, material, objective, input_size)
     measured = None
     if known is None:
         emit(Progress("estimating time and memory", 0, 0))

@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import registry, run
-from zoo.adaptation import changes, folder, refit
+from zoo.adaptation import changes, domains, folder, refit
 from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
@@ -142,7 +142,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         groups=ready.groups,
         plan=ready.plan,
         recipe=ready.settled,
-        sources=Sources(ready.material, ready.caches),
+        sources=Sources(ready.material, ready.caches, ready.besides),
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
@@ -150,6 +150,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     start, first = refit.start_of(ready), session
     with _status(this, accelerator.is_main_process), explained:
+        domains.remember_features(this, ready)
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)
@@ -216,6 +217,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
         "environment": machines.environment(ready.machine),
         "seed": ready.recipe.seed,
         "lr_finder": ready.range_test.record() if ready.range_test else None,
+        **domains.facts(ready),
         **({"chosen": chosen} if chosen else {}),
     }
 

@@ -15,6 +15,7 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data, models, run
+from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Dataset, Part
 from zoo.engine.evaluation import collect, measure
@@ -48,6 +49,7 @@ def finish(
         The finished record; `files` is in that of the main process alone, which writes them.
     """
     training, accelerator = session.seconds, ready.accelerator
+    domains.recalibrated(ready)
     if accelerator.is_main_process:
         models.save(
             ready.model,
@@ -77,9 +79,12 @@ def finish(
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
+        **domains.described(this, ready, course.get("best"), model),
     }
     if accelerator.is_main_process:
-        write_up(this, ready.dataset.report, model, record)
+        write_verification(this, ready.dataset.report, model)
+        write_up(this, ready.dataset.report, record)
+        shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
 
@@ -112,14 +117,18 @@ def measured(
     return model, result | {"split": dataset.reported_on, "selected_on": dataset.selected_on}
 
 
-def write_up(this: Run, part: Part, model: nn.Module, record: dict[str, Any]) -> None:
-    """Write all that goes with a measured model: images to check a copy against, card, report and, last, the record."""
-    write_verification(this, part, model)
+def write_up(this: Run, part: Part, record: dict[str, Any]) -> None:
+    """Write the card, the report and the record of a finished run, which gets the hashes of its files.
+
+    Args:
+        this: The run.
+        part: The images that its result is measured on.
+        record: Its record.
+    """
     write_atomic(this.path / "README.md", model_card(record))
     record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
     write_report(this, pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
     this.write_record(record)  # last: a run that says it is finished lacks nothing
-    shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
 
 
 @torch.no_grad()

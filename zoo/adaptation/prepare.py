@@ -11,14 +11,17 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, network, plugins, registry
-from zoo.adaptation import costs, norms, sizing
+from zoo import data, groups, methods, models, network, plugins, registry
+from zoo.adaptation import beside, costs, norms, sizing
+from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, Part, TrainLoader
+from zoo.data.unlabelled import Answers
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
+from zoo.engine.objective import Objective, with_objective
 from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
@@ -53,11 +56,13 @@ class Prepared:
     accelerator: Accelerator
     loader: TrainLoader
     choosing: EvaluationLoader  # batches of the images that choose the epoch
-    objective: Supervised
+    objective: Objective
     plan: Plan
     range_test: RangeTest | None
     caches: dict[str, Option]  # how phases train from kept activations, by name
     data_seconds: float  # that opening, reading and decoding the data took
+    besides: Besides | None  # images without labels
+    answers: Answers | None  # their labels, for the report alone
 
     @property
     def material(self) -> Material:
@@ -89,7 +94,11 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    dataset = dataset if dataset in registry.load().datasets else absolute(dataset)
+    beside.refuse_auto(recipe)
+    dataset = _reference(dataset)
+    if recipe.target is not None or recipe.unlabelled is not None:
+        target, unlabelled = (named and _reference(named) for named in (recipe.target, recipe.unlabelled))
+        recipe = replace(recipe, target=target, unlabelled=unlabelled)
     spec = plugins.get(backbone)
     if recipe.weights not in ("default", "none", *(weights.name for weights in spec.weights)):
         recipe = replace(recipe, weights=absolute(recipe.weights))
@@ -111,6 +120,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     began = time.perf_counter()
     with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        images, answers = beside.opened(recipe, opened, dataset, options, emit)
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
@@ -121,7 +131,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             drop_rate=recipe.dropout,
             image_size=recipe.image_size,
         )
-    notes = list(opened.notes)
+    notes = [*opened.notes, *(images.notes if images else ())]
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
@@ -169,8 +179,10 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         recalibrate=recalibration.setting,
         select_by=_selected_by(recipe, len(opened.choose)),
         refit=refit,
+        unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
     )
+    besides = beside.streamed(images, len(opened.fit), settled, config, accelerator) if images else None
     loader = data.train_loader(
         opened.fit,
         config=config,
@@ -182,6 +194,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         device=accelerator.device,
+        steps=besides.steps if besides else None,
     )
     choosing = data.eval_batches(
         opened.choose,
@@ -192,7 +205,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    minimised = objective(recipe, opened.fit)
+    minimised = objective(settled, opened.fit, besides, model, config, accelerator)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -202,10 +215,10 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         with explained_memory(settled.batch, config.input_size[-1]):
             range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
-    plan = planned(settled, steps, norm)
+    plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)
     names = (spec.full_name, opened.name)
     material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
-    done = costs.costed(plan, material, loader, config.input_size, emit, cost)
+    done = costs.costed(plan, material, minimised, loader, config.input_size, emit, cost)
     return Prepared(
         spec=spec,
         weights=weights,
@@ -226,6 +239,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         range_test=range_test,
         caches=done.caches,
         data_seconds=data_seconds,
+        besides=besides,
+        answers=answers,
     )
 
 
@@ -247,15 +262,23 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
     )
 
 
-def objective(recipe: Recipe, part: Part) -> Supervised:
-    """What is minimised on the images of a part."""
-    return Supervised(
+def objective(
+    recipe: Recipe,
+    part: Part,
+    besides: Besides | None,
+    model: nn.Module,
+    config: DataConfig,
+    accelerator: Accelerator,
+) -> Objective:
+    """What is minimised on the images of a part, and on those without labels beside them."""
+    supervised = Supervised(
         len(part.classes),
-        label_smoothing=recipe.label_smoothing,
+        label_smoothing=recipe.smoothing,
         class_weights=data.class_weights(part) if recipe.balance == "weights" else None,
         mixup=recipe.mixup,
         cutmix=recipe.cutmix,
     )
+    return beside.objective(recipe, supervised, besides, model, config, accelerator.device)
 
 
 def _without_range_test(recipe: Recipe) -> Recipe:
@@ -266,6 +289,8 @@ def _selected_by(recipe: Recipe, choosing: int) -> str:
     """What makes an epoch the best one."""
     if recipe.select_by != "auto":
         return recipe.select_by
+    if recipe.align in methods.ALIGNMENT:
+        return "information"
     return "refinement" if choosing < FEW_CHOOSING else "accuracy"
 
 
@@ -303,6 +328,11 @@ def _facts(model: nn.Module, group: Group) -> GroupFacts:
         undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
         has_norm=any(name.endswith("running_mean") for name in group.buffers),
     )
+
+
+def _reference(named: str) -> str:
+    """A data set's name as it is; a path so that it means the same from another folder."""
+    return named if named in registry.load().datasets else absolute(named)
 
 
 def absolute(reference: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from zoo import data
+from zoo.adaptation.beside import streamed
 from zoo.adaptation.prepare import Prepared, objective
 from zoo.adaptation.sources import Sources
 from zoo.engine.loop import Job
@@ -47,6 +48,9 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
     ready.model.load_state_dict(start)
     images = ready.dataset.fit.joined(ready.dataset.choose)
     dataset = replace(ready.dataset, fit=images)
+    besides = ready.besides
+    if besides is not None:
+        besides = streamed(besides.images, len(images), ready.settled, ready.config, ready.accelerator)
     loader = data.train_loader(
         images,
         config=ready.config,
@@ -58,6 +62,7 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
         rank=ready.accelerator.process_index,
         world=ready.accelerator.num_processes,
         device=ready.accelerator.device,
+        steps=besides.steps if besides else None,
     )
     steps = -(-loader.steps_per_epoch // ready.recipe.accumulate)
     names = [phase.name for phase in ready.plan.phases]
@@ -72,8 +77,9 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
         sources=Sources(
             replace(ready.material, dataset=dataset, loader=loader),
             {_named(name): option for name, option in ready.caches.items()},
+            besides,
         ),
-        objective=objective(ready.recipe, images),
+        objective=objective(ready.settled, images, besides, ready.model, ready.config, ready.accelerator),
         accelerator=ready.accelerator,
         sample_ids=[sample.id for sample in images.samples],
         epochs={**epochs, phases[-1].name: best["epoch"]},

@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
+from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Keeper, Material
 from zoo.data import Batch
 from zoo.data.batches import Key
@@ -29,10 +30,12 @@ class Sources:
     Args:
         material: The network, the images, the recipe.
         options: How phases train from kept activations, by name; a phase that is not here computes the whole network.
+        besides: Images without labels, where there are some.
     """
 
     material: Material
     options: Mapping[str, Option]
+    besides: Besides | None = None
 
     def __call__(self, phase: PhasePlan, session: Session, check: Callable[[], None]) -> Source:
         """What a phase trains on.
@@ -45,7 +48,7 @@ class Sources:
         option = self.options.get(phase.name)
         at = session.position
         if option is None or at.kept == "not":
-            return self._whole()
+            return self._whole(phase, session)
         first = at.epochs_seen - at.epoch + 1  # the phase's first epoch in the run
         epochs = range(first, first + option.plan.views)
         keeper = Keeper(self.material, option.cut, option.layout, phase.frozen, epochs)
@@ -57,27 +60,37 @@ class Sources:
         if isinstance(made, str):
             at.kept = "not"
             session.emit(Note(f"{phase.name}: no activations are kept: {made}"))
-            return self._whole()
+            return self._whole(phase, session)
         dataset, loader, choosing = self.material.dataset, self.material.loader, self.material.choosing
         training = _Shelf(made[:-1], first, dataset.fit.labels)
         scoring = _Shelf(made[-1:], 0, dataset.choose.labels)
 
         def evaluate(candidate: nn.Module) -> Outputs:
             batches = map(scoring.batch, choosing.keys)
-            return collect(option.cut.suffix(candidate), batches, self.material.accelerator, mixed=True)
+            outputs = collect(option.cut.suffix(candidate), batches, self.material.accelerator, mixed=True)
+            return self._with_target(outputs, candidate, session)
 
         def epoch(number: int, start: int) -> Iterator[Batch]:
             return map(training.batch, loader.keys(number, start))
 
         return Source(option.cut.suffix(self.material.model), epoch, evaluate)
 
-    def _whole(self) -> Source:
+    def _whole(self, phase: PhasePlan, session: Session) -> Source:
         material = self.material
 
         def evaluate(candidate: nn.Module) -> Outputs:
-            return collect(candidate, material.choosing, material.accelerator, mixed=True)
+            outputs = collect(candidate, material.choosing, material.accelerator, mixed=True)
+            return self._with_target(outputs, candidate, session)
 
-        return Source(material.model, material.loader.epoch, evaluate)
+        epoch: Callable[[int, int], Iterator[Batch]] = material.loader.epoch
+        if phase.unlabelled and self.besides is not None:
+            epoch = self.besides.joined(epoch)
+        return Source(material.model, epoch, evaluate)
+
+    def _with_target(self, outputs: Outputs, candidate: nn.Module, session: Session) -> Outputs:
+        if self.besides is not None:
+            outputs.target = self.besides.look(candidate, session, self.material.accelerator)
+        return outputs
 
     def _decided(self, decide: Callable[[], str]) -> str:
         """What the first process decides."""

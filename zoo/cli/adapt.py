@@ -117,4 +117,7 @@ def command(
         "report": report,
     }
     document |= {key: record[key] for key in ("chosen", "soup", "wise") if record.get(key)}
+    if target := record.get("target"):
+        document["target"] = {name: target.get(name) for name in ("name", "validators", "chosen", "oracle")}
+        document["target"]["result"] = render.small(target.get("result") or {}) or None
     return Answer(document, lambda: render.run_result(record, run), as_json)

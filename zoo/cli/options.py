@@ -25,6 +25,8 @@ _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(pr
 _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
              "dataset_config", "data_seed", "fold", "augment", "mixup", "cutmix", "balance"),
+    "Images without labels": ("target", "align", "align_weight", "unlabelled", "semi", "semi_weight",
+                              "unlabelled_ratio", "threshold"),
     "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
                 "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip

@@ -77,7 +77,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
                Column("decay", right=True), Column("frozen"), Column("norm")]  # fmt: skip
     rows = []
     for phase in record["phases"]:
-        for place, group in enumerate(phase["groups"]):
+        for place, group in enumerate([*phase["groups"], *filter(None, [phase.get("extra")])]):
             frozen = group["frozen"]
             # In a pipe every line stands for itself; on a terminal the eye finds where a phase begins.
             name = phase["name"] if place == 0 or not on_terminal(stream) else ""
@@ -93,6 +93,8 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             f"{phase['schedule']}; trains {count(trained)} parameters",
             file=stream,
         )
+        if phase.get("unlabelled"):
+            print(f"  {plural(phase['unlabelled'], 'image')} without labels beside each batch", file=stream)
         cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
@@ -139,6 +141,7 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
         say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
     if result.get("baseline") is not None:
         say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
+    _target(record.get("target") or {})
     chosen = (record.get("chosen") or {}).get("reason")
     if chosen:
         say(f"backbone  {printable(record['backbone']['name'])}: {printable(chosen)}")
@@ -150,6 +153,22 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     say("next:")
     say(f"  zoo eval {folder}")
     say(f"  zoo predict {folder} IMAGE...")
+
+
+def _target(target: Mapping[str, Any]) -> None:
+    """What came of adapting to a domain, and, where its labels are known, how that compares."""
+    if not target:
+        return
+    name, result = printable(target["name"]), target.get("result")
+    if result is None:
+        say(f"target    {name}: {plural(target['n'], 'image')}, and no labels to report an accuracy on")
+        return
+    place = f"{printable(result['split'])} of {name}"
+    say(f"target    {_accuracy(result)} of {plural(result['n'], 'image')} from {place} (labels used for this alone)")
+    chosen, oracle = target.get("chosen"), target.get("oracle")
+    if chosen and oracle:
+        say(f"oracle    {percent(chosen['accuracy'])} after the epoch chosen by {target['select_by']}, "
+            f"{percent(oracle['accuracy'])} after the one that the target's labels would choose")  # fmt: skip
 
 
 def reproduction(record: Mapping[str, Any], run: Run) -> None:

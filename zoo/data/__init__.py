@@ -1,6 +1,6 @@
 """Images from wherever they are to batches: sources, splits, the scan, the decoded store, transforms, loaders."""
 
-from zoo.data.batches import Batch
+from zoo.data.batches import Batch, Unlabelled
 from zoo.data.dataset import Dataset, EvaluationSet, open_dataset, open_evaluation
 from zoo.data.files import image_paths, open_images
 from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
@@ -18,6 +18,7 @@ __all__ = [
     "Part",
     "Sample",
     "TrainLoader",
+    "Unlabelled",
     "auto_workers",
     "class_weights",
     "eval_batches",

@@ -121,7 +121,7 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(_SUFFIXES)
 
 
-def read_archive(path: Path, on_progress: Progress | None = None) -> Listing:
+def read_archive(path: Path, on_progress: Progress | None = None, *, labels: bool = True) -> Listing:
     """List the images of a zip, tar, or compressed tar of a folder.
 
     Links, hidden files and `__MACOSX` are left out. A single folder around everything is seen through.
@@ -147,7 +147,7 @@ def read_archive(path: Path, on_progress: Progress | None = None) -> Listing:
             if place != path:
                 place.unlink(missing_ok=True)
             raise
-    splits, classes, more = arrange(files, folders, str(path))
+    splits, classes, more = arrange(files, folders, str(path), labels=labels)
     name = path.name
     for suffix in sorted(_SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix):

@@ -32,6 +32,18 @@ _CACHED = 200_000  # numbers that a core keeps at hand, with some more of the sa
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """Some images of which nobody says what they show, in one or more views of each."""
+
+    views: tuple[torch.Tensor, ...]  # each (B, C, H, W) float32, normalised, the same images in the same order
+    indices: torch.Tensor  # (B,) int64, positions in the part; never on an accelerator
+
+    def to(self, device: torch.device) -> Unlabelled:
+        """The same with its images on a device."""
+        return replace(self, views=tuple(view.to(device, non_blocking=True) for view in self.views))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Some images and their labels."""
 
@@ -39,10 +51,20 @@ class Batch:
     labels: torch.Tensor  # (B,) int64, on the device
     indices: torch.Tensor  # (B,) int64, positions in the part; never on an accelerator
     skipped: tuple[BadImage, ...] = ()  # unreadable images left out, where the part says to skip them
+    unlabelled: Unlabelled | None = None  # images beside them, where the objective wants some
 
     def __len__(self) -> int:
         """Images."""
         return len(self.labels)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its images and labels on a device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            unlabelled=None if self.unlabelled is None else self.unlabelled.to(device),
+        )
 
     def pin_memory(self) -> Batch:
         """The same in memory that the system does not move, from where a GPU fetches it while it computes."""

@@ -30,11 +30,12 @@ class FileReader:
         return read_bytes(locator, IMAGE_LIMIT)
 
 
-def read_folder(root: Path) -> Listing:
+def read_folder(root: Path, *, labels: bool = True) -> Listing:
     """List a folder of images.
 
     Args:
         root: Holds class folders, or `train`, `val` (`valid`, `validation`) and `test` folders that hold them.
+        labels: As for `arrange`.
 
     Raises:
         DataError: It cannot be listed, or has no images in class folders.
@@ -45,7 +46,7 @@ def read_folder(root: Path) -> Listing:
         _walk(root, "", files, folders, set())
     except OSError as error:
         raise DataError(f"cannot list {error.filename or root}", why=error.strerror or str(error)) from error
-    splits, classes, notes = arrange(files, folders, str(root))
+    splits, classes, notes = arrange(files, folders, str(root), labels=labels)
     return Listing(
         name=root.resolve().name or "images",
         key=f"folder:{root.resolve()}",

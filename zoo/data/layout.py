@@ -35,7 +35,7 @@ def is_hidden(path: str) -> bool:
 
 
 def arrange(
-    files: Mapping[str, tuple[object, int, int]], folders: Iterable[str], where: str
+    files: Mapping[str, tuple[object, int, int]], folders: Iterable[str], where: str, *, labels: bool = True
 ) -> tuple[dict[str, list[Item]], tuple[str, ...], tuple[str, ...]]:
     """Sort files into splits and classes by the folders that they lie in.
 
@@ -43,6 +43,7 @@ def arrange(
         files: Relative path with `/` -> (locator, size, stamp). Hidden ones are left out by the caller.
         folders: Relative paths of all folders, so that empty ones are seen.
         where: The place, for messages.
+        labels: Whether images must lie in class folders; else those that do not have the empty text for a label.
 
     Returns:
         Items per split ("train", "val", "test", or only "all"), class names in order, and notes.
@@ -68,6 +69,8 @@ def arrange(
         images = {path.removeprefix(prefix): entry for path, entry in images.items()}
         tree = {folder.removeprefix(prefix) for folder in tree if folder.startswith(prefix)}
     top = sorted(folder for folder in tree if folder and "/" not in folder)
+    if not labels and (flat := _without_classes(images, top)):
+        return flat, (), tuple(notes)
     splits = _splits(top, images, where)
     loose = sorted(path for path in images if "/" not in path)
     if not top:
@@ -96,6 +99,19 @@ def arrange(
         )
     classes = tuple(sorted({item.label for item in result[training]}))
     return result, classes, tuple(notes)
+
+
+def _without_classes(images: Mapping[str, tuple[object, int, int]], top: list[str]) -> dict[str, list[Item]]:
+    """The images per split where none lies in a class folder; empty where some do."""
+    splits = {folder: SPLIT_NAMES[folder.lower()] for folder in top if folder.lower() in SPLIT_NAMES}
+    depth = 1 if splits and len(splits) == len(top) else 0
+    if any(path.count("/") > depth for path in images):
+        return {}
+    found: dict[str, list[Item]] = {}
+    for path, (locator, size, stamp) in sorted(images.items()):
+        split = splits[path.partition("/")[0]] if depth else "all"
+        found.setdefault(split, []).append(Item(path, "", locator, size, stamp))
+    return found
 
 
 def _classes(

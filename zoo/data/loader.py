@@ -38,9 +38,11 @@ class TrainLoader:
         rank: int,
         world: int,
         device: torch.device,
+        steps: int | None = None,
     ) -> None:
         self._maker = maker
         self._batch_size = batch_size
+        self._steps = steps
         self._balance = balance
         self._workers = workers
         self._rank = rank
@@ -51,7 +53,12 @@ class TrainLoader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches of an epoch: the last, incomplete one is left out unless it is the only one."""
+        """Global batches of an epoch."""
+        return self._steps or self.steps_per_pass
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Global batches that take each image once: the last, incomplete one is left out unless it is the only one."""
         return max(1, len(self._maker.part) // self._batch_size)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
@@ -70,8 +77,16 @@ class TrainLoader:
             yield batch
 
     def keys(self, epoch: int, start_step: int = 0) -> list[list[Key]]:
-        """What the batches of `epoch` are made of: which view of which image."""
-        return [_slice(keys, self._rank, self._world) for keys in self._keys(epoch)[start_step:]]
+        """What the batches of `epoch` are made of: which view of which image.
+
+        Where an epoch is not one pass over the images, passes follow one another from epoch to epoch.
+        """
+        found: list[list[Key]] = []
+        at, end = epoch * self.steps_per_epoch + start_step, (epoch + 1) * self.steps_per_epoch
+        while at + len(found) < end:
+            number, start = divmod(at + len(found), self.steps_per_pass)
+            found += self._pass(number)[start : start + end - at - len(found)]
+        return [_slice(keys, self._rank, self._world) for keys in found]
 
     def every(self, epoch: int, batch_size: int) -> EvaluationLoader:
         """Every image once, in the part's order, as it looks in an epoch: the same batches in every process."""
@@ -109,7 +124,8 @@ class TrainLoader:
         """Stop the worker processes, if there are any."""
         self._feed.close()
 
-    def _keys(self, epoch: int) -> list[list[Key]]:
+    def _pass(self, epoch: int) -> list[list[Key]]:
+        """The batches that take each image once; its number is the epoch's where epochs are as long."""
         part = self._maker.part
         count = len(part)
         generator = torch.Generator()
@@ -127,7 +143,7 @@ class TrainLoader:
             keys.append(Key(epoch, index, times[index]))
             times[index] += 1
         size = min(self._batch_size, count)
-        return [keys[step * size : (step + 1) * size] for step in range(self.steps_per_epoch)]
+        return [keys[step * size : (step + 1) * size] for step in range(self.steps_per_pass)]
 
 
 class EvaluationLoader:
@@ -201,6 +217,7 @@ def train_loader(
     world: int = 1,
     hflip: float | None = None,
     device: torch.device = CPU,
+    steps: int | None = None,
 ) -> TrainLoader:
     """Batches to train on.
 
@@ -218,6 +235,7 @@ def train_loader(
         world: Processes that share each batch.
         hflip: Probability of mirroring; None is a half, or nothing where mirroring changes what an image shows.
         device: Where batches are wanted.
+        steps: Batches of an epoch; None: as many as a pass over the images has.
 
     Raises:
         DataError: The batch cannot be shared out among the processes, or a choice is not known.
@@ -235,7 +253,14 @@ def train_loader(
     view = training_view(config, augment, flip)
     maker = Maker(part, view, tuple(config.mean), tuple(config.std), seed, resizing=device.type != "cpu")
     return TrainLoader(
-        maker, batch_size=batch_size, balance=balance, workers=workers, rank=rank, world=world, device=device
+        maker,
+        batch_size=batch_size,
+        balance=balance,
+        workers=workers,
+        rank=rank,
+        world=world,
+        device=device,
+        steps=steps,
     )
 
 

@@ -44,6 +44,7 @@ class DataOptions:
     image_size: int | None = None  # short side in pixels of the decoded store (see `store_side`); None: no store
     interpolation: str = "bicubic"  # of the decoded store: the one the evaluation transform uses
     store_bytes: int = 8 * GiB  # most that the decoded stores may take on disk, together; 0: no store
+    labels: bool = True  # whether every image must have a label; else one without has the empty text
 
     def __post_init__(self) -> None:
         """Refuse what is impossible."""

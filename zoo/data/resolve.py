@@ -37,12 +37,12 @@ def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -
         return _named(catalogue[ref], options, on_progress)
     path = Path(ref).expanduser()
     if path.is_dir():
-        return read_folder(path)
+        return read_folder(path, labels=options.labels)
     if path.exists():
         if is_table(path):
             return read_table(path, options)
         if is_archive(path):
-            return read_archive(path, on_progress)
+            return read_archive(path, on_progress, labels=options.labels)
         raise DataError(f"{ref} is neither a table nor an archive", why=f"its name ends in {path.suffix!r}", fix=FORMS)
     looks_like_path = os.sep in ref or "/" in ref or ref.startswith((".", "~")) or is_table(path) or is_archive(path)
     if looks_like_path:

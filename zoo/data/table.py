@@ -40,7 +40,7 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     Args:
         path: The table. Relative paths in it are relative to its folder.
         options: `path_column` and `label_column`, "path" and "label" unless given. A column `split`, where there is
-            one, holds train, val (valid, validation) or test.
+            one, holds train, val (valid, validation) or test. Where `labels` says so, there need be none.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
@@ -51,7 +51,8 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     label_column = options.label_column or "label"
     frame = _frame(path, (path_column, label_column, SPLIT_COLUMN))
     columns = [str(column) for column in frame.columns]
-    for column, option in ((path_column, "--path-column"), (label_column, "--label-column")):
+    wanted = ((path_column, "--path-column"), (label_column, "--label-column"))
+    for column, option in wanted if options.labels else wanted[:1]:
         if column not in columns:
             found = frame.attrs["columns"]
             more = f" … and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
@@ -62,14 +63,15 @@ def read_table(path: Path, options: DataOptions) -> Listing:
             )
     if not len(frame):
         raise DataError(f"{path} has no rows", fix="add a row per image")
-    for column in (path_column, label_column):
+    for column, _ in wanted if options.labels else wanted[:1]:
         empty = frame.index[frame[column].isna()]
         if len(empty):
             raise DataError(
                 f"{path}: {len(empty)} row(s) have no {column}", why=f"the first is row {int(empty[0]) + 1}"
             )
     paths = [str(value) for value in frame[path_column]]
-    labels = [_text(value) for value in frame[label_column]]
+    known = frame[label_column] if label_column in columns else [None] * len(paths)
+    labels = ["" if value is None or value != value else _text(value) for value in known]
     split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
     _refuse_odd(path, paths, labels)
     base = path.resolve().parent
@@ -96,7 +98,7 @@ def read_table(path: Path, options: DataOptions) -> Listing:
         name=path.stem,
         key=f"table:{path.resolve()}",
         splits=splits,
-        classes=in_order({item.label for item in training}),
+        classes=in_order({item.label for item in training if item.label}),
         reader=FileReader(),
         notes=tuple(notes),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+RISING = ("accuracy", "information", "density")  # better where larger; all others where smaller
+
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether an epoch takes the place of the best one.
@@ -14,17 +16,16 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
     """
     if best is None:
         return True
-    if select_by == "accuracy":
-        return scores["accuracy"] >= best["accuracy"]
-    return (-scores[select_by], scores["accuracy"]) >= (-best[select_by], best["accuracy"])
+    return (_merit(scores, select_by), scores["accuracy"]) >= (_merit(best, select_by), best["accuracy"])
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
-    by_accuracy = (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
-    return by_accuracy if select_by == "accuracy" else scores[select_by] < best[select_by]
+    if select_by == "accuracy":
+        return (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
+    return _merit(scores, select_by) > _merit(best, select_by)
 
 
 def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
@@ -32,7 +33,11 @@ def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
 
     def key(place: int) -> tuple[float, float, int]:
         scores = entries[place]
-        first = scores["accuracy"] if select_by == "accuracy" else -scores[select_by]
-        return first, scores["accuracy"], place
+        return _merit(scores, select_by), scores["accuracy"], place
 
     return sorted(range(len(entries)), key=key, reverse=True)
+
+
+def _merit(scores: Mapping[str, Any], select_by: str) -> float:
+    merit: float = scores[select_by] if select_by in RISING else -scores[select_by]
+    return merit

@@ -68,7 +68,9 @@ def choose(
         names = [] if accelerator.device.type != "cuda" else [name for name in names if seconds[name] > LONG]
     notes = [f"{phase.name} is not compiled, for it trains from kept activations"
              for phase in plan.phases if phase.cache and phase.name in names and not auto]  # fmt: skip
-    phases = [phase for phase in plan.phases if phase.name in names and not phase.cache]
+    notes += [f"{phase.name} is not compiled, for its objective looks into the network"
+              for phase in plan.phases if phase.unlabelled and phase.name in names and not auto]  # fmt: skip
+    phases = [phase for phase in plan.phases if phase.name in names and not phase.cache and not phase.unlabelled]
     saved: dict[str, float] = {}
     for phase in phases:
         if why := unable(accelerator.device.type):

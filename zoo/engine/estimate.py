@@ -86,8 +86,9 @@ def estimate(
     weights = copies * sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     for phase in plan.phases:
         steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
-        step, held = _measure(trial, trial, groups, phase, recipe, batch, input_size, accelerator)
-        loading = seconds_per_image * batch
+        images = batch + phase.unlabelled // accelerator.num_processes
+        step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator)
+        loading = seconds_per_image * images
         waiting = steps * (max(0.0, loading - step) if hidden else loading)
         whole = Cost(steps * step + waiting + scored * forward, held + weights, waiting)
         above = None

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.data import Batch
+from zoo.engine.validators import validators
 
 BINS = 15  # of the calibration histogram, as in Guo et al. 2017
 TEMPERATURES = np.logspace(-2, 2, 33, base=2.0).tolist()  # tried for the refinement error
@@ -28,22 +29,26 @@ class Outputs:
     Args:
         logits: (N, classes), float32, on the CPU.
         labels: (N,), int64.
+        target: What it said about images without labels, (M, classes), if it was asked.
     """
 
-    def __init__(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor | None = None) -> None:
         self.logits = logits
         self.labels = labels
+        self.target = target
 
     def scores(self) -> dict[str, float]:
         """What choosing an epoch goes by: accuracy (0 to 1), mean cross-entropy (nats), and the refinement error.
 
         That is the cross-entropy at the temperature at which it is least (Berta et al. 2025, "Rethinking Early
         Stopping: Refine, Then Calibrate"): how well classes are told apart, however sure of itself the network is.
+        With target images: what `zoo.engine.validators` says of them, too.
         """
         loss = functional.cross_entropy(self.logits, self.labels)
         right = (self.logits.argmax(1) == self.labels).float().mean()
         refined = min(float(functional.cross_entropy(self.logits / each, self.labels)) for each in TEMPERATURES)
-        return {"accuracy": float(right), "loss": float(loss), "refinement": refined}
+        found = {"accuracy": float(right), "loss": float(loss), "refinement": refined}
+        return found if self.target is None else found | validators(self.target)
 
 
 @torch.no_grad()

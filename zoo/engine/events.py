@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -49,6 +49,7 @@ class StepDone:
     step: int  # from 1, over the whole run
     loss: float  # mean over the step's images, nats
     rates: Mapping[str, float]  # group -> learning rate used in this step
+    parts: Mapping[str, float] = field(default_factory=dict)  # what the objective says of itself, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class EpochDone:
     val_accuracy: float
     seconds: float
     best: bool
+    validators: Mapping[str, float] = field(default_factory=dict)  # what target images say, without their labels
 
 
 @dataclass(frozen=True, slots=True)

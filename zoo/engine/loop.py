@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 import torch
@@ -19,17 +18,17 @@ from zoo.engine.choosing import has_improved, is_better
 from zoo.engine.compiling import compiled
 from zoo.engine.events import EpochDone, PhaseStarted
 from zoo.engine.losses import Losses, Step
-from zoo.engine.machine import release
+from zoo.engine.objective import Joined, Objective
 from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
 from zoo.engine.source import Source
+from zoo.engine.validators import VALIDATORS
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
-Objective = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -42,7 +41,7 @@ class Job:
     plan: Plan
     recipe: Recipe
     sources: Sources  # what each phase trains on
-    objective: Objective
+    objective: Objective  # on the device
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
     epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
@@ -52,7 +51,7 @@ class Job:
 def train(job: Job, session: Session) -> None:
     """Run a plan from where the session stands, and leave the best weights in the model."""
     average = ModelEmaV3(job.model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
-    session.restore(job.model, average)
+    session.restore(job.model, average, job.objective)
     while session.position.phase < len(job.plan.phases):
         run_phase(job, session, job.plan.phases[session.position.phase], average)
         session.position.next_phase()
@@ -67,13 +66,13 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         before = job.plan.phases[at.phase - 1].name if at.phase else None
         session.keep_start(job.model if average is None else average.module, before)
     freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
-    optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase)
+    job.objective.requires_grad_(phase.extra is not None)
+    optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
     losses = Losses(accelerator, job.sample_ids)
     session.restore_optimizer(optimizer, losses.rest)
-    checkpoint = partial(session.checkpoint, job.model, average, optimizer, read=losses.rest)
-    source = job.sources(phase, session, checkpoint)
-    model, optimizer = accelerator.prepare(source.network, optimizer)
-    network = compiled(model) if phase.compiled else model
+    source = job.sources(phase, session, session.checkpoint)
+    network = compiled(source.network) if phase.compiled else source.network
+    joined, optimizer = accelerator.prepare(Joined(network, job.objective), optimizer)
     epochs = phase.epochs if job.epochs is None else job.epochs[phase.name]
     session.emit(PhaseStarted(phase.name, epochs, epochs * phase.steps_per_epoch, at.phase_step))
 
@@ -84,19 +83,20 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
         while micro_batches := list(islice(batches, job.recipe.accumulate)):
             seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
             rates = set_rates(optimizer, phase, at.phase_step)
-            loss = torch.zeros((), device=accelerator.device)
+            values = torch.zeros((), device=accelerator.device)
             for number, batch in enumerate(micro_batches, 1):
-                images = batch.images.to(accelerator.device, non_blocking=True)
-                labels = batch.labels.to(accelerator.device, non_blocking=True)
                 # Processes share their gradients once a step.
-                with nullcontext() if number == len(micro_batches) else accelerator.no_sync(model):
-                    part = job.objective(network, images, labels) / len(micro_batches)
-                    accelerator.backward(part)
-                loss += part.detach()
+                with nullcontext() if number == len(micro_batches) else accelerator.no_sync(joined):
+                    loss = joined(batch.to(accelerator.device), at.phase_step / phase.steps)
+                    accelerator.backward(loss.total / len(micro_batches))
+                values = values + loss.values / len(micro_batches)
             if job.recipe.clip:
                 accelerator.clip_grad_norm_(job.model.parameters(), job.recipe.clip)
-            step = Step(phase, at.epoch, at.step + 1, rates, [batch.indices for batch in micro_batches])
-            known = losses.add(step, accelerator.reduce(loss, "mean"))  # raises where one is not finite
+                if phase.extra:  # on its own: its gradients are not to cut the network's short
+                    nn.utils.clip_grad_norm_(job.objective.parameters(), job.recipe.clip)
+            positions = [batch.indices for batch in micro_batches]
+            step = Step(phase, at.epoch, at.step + 1, rates, positions, tuple(loss.parts))
+            known = losses.add(step, accelerator.reduce(values, "mean"))  # raises where the loss is not finite
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             at.step, at.phase_step, at.epoch_step = at.step + 1, at.phase_step + 1, at.epoch_step + 1
@@ -104,14 +104,13 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
                 average.update(job.model, step=at.step - at.began)
             if known:
                 session.log_steps(known)
-                checkpoint()
+                session.checkpoint()
 
         session.log_steps(losses.rest())
         is_last = at.epoch == epochs and phase is job.plan.phases[-1]
         finish_epoch(job, session, phase, source, average, time.monotonic() - started, is_last)
-        checkpoint()
-
-    release(accelerator, model)
+        session.checkpoint()
+    accelerator.free_memory()
 
 
 def finish_epoch(
@@ -151,9 +150,10 @@ def finish_epoch(
     else:
         at.stale += 1
     train_loss = at.loss_sum / max(1, at.epoch_step)
+    accuracy, said = scores["accuracy"], {name: scores[name] for name in VALIDATORS if name in scores}
     session.log_epoch(
         EpochDone(
-            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], scores["accuracy"], round(seconds, 3), best
+            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], accuracy, round(seconds, 3), best, said
         )
     )
     at.next_epoch()

@@ -27,10 +27,12 @@ class Step:
     number: int  # from 1, over the whole run
     rates: dict[str, float]  # learning rate of each group that trains, input to head
     images: Sequence[torch.Tensor]  # positions of this process's training images, on the CPU
+    parts: Sequence[str] = ()  # names of what is logged beside the loss
 
-    def done(self, loss: float) -> StepDone:
+    def done(self, loss: float, *parts: float) -> StepDone:
         """The event that tells of it."""
-        return StepDone(self.phase.name, self.epoch, self.number, loss, self.rates)
+        named = dict(zip(self.parts, parts, strict=True))
+        return StepDone(self.phase.name, self.epoch, self.number, loss, self.rates, named)
 
 
 class Losses:
@@ -53,13 +55,17 @@ class Losses:
         self._sent: tuple[list[Step], torch.Tensor, torch.cuda.Event | None] | None = None
         self._last = time.monotonic()
 
-    def add(self, step: Step, loss: torch.Tensor) -> list[StepDone]:
-        """Take a step's loss, a scalar on the device, and give back the steps whose losses can be read by now.
+    def add(self, step: Step, values: torch.Tensor) -> list[StepDone]:
+        """Take a step's loss and its parts, and give back the steps whose losses can be read by now.
+
+        Args:
+            step: The step.
+            values: (1 + parts,) on the device; the same number of them in every step.
 
         Raises:
             TrainingError: One of them is not finite.
         """
-        self._new.append((step, loss))
+        self._new.append((step, values))
         if self._at_once:
             return self.rest()
         # Several processes look at the same steps for signals to stop, so no clock of their own decides.
@@ -82,7 +88,7 @@ class Losses:
     def _send(self) -> None:
         if not self._new:
             return
-        values, done = torch.stack([loss for _, loss in self._new]), None
+        values, done = torch.stack([each for _, each in self._new]), None
         if values.is_cuda:
             values = values.to("cpu", non_blocking=True)
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -97,9 +103,9 @@ class Losses:
         if done is not None:
             done.synchronize()
         events = []
-        for step, value in zip(steps, values.tolist(), strict=True):
-            self._check(step, value)
-            events.append(step.done(value))
+        for step, (loss, *parts) in zip(steps, values.tolist(), strict=True):
+            self._check(step, loss)
+            events.append(step.done(loss, *parts))
         return events
 
     def _check(self, step: Step, value: float) -> None:

@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
-from torch import nn
 
 import zoo
 from zoo.engine.memory import keep_freed_memory
@@ -107,18 +106,6 @@ def make_accelerator(machine: Machine) -> Accelerator:
     accelerator = Accelerator(cpu=machine.device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
     torch.set_num_threads(machine.threads)  # accelerate may have chosen otherwise
     return accelerator
-
-
-def release(accelerator: Accelerator, prepared: nn.Module) -> None:
-    """Undo `prepare`: the network is as it was, and can be prepared again for another phase."""
-    plain = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
-    # accelerate would take it for prepared, and the next phase would be without mixed precision.
-    plain.__dict__.pop("_is_accelerate_prepared", None)
-    # It leaves the class's `forward` behind as an attribute, which a copy of the network would take along, and then run
-    # the original.
-    if getattr(plain.__dict__.get("forward"), "__func__", None) is type(plain).forward:
-        del plain.__dict__["forward"]
-    accelerator.free_memory()
 
 
 def environment(machine: Machine) -> dict[str, Any]:

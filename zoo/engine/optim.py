@@ -23,8 +23,10 @@ def decays(parameter: torch.Tensor) -> bool:
     return parameter.ndim > 1
 
 
-def make_optimizer(name: str, model: nn.Module, groups: Sequence[Group], phase: PhasePlan) -> torch.optim.Optimizer:
-    """Build the optimizer of one phase over the groups that train in it.
+def make_optimizer(
+    name: str, model: nn.Module, groups: Sequence[Group], phase: PhasePlan, objective: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimizer of one phase over the groups that train in it, and what the objective trains of its own.
 
     Each parameter group carries the layer group's name under "layer_group" and its peak rate under "peak", because
     torch schedulers ignore timm's `lr_scale`. Where torch has the optimizer as one fused kernel for the device, that is
@@ -35,20 +37,22 @@ def make_optimizer(name: str, model: nn.Module, groups: Sequence[Group], phase: 
     """
     parameters = dict(model.named_parameters())
     plans = {plan.name: plan for plan in phase.groups}
+    trained = [(plans[group.name], [parameters[key] for key in group.parameters]) for group in groups]
+    if phase.extra is not None and objective is not None:
+        trained.append((phase.extra, list(objective.parameters())))
     param_groups: list[dict[str, Any]] = []
-    for group in groups:
-        plan = plans[group.name]
+    for plan, tensors in trained:
         if plan.frozen:
             continue
         for decayed in (True, False):
-            chosen = [parameters[key] for key in group.parameters if decays(parameters[key]) == decayed]
+            chosen = [tensor for tensor in tensors if decays(tensor) == decayed]
             if chosen:
                 param_groups.append(
                     {
                         "params": chosen,
                         "lr": plan.lr,
                         "weight_decay": plan.weight_decay if decayed else 0.0,
-                        "layer_group": group.name,
+                        "layer_group": plan.name,
                         "peak": plan.lr,
                     }
                 )

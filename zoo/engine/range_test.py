@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo.data import TrainLoader
-from zoo.engine.loop import Objective
+from zoo.engine.objective import Objective
 from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.errors import TrainingError
@@ -77,7 +77,7 @@ def find_rate(
             group["lr"] = group["peak"] / head * rate
         images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
         with accelerator.autocast():
-            loss = objective(trial, images, batch.labels.to(accelerator.device))
+            loss = objective(trial, replace(batch.to(accelerator.device), images=images), 0.0).total
         value = float(accelerator.reduce(loss.detach(), "mean"))
         if not math.isfinite(value):
             break
@@ -88,7 +88,7 @@ def find_rate(
         lowest = min(lowest, smooth)
         if smooth > 4 * lowest:
             break
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     if not losses:

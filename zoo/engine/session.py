@@ -67,7 +67,7 @@ class Session:
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
         self._last_saved = time.monotonic(), 0  # when, and at which step
-        self._weights: tuple[nn.Module, nn.Module | None] | None = None
+        self._weights: tuple[nn.Module, nn.Module | None, nn.Module | None] | None = None
         self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
         self._read: Callable[[], Iterable[StepDone]] = tuple  # gives the steps that are not in the log yet
         self._signal: int | None = None
@@ -75,9 +75,9 @@ class Session:
 
     # --- resuming ---
 
-    def restore(self, model: nn.Module, average: nn.Module | None) -> None:
+    def restore(self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None = None) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the log to it."""
-        self._weights = model, average
+        self._weights = model, average, objective
         state, damaged = load_checkpoint(self.states)
         for line in damaged:
             self.emit(Note(line))
@@ -88,6 +88,8 @@ class Session:
                 model.load_state_dict(state["model"])
             if average is not None and state["average"] is not None:
                 average.load_state_dict(state["average"])
+            if objective is not None and state.get("objective"):
+                objective.load_state_dict(state["objective"])
             self._restored = state
         done = state is not None and state["model"] is None  # further lines are of a training that came after this one
         if self.accelerator.is_main_process and not done:
@@ -105,18 +107,25 @@ class Session:
 
     # --- saving ---
 
-    def save(self, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        average: nn.Module | None,
+        objective: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
         """Write a state from which training goes on exactly here.
 
         Raises:
             TrainingError: The weights are not finite: the state before them stays the newest.
         """
         if self.accelerator.is_main_process:
-            tensors = _on_cpu(model.state_dict())
-            _require_finite(tensors, self.position.step)
+            tensors, others = _on_cpu(model.state_dict()), {} if objective is None else _on_cpu(objective.state_dict())
+            _require_finite(tensors | others, self.position.step)
             path = self._write_state(
                 model=tensors,
                 average=None if average is None else _on_cpu(average.state_dict()),
+                objective=others,
                 optimizer=optimizer.state_dict(),
             )
             self.emit(CheckpointSaved(str(path), self.position.step))
@@ -142,7 +151,7 @@ class Session:
             TrainingInterrupted: A signal came since the last step.
         """
         if self.accelerator.is_main_process:
-            self._write_state(model=None, average=None, optimizer=None)
+            self._write_state(model=None, average=None, objective=None, optimizer=None)
         self._trained = True
         if self._signal is not None:
             raise self.interruption()
@@ -193,17 +202,10 @@ class Session:
             )
         return load_file(path)
 
-    def checkpoint(
-        self,
-        model: nn.Module,
-        average: nn.Module | None,
-        optimizer: torch.optim.Optimizer,
-        *,
-        read: Callable[[], Iterable[StepDone]],
-    ) -> None:
+    def checkpoint(self) -> None:
         """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
 
-        `read` gives the steps that are not in the log yet; it raises if the weights are not worth saving.
+        The steps that are not in the log yet are read first, which raises if the weights are not worth saving.
 
         Raises:
             TrainingInterrupted: It was told to stop.
@@ -212,9 +214,10 @@ class Session:
         when, step = self._last_saved
         due = stop or self.every.is_over(time.monotonic() - when, self.position.step - step)
         if due or self.accelerator.num_processes > 1:  # each has a clock of its own, and all must come here together
-            self.log_steps(read())
+            self.log_steps(self._read())
         if due:
-            self.save(model, average, optimizer)
+            assert self._save is not None, "restore_optimizer comes first"
+            self._save()
         if stop:
             raise self.interruption()
 
@@ -226,12 +229,15 @@ class Session:
             self.position.loss_sum += event.loss
             fields = _fields(event)
             fields["lr"] = dict(fields.pop("rates"))
+            fields |= {"parts": dict(parts)} if (parts := fields.pop("parts")) else {}
             self._log({"event": "step", **fields, "seconds": round(self.seconds, 3)})
             self.emit(event)
 
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
-        self._log({"event": "epoch", **_fields(event), "step": self.position.step})
+        fields = _fields(event)
+        fields |= {"validators": dict(said)} if (said := fields.pop("validators")) else {}
+        self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:

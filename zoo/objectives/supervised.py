@@ -9,8 +9,12 @@ from timm.data import Mixup
 from torch import nn
 from torch.nn import functional
 
+from zoo.data import Batch
+from zoo.engine.objective import Loss, Objective
+from zoo.planning import PhasePlan
 
-class Supervised:
+
+class Supervised(Objective):
     """The loss of one batch of labelled images.
 
     Args:
@@ -30,13 +34,23 @@ class Supervised:
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> None:
-        self._smoothing = label_smoothing
+        super().__init__()
+        self.classes = num_classes
+        self._smoothing, self._cutmix = label_smoothing, cutmix
         self._weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self._mix = (
             Mixup(mixup, cutmix, label_smoothing=label_smoothing, num_classes=num_classes) if mixup or cutmix else None
         )
 
-    def __call__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def needs_images(self, phase: PhasePlan) -> str:
+        """CutMix pastes a piece of one image into another."""
+        return "CutMix needs pixels" if self._cutmix else ""
+
+    def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+        """The loss of one batch."""
+        return Loss(self.loss(network, batch.images, batch.labels))
+
+    def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean loss of a batch.
 
         Args:
@@ -47,17 +61,27 @@ class Supervised:
         Returns:
             A scalar, nats.
         """
-        if self._mix is not None and len(images) > 1:
-            pairs = len(images) // 2 * 2  # timm mixes a batch with itself reversed, which wants an even count
-            mixed, targets = self._mix(images[:pairs].clone(), labels[:pairs])
-            return functional.cross_entropy(model(mixed).float(), targets)
-        logits = model(images).float()
+        images, targets = self.mixed(images, labels)
+        return self.compare(model(images).float(), targets)
+
+    def mixed(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images as the network gets them, and what it should say: (B,) class indices, or (B, classes) shares."""
+        if self._mix is None or len(images) < 2:
+            return images, labels
+        pairs = len(images) // 2 * 2  # timm mixes a batch with itself reversed, which wants an even count
+        mixed, shares = self._mix(images[:pairs].clone(), labels[:pairs])
+        return mixed, shares
+
+    def compare(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The mean loss of (B, classes) logits in float32 against what `mixed` gave; a scalar, nats."""
+        if targets.ndim > 1:  # shares, smoothed already
+            return functional.cross_entropy(logits, targets)
         if self._weights is None:
-            return functional.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+            return functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
         # Torch's own mean divides by the weights that happen to be in the batch: an image's pull would then depend on
         # its neighbours, and on how many processes or accumulated parts a batch is cut into.
-        self._weights = self._weights.to(images.device)  # once: a copy in every step would hold a GPU up
+        self._weights = self._weights.to(logits.device)  # once: a copy in every step would hold a GPU up
         losses = functional.cross_entropy(
-            logits, labels, weight=self._weights, label_smoothing=self._smoothing, reduction="none"
+            logits, targets, weight=self._weights, label_smoothing=self._smoothing, reduction="none"
         )
         return losses.mean()

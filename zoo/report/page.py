@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo import methods
 from zoo.errors import printable
 from zoo.recipe import Recipe
 from zoo.report import tables, words
@@ -123,6 +124,9 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "notes": _notes(record),
         "gap": words.confidence_gap(record),
         "plan": _plan(record),
+        "target": part(record, "target"),
+        **_candidates(record),
+        "loss_parts": _loss_parts(history),
         "recipe": _recipe(record),
         "classes": tables.class_names(record),
         "class_rows": tables.class_rows(record),
@@ -137,7 +141,7 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
 
 def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
     """The plots that there is something to draw for, by name."""
-    from zoo.report import plots  # matplotlib takes a moment to import; reading a record should not
+    from zoo.report import domains, plots  # matplotlib takes a moment to import; reading a record should not
 
     matrix = tables.confusion_matrix(record)
     finder = part(record, "lr_finder")
@@ -150,6 +154,13 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         drawn["rates"] = plots.rate_curve(history, _group_names(record, history))
     if finder.get("lr"):
         drawn["finder"] = plots.rate_test(finder)
+    for name, points in part(record, "target", "domains").items():
+        if isinstance(points, dict):
+            drawn[name] = domains.domain_plot(points, name)
+    if _loss_parts(history):
+        drawn["objective"] = domains.parts_plot(history, _loss_parts(history), "nats", "objective")
+    if "omega" in history.parts:
+        drawn["omega"] = domains.parts_plot(history, ["omega"], "omega", "omega")
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)
@@ -159,6 +170,20 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     if matrix is not None and len(matrix) > MAX_CELLS:
         drawn["confusion"] = plots.confusion_map(matrix)
     return {name: Markup(svg) for name, svg in drawn.items()}  # texts were escaped by ElementTree
+
+
+def _loss_parts(history: tables.History) -> list[str]:
+    """The losses among what the objective logged: the labelled images' and each method's."""
+    names = ("supervised", *methods.ALIGNMENT, *methods.SEMI)
+    return [name for name in names if len(history.parts.get(name, ())) > 1]
+
+
+def _candidates(record: dict[str, Any]) -> dict[str, Any]:
+    """What methods were tried, where one was to be found."""
+    chosen = part(record, "target", "tried")
+    rows = list(chosen.get("rows") or ())
+    source_only = next((row for row in rows if row.get("align") == "none"), None)
+    return {"candidates": rows, "source_only": source_only, "chosen_by": str(chosen.get("by") or "")}
 
 
 def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:

@@ -42,6 +42,7 @@ class History:
 
     steps: list[tuple[int, float]] = field(default_factory=list)  # (step, loss in nats)
     rates: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # group -> (step, rate)
+    parts: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # what the objective logs -> (step, value)
     epochs: list[dict[str, Any]] = field(default_factory=list)  # the epoch events
     spans: list[tuple[str, int, int]] = field(default_factory=list)  # (phase, first step, last step)
 
@@ -65,9 +66,10 @@ def read_history(path: Path) -> History:
             elif event.get("event") == "step":
                 if is_number(event.get("loss")):
                     history.steps.append((step, float(event["loss"])))
-                for name, value in part(event, "lr").items():
-                    if is_number(value):
-                        history.rates.setdefault(str(name), []).append((step, float(value)))
+                for series, kind in ((history.rates, "lr"), (history.parts, "parts")):
+                    for name, value in part(event, kind).items():
+                        if is_number(value):
+                            series.setdefault(str(name), []).append((step, float(value)))
     return history
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from zoo import data, models
 from zoo.adaptation import folder as run_folder
-from zoo.adaptation.finish import measured, write_up
+from zoo.adaptation.finish import measured, write_up, write_verification
 from zoo.adaptation.prepare import FEW_CHOOSING
 from zoo.data import Part
 from zoo.engine import machine as machines
@@ -81,7 +82,9 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
             "soup": soup_record(made, select_by(found.fit)),
             "seconds": {"total": round(time.monotonic() - began, 3)},
         }
-        write_up(this, found.report, model, record)
+        write_verification(this, found.report, model)
+        write_up(this, found.report, record)
+        shutil.rmtree(this.checkpoints, ignore_errors=True)
     emit(RunFinished(str(this.path), record))
     return this
 

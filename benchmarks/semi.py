@@ -1,0 +1,91 @@
+"""Few labels: learning from images without labels beside supervised training on the same labels, at the same steps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.align import interval, run_once
+from benchmarks.pages import machine_line
+from benchmarks.pages import table as markdown
+from zoo import methods
+from zoo.recipe import Recipe
+
+SUPERVISED = "supervised"
+# FixMatch at every number of labels per class, the others at one of them.
+EVERYWHERE, ONCE = "fixmatch", 25
+PER_CLASS = (4, 25, 100)
+SHARED = {"strategy": "finetune", "image_size": 64, "augment": "light", "threads": 1, "precision": "fp32",
+          "schedule": "cosine", "label_smoothing": 0.0, "refit": "off"}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, help="folder of the archives")
+    parser.add_argument("--per-class", type=int, nargs="+", default=list(PER_CLASS))
+    parser.add_argument("--methods", nargs="+", default=list(methods.SEMI), choices=methods.SEMI)
+    parser.add_argument("--backbone", default="resnet_nano")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2, help="passes over the images without labels")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--ratio", type=int, default=7, help="images without labels beside each labelled one")
+    parser.add_argument("--threshold", type=float, default=0.95)
+    parser.add_argument("--archive", default="cifar10.zip")
+    parser.add_argument("--runs", type=Path, default=Path("runs/semi"), help="finished runs here are not run again")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.data is None:
+        raise SystemExit("--data must be named: the folder of the archives")
+    rows = []
+    for count in arguments.per_class:
+        for method in (SUPERVISED, *arguments.methods):
+            if method not in (SUPERVISED, EVERYWHERE) and count != ONCE:
+                continue
+            runs = []
+            for seed in range(arguments.seeds):
+                place = arguments.runs / f"{count}-{method}-{seed}"
+                record = run_once(arguments.backbone, arguments.data / arguments.archive,
+                                  _recipe(arguments, count, method, seed), place)  # fmt: skip
+                runs.append({"accuracy": record["result"]["accuracy"], "steps": record["plan"]["steps"],
+                             "seconds": record["seconds"]["train"]})  # fmt: skip
+                sys.stderr.write(f"{count} labels per class, {method}, seed {seed}: {runs[-1]}\n")
+            rows.append({"per_class": count, "method": method, "runs": runs})
+    names = ("backbone", "epochs", "batch_size", "ratio", "threshold", "archive")
+    return {name: getattr(arguments, name) for name in names} | {"rows": rows}
+
+
+def _recipe(arguments: argparse.Namespace, count: int, method: str, seed: int) -> Recipe:
+    """The supervised run has the same images named beside it, so that its epochs have as many steps."""
+    archive = str(arguments.data / arguments.archive)
+    shared = {**SHARED, "train_per_class": count, "epochs": arguments.epochs, "batch_size": arguments.batch_size,
+              "unlabelled_ratio": arguments.ratio, "seed": seed}  # fmt: skip
+    if method == SUPERVISED:
+        return Recipe(**shared, target=archive)
+    return Recipe(**shared, unlabelled=archive, semi=method, threshold=arguments.threshold)
+
+
+def table(record: dict[str, Any]) -> str:
+    head = ["labels per class", "method", "accuracy, %", "against supervised, points", "steps"]
+    rows: list[list[object]] = []
+    base: Mapping[int, Sequence[Mapping[str, Any]]] = {
+        row["per_class"]: row["runs"] for row in record["rows"] if row["method"] == SUPERVISED
+    }
+    for row in record["rows"]:
+        runs = row["runs"]
+        gains = [run["accuracy"] - other["accuracy"] for run, other in zip(runs, base[row["per_class"]], strict=True)]
+        gain = "-" if row["method"] == SUPERVISED else interval(gains) + (" (hurts)" if np.mean(gains) < 0 else "")
+        accuracy = interval([run["accuracy"] for run in runs])
+        rows.append([row["per_class"], f"`{row['method']}`", accuracy, gain, f"{runs[0]['steps']:,}"])
+    seeds = len(record["rows"][0]["runs"])
+    return (
+        f"{machine_line(record['machine'])} `{record['backbone']}` on {record['archive']} at 64 pixels, batches of "
+        f"{record['batch_size']} labelled images and {record['ratio']} times as many without labels, "
+        f"{record['epochs']} passes over these, threshold {record['threshold']:g}; means over {seeds} seeds with 95 % "
+        "intervals (Student's t), differences seed by seed. Labels per class count those that choose the epoch. The "
+        f"supervised runs take the same number of steps.\n\n{markdown(head, rows)}"
+    )

@@ -1,0 +1,244 @@
+"""Adapting to a domain without labels, from beginning to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import zoo
+from tests.pictures import four
+from zoo.adaptation import beside, trying
+from zoo.adaptation.prepare import prepare
+from zoo.engine.events import Event, StepDone, ignore
+from zoo.errors import RecipeError, RunError, TrainingInterrupted
+from zoo.models import DataConfig
+from zoo.objectives.supervised import Supervised
+from zoo.recipe import Recipe
+from zoo.run import Run, seal
+
+RECIPE = Recipe(
+    strategy="lp-ft", probe_epochs=1, epochs=2, lr=3e-3, batch_size=8, image_size=32, augment="light", threads=1,
+    cache="off", recalibrate="off", refit="off", norm="live", seed=3,
+)  # fmt: skip
+NAMES = ("amber", "blue", "green", "red")
+
+
+@pytest.fixture(autouse=True)
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return four(tmp_path_factory.mktemp("domains") / "photos", 14)
+
+
+@pytest.fixture(scope="module")
+def target(source: Path) -> Path:
+    """The same colours the other way round in brightness, in one folder; the labels are in a table."""
+    folder = source.parent / "drawings"
+    folder.mkdir()
+    rows = []
+    for number, path in enumerate(sorted(source.rglob("*.png"))):
+        Image.fromarray(255 - np.asarray(Image.open(path)) // 2).save(folder / f"{number:03d}.png")
+        rows.append((f"{number:03d}.png", path.parent.name))
+    for name, labels in (("right", [row[1] for row in rows]), ("wrong", [NAMES[k * k % 4] for k in range(len(rows))])):
+        lines = [f"{row[0]},{label}" for row, label in zip(rows, labels, strict=True)]
+        (folder / f"{name}.csv").write_text("\n".join(["path,label", *lines]))
+    (folder / "none.csv").write_text("\n".join(["path", *(row[0] for row in rows)]))
+    return folder
+
+
+def adapted(source: Path, out: Path, target: Path, **choices: Any) -> Run:
+    recipe = replace(RECIPE, target=str(target), **choices)
+    return zoo.adapt("resnet_nano", str(source), recipe, out=out)
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def same_model(run: Run, other: Run) -> bool:
+    mine, theirs = load_file(run.path / "model.safetensors"), load_file(other.path / "model.safetensors")
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize(
+    "choices", [{"align": "daan"}, {"align": "mcc", "semi": "flexmatch", "unlabelled_ratio": 1, "refit": "on"}]
+)
+def test_the_targets_labels_change_nothing_but_the_report(
+    tmp_path: Path, source: Path, target: Path, choices: dict[str, Any]
+) -> None:
+    runs = {
+        name: adapted(source, tmp_path / name, target / f"{name}.csv", **choices) for name in ("right", "wrong", "none")
+    }
+    right, wrong, none = (runs[name] for name in ("right", "wrong", "none"))
+    for other in (wrong, none):
+        assert same_model(right, other) and metrics(right) == metrics(other)
+        assert right.record["best"] == other.record["best"] and right.record["result"] == other.record["result"]
+        for key in ("validators", "domains", "fingerprint"):
+            assert right.record["target"][key] == other.record["target"][key]
+    told = right.record["target"]
+    assert told["result"]["confusion"] != wrong.record["target"]["result"]["confusion"]
+    assert "result" not in none.record["target"] and "oracle" not in none.record["target"]
+    assert len(told["epochs"]) == 3 and told["oracle"]["accuracy"] >= told["chosen"]["accuracy"]
+    assert told["select_by"] == "information" and told["result"]["n"] == 56
+    assert not list(right.path.glob("domains.json")) and not right.checkpoints.exists()
+    steps = [line for line in metrics(right) if line["event"] == "step"]
+    assert all(("parts" in line) == line["phase"].endswith("finetune") for line in steps)
+    assert any(line["phase"] == "refit finetune" for line in steps) == (choices.get("refit") == "on")
+    if choices["align"] == "daan":
+        assert all(0 <= line["parts"]["omega"] <= 1 for line in steps if "parts" in line)
+    epochs = [line for line in metrics(right) if line["event"] == "epoch"]
+    assert all(set(line["validators"]) == {"entropy", "information", "density"} for line in epochs)
+
+
+def test_the_published_model_is_the_network_alone(tmp_path: Path, source: Path, target: Path) -> None:
+    run = adapted(source, tmp_path / "run", target / "none.csv", align="daan", epochs=1, probe_epochs=0)
+    plain = zoo.adapt("resnet_nano", str(source), replace(RECIPE, epochs=1, probe_epochs=0), out=tmp_path / "plain")
+    assert load_file(run.path / "model.safetensors").keys() == load_file(plain.path / "model.safetensors").keys()
+    phase = run.record["plan"]["phases"][0]
+    assert phase["extra"]["name"] == "daan" and phase["extra"]["lr"] == phase["groups"][-1]["lr"]
+    assert phase["unlabelled"] == 8
+
+
+CARRYING: dict[str, Any] = {  # everything on that carries something from step to step
+    "align": "daan", "semi": "flexmatch", "unlabelled_ratio": 2, "ema": 0.8, "mixup": 0.3, "accumulate": 2,
+    "threshold": 0.4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(source: Path, target: Path) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+        return adapted(source, source.parent / "whole", target / "right.csv", **CARRYING)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, source: Path, target: Path, whole: Run, stop: int
+) -> None:
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = replace(RECIPE, target=str(target / "right.csv"), **CARRYING)
+    with pytest.raises(TrainingInterrupted):
+        zoo.adapt("resnet_nano", str(source), recipe, out=tmp_path / "run", on_event=listen)
+    run = zoo.adapt(resume=tmp_path / "run")
+    assert same_model(run, whole) and metrics(run) == metrics(whole)
+    assert run.record["target"] == whole.record["target"] and run.record["best"] == whole.record["best"]
+
+
+def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
+    tmp_path: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "TRIED", ("none", "mcc"))
+    choices: dict[str, Any] = {"align": "auto", "epochs": 1, "probe_epochs": 0, "select_by": "entropy"}
+    run = adapted(source, tmp_path / "run", target / "right.csv", **choices)
+    rows = run.record["target"]["tried"]["rows"]
+    assert [row["align"] for row in rows] == ["none", "mcc"] and run.record["target"]["tried"]["by"] == "entropy"
+    (taken,) = (row for row in rows if row["chosen"])
+    assert taken["score"] == min(row["score"] for row in rows)
+    assert (
+        run.path == tmp_path / "run" and run.record["name"] == "run" and run.record["recipe"]["align"] == taken["align"]
+    )
+    other = next(row for row in rows if not row["chosen"])
+    assert Run(run.path / other["run"] / "run").finished_record()["recipe"]["align"] == other["align"]
+    assert [path.name for path in (run.path / "tried").iterdir()] == [other["align"]]
+    assert zoo.evaluate(run)["accuracy"] == run.record["result"]["accuracy"], "it is a run as any other"
+    assert run.record["files"]["run.json"] == seal(run.record)
+    with pytest.raises(RecipeError, match="there is no one plan for --align auto"):
+        zoo.plan("resnet_nano", str(source), replace(RECIPE, target=str(target), align="auto"))
+
+
+def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: Path, target: Path) -> None:
+    plain = adapted(source, tmp_path / "plain", target / "right.csv")
+    adabn = adapted(source, tmp_path / "adabn", target / "right.csv", align="adabn")
+    assert metrics(plain) == metrics(adabn), "it trains on the source alone"
+    mine, theirs = (load_file(run.path / "model.safetensors") for run in (plain, adabn))
+    for name in mine:
+        moved = name.endswith(("running_mean", "running_var"))
+        assert torch.equal(mine[name], theirs[name]) != moved or name.endswith("num_batches_tracked"), name
+
+
+def test_adabn_without_norms_is_refused() -> None:
+    recipe = Recipe(strategy="finetune", target="elsewhere", align="adabn")
+    network, config = torch.nn.Linear(3, 2), DataConfig((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
+    with pytest.raises(RecipeError, match="--align adabn has nothing to adapt"):
+        beside.objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
+
+
+def test_both_sets_are_passed_over_and_in_orders_of_their_own(source: Path, target: Path) -> None:
+    recipe = replace(RECIPE, target=str(target / "right.csv"), align="mcc")
+    ready = prepare("resnet_nano", str(source), recipe, ignore)
+    assert ready.besides is not None
+    assert len(ready.dataset.fit) == 32 + 4 and len(ready.besides.images.fit) == 56
+    assert ready.plan.phases[1].steps_per_epoch == ready.loader.steps_per_epoch == 7, "the larger set decides"
+    batches = list(ready.besides.joined(ready.loader.epoch)(1, 0))
+    assert len(batches) == 7 and all(batch.unlabelled is not None for batch in batches)
+    mine = [place for batch in batches[:4] for place in batch.indices.tolist()]
+    theirs = [place for batch in batches for place in batch.unlabelled.indices.tolist()]  # type: ignore[union-attr]
+    assert sorted(theirs) == list(range(56)) and mine[:8] != theirs[:8]
+    later = list(ready.besides.joined(ready.loader.epoch)(1, 5))
+    assert all(
+        torch.equal(one.images, other.images) and torch.equal(one.unlabelled.views[0], other.unlabelled.views[0])  # type: ignore[union-attr]
+        for one, other in zip(batches[5:], later, strict=True)
+    )
+
+
+def test_sets_of_one_size_are_not_paired_by_place(source: Path) -> None:
+    """With one seed for both, files sorted by class would have put the same classes into one batch."""
+    recipe = replace(RECIPE, unlabelled=str(source), semi="pseudo", unlabelled_ratio=1)
+    ready = prepare("resnet_nano", str(source), recipe, ignore)
+    assert ready.besides is not None
+    mine, theirs = ready.loader, ready.besides.views[0]
+    assert [key.position for key in mine.keys(0)[0]] != [key.position for key in theirs.keys(0)[0]]
+    report = {sample.id for sample in ready.dataset.report.samples}
+    assert not report & {sample.id for sample in ready.besides.images.fit.samples}, "what is tested is not trained on"
+
+
+def test_a_target_that_changed_is_refused(tmp_path: Path, source: Path, target: Path) -> None:
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for path in sorted(target.glob("*.png")):
+        (folder / path.name).write_bytes(path.read_bytes())
+    recipe = replace(RECIPE, target=str(folder), align="coral")
+    with pytest.raises(TrainingInterrupted):
+        zoo.adapt("resnet_nano", str(source), recipe, out=tmp_path / "run", on_event=listen)
+    next(folder.glob("*.png")).unlink()
+    with pytest.raises(RunError, match=r"the images without labels of .* changed since it started"):
+        zoo.adapt(resume=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("choices", "fault"),
+    [
+        ({"align": "dann"}, "align: needs images to adapt to; name them with --target"),
+        ({"semi": "fixmatch"}, "semi: needs images without labels"),
+        ({"target": "a", "unlabelled": "b", "semi": "pseudo"}, "unlabelled: with a target"),
+        ({"unlabelled": "b"}, "unlabelled: nothing is learnt"),
+        ({"select_by": "density"}, "select_by: density looks at target images"),
+        ({"target": "a", "align": "mmd", "strategy": "probe"}, "strategy: a probe leaves the features as they are"),
+    ],
+)
+def test_choices_that_contradict_each_other_are_said(choices: dict[str, Any], fault: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(**choices)
+    assert fault in caught.value.why

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks import align, semi
+
+MACHINE: dict[str, Any] = {"when": "2026-01-01T00:00:00", "cpu": "a processor", "cores": 2, "memory_gb": 8,
+                           "versions": {}, "load": 0.0}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (align, semi):
+        monkeypatch.setattr(module, "machine_line", lambda record: "On a machine.")
+
+
+def run(target: float, information: float) -> dict[str, Any]:
+    said = {"information": information, "entropy": 1.0 - information, "density": 1.0}
+    return {
+        "source": 0.9,
+        "target": target,
+        "chosen": target,
+        "oracle": target + 0.01,
+        "validators": said,
+        "steps": 100,
+    }
+
+
+def test_differences_are_taken_seed_by_seed_and_what_hurts_is_said() -> None:
+    rows = [
+        {"pair": "A to B", "method": "none", "runs": [run(0.5, 0.2), run(0.7, 0.2)]},
+        {"pair": "A to B", "method": "dann", "runs": [run(0.6, 0.3), run(0.8, 0.1)]},
+        {"pair": "A to B", "method": "mcc", "runs": [run(0.4, 0.9), run(0.5, 0.9)]},
+    ]
+    text = align.table({"machine": MACHINE, "backbone": "x", "epochs": 1, "limit": None, "rows": rows})
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert "| 70.0 ± 127.1 | 10.0 ± 0.0 |" in lines["`dann`"], "two seeds that differ, each with the same gain"
+    assert "(hurts)" in lines["`mcc`"] and "(hurts)" not in lines["`dann`"]
+    assert "information: `mcc` (45.0 ± 63.5 %)" in text and "The best is `dann`." in text
+    assert align.interval([0.5]) == "50.0"
+
+
+def test_few_labels_are_compared_at_the_same_number_of_them() -> None:
+    def runs(*accuracies: float) -> list[dict[str, Any]]:
+        return [{"accuracy": accuracy, "steps": 10, "seconds": 1.0} for accuracy in accuracies]
+
+    rows = [
+        {"per_class": 4, "method": "supervised", "runs": runs(0.2, 0.3)},
+        {"per_class": 4, "method": "fixmatch", "runs": runs(0.4, 0.5)},
+        {"per_class": 25, "method": "supervised", "runs": runs(0.6, 0.6)},
+        {"per_class": 25, "method": "pseudo", "runs": runs(0.5, 0.5)},
+    ]
+    about = {"backbone": "x", "epochs": 1, "batch_size": 8, "ratio": 7, "threshold": 0.95, "archive": "a.zip"}
+    text = semi.table({"machine": MACHINE, **about, "rows": rows})
+    assert "| 4 | `fixmatch` | 45.0 ± 63.5 | 20.0 ± 0.0 | 10 |" in text
+    assert "| 25 | `pseudo` | 50.0 ± 0.0 | -10.0 ± 0.0 (hurts) | 10 |" in text

@@ -1,0 +1,89 @@
+"""Terms beside the supervised loss, on a real backbone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from zoo import methods, models, plugins
+from zoo.data import Batch, Unlabelled
+from zoo.errors import RecipeError
+from zoo.objectives import terms
+from zoo.objectives.beside import Beside, Sizes, look, width
+from zoo.objectives.supervised import Supervised
+from zoo.planning import GroupPlan, PhasePlan
+from zoo.recipe import Recipe
+
+GENERATOR = torch.Generator().manual_seed(0)
+BATCH = Batch(torch.randn(4, 3, 32, 32, generator=GENERATOR), torch.tensor([0, 1, 2, 0]), torch.arange(4))
+VIEWS = tuple(torch.randn(6, 3, 32, 32, generator=GENERATOR) for _ in range(2))
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return models.build(plugins.get("resnet_nano"), weights=None, num_classes=3)
+
+
+def objective(model: nn.Module, align: str = "none", semi: str = "none", **weights: float) -> Beside:
+    sizes = Sizes(width(model, (3, 32, 32), torch.device("cpu")), 3, 6, 0.3)
+    recipe = Recipe(strategy="finetune", target="elsewhere", align=align, semi=semi, **weights)
+    torch.manual_seed(1)
+    return Beside(Supervised(3), [(make(sizes), weight * make.weight) for make, weight in terms.chosen(recipe)], 1)
+
+
+def phase(*frozen: bool) -> PhasePlan:
+    groups = (GroupPlan(str(place), 1, 0, 0.1, 0.0, still, "none") for place, still in enumerate(frozen))
+    return PhasePlan("any", 1, 1, "constant", 0.0, tuple(groups))
+
+
+def test_every_method_is_one_file_and_trains_the_network(model: nn.Module) -> None:
+    assert set(methods.ALIGNMENT) == {"cdan", "coral", "daan", "dann", "mcc", "mmd"}
+    assert set(methods.SEMI) == {"fixmatch", "flexmatch", "pseudo"}
+    for kind, name in [*(("align", name) for name in methods.ALIGNMENT), *(("semi", name) for name in methods.SEMI)]:
+        made = objective(model, **{kind: name})
+        views = VIEWS[: made.unlabelled(phase(False, False))]
+        model.zero_grad()
+        found = made(model.train(), replace(BATCH, unlabelled=Unlabelled(views, torch.arange(6))), 0.5)
+        known = found.parts["supervised"].detach()
+        torch.testing.assert_close(found.total.detach(), known + found.parts[name].detach())
+        found.parts[name].backward()
+        assert model.conv1[0].weight.grad is not None and model.conv1[0].weight.grad.abs().sum() > 0, name
+        assert all(tensor.grad is not None for tensor in made.parameters()), "or processes would wait for one another"
+
+
+def test_without_images_beside_it_is_the_supervised_loss(model: nn.Module) -> None:
+    model.eval()
+    found = objective(model, "dann")(model, BATCH, 0.5)
+    assert found.parts == {} and torch.equal(found.total, Supervised(3)(model, BATCH, 0.5).total)
+
+
+def test_terms_are_weighted_and_go_together(model: nn.Module) -> None:
+    made = objective(model, "mcc", "fixmatch", align_weight=0.5, semi_weight=2.0)
+    assert made.name == "mcc and fixmatch" and made.unlabelled(phase(False, False)) == 2
+    found = made(model.eval(), replace(BATCH, unlabelled=Unlabelled(VIEWS, torch.arange(6))), 0.5)
+    parts = found.parts
+    torch.testing.assert_close(found.total, parts["supervised"] + 0.5 * parts["mcc"] + 2.0 * parts["fixmatch"])
+
+
+def test_frozen_features_are_not_aligned_and_may_be_kept(model: nn.Module) -> None:
+    made = objective(model, "dann")
+    assert not made.trains(phase(True, False)) and made.unlabelled(phase(True, False)) == 0
+    assert made.needs_images(phase(True, False)) == ""
+    assert made.needs_images(phase(True, False, False)) == "dann looks at images without labels too"
+
+
+def test_the_features_are_what_goes_into_the_classifier(model: nn.Module) -> None:
+    model.eval()
+    found = look(model, BATCH.images)
+    expected = model.forward_head(model.forward_features(BATCH.images), pre_logits=True)
+    torch.testing.assert_close(found.features, expected)
+    assert torch.equal(found.logits, model(BATCH.images))
+    assert not model.get_classifier()._forward_pre_hooks, "nothing is left behind"
+
+
+def test_a_network_that_hides_its_classifier_is_refused() -> None:
+    with pytest.raises(RecipeError, match="does not say what its classifier is"):
+        look(nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)), BATCH.images)

@@ -1,0 +1,53 @@
+"""What the report shows of a run with images without labels beside the labelled ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.report.fixture import make_run, pictures
+from tests.report.html_reader import read
+from zoo.report import write_report
+
+POINTS = {"source": [[0.0, 1.0], [2.0, 3.0]], "target": [[4.0, 5.0]], "share": 0.8}
+TARGET: dict[str, Any] = {
+    "name": "<b>drawings</b>", "n": 500, "align": "daan", "semi": "none", "select_by": "information",
+    "validators": {"entropy": 0.5, "information": 1.2, "density": 3.0},
+    "result": {"accuracy": 0.625, "interval": [0.6, 0.65], "n": 400, "split": "test"},
+    "chosen": {"phase": "finetune", "epoch": 3, "accuracy": 0.61},
+    "oracle": {"phase": "finetune", "epoch": 5, "accuracy": 0.66},
+    "domains": {"before": POINTS, "after": POINTS},
+    "tried": {"by": "information", "rows": [
+        {"align": "none", "score": 0.4, "source": 0.9, "accuracy": 0.31, "chosen": False},
+        {"align": "daan", "score": 1.2, "source": 0.88, "accuracy": 0.625, "chosen": True},
+    ]},
+}  # fmt: skip
+
+
+def test_choice_oracle_source_only_and_both_plots_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path, target=TARGET)
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "step":
+            line["parts"] = {"supervised": line["loss"] / 2, "daan": line["loss"] / 2, "omega": 0.3}
+    run.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = write_report(run, pictures(run.record))
+    words = read(path).words("target")
+    assert "Accuracy on test 62.5%" in words and "400 images" in words and "<b>drawings</b>" in words
+    assert "Epoch chosen by information 61.0% finetune 3" in words
+    assert "Epoch that its labels would choose 66.0% finetune 5" in words
+    assert "Source only 31.0%" in words and "daan (chosen)" in words
+    assert "nothing was trained or chosen by them" in words
+    html = path.read_text(encoding="utf-8")
+    for title in ("Features of both domains, before", "Features of both domains, after", "omega over the steps"):
+        assert title in html
+    assert "0: the domains as a whole count, 1: their classes" in read(path).words("objective")
+
+
+def test_without_labels_there_is_no_accuracy_and_without_a_target_no_section(tmp_path: Path) -> None:
+    bare = {name: TARGET[name] for name in ("name", "n", "align", "semi", "validators")} | {"domains": {"before": None}}
+    words = read(write_report(make_run(tmp_path / "a", target=bare, curves=False), {})).words("target")
+    assert "Its labels are not known" in words and "Accuracy" not in words
+    plain = write_report(make_run(tmp_path / "b", curves=False), {}).read_text(encoding="utf-8")
+    assert 'id="target"' not in plain and 'id="objective"' not in plain

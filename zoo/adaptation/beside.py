@@ -1,0 +1,192 @@
+"""Images without labels beside the labelled ones: opened, streamed to training, looked at when epochs are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from zoo import data, methods
+from zoo.data import Batch, DataOptions, Dataset, EvaluationLoader, TrainLoader, Unlabelled
+from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
+from zoo.engine.evaluation import collect
+from zoo.engine.events import Listener, Progress
+from zoo.engine.objective import Objective
+from zoo.engine.randomness import derive, seed_all
+from zoo.engine.recalibration import tracking_norms
+from zoo.engine.session import Session
+from zoo.errors import RecipeError
+from zoo.models import DataConfig
+from zoo.objectives import terms
+from zoo.objectives.beside import Beside, Sizes, width
+from zoo.objectives.supervised import Supervised
+from zoo.recipe import Recipe
+
+MU = 7  # images without labels beside each labelled one to learn from guesses, as in FixMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """The images without labels, and how training and choosing get them; None where they do not."""
+
+    images: UnlabelledSet
+    views: tuple[TrainLoader, ...]  # one for each view that a method wants of the same images
+    choosing: EvaluationLoader | None  # target images on which epochs are compared
+    steps: int  # batches of an epoch, as passes over the larger of both sets have
+
+    def joined(self, labelled: Callable[[int, int], Iterator[Batch]]) -> Callable[[int, int], Iterator[Batch]]:
+        """Labelled batches, with images without labels beside each."""
+
+        def epoch(number: int, start: int) -> Iterator[Batch]:
+            streams = [view.epoch(number, start) for view in self.views]
+            for batch, *others in zip(labelled(number, start), *streams, strict=True):
+                views = tuple(other.images for other in others)
+                yield replace(batch, unlabelled=Unlabelled(views, others[0].indices))
+
+        return epoch
+
+    def look(self, candidate: nn.Module, session: Session, accelerator: Accelerator) -> torch.Tensor | None:
+        """What a candidate says about the target images that epochs are compared on, (N, classes).
+
+        Its guesses are kept beside the saved states: when training is over, the report tells how many were right.
+        """
+        if self.choosing is None:
+            return None
+        logits = collect(candidate, self.choosing, accelerator, mixed=True).logits
+        if accelerator.is_main_process:
+            at, place = session.position, session.states
+            place.mkdir(parents=True, exist_ok=True)
+            with (place / f"guesses-{at.phase:02d}-{at.epoch:06d}.npy").open("wb") as file:
+                np.save(file, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
+        return logits
+
+
+def reference(recipe: Recipe) -> str | None:
+    """What the recipe says about images without labels: those of another domain, or more of the same."""
+    return recipe.target or recipe.unlabelled
+
+
+def opened(
+    recipe: Recipe, dataset: Dataset, reference_of_dataset: str, options: DataOptions, emit: Listener
+) -> tuple[UnlabelledSet, Answers | None] | tuple[None, None]:
+    """The images without labels that a recipe names, and the answers for the report; None where there are none.
+
+    Images that the result is measured on are not trained on, where both are taken from the same place.
+    """
+    named = reference(recipe)
+    if named is None:
+        return None, None
+    same = named == reference_of_dataset
+    report = dataset.report
+    return open_unlabelled(
+        named,
+        dataset.classes,
+        options if same else replace(options, config=None),
+        lambda stage, done, total: emit(Progress(stage, done, total)),
+        without={report.id(place) for place in range(len(report))} if same else (),
+    )
+
+
+def streamed(
+    images: UnlabelledSet,
+    labelled: int,
+    recipe: Recipe,
+    config: DataConfig,
+    accelerator: Accelerator,
+) -> Besides:
+    """The loaders of images without labels.
+
+    Args:
+        images: The images.
+        labelled: Images with labels.
+        recipe: With automatic choices replaced.
+        config: What the network expects.
+        accelerator: Device and processes.
+    """
+    shared: dict[str, Any] = {
+        "config": config,
+        "workers": recipe.workers or 0,
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+        "device": accelerator.device,
+    }
+    batch = recipe.batch * ratio(recipe)
+    steps = max(labelled // recipe.batch, len(images.fit) // batch, 1)
+    views = []
+    for number in range(terms.views(recipe)):
+        # With the seed of the labelled images, sets of equal size would come in the same order: the same places of both
+        # in one batch, and where their files are sorted by class, the same classes.
+        views.append(
+            data.train_loader(
+                images.fit,
+                augment="strong" if number else recipe.augment or "none",
+                batch_size=batch,
+                seed=derive(recipe.seed, "unlabelled"),
+                steps=steps,
+                **shared,
+            )
+        )
+    choosing = data.eval_batches(images.choose, batch_size=recipe.batch, **shared) if recipe.target else None
+    return Besides(images, tuple(views), choosing, steps)
+
+
+def ratio(recipe: Recipe) -> int:
+    """Images without labels beside each labelled one."""
+    return recipe.unlabelled_ratio or (MU if recipe.semi != "none" else 1)
+
+
+def objective(
+    recipe: Recipe,
+    supervised: Supervised,
+    besides: Besides | None,
+    model: nn.Module,
+    config: DataConfig,
+    device: torch.device,
+) -> Objective:
+    """What is minimised: the supervised loss, and what the recipe adds to it.
+
+    Raises:
+        RecipeError: The network does not have what the method works on.
+    """
+    if recipe.align == "adabn" and not tracking_norms(model):
+        raise RecipeError(
+            "--align adabn has nothing to adapt",
+            why="the network has no norms that keep statistics",
+            fix="choose another method, or a backbone with batch norm",
+        )
+    chosen = terms.chosen(recipe)
+    if besides is None or not chosen:
+        return supervised
+    features = width(model, config.input_size, device)
+    sizes = Sizes(features, supervised.classes, len(besides.images.fit), recipe.threshold)
+    seed_all(recipe.seed, "objective")
+    made = [(make(sizes), weight * make.weight) for make, weight in chosen]
+    return Beside(supervised, made, ratio(recipe)).to(device)
+
+
+def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
+    """Phase (from 0), epoch and the guesses of each epoch that was finished, in order, from where states are saved."""
+    found = []
+    for path in sorted(states.glob("guesses-*.npy")):
+        _, phase, epoch = path.stem.split("-")
+        found.append((int(phase), int(epoch), np.load(path, allow_pickle=False)))
+    return found
+
+
+def refuse_auto(recipe: Recipe) -> None:
+    """A plan is of one method.
+
+    Raises:
+        RecipeError: The recipe leaves it to be found.
+    """
+    if recipe.align == methods.AUTO:
+        raise RecipeError(
+            "there is no one plan for --align auto, which trains with several methods",
+            fix="name one, such as --align dann, to see its plan",
+        )

@@ -1,0 +1,138 @@
+"""Images without labels: another domain to adapt to, or more images of the same one.
+
+Whatever labels there are in the reference, training and choosing get an `UnlabelledSet`, made from items whose label
+was taken off; no image is picked or put aside by its label. The labels are in the `Answers` alone, which nothing but
+the report of a finished run looks at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from zoo.data.dataset import unreadable
+from zoo.data.part import Part
+from zoo.data.records import BadImage, DataOptions, Item, Listing, Progress
+from zoo.data.resolve import open_listing
+from zoo.data.scan import Scanner
+from zoo.data.splits import ranked
+from zoo.errors import DataError
+
+CHOOSING = 2000  # images, at most, on which epochs are compared
+
+
+@dataclass(frozen=True)
+class UnlabelledSet:
+    """Images without labels."""
+
+    name: str
+    fit: Part  # trained on; without labels
+    choose: Part  # some of them, on which epochs are compared; without labels
+    fingerprint: str  # changes when an image that is trained on changes; labels do not count
+    bad: tuple[BadImage, ...]
+    license: str | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels, for the report alone."""
+
+    report: Part  # with labels, in the classes of the labelled images
+    split: str  # what it is: "test", "val", "all images"
+    choose: tuple[int, ...] | None  # the labels of the images on which epochs are compared, in their order
+
+
+def open_unlabelled(
+    ref: str,
+    classes: Sequence[str],
+    options: DataOptions,
+    on_progress: Progress | None = None,
+    *,
+    without: Collection[str] = (),
+) -> tuple[UnlabelledSet, Answers | None]:
+    """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
+
+    Training takes the train split (or val, or all there is); the report takes test, else val, else all images.
+
+    Args:
+        ref: As for `open_dataset`; here images need no class folders, and tables no labels.
+        classes: Of the labelled images; labels are matched by name.
+        options: Columns, configuration, unreadable images, store. Nothing is cut or limited.
+        on_progress: Called with (stage, done, total).
+        without: Ids of images that must not be trained on.
+
+    Raises:
+        DataError: They cannot be reached or read, or there are none.
+    """
+    listing = open_listing(ref, replace(options, labels=False), on_progress)
+    training = next(name for name in ("train", "all", "val", "test") if listing.splits.get(name))
+    reported = next(name for name in ("test", "val", training) if listing.splits.get(name))
+    left_out = frozenset(without)
+    fit = [item for item in listing.splits[training] if item.id not in left_out]
+    if not fit:
+        raise DataError(f"{ref} has no images to train on", why="all of them are among those that the result is for")
+    scanner = Scanner(listing, options, on_progress)
+    fit, bad = _readable(ref, fit, scanner, options)
+    order = ranked([item.id for item in fit], seed=options.seed, purpose="choosing without labels")
+    choose = [fit[position] for position in sorted(order[:CHOOSING])]
+
+    def part(role: str, items: Sequence[Item], labels: Sequence[int], names: tuple[str, ...]) -> Part:
+        store, rows = scanner.stored(items)
+        return Part(
+            role=role, items=items, labels=labels, classes=names, reader=listing.reader, store=store, rows=rows,
+            hflip=listing.hflip, on_bad_image=options.on_bad_image,
+        )  # fmt: skip
+
+    def bare(role: str, items: Sequence[Item]) -> Part:
+        return part(role, [item._replace(label="") for item in items], [-1] * len(items), ())
+
+    labels = {name: label for label, name in enumerate(classes)}
+    note, answers = _note(listing, reported, labels), None
+    if not note:
+        report, more = _readable(ref, list(listing.splits[reported]), scanner, options)
+        bad = [*bad, *(image for image in more if image not in bad)]
+        known = [labels.get(item.label) for item in choose]
+        answers = Answers(
+            part("report", report, [labels[item.label] for item in report], tuple(classes)),
+            "all images" if reported == training else reported,
+            tuple(label for label in known if label is not None) if None not in known else None,
+        )
+    images = UnlabelledSet(
+        name=listing.name,
+        fit=bare("unlabelled", fit),
+        choose=bare("choosing without labels", choose),
+        fingerprint=_fingerprint(fit, scanner),
+        bad=tuple(bad),
+        license=listing.license,
+        notes=(*listing.notes, *filter(None, [note]), *scanner.notes, *scanner.remarks()),
+    )
+    return images, answers
+
+
+def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOptions) -> tuple[list[Item], list[BadImage]]:
+    scanner.check(items)
+    bad = [BadImage(item.id, error) for item in items if (error := scanner.finding(item).error)]
+    if bad and options.on_bad_image == "error":
+        raise unreadable(ref, bad, len(items))
+    return [item for item in items if not scanner.finding(item).error], bad
+
+
+def _note(listing: Listing, split: str, classes: Collection[str]) -> str:
+    """Why there is nothing to report on; empty where there is."""
+    found = {item.label for item in listing.splits[split]}
+    if "" in found:
+        return f"{listing.name} has no labels, so no accuracy on it is reported"
+    unknown = sorted(found - set(classes))
+    if unknown:
+        few = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        return f"{listing.name} has classes that training does not know ({few}), so no accuracy on it is reported"
+    return ""
+
+
+def _fingerprint(items: Sequence[Item], scanner: Scanner) -> str:
+    digest = hashlib.sha256()
+    for item in sorted(items, key=lambda item: item.id):
+        digest.update(f"{item.id}\0{scanner.finding(item).content.hex()}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""What the loop asks of an objective, and what an objective may ask of the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from zoo.data import Batch
+from zoo.engine.optim import decays
+from zoo.planning import GroupPlan, PhasePlan, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What an objective says about one batch."""
+
+    total: torch.Tensor  # a scalar, nats: what is minimised
+    parts: Mapping[str, torch.Tensor] = field(default_factory=dict)  # scalars for the log, the same names in each step
+
+    @property
+    def values(self) -> torch.Tensor:
+        """(1 + parts,) the total and its parts, without gradients."""
+        total = self.total.detach()
+        return torch.stack([total, *(part.detach().to(total) for part in self.parts.values())])
+
+
+class Objective(nn.Module):
+    """What is minimised. A kind of it is one file in `zoo/objectives`; the loop knows none of them by name.
+
+    Parameters of its own (a discriminator, weights of losses) train in an optimizer group of their own, at the head's
+    rate; they and its buffers are saved with every state, shared by all processes, and left out of the model that is
+    published.
+    """
+
+    name = "objective"  # in the plan, and of the optimizer group
+
+    def trains(self, phase: PhasePlan) -> bool:
+        """Whether its own parameters train in a phase; they must then take part in every loss of it."""
+        return True
+
+    def unlabelled(self, phase: PhasePlan) -> int:
+        """Images without labels that it wants beside each labelled one in a phase, all views counted; 0: none."""
+        return 0
+
+    def needs_images(self, phase: PhasePlan) -> str:
+        """Why a phase cannot train from kept activations; empty where it can."""
+        return ""
+
+    def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+        """The loss of one batch.
+
+        Args:
+            network: Takes images (or kept activations), gives (B, classes) logits.
+            batch: On the network's device.
+            progress: How much of the phase is done, 0 to 1.
+        """
+        raise NotImplementedError
+
+
+class Joined(nn.Module):
+    """A network and its objective as one module, called once a batch: so processes can share the gradients of both."""
+
+    def __init__(self, network: nn.Module, objective: nn.Module) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, batch: Batch, progress: float) -> Loss:
+        """The loss of one batch."""
+        found: Loss = self.objective(self.network, batch, progress)
+        return found
+
+
+def with_objective(plan: Plan, objective: Objective, batch: int) -> Plan:
+    """The plan with what an objective trains and takes besides.
+
+    Args:
+        plan: The plan.
+        objective: What is minimised.
+        batch: Labelled images in a batch.
+    """
+    own = list(objective.parameters())
+
+    def settled(phase: PhasePlan) -> PhasePlan:
+        extra = None
+        if own and objective.trains(phase):
+            head = phase.groups[-1]
+            extra = GroupPlan(
+                name=objective.name,
+                params=sum(tensor.numel() for tensor in own),
+                undecayed=sum(tensor.numel() for tensor in own if not decays(tensor)),
+                lr=head.lr or max(phase.rates.values()),
+                weight_decay=head.weight_decay or max(group.weight_decay for group in phase.groups),
+                frozen=False,
+                norm="none",
+            )
+        return replace(phase, extra=extra, unlabelled=batch * objective.unlabelled(phase))
+
+    return replace(plan, phases=tuple(map(settled, plan.phases)))

@@ -1,0 +1,17 @@
+"""Which methods there are to learn from images without labels: the files that hold them, by name; none is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SOURCE_ONLY = ("none", "adabn")  # train on the labelled images alone; adabn then takes the target's norm statistics
+AUTO = "auto"  # tries some
+
+
+def _files(folder: str) -> tuple[str, ...]:
+    place = Path(__file__).parent / "objectives" / folder
+    return tuple(sorted(path.stem for path in place.glob("*.py") if path.stem != "__init__"))
+
+
+ALIGNMENT = _files("alignment")  # makes features of two domains alike
+SEMI = _files("semi")  # learns from guesses

@@ -1,0 +1,1 @@
+"""Ways to make features of two domains alike, one file each."""

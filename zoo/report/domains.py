@@ -1,0 +1,38 @@
+"""Two domains as plots in the page's style: where their features lie, and what the objective logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zoo.report.plots import ACCENT, GOOD, INK, WARM, canvas
+from zoo.report.tables import History
+
+_COLOURS = (ACCENT, WARM, GOOD, INK)
+
+
+def domain_plot(points: Mapping[str, Any], name: str) -> str:
+    """Source and target images in the two directions in which their features vary most."""
+    with canvas(name, f"Features of both domains, {name}", (5.4, 3.6)) as (figure, finish):
+        axes = figure.add_subplot()
+        for domain, colour in (("source", ACCENT), ("target", WARM)):
+            where = np.asarray([row for row in points.get(domain) or () if len(row) == 2], dtype=float).reshape(-1, 2)
+            axes.plot(where[:, 0], where[:, 1], color=colour, marker="o", markersize=2.6, alpha=0.55, linewidth=0)
+        axes.tick_params(labelbottom=False, labelleft=False)
+        return finish()
+
+
+def parts_plot(history: History, names: Sequence[str], label: str, name: str) -> str:
+    """Values that the objective logged over the steps, each smoothed over a fiftieth of them."""
+    with canvas(name, f"{label} over the steps", (5.4, 2.9)) as (figure, finish):
+        axes = figure.add_subplot()
+        for part, colour in zip(names, _COLOURS, strict=False):
+            steps, values = (np.asarray(column, dtype=float) for column in zip(*history.parts[part], strict=True))
+            window = max(1, len(values) // 50)
+            kernel = np.ones(window) / window
+            axes.plot(steps[window - 1 :], np.convolve(values, kernel, "valid"), color=colour, linewidth=1.5)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        return finish()
