@@ -172,6 +172,11 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
     facts, names = record["stack"], [entry["name"] for entry in record["stack"]["members"]]
     parts, seed, classes = facts["folds"], record["seed"], ready.members[0].classes
     notes: list[str] = []
+    unlabelled = [m.name for m in ready.members if m.record.get("unlabelled") or m.record.get("target")]
+    if unlabelled:
+        notes.append(
+            f"{', '.join(unlabelled)} learned from images without labels too, which may be among those used here"
+        )
 
     def tell(stage: str, total: int) -> Any:
         return lambda done: emit(Progress(stage, done, total))
