@@ -23,11 +23,11 @@ FLOORS = [
     {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip",
      "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "strategies", "recipe",
      "recipe_file", "cache", "budget", "methods", "tasks"},  # the light half
-    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants"},
+    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants", "heads"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"stacking", "hub", "report"},
-    {"adaptation", "inference", "testing", "ranking", "comparing", "api"},
+    {"adaptation", "inference", "predictions", "testing", "ranking", "comparing", "api"},
     {"cli", "__main__"},
 ]
 # fmt: on

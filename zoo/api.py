@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from zoo import inference, methods
 from zoo import run as runs
 from zoo.adaptation import execute, reproduction, trying
 from zoo.adaptation.folder import refuse_used
+from zoo.adaptation.one_task import one_task
 from zoo.adaptation.prepare import prepare
 from zoo.adaptation.reproduction import Reproduction
 from zoo.budget import Budget
@@ -21,8 +23,8 @@ from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
 from zoo.hub import publish
 from zoo.hub.publish import Pushed
-from zoo.inference import Prediction
 from zoo.planning import Plan
+from zoo.predictions import Prediction
 from zoo.ranking import choosing, judging
 from zoo.ranking.judging import Ranking
 from zoo.recipe import Recipe
@@ -326,6 +328,7 @@ def push(
     run: str | Path | Run,
     repo: str,
     *,
+    task: str | None = None,
     private: bool = False,
     overwrite: bool = False,
     license: str | None = None,
@@ -342,6 +345,8 @@ def push(
         run: The run, its folder or its name under `runs/`.
         repo: "ORG/NAME", your account or one of its organisations before the slash. It is made if it is not there. One
             that holds the same run, or an earlier one of the same name, is updated.
+        task: Of a run of several tasks the one to publish, as an ordinary model with its outputs alone; default: all of
+            them in one model, whose outputs stand side by side.
         private: Make the repository a private one.
         overwrite: Replace another run, or whatever else the repository holds.
         license: A Hub licence id, which must ask for as much as the weights' own; default: that one.
@@ -360,6 +365,8 @@ def push(
     if found is None:
         raise RunError(f"{run} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     folder = None if dry_run is None else Path(dry_run)
-    return publish.publish(
-        found, repo, private=private, overwrite=overwrite, license_=license, dry_run=folder, emit=on_event
-    )
+    with tempfile.TemporaryDirectory(prefix="zoo-task-") as place:
+        chosen = found if task is None else one_task(found, task, Path(place))
+        return publish.publish(
+            chosen, repo, private=private, overwrite=overwrite, license_=license, dry_run=folder, emit=on_event
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,40 +14,19 @@ from torch import nn
 
 from zoo import data, hub, models, plugins, run
 from zoo.adaptation.prepare import data_options
-from zoo.data import DataOptions, Part
+from zoo.data import DataOptions, Part, asked_of
 from zoo.engine import machine as machines
 from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Listener, Note, Progress, ignore
-from zoo.engine.scoring import HALF, measured
+from zoo.engine.scoring import measured
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
+from zoo.predictions import Prediction, predictions
 from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 from zoo.spec import Weights
 from zoo.tasks import Task
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model says about one image."""
-
-    path: str
-    label: str | None  # most probable class; None where the image has labels, or could not be read
-    probability: float | None
-    top: tuple[tuple[str, float], ...] = ()  # most probable classes or labels, best first
-    error: str | None = None
-    labels: tuple[tuple[str, float], ...] | None = None  # those above their thresholds; None: it is of one class
-
-    def record(self) -> dict[str, Any]:
-        """The prediction as plain values, the form of `zoo predict --json`."""
-        if self.error is not None:
-            return {"path": self.path, "error": self.error}
-        top = [{"label": label, "probability": probability} for label, probability in self.top]
-        if self.labels is not None:
-            labels = [{"label": label, "probability": probability} for label, probability in self.labels]
-            return {"path": self.path, "labels": labels, "top": top}
-        return {"path": self.path, "label": self.label, "probability": self.probability, "top": top}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +132,7 @@ def evaluate(
         path_column=path_column or recipe.path_column,
         label_column=label_column or recipe.label_column,
         problem=recipe.problem,
+        specs=recipe.task_specs,
         label_separator=label_separator or (own.recipe.label_separator if own is not None else None),
         config=dataset_config or recipe.dataset_config,
         train_per_class=recipe.train_per_class,
@@ -162,6 +142,16 @@ def evaluate(
         seed=recipe.cut_seed,
     )
     selected_on = None
+    if (
+        dataset is None
+        and split is not None
+        and own is not None
+        and len({s.dataset for s in own.recipe.task_specs}) > 1
+    ):
+        raise RunError(
+            f"{classifier.name} was trained on several data sets, and --split is about one",
+            fix="name one of them with --dataset",
+        )
     if dataset is None and split is None and own is not None and own.dataset is not None:
         opened = data.open_dataset(own.dataset, options, tell)
         part, where, bad, selected_on = opened.report, opened.reported_on, opened.bad, opened.selected_on
@@ -175,9 +165,8 @@ def evaluate(
     else:
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
-        options = replace(options, tasks=classifier.tasks)
-        if classifier.tasks:
-            options = replace(options, problem="multi-label")
+        specs = own.recipe.task_specs if own is not None else ()
+        options = asked_of(reference, classifier.tasks, specs, replace(options, specs=()))
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)
@@ -246,7 +235,7 @@ def predict(
             pixels = pixels.to(accelerator.device, memory_format=torch.channels_last)
             logits = network(pixels).float().cpu()
             paths = [path for path, _ in readable]
-            labelled = iter(answers(paths, logits, classifier.classes, classifier.tasks, top))
+            labelled = iter(predictions(paths, logits, classifier.classes, classifier.tasks, top))
         for number, (path, image) in enumerate(chunk):
             if isinstance(image, Exception):
                 rows[number] = Prediction(path, None, None, error=_one_line(image))
@@ -257,27 +246,6 @@ def predict(
         yield from rows.values()
     for text, paths in remarks.items():
         emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
-
-
-def answers(
-    paths: Sequence[str], logits: torch.Tensor, classes: Sequence[str], tasks: Sequence[Task], top: int
-) -> list[Prediction]:
-    """What outputs (N, outputs) say of each image."""
-    shares = logits.sigmoid() if tasks else logits.softmax(1)
-    best = shares.topk(max(1, min(top, shares.shape[1])), dim=1)
-    found = []
-    for row, path in enumerate(paths):
-        pairs = zip(best.values[row].tolist(), best.indices[row].tolist(), strict=True)
-        ranked = tuple((classes[index], value) for value, index in pairs)
-        if not tasks:
-            found.append(Prediction(path, *ranked[0], top=ranked))
-            continue
-        thresholds = tasks[0].thresholds or [HALF] * len(classes)
-        over = [(name, value) for name, value, threshold in
-                zip(classes, shares[row].tolist(), thresholds, strict=True) if value >= threshold]  # fmt: skip
-        labels = tuple(sorted(over, key=lambda pair: -pair[1]))
-        found.append(Prediction(path, None, None, top=ranked, labels=labels))
-    return found
 
 
 def _one_line(error: Exception) -> str:

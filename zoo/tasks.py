@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from zoo.bounded import is_finite
+from zoo.choices import mapping_faults
 
 Kind = Literal["single-label", "multi-label", "regression", "ordinal"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SEVERAL = "multi-task"  # what a model with more than one task answers
-MEASURES = {"map": "mAP"}  # what is called otherwise than its key
+MEASURES = {"map": "mAP", "r2": "R²", "score": "mean score"}  # what is called otherwise than its key
+_HEADLINES = {"multi-label": "map", "regression": "r2", "ordinal": "kappa", "multi-task": "score"}
 PLAIN = "label"  # name of the one task of a run that was not asked for tasks
 
 
@@ -87,6 +89,48 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task as a person asks for it: NAME=DATASET[:COLUMN[:KIND]]."""
+
+    name: str
+    dataset: str  # as `--dataset` takes it
+    column: str | None = None  # of a table; several with commas between are a label each
+    kind: Kind | None = None  # None: as the column looks
+    steps: tuple[str, ...] = ()  # of an ordinal task, from low to high
+
+    @classmethod
+    def parse(cls, text: Any) -> TaskSpec:
+        """Read what was typed.
+
+        Raises:
+            ValueError: It is no task; the message says why.
+        """
+        form = "write NAME=DATASET[:COLUMN[:KIND]], such as age=people.csv:age:regression"
+        if not isinstance(text, str) or "=" not in text:
+            raise ValueError(f"{text!r} is no task; {form}")
+        name, _, rest = text.partition("=")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise ValueError(f"the name {name!r} must be of letters, digits, _, - and .; {form}")
+        prefix = "hf:" if rest.startswith("hf:") else ""
+        dataset, *more = rest.removeprefix(prefix).split(":")
+        if not dataset or len(more) > 2 or not all(more):
+            raise ValueError(f"{text!r} is no task; {form}")
+        said = more[1] if len(more) > 1 else None
+        steps = tuple(said.split("<")) if said and "<" in said else ()
+        if steps and (not all(steps) or len(set(steps)) != len(steps)):
+            raise ValueError(f"the steps {said!r} must be different texts with < between")
+        kind = next((kind for kind in KINDS if kind == ("ordinal" if steps else said)), None)
+        if said is not None and kind is None:
+            raise ValueError(f"the kind {said!r} is none of {', '.join(KINDS)}, nor steps such as low<middle<high")
+        return cls(name, prefix + dataset, more[0] if more else None, kind, steps)
+
+    def __str__(self) -> str:
+        """As it is typed."""
+        said = "<".join(self.steps) or self.kind
+        return f"{self.name}={':'.join(part for part in (self.dataset, self.column, said) if part)}"
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Where a task stands."""
 
@@ -119,9 +163,25 @@ def problem(tasks: Sequence[Task]) -> str:
     return tasks[0].kind if len(tasks) == 1 else SEVERAL
 
 
+def task_faults(tasks: Any, weights: Any) -> list[str]:
+    """What is wrong with a recipe's tasks and their weights, all of it."""
+    if not isinstance(tasks, list | tuple):
+        return ["tasks: must be a list of texts"]
+    faults, names = mapping_faults("task_weights", weights), []
+    for text in tasks:
+        try:
+            names.append(TaskSpec.parse(text).name)
+        except ValueError as error:
+            faults.append(f"tasks: {error}")
+    faults += [f"tasks: two are called {name}" for name in sorted({name for name in names if names.count(name) > 1})]
+    if not faults:
+        faults += [f"task_weights[{name}]: there is no such task" for name in sorted(set(weights) - set(names))]
+    return faults
+
+
 def headline(result: Mapping[str, Any]) -> tuple[str, float | None]:
     """The number that a result is known by, with its name."""
-    key = "map" if result.get("problem") == "multi-label" else "accuracy"
+    key = _HEADLINES.get(str(result.get("problem")), "accuracy")
     return MEASURES.get(key, key), result.get(key)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, methods
+from zoo import data, methods, tasks
 from zoo.adaptation import beside
 from zoo.adaptation.beside import Besides
 from zoo.data import Dataset, EvaluationLoader, Part
@@ -13,8 +15,10 @@ from zoo.engine import scoring
 from zoo.engine.evaluation import collect
 from zoo.engine.objective import Objective
 from zoo.errors import RecipeError
+from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.multilabel import MultiLabel
+from zoo.objectives.multitask import MultiTask
 from zoo.objectives.supervised import Supervised
 from zoo.recipe import Problem, Recipe
 from zoo.tasks import Task
@@ -24,6 +28,14 @@ FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to 
 _ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
               "unlabelled": None, "soup": False, "wise": None}  # fmt: skip
 
+_BY_CLASS = ("accuracy", "loss", "refinement", "entropy", "information", "density")
+_MERITS = {"one class": _BY_CLASS, "labels": ("map", "loss", "refinement"), "tasks": ("score", "loss")}
+
+
+def _kind(asked: Sequence[Task]) -> str:
+    """One class, several labels, or anything else."""
+    return "one class" if not asked else "labels" if tasks.problem(asked) == "multi-label" else "tasks"
+
 
 def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     """Refuse choices that mean nothing for what the images answer.
@@ -31,23 +43,28 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     Raises:
         RecipeError: All of them are listed.
     """
+    wrong: list[str] = []
+    why = "they are not what such images are measured by"
     if dataset.tasks:
         wrong = [name for name, off in _ONE_CLASS.items() if getattr(recipe, name) != off]
-        if recipe.select_by == "accuracy":
-            wrong.append("select_by accuracy")
-        why = "they need one class of each image, and here images have several labels"
-    else:
-        wrong = [*(["select_by map"] if recipe.select_by == "map" else []),
-                 *(["label_loss asymmetric"] if recipe.label_loss == "asymmetric" else [])]  # fmt: skip
-        why = "they are about several labels of an image, and here each has one class"
+    elif recipe.label_loss != "bce":
+        wrong = [f"label_loss {recipe.label_loss}"]
+    if wrong:
+        why = "they need one class of each image, and here images have several labels, or answer several questions"
+        if not dataset.tasks:
+            why = "it is about several labels of an image, and here each has one class"
+    if recipe.select_by not in ("auto", *_MERITS[_kind(dataset.tasks)]):
+        wrong.append(f"select_by {recipe.select_by}")
     if wrong:
         raise RecipeError(
             f"these choices do not go with {dataset.name}: {', '.join(wrong)}", why=why, fix="leave them out"
         )
 
 
-def problem(dataset: Dataset) -> Problem:
-    """What an image has, one class or several labels."""
+def problem(recipe: Recipe, dataset: Dataset) -> Problem:
+    """What an image has, one class or several labels; of tasks each has a kind of its own."""
+    if recipe.tasks:
+        return "auto"
     return "multi-label" if dataset.tasks else "single-label"
 
 
@@ -56,15 +73,17 @@ def selected_by(recipe: Recipe, dataset: Dataset) -> str:
     if recipe.select_by != "auto":
         return recipe.select_by
     if dataset.tasks:
-        return "map"
+        return "map" if _kind(dataset.tasks) == "labels" else "score"
     if recipe.align in methods.ALIGNMENT:
         return "information"
     return "refinement" if len(dataset.choose) < FEW_CHOOSING else "accuracy"
 
 
 def smoothing(recipe: Recipe, dataset: Dataset) -> float:
-    """How much of a target is spread, where labels do not exclude each other: nothing, unless somebody asked for it."""
-    return recipe.label_smoothing or 0.0 if dataset.tasks else recipe.smoothing
+    """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it."""
+    if _kind(dataset.tasks) == "labels":
+        return recipe.label_smoothing or 0.0
+    return recipe.smoothing
 
 
 def objective(
@@ -72,12 +91,22 @@ def objective(
     part: Part,
     besides: Besides | None,
     model: nn.Module,
+    head: Group,
     config: DataConfig,
     accelerator: Accelerator,
 ) -> Objective:
     """What is minimised on the images of a part, and on those without labels beside them."""
-    if part.tasks:
+    if _kind(part.tasks) == "labels":
         return MultiLabel(settled.label_loss, smoothing=settled.smoothing)
+    if part.tasks:
+        return MultiTask(
+            part.tasks,
+            weighting=settled.task_weighting,
+            weights=settled.task_weights,
+            loss=settled.label_loss,
+            smoothing=settled.smoothing,
+            head=head.parameters,
+        ).to(accelerator.device)
     supervised = Supervised(
         len(part.classes),
         label_smoothing=settled.smoothing,
@@ -92,6 +121,6 @@ def with_thresholds(
     dataset: Dataset, choosing: EvaluationLoader, model: nn.Module, accelerator: Accelerator
 ) -> tuple[Task, ...]:
     """The tasks, with what is chosen on the choosing images when training is over."""
-    if not dataset.tasks:
-        return ()
+    if not any(task.kind == "multi-label" for task in dataset.tasks):
+        return dataset.tasks
     return scoring.with_thresholds(dataset.tasks, collect(model, choosing, accelerator, mixed=False))

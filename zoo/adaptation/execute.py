@@ -186,7 +186,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     return {
         "schema": run.SCHEMA,
         "zoo": zoo.__version__,
-        "kind": "classifier",
+        "kind": "multitask" if len(ready.dataset.tasks) > 1 else "classifier",
         "status": "running",
         "name": this.name,
         "id": uuid.uuid4().hex,

@@ -13,7 +13,7 @@ from PIL import Image
 from timm.data import create_transform
 from torch import nn
 
-from zoo import data, models, run
+from zoo import data, heads, models, run
 from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Part
@@ -59,6 +59,7 @@ def finish(
     """
     training, accelerator = session.seconds, ready.accelerator
     domains.recalibrated(ready)
+    heads.put_scales(ready.model, tasks)
     if accelerator.is_main_process:
         models.save(
             ready.model,

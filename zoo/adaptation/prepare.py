@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, models, network, plugins, registry
+from zoo import data, groups, heads, models, network, plugins, registry
 from zoo.adaptation import answering, beside, costs, norms, sizing
 from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
@@ -94,6 +94,9 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     """
     beside.refuse_auto(recipe)
     dataset = _reference(dataset)
+    if recipe.tasks:
+        specs = [replace(spec, dataset=_reference(spec.dataset)) for spec in recipe.task_specs]
+        recipe = replace(recipe, tasks=tuple(map(str, specs)))
     if recipe.target is not None or recipe.unlabelled is not None:
         target, unlabelled = (named and _reference(named) for named in (recipe.target, recipe.unlabelled))
         recipe = replace(recipe, target=target, unlabelled=unlabelled)
@@ -134,6 +137,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
+    if opened.tasks:
+        heads.require(model, opened.tasks)
     facts = [_facts(model, group) for group in found]
     model.to(accelerator.device)
     if machine.device == "cuda":  # cuDNN would convert the weights in every step
@@ -176,7 +181,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         workers=workers,
         norm=norm,
         recalibrate=recalibration.setting,
-        problem=answering.problem(opened),
+        problem=answering.problem(recipe, opened),
         select_by=answering.selected_by(recipe, opened),
         label_smoothing=answering.smoothing(recipe, opened),
         refit=refit,
@@ -191,6 +196,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         batch_size=settled.batch,
         seed=recipe.seed,
         balance=recipe.balance,
+        temperature=recipe.task_temperature,
         workers=workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -206,7 +212,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    minimised = answering.objective(settled, opened.fit, besides, model, config, accelerator)
+    minimised = answering.objective(settled, opened.fit, besides, model, found[-1], config, accelerator)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -252,6 +258,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         label_column=recipe.label_column,
         problem=recipe.problem,
         label_separator=recipe.label_separator,
+        specs=recipe.task_specs,
         config=recipe.dataset_config,
         train_per_class=recipe.train_per_class,
         limit=recipe.limit,

@@ -59,6 +59,7 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
         batch_size=ready.settled.batch,
         seed=ready.recipe.seed,
         balance=ready.recipe.balance,
+        temperature=ready.recipe.task_temperature,
         workers=ready.settled.workers or 0,
         rank=ready.accelerator.process_index,
         world=ready.accelerator.num_processes,
@@ -70,6 +71,7 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
     needed = ready.plan.phases[: names.index(best["phase"]) + 1]
     phases = tuple(replace(phase, name=_named(phase.name), steps_per_epoch=steps) for phase in needed)
     epochs = {_named(phase.name): first.done[phase.name] for phase in needed[:-1]}
+    head = ready.groups[-1]
     return Job(
         model=ready.model,
         groups=ready.groups,
@@ -80,7 +82,7 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
             {_named(name): option for name, option in ready.caches.items()},
             besides,
         ),
-        objective=objective(ready.settled, images, besides, ready.model, ready.config, ready.accelerator),
+        objective=objective(ready.settled, images, besides, ready.model, head, ready.config, ready.accelerator),
         accelerator=ready.accelerator,
         sample_ids=[sample.id for sample in images.samples],
         epochs={**epochs, phases[-1].name: best["epoch"]},

@@ -17,6 +17,13 @@ from zoo.run import find
 _LARGE = ("confusion", "calibration", "mistakes")
 
 
+def _small(result: Mapping[str, Any]) -> dict[str, Any]:
+    small = {name: value for name, value in result.items() if name not in _LARGE}
+    return small | (
+        {"tasks": {name: _small(each) for name, each in small["tasks"].items()}} if "tasks" in small else {}
+    )
+
+
 @options.with_recipe
 def command(
     model: Backbone = None,
@@ -82,6 +89,7 @@ def command(
         zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
         zoo adapt auto --dataset photos/ --budget 10m
         zoo adapt resnet50 --dataset photos/ --processes 2
+        zoo adapt resnet50 --task kind=pets.csv:kind --task age=pets.csv:age
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:
@@ -114,7 +122,7 @@ def command(
     report = str(run.report) if run.report.is_file() else None
     document = {
         "run": str(run.path),
-        "result": {name: value for name, value in record["result"].items() if name not in _LARGE},
+        "result": _small(record["result"]),
         "seconds": record["seconds"],
         "best": record.get("best"),
         "report": report,

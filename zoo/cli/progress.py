@@ -75,7 +75,7 @@ def epoch_line(event: EpochDone) -> str:
 def measured(event: EpochDone) -> str:
     """What the choosing images say after an epoch, in two words."""
     for name, value in event.values.items():
-        return f"val {MEASURES.get(name, name)} {percent(value)}"
+        return f"val {MEASURES.get(name, name)} {value:.3f}" if name == "score" else f"val mAP {percent(value)}"
     return f"val accuracy {percent(event.val_accuracy)}"
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli import render
+from zoo.cli.measures import SHARES
 from zoo.cli.output import Answer, Json, say, warn
 from zoo.cli.render import Column
 from zoo.cli.text import percent
@@ -85,7 +86,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _score(row: dict[str, Any]) -> str:
     """Accuracy is what a score is, unless it says otherwise."""
     name = headline(row)[0]
-    return percent(row["score"]) + ("" if name == "accuracy" else f" {name}")
+    if row["score"] is None or name == "accuracy":
+        return percent(row["score"])
+    return f"{percent(row['score']) if name in SHARES else format(row['score'], '.3f')} {name}"
 
 
 def _date(created: str | None) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from zoo.data import stratify
@@ -23,7 +23,7 @@ from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress
 from zoo.data.resolve import open_listing
 from zoo.data.scan import Scanner
 from zoo.data.splits import cut, limited, per_class, share
-from zoo.data.targets import counts, indicators
+from zoo.data.targets import counts, indicators, widened
 from zoo.errors import DataError, printable
 from zoo.tasks import Task
 
@@ -90,6 +90,10 @@ def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = 
     Raises:
         DataError: It cannot be reached or read, has fewer than two classes, or has unreadable images.
     """
+    if options.specs:
+        from zoo.data.joint import open_tasks  # which opens each data set by this function
+
+        return open_tasks(options.specs, options, on_progress)
     listing = open_listing(ref, options, on_progress)
     splits = _with_labels(listing, listing.classes)
     given = [name for name in ("train", "val", "test", "all") if splits.get(name)]
@@ -124,7 +128,7 @@ def open_evaluation(
     Raises:
         DataError: As for `open_dataset`, or there is no such split, or it has a class that the model does not know.
     """
-    listing = open_listing(ref, options, on_progress)
+    listing = _answering(open_listing(ref, options, on_progress), options.tasks)
     if bool(listing.tasks) != bool(options.tasks):
         mine, theirs = ("one class", "several answers") if listing.tasks else ("several answers", "one class")
         raise DataError(
@@ -138,6 +142,31 @@ def open_evaluation(
     labelled = _with_labels(listing, tuple(classes), only=chosen)[chosen]
     assembly = _Assembly(ref, listing, options, on_progress)
     return assembly.evaluation(labelled, chosen, tuple(classes))
+
+
+def _answering(listing: Listing, tasks: tuple[Task, ...]) -> Listing:
+    """The listing with room for the answers to all of a model's tasks, in their order."""
+    own = listing.tasks
+    if not own and len(tasks) == 1 and tasks[0].kind == "single-label":
+        own = (replace(tasks[0], classes=listing.classes),)
+        unknown = sorted(set(listing.classes) - set(tasks[0].classes))
+        if unknown:
+            raise DataError(
+                f"{listing.name} has {len(unknown)} class(es) that training does not know: {_some(unknown)}",
+                why=f"known classes: {_some(tasks[0].classes)}",
+                fix="rename or remove these images, or add the class to the training images",
+            )
+        place = {name: (float(label),) for label, name in enumerate(tasks[0].classes)}
+        items = {split: [item._replace(label=place[str(item.label)]) for item in found]
+                 for split, found in listing.splits.items()}  # fmt: skip
+        return replace(listing, splits=items, tasks=tasks)
+    if not own or not tasks or own == tasks:
+        return listing
+    items = {}
+    for split, found in listing.splits.items():
+        rows = widened([item.label for item in found if not isinstance(item.label, str)], own, tasks)
+        items[split] = [item._replace(label=row) for item, row in zip(found, rows, strict=True)]
+    return replace(listing, splits=items, tasks=tasks)
 
 
 _Labelled = list[tuple[Item, int | Target]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -13,12 +13,35 @@ from PIL import Image
 from zoo.data.decode import UnreadableImage, decode
 from zoo.data.records import Item, Reader, Sample, Target
 from zoo.data.segment import Pixels
-from zoo.data.store import Store
 from zoo.data.targets import counts
 from zoo.errors import DataError
-from zoo.tasks import Task
+from zoo.tasks import Task, output_names
 
 _STRAGGLERS = 0.01  # share of images that may be missing from a store that counts as whole
+
+
+class Decoded(Protocol):
+    """Decoded images, as `zoo.data.store.Store` has them."""
+
+    @property
+    def side(self) -> int:
+        """Short side of the images, pixels."""
+
+    @property
+    def interpolation(self) -> str:
+        """What they were resized with."""
+
+    def pixels(self, row: int) -> Pixels | None:
+        """One image, (H, W, 3); None where it is damaged."""
+
+
+class Source(NamedTuple):
+    """Where the images of a part come from."""
+
+    items: Sequence[Item]
+    reader: Reader
+    store: Any  # a `Decoded`, or None
+    rows: Sequence[int] | None  # of the images in the store; -1 for one that it does not have
 
 
 class Part:
@@ -32,7 +55,7 @@ class Part:
         labels: Sequence[int | Target],
         classes: tuple[str, ...],
         reader: Reader,
-        store: Store | None,
+        store: Decoded | None,
         rows: Sequence[int] | None,
         hflip: bool,
         on_bad_image: Literal["error", "skip"],
@@ -77,6 +100,22 @@ class Part:
         both._rows = [*(self._rows or ()), *(other._rows or ())] if stored else None
         return both
 
+    def answering(self, tasks: tuple[Task, ...], targets: Sequence[Target]) -> Part:
+        """The same images with answers to tasks instead."""
+        part = self.some(range(len(self)))
+        part.tasks, part.labels, part.classes = tasks, list(targets), output_names(tasks)
+        return part
+
+    @property
+    def source(self) -> Source:
+        """Where the images come from."""
+        return Source(self._items, self._reader, self._store, self._rows)
+
+    @property
+    def targets(self) -> list[Target]:
+        """The answers of images that have tasks."""
+        return [label for label in self.labels if not isinstance(label, int)]
+
     @cached_property
     def samples(self) -> list[Sample]:
         """Id and label of every image."""
@@ -96,7 +135,7 @@ class Part:
     def class_counts(self) -> list[int]:
         """Images of every class, in the classes' order; with tasks those that are a case of each output."""
         if self.tasks:
-            return counts(self.tasks, [label for label in self.labels if not isinstance(label, int)])
+            return counts(self.tasks, self.targets)
         found = Counter(self.labels)
         return [found[label] for label in range(len(self.classes))]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from zoo.errors import DataError
-from zoo.tasks import Kind, Task
+from zoo.tasks import Kind, Task, TaskSpec
 
 Target = tuple[float, ...]
 """An image's true answers side by side (see `zoo.tasks.spans`); NaN where one is not known."""
@@ -50,6 +50,7 @@ class DataOptions:
     label_column: str | None = None  # tables: "label"; Hub: the first ClassLabel, else a column named label(s)
     problem: Literal["auto", "single-label", "multi-label"] = "auto"  # what an image has; auto: as the table looks
     label_separator: str | None = None  # stands between several labels in a cell
+    specs: tuple[TaskSpec, ...] = ()  # the tasks that were asked for, each with its data set; none: one class
     questions: tuple[Question, ...] = ()  # what a table is asked; none: its label column
     tasks: tuple[Task, ...] = ()  # those of a model that is scored, so that classes are where its outputs have them
     config: str | None = None  # Hub configuration (subset); None: the registry's, else the default one

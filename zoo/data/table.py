@@ -125,6 +125,15 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     )
 
 
+def columns_of(path: Path) -> list[str]:
+    """The names of a table's columns.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return [str(name) for name in _frame(path, ()).attrs["columns"]]
+
+
 def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     """Those of the wanted columns that the table has; the names of all of them are in `attrs["columns"]`."""
     import pandas as pd

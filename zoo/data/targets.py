@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from zoo.data.cells import NAN
 from zoo.data.records import Target
 from zoo.tasks import Task, spans
 
@@ -32,6 +34,47 @@ def indicators(tasks: Sequence[Task], targets: Sequence[Target]) -> Flags:
         else:
             columns.append(values == np.arange(len(span.task.classes)))
     return np.concatenate(columns, axis=1)
+
+
+def widened(targets: Sequence[Target], own: Sequence[Task], tasks: Sequence[Task]) -> list[Target]:
+    """Targets of some tasks with room for all of them, in their order; what is not answered is not known."""
+    places = {span.task.name: span.columns for span in spans(own)}
+    rows = []
+    for target in targets:
+        row: list[float] = []
+        for task in tasks:
+            row += target[places[task.name]] if task.name in places else [NAN] * task.columns
+        rows.append(tuple(row))
+    return rows
+
+
+def standardised(tasks: Sequence[Task], targets: Sequence[Target]) -> tuple[Task, ...]:
+    """The tasks with mean and deviation of the values that images have, where these are quantities."""
+    table = np.array(targets, dtype=np.float64)
+    found = []
+    for span in spans(tasks):
+        if span.task.kind == "regression":
+            values = table[:, span.columns.start]
+            values = values[np.isfinite(values)]
+            spread = float(values.std()) if len(values) else 0.0
+            found.append(replace(span.task, mean=float(values.mean()) if len(values) else 0.0, std=spread or 1.0))
+        else:
+            found.append(span.task)
+    return tuple(found)
+
+
+def draw_weights(tasks: Sequence[Task], targets: Sequence[Target], temperature: float) -> list[float]:
+    """How often each image is drawn: its tasks come in proportion to their size to the power of the temperature.
+
+    An image that answers several tasks gets the mean of what they ask for; one that answers none gets the least of all.
+    """
+    table = np.array(targets, dtype=np.float64)
+    answers = np.stack([np.isfinite(table[:, span.columns]).any(1) for span in spans(tasks)], axis=1)
+    sizes = np.maximum(answers.sum(0), 1).astype(np.float64)
+    wanted = sizes ** (temperature - 1.0)
+    weights = np.where(answers.any(1), (answers * wanted).sum(1) / np.maximum(answers.sum(1), 1), wanted.min())
+    drawn: list[float] = weights.tolist()
+    return drawn
 
 
 def counts(tasks: Sequence[Task], targets: Sequence[Target]) -> list[int]:

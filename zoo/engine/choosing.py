@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-RISING = ("accuracy", "information", "density", "map")  # better where larger; all others where smaller
+RISING = ("accuracy", "information", "density", "map", "score")  # better where larger; all others where smaller
 
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
@@ -23,7 +23,7 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
     """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
-    if select_by in ("accuracy", "map"):
+    if select_by in ("accuracy", "map", "score"):
         return (scores[select_by], -scores["loss"]) > (best[select_by], -best["loss"])
     return _merit(scores, select_by) > _merit(best, select_by)
 

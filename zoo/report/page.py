@@ -18,7 +18,7 @@ from markupsafe import Markup
 from zoo import methods
 from zoo.errors import printable
 from zoo.recipe import Recipe
-from zoo.report import tables, words
+from zoo.report import answered, tables, words
 from zoo.report.words import part
 from zoo.run import Run, write_atomic
 from zoo.tasks import headline
@@ -112,6 +112,8 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "result": part(record, "result"),
         **_score(record),
         "label_rows": tables.label_rows(record),
+        "task_rows": answered.task_rows(record),
+        **_task_series(record, history),
         "best": part(record, "best"),
         "soup": part(record, "soup"),
         "wise": part(record, "wise"),
@@ -147,9 +149,11 @@ def _score(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "score": value if words.is_number(value) else 0.0,
         "score_name": name,
+        "purpose": words.purpose(record),
+        "in_percent": name in ("accuracy", "mAP"),
         "curve_name": name.capitalize() if name.islower() else name,
         "best_score": headline({**part(record, "best"), "problem": problem})[1],
-        "guess": words.guess(record),
+        "guess": words.guess(part(record, "result")),
     }
 
 
@@ -175,12 +179,24 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         drawn["objective"] = domains.parts_plot(history, _loss_parts(history), "nats", "objective")
     if "omega" in history.parts:
         drawn["omega"] = domains.parts_plot(history, ["omega"], "omega", "omega")
+    losses, weights = answered.series(record, history)
+    for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
+        if parts:
+            drawn[name] = domains.parts_plot(history, parts, label, name, plots.shades(len(parts)))
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)
     if matrix is not None and len(matrix) > MAX_CELLS:
         drawn["confusion"] = plots.confusion_map(matrix)
     return {name: Markup(svg) for name, svg in drawn.items()}  # texts were escaped by ElementTree
+
+
+def _task_series(record: dict[str, Any], history: tables.History) -> dict[str, Any]:
+    """The tasks whose losses are drawn, and the colour of each."""
+    names, _ = answered.series(record, history)
+    last = max(1, len(names) - 1)
+    shades = [f"color-mix(in oklab, var(--head) {round(100 * n / last)}%, var(--early))" for n in range(len(names))]
+    return {"task_losses": names, "shades": shades}
 
 
 def _loss_parts(history: tables.History) -> list[str]:

@@ -68,6 +68,11 @@ def group_colour(position: int, groups: int) -> str:
     return _DEPTH.format(round(100 * position / max(1, groups - 1)))
 
 
+def shades(count: int) -> list[str]:
+    """So many stand-in colours in order, which become those of `group_colour`."""
+    return [f"#0102{round(100 * place / max(1, count - 1)):02x}" for place in range(count)]
+
+
 def loss_curve(history: History, name: str = "loss") -> str:
     """Training loss over steps, smoothed and raw, and validation loss after each epoch (nats)."""
     with canvas(name, "Training and validation loss over the steps", (5.4, 2.9)) as (figure, finish):

@@ -149,11 +149,28 @@ def problem(record: Record) -> str:
     return problem_of([Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()])
 
 
-def guess(record: Record) -> str:
+def guess(result: Record) -> str:
     """What the baseline is that a result stands beside."""
-    if part(record, "result").get("labels"):
+    if result.get("labels"):
         return "guessing by how common labels are"
-    return "always guessing the commonest class"
+    step = result.get("problem") == "ordinal"
+    return f"{'accuracy of ' if step else ''}always guessing the commonest {'step' if step else 'class'}"
+
+
+def purpose(record: Record) -> str:
+    """What the model does with an image, in a phrase that follows "a backbone, adapted"."""
+    found = [Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()]
+    if not found:
+        return f"to tell {plural(len(part(record, 'dataset').get('classes') or ()), 'class', 'classes')} apart"
+    if len(found) > 1:
+        return f"to answer {plural(len(found), 'question')} about each image: {', '.join(task.name for task in found)}"
+    (task,) = found
+    return {
+        "single-label": f"to tell {plural(len(task.classes), 'class', 'classes')} apart",
+        "multi-label": f"to give each image those of {plural(len(task.classes), 'label')} that it has",
+        "ordinal": f"to say which of {plural(len(task.classes), 'step')} an image is on ({task.name})",
+        "regression": f"to say a quantity ({task.name})",
+    }[task.kind]
 
 
 def caveats(record: Record) -> list[str]:
@@ -164,7 +181,7 @@ def caveats(record: Record) -> list[str]:
     if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
         if is_number(baseline) and bounds[0] <= baseline:
             reached = "reaches" if result.get("labels") else "is right for"
-            found.append(f"Not measurably better than {guess(record)}, which {reached} {percent(baseline)}.")
+            found.append(f"Not measurably better than {guess(result)}, which {reached} {percent(baseline)}.")
         if bounds[1] - bounds[0] > 0.1:
             found.append(
                 f"Measured on {plural(int(n or 0), 'image')} only: "
