@@ -85,7 +85,7 @@ class Part:
             classes=self.classes,
             reader=self._reader,
             store=self._store,
-            rows=None if self._rows is None else [self._rows[position] for position in positions],
+            rows=[self._rows[position] for position in positions] if self._rows else None,
             hflip=self.hflip,
             on_bad_image=self.on_bad_image,
             tasks=self.tasks,

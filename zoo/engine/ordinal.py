@@ -47,8 +47,9 @@ def step_of(logits: torch.Tensor) -> torch.Tensor:
 
 def kappa(guesses: Places, steps: Places) -> float:
     """Cohen's kappa with quadratic weights: 1 where all is right, 0 by chance, less where it is worse."""
-    found = cohen_kappa_score(steps, guesses, weights="quadratic")
-    return float(found) if np.isfinite(found) else 0.0  # one step alone
+    if len(np.unique(np.concatenate([guesses, steps]))) < 2:  # there is nothing to agree on
+        return 0.0
+    return float(cohen_kappa_score(steps, guesses, weights="quadratic"))
 
 
 def measure_steps(

@@ -46,6 +46,14 @@ def alone_record(record: Mapping[str, Any], task: Task, outputs: slice) -> dict[
     return {**record, "dataset": dataset, "result": part(record, "result", "tasks", task.name) or None}
 
 
+def colours(count: int) -> list[str]:
+    """So many CSS colours for lines: those that are easily told apart, or where they do not suffice, shades."""
+    few = ["var(--accent)", "var(--warm)", "var(--good)", "var(--ink)"]
+    last = max(1, count - 1)
+    mixed = [f"color-mix(in oklab, var(--head) {round(100 * n / last)}%, var(--early))" for n in range(count)]
+    return few[:count] if count <= len(few) else mixed
+
+
 def series(record: Mapping[str, Any], history: History) -> tuple[list[str], list[str]]:
     """The names of the tasks' losses, and of their learned weights, among what the objective logged."""
     tasks = [str(task.get("name")) for task in part(record, "dataset").get("tasks") or ()]

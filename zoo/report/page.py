@@ -182,7 +182,8 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     losses, weights = answered.series(record, history)
     for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
         if parts:
-            drawn[name] = domains.parts_plot(history, parts, label, name, plots.shades(len(parts)))
+            colours = plots.COLOURS if len(parts) <= len(plots.COLOURS) else plots.shades(len(parts))
+            drawn[name] = domains.parts_plot(history, parts, label, name, colours)
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)
@@ -194,9 +195,7 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
 def _task_series(record: dict[str, Any], history: tables.History) -> dict[str, Any]:
     """The tasks whose losses are drawn, and the colour of each."""
     names, _ = answered.series(record, history)
-    last = max(1, len(names) - 1)
-    shades = [f"color-mix(in oklab, var(--head) {round(100 * n / last)}%, var(--early))" for n in range(len(names))]
-    return {"task_losses": names, "shades": shades}
+    return {"task_losses": names, "shades": answered.colours(len(names))}
 
 
 def _loss_parts(history: tables.History) -> list[str]:

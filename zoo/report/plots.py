@@ -33,6 +33,7 @@ _COLOURS = {
     "#010106": "var(--good)",
 }
 INK, MUTED, GRID, ACCENT, WARM, GOOD = _COLOURS
+COLOURS = (ACCENT, WARM, GOOD, INK)  # of lines that are to be told apart
 _HEATMAP = (0.22, 0.47, 0.90)  # drawn with transparency over the page's own background
 _MAX_POINTS = 500  # per line; more is not visible at this size
 _DEPTH = "color-mix(in oklab, var(--head) {}%, var(--early))"
