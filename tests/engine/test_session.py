@@ -14,6 +14,7 @@ import torch
 from tests.engine.toy import Toy, same, state_of
 from zoo.engine.checkpoint import load_checkpoint, save_checkpoint
 from zoo.engine.events import CheckpointSaved, EpochDone, Note, StepDone
+from zoo.engine.stopping import Stopping
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.recipe import Recipe
 
@@ -246,13 +247,11 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         toy.train()
 
 
-def test_a_signal_that_comes_while_processes_ask_each_other_counts_at_the_next_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    toy = Toy(tmp_path, RECIPE)
+def test_a_signal_that_comes_while_processes_ask_each_other_counts_at_the_next_step() -> None:
+    stopping, heard = Stopping(), []
 
     class Two:
-        num_processes, device, is_main_process = 2, torch.device("cpu"), True
+        num_processes, device = 2, torch.device("cpu")
         asked = 0
 
         def gather(self, mine: torch.Tensor) -> torch.Tensor:
@@ -261,11 +260,10 @@ def test_a_signal_that_comes_while_processes_ask_each_other_counts_at_the_next_s
                 signal.raise_signal(signal.SIGTERM)
             return torch.cat([mine, torch.zeros(1)])
 
-    monkeypatch.setattr(toy.session, "accelerator", Two())
-    with toy.session.stoppable():
-        answers = [toy.session.told_to_stop() for _ in range(2)]
-    assert answers == [False, True]
-    assert toy.session.interruption().signal_number == signal.SIGTERM
+    both: Any = Two()
+    with stopping.remembering(lambda: heard.append(stopping.signal)):
+        answers = [stopping.told(both) for _ in range(2)]
+    assert answers == [False, True] and heard == [signal.SIGTERM] and stopping.signal == signal.SIGTERM
 
 
 def test_signal_handlers_are_put_back(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)
-            session = refit.session_after(first, ready)
-            job = refit.job_after(first.position, ready, start)
+            session = refit.session_after(first)
+            job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
             train(job, session)
             more = averaged(ready, session) | {

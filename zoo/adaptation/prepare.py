@@ -183,19 +183,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         weights=_chosen(recipe.weights, weights),
     )
     besides = beside.streamed(images, len(opened.fit), settled, config, accelerator) if images else None
-    loader = data.train_loader(
-        opened.fit,
-        config=config,
-        augment=augment,
-        batch_size=settled.batch,
-        seed=recipe.seed,
-        balance=recipe.balance,
-        workers=workers,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        device=accelerator.device,
-        steps=besides.steps if besides else None,
-    )
+    loader = training_loader(opened.fit, settled, besides, config, accelerator)
     choosing = data.eval_batches(
         opened.choose,
         config=config,
@@ -258,6 +246,26 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         image_size=data.store_side(config),
         interpolation=config.interpolation,
         store_bytes=int(1e9 * recipe.store_gb),
+    )
+
+
+def training_loader(
+    part: Part, settled: Recipe, besides: Besides | None, config: DataConfig, accelerator: Accelerator
+) -> TrainLoader:
+    """This process's batches of the labelled images of a part."""
+    assert settled.workers is not None
+    return data.train_loader(
+        part,
+        config=config,
+        augment=settled.augment or "none",
+        batch_size=settled.batch,
+        seed=settled.seed,
+        balance=settled.balance,
+        workers=settled.workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
+        steps=besides.steps if besides else None,
     )
 
 

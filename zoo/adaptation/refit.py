@@ -8,14 +8,12 @@ from typing import Any
 
 import torch
 
-from zoo import data
 from zoo.adaptation.beside import streamed
-from zoo.adaptation.prepare import Prepared, objective
+from zoo.adaptation.prepare import Prepared, objective, training_loader
 from zoo.adaptation.sources import Sources
 from zoo.engine.loop import Job
 from zoo.engine.position import Position
 from zoo.engine.session import Session
-from zoo.interval import parse_interval
 from zoo.planning import Plan
 
 _PREFIX = "refit"  # of its phases' names
@@ -28,20 +26,20 @@ def start_of(ready: Prepared) -> dict[str, torch.Tensor] | None:
     return {name: tensor.detach().clone() for name, tensor in ready.model.state_dict().items()}
 
 
-def session_after(first: Session, ready: Prepared) -> Session:
+def session_after(first: Session) -> Session:
     """Where the second training stands: its own states, in the same folder and log."""
     return Session(
         first.run,
-        ready.accelerator,
+        first.accelerator,
         first.emit,
-        every=parse_interval(ready.recipe.checkpoint_every),
-        keep=ready.recipe.checkpoint_keep,
+        every=first.every,
+        keep=first.keep,
         states=first.states / _PREFIX,
         start=replace(first.position.once_more(), seconds=first.seconds),
     )
 
 
-def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor]) -> Job:
+def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, torch.Tensor]) -> Job:
     """The second training: the same phases up to the best epoch, on the images that trained and those that chose."""
     best = first.best
     assert best is not None
@@ -51,27 +49,14 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
     besides = ready.besides
     if besides is not None:
         besides = streamed(besides.images, len(images), ready.settled, ready.config, ready.accelerator)
-    loader = data.train_loader(
-        images,
-        config=ready.config,
-        augment=ready.settled.augment or "none",
-        batch_size=ready.settled.batch,
-        seed=ready.recipe.seed,
-        balance=ready.recipe.balance,
-        workers=ready.settled.workers or 0,
-        rank=ready.accelerator.process_index,
-        world=ready.accelerator.num_processes,
-        device=ready.accelerator.device,
-        steps=besides.steps if besides else None,
-    )
+    loader = training_loader(images, ready.settled, besides, ready.config, ready.accelerator)
     steps = -(-loader.steps_per_epoch // ready.recipe.accumulate)
     names = [phase.name for phase in ready.plan.phases]
     needed = ready.plan.phases[: names.index(best["phase"]) + 1]
     phases = tuple(replace(phase, name=_named(phase.name), steps_per_epoch=steps) for phase in needed)
     epochs = {_named(phase.name): first.done[phase.name] for phase in needed[:-1]}
-    return Job(
-        model=ready.model,
-        groups=ready.groups,
+    return replace(
+        job,
         plan=Plan(ready.plan.backbone, ready.plan.dataset, phases),
         recipe=replace(ready.settled, patience=None),
         sources=Sources(
@@ -80,7 +65,6 @@ def job_after(first: Position, ready: Prepared, start: Mapping[str, torch.Tensor
             besides,
         ),
         objective=objective(ready.settled, images, besides, ready.model, ready.config, ready.accelerator),
-        accelerator=ready.accelerator,
         sample_ids=[sample.id for sample in images.samples],
         epochs={**epochs, phases[-1].name: best["epoch"]},
         judged=False,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 
 from zoo import groups
 from zoo.data import Batch
+from zoo.engine.halves import evaluating
 
 
 class _Seen(Exception):
@@ -48,7 +49,7 @@ def shift(model: nn.Module, images: torch.Tensor, accelerator: Accelerator) -> f
 
     hooks = [norm.register_forward_pre_hook(look) for norm in tracking_norms(model)]
     try:
-        with _evaluating(model), torch.no_grad(), accelerator.autocast(), suppress(_Seen):
+        with evaluating(model), torch.no_grad(), accelerator.autocast(), suppress(_Seen):
             model(images)
     finally:
         for hook in hooks:
@@ -76,7 +77,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], accelerator: Acceler
     norms, images = tracking_norms(model), 0
     before = [(norm.momentum, {name: buffer.clone() for name, buffer in _statistics(norm)}) for norm in norms]
     try:
-        with _evaluating(model), torch.no_grad(), accelerator.autocast():
+        with evaluating(model), torch.no_grad(), accelerator.autocast():
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # a plain average over the batches
@@ -105,7 +106,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], accelerator: Acceler
 def features(model: Any, batches: Iterable[Batch], accelerator: Accelerator) -> tuple[torch.Tensor, torch.Tensor]:
     """What goes into the classifier, (N, D) in float32, and the labels, (N,); both on the CPU."""
     found, labels = [], []
-    with _evaluating(model), accelerator.autocast():
+    with evaluating(model), accelerator.autocast():
         for batch in batches:
             images = batch.images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True)
             found.append(model.forward_head(model.forward_features(images), pre_logits=True).float().flatten(1).cpu())
@@ -125,18 +126,6 @@ def is_better(right: Any, than: Any) -> bool:
     """
     gained, lost = int((right & ~than).sum()), int((than & ~right).sum())
     return gained - lost > math.sqrt(gained + lost)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Within it the model is in evaluation mode; each module's own mode comes back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _statistics(norm: Any) -> list[tuple[str, torch.Tensor]]:

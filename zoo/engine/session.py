@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,14 +21,15 @@ from zoo.data import Batch
 from zoo.engine.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
 from zoo.engine.choosing import ranked
 from zoo.engine.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
+from zoo.engine.log import append_line, cut_to
 from zoo.engine.position import START_FILE, Position, best_file, epoch_file
+from zoo.engine.stopping import Stopping
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.interval import Interval
-from zoo.run import Run, friendly_os_errors, replacing
+from zoo.run import Run, replacing
 from zoo.tensors import file_sha256, write_tensors
 
 EVERY_MINUTE = Interval(seconds=60.0)
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Session:
@@ -70,7 +68,7 @@ class Session:
         self._weights: tuple[nn.Module, nn.Module | None, nn.Module | None] | None = None
         self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
         self._read: Callable[[], Iterable[StepDone]] = tuple  # gives the steps that are not in the log yet
-        self._signal: int | None = None
+        self._stopping = Stopping()
         self._trained = False  # all phases are done, and a saved state says so
 
     # --- resuming ---
@@ -93,7 +91,7 @@ class Session:
             self._restored = state
         done = state is not None and state["model"] is None  # further lines are of a training that came after this one
         if self.accelerator.is_main_process and not done:
-            self._cut_log(self.position.log_lines)
+            cut_to(self.run.metrics_path, self.position.log_lines)
 
     def restore_optimizer(
         self, optimizer: torch.optim.Optimizer, read: Callable[[], Iterable[StepDone]] = tuple
@@ -153,7 +151,7 @@ class Session:
         if self.accelerator.is_main_process:
             self._write_state(model=None, average=None, objective=None, optimizer=None)
         self._trained = True
-        if self._signal is not None:
+        if self._stopping.signal is not None:
             raise self.interruption()
 
     # --- weights that a later step of the run needs ---
@@ -210,7 +208,7 @@ class Session:
         Raises:
             TrainingInterrupted: It was told to stop.
         """
-        stop = self.told_to_stop()
+        stop = self._stopping.told(self.accelerator)
         when, step = self._last_saved
         due = stop or self.every.is_over(time.monotonic() - when, self.position.step - step)
         if due or self.accelerator.num_processes > 1:  # each has a clock of its own, and all must come here together
@@ -265,44 +263,22 @@ class Session:
         Only Python's main thread gets signals; in another one nothing is changed.
         """
         self._started = time.monotonic()
-        if threading.current_thread() is not threading.main_thread():
+        with self._stopping.remembering(self._stop_if_trained):
             yield
-            return
-
-        def remember(number: int, frame: FrameType | None) -> None:
-            if self._signal is not None:
-                raise KeyboardInterrupt
-            self._signal = number
-            if self._trained:
-                raise self.interruption()
-
-        before = {number: signal.signal(number, remember) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def told_to_stop(self) -> bool:
-        """Whether any process of the run was told to stop; all processes get the same answer."""
-        if self.accelerator.num_processes == 1:
-            return self._signal is not None
-        mine = torch.tensor([float(self._signal or 0)], device=self.accelerator.device)
-        signals = self.accelerator.gather(mine)
-        told = int(signals.max())
-        if told:  # otherwise one that has come meanwhile must stay, for the next time that all ask
-            self._signal = told
-        return bool(told)
 
     def interruption(self) -> TrainingInterrupted:
         """The error that ends an interrupted run."""
         return TrainingInterrupted(
             f"stopped at step {self.position.step}; the state is saved",
             fix=f"go on with it: {self._way_on()}",
-            signal_number=self._signal or signal.SIGINT,
+            signal_number=self._stopping.signal or signal.SIGINT,
         )
 
     # --- inside ---
+
+    def _stop_if_trained(self) -> None:
+        if self._trained:
+            raise self.interruption()
 
     def _write_state(self, **state: Any) -> Path:
         position = asdict(self.position) | {"seconds": self.seconds}
@@ -327,16 +303,8 @@ class Session:
 
     def _log(self, line: dict[str, Any]) -> None:
         self.position.log_lines += 1
-        if not self.accelerator.is_main_process:
-            return
-        with friendly_os_errors(self.run.metrics_path), self.run.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def _cut_log(self, lines: int) -> None:
-        path = self.run.metrics_path
-        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines] if path.is_file() else []
-        with replacing(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        if self.accelerator.is_main_process:
+            append_line(self.run.metrics_path, line)
 
     def _remove_superseded(self) -> None:
         """Weights that nothing refers to any more go, unless a kept state would need them after a resume."""
