@@ -107,4 +107,4 @@ def test_for_real() -> None:
     if compiling.unable("cpu"):
         pytest.skip("no C++ compiler")
     choice = decide("finetune")
-    assert list(choice.saved) == ["finetune"] and not choice.notes
+    assert list(choice.saved) == ["finetune"] and not choice.notes, choice.notes
