@@ -26,8 +26,8 @@ FLOORS = [
     {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants"},
     {"planning", "data"},
     {"engine", "objectives"},
-    {"stacking", "hub", "report"},
-    {"adaptation", "inference", "testing", "ranking", "comparing", "api"},
+    {"hub", "report"},
+    {"adaptation", "inference", "testing", "ranking", "comparing", "stacking", "api"},
     {"cli", "__main__"},
 ]
 # fmt: on

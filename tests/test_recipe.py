@@ -279,3 +279,25 @@ def test_on_and_off_need_no_quotes(tmp_path, word):
     (tmp_path / "again.yaml").write_text(Recipe(cache=word).to_yaml())
     assert read_recipe(tmp_path / "again.yaml").recipe.cache == word
     assert yaml_value("true") is True and yaml_value("False") is False and yaml_value("no") == "no"
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "1/1", "2", "2/", "a/b", "1/1000"])
+def test_a_fold_is_part_of_a_whole(text):
+    with pytest.raises(RecipeError) as caught:
+        Recipe(fold=text)
+    assert f"fold: {text!r} is no part of a whole; 2/5 is the second of five" in caught.value.why
+
+
+def test_what_cuts_the_images_has_a_seed_of_its_own_if_it_is_given_one():
+    assert Recipe(seed=3).cut_seed == 3 and Recipe(seed=3, data_seed=0).cut_seed == 0
+    assert Recipe().held_fold is None and Recipe(fold="2/5").held_fold == (2, 5)
+
+
+def test_averages_of_weights_and_a_second_training_exclude_each_other():
+    for chosen in ({"soup": True}, {"wise": "sweep"}):
+        with pytest.raises(RecipeError) as caught:
+            Recipe(refit="on", **chosen)
+        assert "refit: soup and wise need the images that choose after training" in caught.value.why
+    with pytest.raises(RecipeError) as caught:
+        Recipe(soup="yes")
+    assert "soup: must be true or false, not 'yes'" in caught.value.why

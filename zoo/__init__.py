@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce
+    from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce, soup, stack
     from zoo.errors import ZooError
     from zoo.plugins import backbones, get
     from zoo.recipe import Recipe
@@ -33,6 +33,8 @@ _HOME = {
     "push": "zoo.api",
     "rank": "zoo.api",
     "reproduce": "zoo.api",
+    "soup": "zoo.api",
+    "stack": "zoo.api",
 }
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
     "push",
     "rank",
     "reproduce",
+    "soup",
+    "stack",
 ]
 
 

@@ -27,6 +27,8 @@ from zoo.ranking import choosing, judging
 from zoo.ranking.judging import Ranking
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.stacking import driving as stacks
+from zoo.stacking import soup as soups
 
 
 def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event: Listener = ignore) -> Plan:
@@ -192,6 +194,70 @@ def compare(
         backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=seeds, budget=_budget(budget),
         out=None if out is None else Path(out), emit=on_event,
     )  # fmt: skip
+
+
+def stack(
+    runs: Sequence[str | Path | Run] = (),
+    *,
+    choice: str = "auto",
+    folds: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    on_event: Listener = ignore,
+) -> Run:
+    """Learn to combine what several runs say, and measure that beside each of them, their mean and their soup.
+
+    The members' probabilities are combined by a model that is fitted by cross-validation on images that no member was
+    trained on, and calibrated (Guo et al. 2017); it is measured on images that nothing was chosen by either.
+
+    Args:
+        runs: Two or more finished runs with the same classes. They may take images of different sizes, and have their
+            classes in different orders.
+        choice: "mean", "weighted" (a weight for each member), "gated" (weights that depend on the members' features),
+            "logistic" (a logistic regression on log-probabilities); "auto": the simplest that cross-validation does not
+            find worse than another by more than chance.
+        folds: Adapt every member so many times anew, without a part of the training images each, and fit on what those
+            say about the parts that they did not see. None: fit on the images that chose the members' epochs.
+        seed: Of the folds of cross-validation.
+        out: The stack's folder; default: a new one under `runs/`.
+        resume: The folder of a stack that was interrupted, instead of everything above.
+        on_event: Told about progress.
+
+    Returns:
+        A run of kind "stack", for `evaluate`, `predict`, `load` and `push`; the members are inside.
+        `run.record["stack"]` has the table.
+
+    Raises:
+        TrainingInterrupted: Ctrl-C or SIGTERM; folds that are finished are kept.
+        ZooError: The runs cannot be combined, or there are fewer than 10 images of a class to fit on.
+    """
+    if resume is not None:
+        if runs or out or folds or choice != "auto":
+            raise RecipeError("a resumed stack takes everything from its folder", fix="give resume alone")
+        return stacks.go_on(Path(resume), on_event)
+    folder = None if out is None else Path(out)
+    return stacks.start(runs, choice=choice, parts=folds, seed=seed, out=folder, emit=on_event)
+
+
+def soup(runs: Sequence[str | Path | Run], *, out: str | Path | None = None, on_event: Listener = ignore) -> Run:
+    """Average the weights of several runs, greedily: one network, as quick as each of them.
+
+    From the best run down, each is added to the average if that makes it no worse on the images that chose the runs'
+    epochs (Wortsman et al. 2022, "Model soups"). Norm statistics are averaged like weights.
+
+    Args:
+        runs: Two or more finished runs of one architecture, with the same images in the same roles.
+        out: The new run's folder; default: a new one under `runs/`.
+        on_event: Told about progress.
+
+    Returns:
+        A run like any other. `run.record["soup"]` has what the choosing images say of each, and which are in it.
+
+    Raises:
+        ZooError: The runs cannot be averaged, or there are no images left to choose by.
+    """
+    return soups.put_together(runs, None if out is None else Path(out), on_event)
 
 
 def _budget(budget: str | Budget | None) -> Budget | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from timm.data import create_transform
 from torch import nn
 
@@ -24,6 +25,8 @@ from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 from zoo.spec import Weights
+from zoo.stacking.images import images_of
+from zoo.stacking.model import Stacked, load_stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     found = model if isinstance(model, Run) else run.find(model)
     if found is not None:
         record = found.finished_record()
+        if record.get("kind") == "stack":
+            return _stacked(load_stack(found.path, record), record, found, found.name)
         network = models.load(found.path)
         classes = tuple((record.get("dataset") or {}).get("classes") or ())
         if len(classes) != network.num_classes:
@@ -96,10 +101,20 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     return Classifier(network, models.labels(network, weights), models.data_config(network), None, spec.full_name)
 
 
+def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: str) -> Classifier:
+    return Classifier(network, tuple(record["dataset"]["classes"]), network.configs[0], of, name)
+
+
 def _from_hub(reference: str, emit: Listener) -> Classifier:
     emit(Progress(f"fetching {reference}", 0, 0))
     name = f"{hub.PREFIX}{reference}"
-    network = models.load(hub.fetch(reference, emit), name)
+    try:
+        network = models.load(hub.fetch(reference, emit), name)
+    except hub.NoModel:
+        stack = hub.fetch_stack(reference, emit)
+        if stack is None:
+            raise
+        return _stacked(load_stack(*stack), stack[1], None, name)
     # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
     told = Weights(name=reference, source="hf-hub", repo=reference)
     return Classifier(network, models.labels(network, told), models.data_config(network), None, name)
@@ -109,7 +124,8 @@ def load(model: str | Path | Run) -> nn.Module:
     """Load a model to use it by hand: see `zoo.api.load`."""
     classifier = open_classifier(model)
     network: Any = classifier.model
-    network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
+    if not isinstance(network, Stacked):  # which has a transform of its own: its members may want different ones
+        network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
     network.class_names = classifier.classes
     loaded: nn.Module = network
     return loaded
@@ -129,8 +145,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a model: see `zoo.api.evaluate`."""
     classifier = open_classifier(model, emit)
-    own = recipe_of_run(classifier.run.record) if classifier.run is not None else None
-    if dataset is None and own is None:
+    stack = isinstance(classifier.model, Stacked) and classifier.run is not None
+    own = recipe_of_run(classifier.run.record) if classifier.run is not None and not stack else None
+    if dataset is None and own is None and not stack:
         raise RunError(f"{classifier.name} has no data set of its own", fix="name one with --dataset")
     recipe = own.recipe if own is not None and dataset is None else Recipe()
 
@@ -145,14 +162,22 @@ def evaluate(
         limit=recipe.limit,
         val_fraction=recipe.val_fraction,
         on_bad_image="skip" if "skip" in (on_bad_image, recipe.on_bad_image) else "error",
+        fold=recipe.held_fold,
         seed=recipe.cut_seed,
     )
     selected_on = None
-    if dataset is None and split is None and own is not None and own.dataset is not None:
+    if dataset is None and stack:
+        assert classifier.run is not None
+        if split is not None:
+            raise RunError(f"{classifier.name} has no splits of its own", fix="name the data as well: --dataset …")
+        held = images_of(classifier.run, emit)
+        part, where, bad, selected_on = held.report, held.reported_on, held.dataset.bad, held.fit_on
+    elif dataset is None and split is None and own is not None and own.dataset is not None:
         opened = data.open_dataset(own.dataset, options, tell)
         part, where, bad, selected_on = opened.report, opened.reported_on, opened.bad, opened.selected_on
         assert classifier.run is not None
-        if "cut from" in where and opened.fingerprint != classifier.run.record["dataset"]["fingerprint"]:
+        before = classifier.run.record["dataset"]["fingerprint"]
+        if ("cut from" in where or recipe.fold) and opened.fingerprint != before:
             raise DataError(
                 f"the data of {classifier.run.path} changed since it was trained",
                 why=f"its result is about {where}; cut anew, that would hold images that it was trained on",
@@ -192,8 +217,15 @@ def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str],
 
 def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener) -> Outputs:
     """What a classifier says about images, in float32; its model is on its device afterwards."""
+
+    def count(done: int) -> None:
+        emit(Progress("evaluating", min(len(part), done * accelerator.num_processes), len(part)))
+
     accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(network, Stacked):  # each process asks about all images: a stack is for a handful of them
+        said = network.panel.over(part, batch_size, count)
+        return Outputs(network.combiner.logs(said.logs, said.features).float(), said.labels)
     batches = data.eval_batches(
         part,
         config=classifier.config,
@@ -202,10 +234,6 @@ def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-
-    def count(done: int) -> None:
-        emit(Progress("evaluating", min(len(part), done * accelerator.num_processes), len(part)))
-
     return collect(network, batches, accelerator, mixed=False, on_batch=count)
 
 
@@ -215,7 +243,7 @@ def predict(
 ) -> Iterator[Prediction]:
     """Label images in the order given: see `zoo.api.predict`."""
     classifier = open_classifier(model, emit)
-    transform = create_transform(**classifier.config.as_dict(), is_training=False)
+    transform = _transform(classifier)
     accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = 0
@@ -225,9 +253,9 @@ def predict(
         readable = [(path, transform(image)) for path, image in chunk if not isinstance(image, Exception)]
         rows: dict[int, Prediction] = {}
         if readable:
-            pixels = torch.stack([tensor for _, tensor in readable])
-            pixels = pixels.to(accelerator.device, memory_format=torch.channels_last)
-            shares = network(pixels).float().softmax(1).cpu()
+            inputs = [torch.stack(same) for same in zip(*(tensors for _, tensors in readable), strict=True)]
+            pixels = [each.to(accelerator.device, memory_format=torch.channels_last) for each in inputs]
+            shares = network(*pixels).float().softmax(1).cpu()
             best = shares.topk(max(1, min(top, shares.shape[1])), dim=1)
             labelled = iter(zip(best.values.tolist(), best.indices.tolist(), strict=True))
         for number, (path, image) in enumerate(chunk):
@@ -242,6 +270,14 @@ def predict(
         yield from rows.values()
     for text, paths in remarks.items():
         emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
+
+
+def _transform(classifier: Classifier) -> Callable[[Image.Image], tuple[torch.Tensor, ...]]:
+    """From an image to what the model takes: one tensor, or one for each preprocessing that a stack's members want."""
+    if isinstance(classifier.model, Stacked):
+        return classifier.model.transform
+    one = create_transform(**classifier.config.as_dict(), is_training=False)
+    return lambda image: (one(image),)
 
 
 def _one_line(error: Exception) -> str:

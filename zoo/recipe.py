@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -175,6 +176,11 @@ class Recipe:
         low=0,
         high=2**31 - 1,
     )
+    fold: str | None = choice(
+        None,
+        "Set one of several equal parts of the training images aside and report on it, such as 2/5 (cross-validation).",
+        metavar="K/N",
+    )
     refit: str = choice(
         "auto",
         "Train once more up to the best epoch, on the choosing images too: auto (where there are under 500 labelled "
@@ -201,6 +207,7 @@ class Recipe:
         faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
         faults += _group_lr_faults(self.group_lr) + phase_faults(self.phases)
         faults += _interval_faults(self.checkpoint_every)
+        faults += _fold_faults(self.fold)
         beside = [name for name in _SINGLE if getattr(self, name) is not None]
         if self.phases and beside:
             faults.append(f"phases: given in full, they leave no use for {', '.join(beside)}")
@@ -244,6 +251,14 @@ class Recipe:
     def cut_seed(self) -> int:
         """The seed of cutting the images into parts."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def held_fold(self) -> tuple[int, int] | None:
+        """The part of the training images that is set aside, from 1, and how many parts there are."""
+        if self.fold is None:
+            return None
+        number, _, of = self.fold.partition("/")
+        return int(number), int(of)
 
     @property
     def preset(self) -> Preset:
@@ -369,6 +384,15 @@ def _interval_faults(text: Any) -> list[str]:
         parse_interval(text)
     except ValueError as error:
         return [f"checkpoint_every: {error}"]
+    return []
+
+
+def _fold_faults(text: Any) -> list[str]:
+    if not isinstance(text, str) or not text:  # nothing, or it is said already
+        return []
+    found = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text)
+    if found is None or not (int(found[2]) >= 2 and 1 <= int(found[1]) <= int(found[2])):
+        return [f"fold: {text!r} is no part of a whole; 2/5 is the second of five"]
     return []
 
 

@@ -56,6 +56,7 @@ def read_recipe(path: Path) -> RecipeFile:
     """
     if path.is_dir() or path.name == "run.json":
         record = read_record(path if path.is_dir() else path.parent)
+        refuse_several(record, path)
         return recipe_of_run(record)
     try:
         content = parse_yaml(read_bytes(path, YAML_LIMIT).decode())
@@ -74,6 +75,21 @@ def read_recipe(path: Path) -> RecipeFile:
     if faults:
         raise RecipeError(f"{path} cannot be used", why="; ".join(faults))
     return RecipeFile(Recipe.from_record(values, source=str(path)), backbone, dataset)
+
+
+def refuse_several(record: Mapping[str, Any], path: object) -> None:
+    """Refuse to do again what several runs were put together to.
+
+    Raises:
+        RecipeError: It is a soup of runs, or a stack.
+    """
+    rows = (record.get("soup") or {}).get("candidates") or (record.get("stack") or {}).get("members") or ()
+    names = [str(row["run"]) for row in rows if row.get("run")]
+    if names:
+        raise RecipeError(
+            f"{path} was put together from {len(names)} runs, and has no recipe of its own",
+            fix=f"name one of them: {', '.join(names)}",
+        )
 
 
 def recipe_of_run(record: Mapping[str, Any]) -> RecipeFile:

@@ -168,7 +168,7 @@ class Run:
         if record.get("status") != "finished" or result is None:
             raise RunError(
                 f"the run {self.path} is not finished (status: {record.get('status')})",
-                fix=f"go on with it: zoo adapt --resume {self.path}",
+                fix=f"go on with it: zoo {'stack' if record.get('kind') == 'stack' else 'adapt'} --resume {self.path}",
             )
         missing = [entry.name for entry in fields(Result) if result.get(entry.name) is None]
         if missing:

@@ -234,8 +234,9 @@ def test_runs(zoo_, api):
     done = zoo_("runs", "--json")
     rows = {row["name"]: row for row in done.json}
     assert rows["good"] == {
-        "run": "runs/good", "name": "good", "status": "finished", "backbone": "resnet/resnet_nano", "dataset": "digits",
-        "strategy": "lp-ft", "accuracy": 0.972, "n": 360, "split": "test", "created": "2026-01-02T03:04:05+00:00",
+        "run": "runs/good", "name": "good", "status": "finished", "kind": "classifier",
+        "backbone": "resnet/resnet_nano", "dataset": "digits", "strategy": "lp-ft",
+        "accuracy": 0.972, "n": 360, "split": "test", "created": "2026-01-02T03:04:05+00:00",
     }  # fmt: skip
     assert rows["half"]["status"] == "interrupted" and rows["half"]["accuracy"] is None
     assert rows["odd"]["status"] == "damaged" and "run.json cannot be read" in done.err

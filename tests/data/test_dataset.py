@@ -53,6 +53,25 @@ def test_the_only_split_may_be_called_train(tmp_path: Path) -> None:
     assert found.reported_on == "test (cut from train)"
 
 
+def test_a_fold_of_the_training_images_reports_instead_of_the_test_part(tmp_path: Path) -> None:
+    fill(tmp_path, {"train/a": 20, "train/b": 10, "test/a": 2, "test/b": 2})
+    parts = [opened(tmp_path, fold=(number, 5)) for number in range(1, 6)]
+    assert {sizes(part) for part in parts} == {(19, 5, 6)}
+    assert parts[1].reported_on == "fold 2 of 5 of train" and parts[1].selected_on == "val (cut from train)"
+    reported = [name for part in parts for name in ids(part.report)]
+    assert len(reported) == len(set(reported)) == 30 and all(name.startswith("train/") for name in reported)
+    for part in parts:
+        assert not ids(part.report) & (ids(part.fit) | ids(part.choose))
+    assert len({part.fingerprint for part in parts}) == 5
+
+
+def test_a_fold_of_few_images_is_of_these_few(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 40, "b": 40})
+    few, whole = opened(tmp_path, train_per_class=10, fold=(1, 2)), opened(tmp_path, train_per_class=10)
+    assert ids(few.report) | ids(few.fit) | ids(few.choose) == ids(whole.fit) | ids(whole.choose)
+    assert len(few.report) == 10 and not ids(few.report) & ids(whole.report)
+
+
 def test_the_order_in_which_a_disk_lists_files_changes_nothing(tmp_path: Path) -> None:
     one = fill(tmp_path / "one", {"a": 12, "b": 12})
     two = tmp_path / "two"

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from zoo.data.splits import cut, limited, per_class, share
+from zoo.data.splits import cut, fold, limited, per_class, share
 
 
 def population(sizes: dict[int, int]) -> tuple[list[str], list[int]]:
@@ -73,3 +73,23 @@ def test_a_limit_keeps_the_proportions_and_is_exact(count: int) -> None:
     if count >= 4:
         assert all(counts[label] >= 1 for label in sizes)
     assert all(abs(counts[label] - size * min(count, 111) / 111) <= 2 for label, size in sizes.items())
+
+
+@pytest.mark.parametrize("of", [2, 3, 5])
+def test_folds_are_everything_once_and_of_about_one_size(of: int) -> None:
+    ids, labels = population({0: 31, 1: 12, 2: 7})
+    parts = [fold(ids, labels, number, of, seed=4) for number in range(1, of + 1)]
+    assert sorted(position for _, off in parts for position in off) == list(range(len(ids)))
+    assert all(sorted(stay + off) == list(range(len(ids))) for stay, off in parts)
+    for label, size in {0: 31, 1: 12, 2: 7}.items():
+        counts = [sum(labels[position] == label for position in off) for _, off in parts]
+        assert max(counts) - min(counts) <= 1 and sum(counts) == size
+    assert fold(ids, labels, 1, of, seed=5) != parts[0]
+
+
+def test_equal_images_are_in_one_fold() -> None:
+    ids, labels = population({0: 20, 1: 20})
+    contents = [f"{number // 2}".encode() for number in range(40)]
+    for number in (1, 2, 3):
+        stay, off = fold(ids, labels, number, 3, seed=0, contents=contents)
+        assert not {contents[position] for position in stay} & {contents[position] for position in off}

@@ -99,6 +99,8 @@ def _values(entry: Field[object]) -> str:
         return "list of phases"
     if "Mapping" in kind:
         return "group: rate"
+    if kind == "bool":
+        return "on or off"
     if kind.startswith("str"):
         return "text"
     low, high = limits["low"], limits["high"]
@@ -116,6 +118,8 @@ def _default(entry: Field[object]) -> str:
         return "none"
     if entry.default is None:
         return "by strategy" if entry.name in by_strategy or entry.name == "train_from" else "-"
+    if isinstance(entry.default, bool):
+        return "on" if entry.default else "off"
     return f"`{_number(entry.default)}`"
 
 

@@ -21,6 +21,7 @@ from zoo import Recipe, Run, api
 from zoo.adaptation import caching
 from zoo.cli import main
 from zoo.engine import machine
+from zoo.stacking import images
 
 PER_CLASS = 4  # training images of a class while examples are tested
 
@@ -39,7 +40,8 @@ def run_page(page: Path, folder: Path, on_console: Callable[[Block, list[list[st
     one_thread = mock.patch.object(machine, "_cores", lambda: 1)  # or tests that run side by side fight for the cores
     # A page shows the plan of a machine that nobody else uses: there it pays to keep activations.
     kept = mock.patch.object(caching, "_pays", lambda costs: True)
-    with contextlib.chdir(folder), mock.patch.object(api, "adapt", _briefly(api.adapt)), one_thread, kept:
+    few = mock.patch.object(images, "LEAST", PER_CLASS)  # which is all that there are
+    with contextlib.chdir(folder), mock.patch.object(api, "adapt", _briefly(api.adapt)), one_thread, kept, few:
         for name in setups(page):
             SETUPS[name]()
         for block in blocks(page):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from PIL import Image
 from timm.data import create_transform
 from torch import nn
@@ -16,9 +17,9 @@ from torch import nn
 from zoo import data, models, run
 from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
-from zoo.data import Part
+from zoo.data import Dataset, Part
 from zoo.engine.evaluation import collect, measure
-from zoo.engine.events import Progress
+from zoo.engine.events import Listener, Progress
 from zoo.engine.session import Session
 from zoo.hub.card import model_card
 from zoo.models import DataConfig
@@ -63,24 +64,8 @@ def finish(
             },
         )
     accelerator.wait_for_everyone()
-    model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    part = ready.dataset.report
-    batches = data.eval_batches(
-        part,
-        config=models.data_config(model),
-        batch_size=ready.settled.batch,
-        workers=ready.settled.workers or 0,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-        device=accelerator.device,
-    )
-
-    def tell(done: int) -> None:
-        session.emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
-
-    outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
-    result = measure(outputs, ready.dataset.classes, [sample.id for sample in part.samples])
-    result |= {"split": ready.dataset.reported_on, "selected_on": ready.dataset.selected_on}
+    batch_size, workers = ready.settled.batch, ready.settled.workers or 0
+    model, result = measured(this, ready.dataset, accelerator, batch_size, workers, session.emit)
     images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
@@ -97,11 +82,39 @@ def finish(
         **domains.described(this, ready, course.get("best"), model),
     }
     if accelerator.is_main_process:
-        write_verification(this, part, model)
-        write_up(this, part, record)
+        write_verification(this, ready.dataset.report, model)
+        write_up(this, ready.dataset.report, record)
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
+
+
+def measured(
+    this: Run, dataset: Dataset, accelerator: Accelerator, batch_size: int, workers: int, emit: Listener
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load the saved model back, and say how well it does on the images that report.
+
+    Returns:
+        The model on its device, and a record's `result`.
+    """
+    model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    part = dataset.report
+    batches = data.eval_batches(
+        part,
+        config=models.data_config(model),
+        batch_size=batch_size,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
+    )
+
+    def tell(done: int) -> None:
+        emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
+
+    outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
+    result = measure(outputs, dataset.classes, [sample.id for sample in part.samples])
+    return model, result | {"split": dataset.reported_on, "selected_on": dataset.selected_on}
 
 
 def write_up(this: Run, part: Part, record: dict[str, Any]) -> None:
@@ -114,7 +127,7 @@ def write_up(this: Run, part: Part, record: dict[str, Any]) -> None:
     """
     write_atomic(this.path / "README.md", model_card(record))
     record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
-    write_report(this, _pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
+    write_report(this, pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
     this.write_record(record)  # last: a run that says it is finished lacks nothing
 
 
@@ -136,7 +149,7 @@ def write_verification(this: Run, part: Part, model: nn.Module) -> None:
         write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
-def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
+def pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
     """Small pictures of some images, by id."""
     position = {sample.id: index for index, sample in enumerate(part.samples)}
     pictures = {}

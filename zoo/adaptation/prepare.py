@@ -242,6 +242,7 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         limit=recipe.limit,
         val_fraction=recipe.val_fraction,
         on_bad_image=recipe.on_bad_image,
+        fold=recipe.held_fold,
         seed=recipe.cut_seed,
         image_size=data.store_side(config),
         interpolation=config.interpolation,

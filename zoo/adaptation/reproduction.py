@@ -21,7 +21,7 @@ from zoo.engine.events import Listener, Note
 from zoo.errors import RunError
 from zoo.planning import Plan
 from zoo.recipe import Recipe
-from zoo.recipe_file import recipe_of_run
+from zoo.recipe_file import recipe_of_run, refuse_several
 from zoo.run import Run
 
 
@@ -62,6 +62,7 @@ def reproduce(
     """Do a run again: see `zoo.api.reproduce`."""
     began = time.monotonic()
     name, first, record = _first(reference, emit)
+    refuse_several(record, name)
     again = recipe_of_run(record)
     data = dataset or record["dataset"].get("ref")
     if data is None:

@@ -13,9 +13,6 @@ from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
 from zoo.run import find
 
-# Of a result, what fits in a terminal's JSON; run.json and the report have the rest.
-_LARGE = ("confusion", "calibration", "mistakes")
-
 
 @options.with_recipe
 def command(
@@ -114,15 +111,13 @@ def command(
     report = str(run.report) if run.report.is_file() else None
     document = {
         "run": str(run.path),
-        "result": {name: value for name, value in record["result"].items() if name not in _LARGE},
+        "result": render.small(record["result"]),
         "seconds": record["seconds"],
         "best": record.get("best"),
         "report": report,
     }
+    document |= {key: record[key] for key in ("chosen", "soup", "wise") if record.get(key)}
     if target := record.get("target"):
-        result = {name: value for name, value in target.get("result", {}).items() if name not in _LARGE}
         document["target"] = {name: target.get(name) for name in ("name", "validators", "chosen", "oracle")}
-        document["target"]["result"] = result or None
-    if record.get("chosen"):
-        document["chosen"] = record["chosen"]
+        document["target"]["result"] = render.small(target.get("result") or {}) or None
     return Answer(document, lambda: render.run_result(record, run), as_json)

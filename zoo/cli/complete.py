@@ -36,6 +36,11 @@ def trained_model(incomplete: str) -> list[str]:
     return _runs(incomplete, finished=True) + backbone(incomplete)
 
 
+def finished_run(incomplete: str) -> list[str]:
+    """Finished runs, to put together or publish."""
+    return _runs(incomplete, finished=True)
+
+
 def unfinished_run(incomplete: str) -> list[str]:
     """Runs that `--resume` can go on with."""
     return _runs(incomplete, finished=False)

@@ -30,6 +30,8 @@ from zoo.cli import (
     reproduce,
     runs,
     show,
+    soup,
+    stack,
 )
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
@@ -73,6 +75,8 @@ app.command("predict")(predict.command)
 app.command("push", no_args_is_help=True)(push.command)
 app.command("reproduce", no_args_is_help=True)(reproduce.command)
 app.command("compare", no_args_is_help=True)(compare.command)
+app.command("stack", no_args_is_help=True)(stack.command)
+app.command("soup", no_args_is_help=True)(soup.command)
 app.command("rank", no_args_is_help=True)(rank.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")

@@ -24,7 +24,7 @@ _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
 _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(preset)}
 _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
-             "dataset_config", "data_seed", "augment", "mixup", "cutmix", "balance"),
+             "dataset_config", "data_seed", "fold", "augment", "mixup", "cutmix", "balance"),
     "Images without labels": ("target", "align", "align_weight", "unlabelled", "semi", "semi_weight",
                               "unlabelled_ratio", "threshold"),
     "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",

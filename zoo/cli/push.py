@@ -83,5 +83,9 @@ def _show(record: dict[str, Any]) -> None:
         f"verified  loaded in a fresh process {loaded}: preprocessing, labels and logits of {proof['images']} images "
         f"(largest difference {proof['difference']:.1g})"
     )
+    if any(file["path"].startswith("members/") for file in record["files"]):
+        say(f"use it    zoo predict hf-hub:{record['repo']} IMAGE")
+        say('          timm.create_model("local-dir:FOLDER/members/0", pretrained=True) for each member alone')
+        return
     say(f'load it   timm.create_model("hf-hub:{record["repo"]}", pretrained=True)')
     say(f"          zoo predict hf-hub:{record['repo']} IMAGE")

@@ -12,6 +12,8 @@ from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
 from zoo.run import Run
 
+# Of a result, what is too much for a terminal's JSON; run.json and the report have it.
+_LARGE = ("confusion", "calibration", "mistakes")
 WAITING = 0.02  # share of training spent waiting for images from which a plan speaks of it
 
 
@@ -113,6 +115,11 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     for note in record.get("notes", ()):
         print(f"note: {printable(note)}", file=stream)
     stream.flush()
+
+
+def small(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's result without its large parts."""
+    return {name: value for name, value in result.items() if name not in _LARGE}
 
 
 def run_result(record: Mapping[str, Any], run: Run) -> None:

@@ -42,14 +42,15 @@ def command(
         render.table(columns, [_cells(row) for row in rows])
         for row in rows:
             if row["status"] == "interrupted":
-                say(f"go on with {row['name']}: zoo adapt --resume {row['run']}")
+                command = "stack" if row["kind"] == "stack" else "adapt"
+                say(f"go on with {row['name']}: zoo {command} --resume {row['run']}")
 
     return Answer(rows, show, as_json)
 
 
 def _row(run: Run) -> dict[str, Any]:
     """What one run's record says; a record that cannot be read gives a row that says so."""
-    row: dict[str, Any] = {"run": str(run.path), "name": run.name, "status": "damaged", "backbone": None,
+    row: dict[str, Any] = {"run": str(run.path), "name": run.name, "status": "damaged", "kind": None, "backbone": None,
                            "dataset": None, "strategy": None, "accuracy": None, "n": None, "split": None,
                            "created": None}  # fmt: skip
     try:
@@ -57,12 +58,14 @@ def _row(run: Run) -> dict[str, Any]:
     except RunError as error:
         warn(str(error))
         return row
-    row.update(status=record.get("status"), created=record.get("created"))
+    row.update(status=record.get("status"), kind=record.get("kind"), created=record.get("created"))
     row.update(
         backbone=_part(record, "backbone").get("name"),
         dataset=_part(record, "dataset").get("name"),
         strategy=_part(record, "recipe").get("strategy"),
     )
+    if record.get("kind") == "stack":
+        row["strategy"] = _part(record, "stack").get("choice")
     result = _part(record, "result")
     row.update(accuracy=result.get("accuracy"), n=result.get("n"), split=result.get("split"))
     return row

@@ -6,6 +6,7 @@ part, and the same share of the rest is what chooses. `zoo.data.splits` says how
 
 Few-shot, `train_per_class` N: fit and choose together have N images of every class. When what chooses is cut from
 train it takes `val_fraction` of the N; when val is given, that many come from val and the others from train.
+`fold` K/N: of what is left to train on then, one of N equal parts reports instead of the test part.
 `limit` N: train has N images in all, before what chooses is cut from it; a given val or test part is never limited.
 """
 
@@ -21,7 +22,7 @@ from zoo.data.part import Part
 from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress
 from zoo.data.resolve import open_listing
 from zoo.data.scan import Scanner
-from zoo.data.splits import cut, limited, per_class, share
+from zoo.data.splits import cut, fold, limited, per_class, share
 from zoo.errors import DataError, printable
 
 SHOWN = 20  # unreadable images that a message lists
@@ -157,6 +158,9 @@ class _Assembly:
         if reduced or len(given) > 1:
             train, chosen, test = self._checked(train, val or [], test)
             val = chosen if val is not None else None
+        if options.fold is not None:
+            train, test = self._fold(train, *options.fold)
+            reported_on = f"fold {options.fold[0]} of {options.fold[1]} of {source}"
         if val is not None:
             selected_on = "val"
         else:
@@ -219,23 +223,29 @@ class _Assembly:
         return [[row for row in rows if not self._scanner.finding(row[0]).error] for rows in groups]
 
     def _cut(self, rows: _Labelled, purpose: Literal["val", "test"]) -> tuple[_Labelled, _Labelled]:
-        contents = None
-        if self._scanned or len(rows) <= BIG:
-            items = [item for item, _ in rows]
-            self._scanner.hash(items)
-            # An image whose bytes cannot be read is identical to nothing.
-            contents = [
-                self._scanner.finding(item).content or item.id.encode("utf-8", "surrogatepass") for item in items
-            ]
         stay, off = cut(
             _ids(rows),
             _labels(rows),
             self._options.val_fraction,
             seed=self._options.seed,
             purpose=purpose,
-            contents=contents,
+            contents=self._contents(rows),
         )
         return [rows[position] for position in stay], [rows[position] for position in off]
+
+    def _fold(self, rows: _Labelled, number: int, of: int) -> tuple[_Labelled, _Labelled]:
+        stay, off = fold(
+            _ids(rows), _labels(rows), number, of, seed=self._options.seed, contents=self._contents(rows)
+        )  # fmt: skip
+        return [rows[position] for position in stay], [rows[position] for position in off]
+
+    def _contents(self, rows: _Labelled) -> list[bytes] | None:
+        """A hash of each image's bytes; None where there are too many images to look into each."""
+        if not self._scanned and len(rows) > BIG:
+            return None
+        self._scanner.hash([item for item, _ in rows])
+        # An image whose bytes cannot be read is identical to nothing.
+        return [self._content(item) or item.id.encode("utf-8", "surrogatepass") for item, _ in rows]
 
     def _few(self, train: _Labelled, val: _Labelled | None, count: int) -> tuple[_Labelled, _Labelled | None]:
         seed = self._options.seed

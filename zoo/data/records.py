@@ -39,6 +39,7 @@ class DataOptions:
     limit: int | None = None  # training images at most, those cut from them for choosing included
     val_fraction: float = 0.2  # share of each class that a cut takes, 0 to 1, both excluded
     on_bad_image: Literal["error", "skip"] = "error"
+    fold: tuple[int, int] | None = None  # this part of the training images, from 1, of so many reports
     seed: int = 0  # of every cut and choice among the images
     image_size: int | None = None  # short side in pixels of the decoded store (see `store_side`); None: no store
     interpolation: str = "bicubic"  # of the decoded store: the one the evaluation transform uses

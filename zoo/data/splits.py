@@ -75,6 +75,42 @@ def cut(
     return [p for p in range(len(ids)) if p not in taken], sorted(taken)
 
 
+def fold(
+    ids: Sequence[str],
+    labels: Sequence[int],
+    number: int,
+    of: int,
+    *,
+    seed: int,
+    contents: Sequence[bytes] | None = None,
+) -> tuple[list[int], list[int]]:
+    """Cut off one of several parts of about the same size, which together are everything.
+
+    Args:
+        ids: One per image, unique.
+        labels: One per image.
+        number: Which part, from 1.
+        of: How many there are.
+        seed: Another seed makes other parts.
+        contents: As for `cut`: equal images are in one part.
+
+    Returns:
+        Positions of the other parts and of this one, each ascending.
+    """
+    units: dict[object, list[int]] = defaultdict(list)
+    for position in ranked(ids, seed=seed, purpose="fold"):
+        units[contents[position] if contents is not None else position].append(position)
+    sizes: dict[tuple[int, int], int] = defaultdict(int)  # (class, part) -> images
+    taken: set[int] = set()
+    for unit in units.values():
+        label = min(labels[position] for position in unit)
+        part = min(range(of), key=lambda each: (sizes[label, each], (each + label) % of))
+        sizes[label, part] += len(unit)
+        if part == number - 1:
+            taken.update(unit)
+    return [p for p in range(len(ids)) if p not in taken], sorted(taken)
+
+
 def per_class(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int, purpose: str) -> list[int]:
     """Positions of `count` images of every class (all of a class that has fewer), ascending."""
     seen: dict[int, int] = defaultdict(int)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from zoo.hub.card import model_card
-from zoo.hub.download import PREFIX, fetch, fetch_run, looks_like_repo
+from zoo.hub.download import PREFIX, NoModel, fetch, fetch_run, fetch_stack, looks_like_repo
 
-__all__ = ["PREFIX", "fetch", "fetch_run", "looks_like_repo", "model_card"]
+__all__ = ["PREFIX", "NoModel", "fetch", "fetch_run", "fetch_stack", "looks_like_repo", "model_card"]

@@ -49,9 +49,10 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
         percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
         rate=words.rate, duration=words.duration, plural=words.plural, code=_code, literal=_literal,
     )  # fmt: skip
-    chosen = license_ or stated(part(record, "backbone", "weights").get("license"))
+    stack = record.get("kind") == "stack"
+    chosen = license_ or ("" if stack else stated(part(record, "backbone", "weights").get("license")))
     where = {"repo": repo, "license": chosen, "source": f"hf-hub:{repo}" if repo else "local-dir:."}
-    body = environment.get_template("card.md.jinja").render(_context(record) | where)
+    body = environment.get_template("stack.md.jinja" if stack else "card.md.jinja").render(_context(record) | where)
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
     return f"---\n{_metadata(record, chosen).to_yaml()}\n---\n\n{body}\n"
 
@@ -67,6 +68,8 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": backbone,
         "weights": part(record, "backbone", "weights"),
         "base_model": _base_model(record),
+        "stack": part(record, "stack"),
+        "modules": sorted({m["module"] for m in part(record, "stack").get("members") or () if m.get("module")}),
         "dataset": dataset,
         "hub_dataset": _hub_dataset(record),
         "classes": classes,
@@ -92,7 +95,7 @@ def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
     name = _line(record.get("name") or "model")
     return ModelCardData(
         model_name=name,
-        library_name="timm",
+        library_name=None if record.get("kind") == "stack" else "timm",  # timm loads its members, and not it
         pipeline_tag="image-classification",
         tags=["image-classification", "timm", "transfer-learning", "adaptzoo"],
         license=license_,

@@ -10,13 +10,20 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from zoo.bounded import JSON_LIMIT, parse_json, read_bytes
 from zoo.engine.events import Listener, Note, ignore
 from zoo.errors import HubError
 from zoo.hub.connection import retrying, session
 from zoo.hub.folder import RECORD
+from zoo.record import record_faults
 from zoo.run import SCHEMA
 
 PREFIX = "hf-hub:"
+MODEL = ("config.json", "model.safetensors")
+
+
+class NoModel(HubError):
+    """A repository holds no model of timm's; it may hold a stack of them."""
 
 
 def looks_like_repo(text: str) -> bool:
@@ -38,18 +45,50 @@ def fetch(reference: str, emit: Listener = ignore) -> Path:
         HubError: There is no such repository, it holds no such files, or it can be had neither from the Hub nor from
             the cache.
     """
-    repo, _, revision = reference.partition("@")
-    if repo.count("/") != 1 or not all(repo.split("/")):
-        raise HubError(
-            f"{PREFIX}{reference} does not name a model", fix=f"write {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@revision"
-        )
+    repo, revision = _named(reference)
     with session(emit) as hub:
-        config = _file(repo, "config.json", revision or None, emit)
+        config = _file(repo, "config.json", revision, emit)
         # The folder is named after the commit: both files are of that one, whatever happens in between.
         folder = _file(repo, "model.safetensors", config.parent.name, emit).parent
         if hub.trouble:
             emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
     return folder
+
+
+def fetch_stack(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, Any]] | None:
+    """Get a stack that zoo published: its members and what combines them.
+
+    Args:
+        reference: As for `fetch`.
+        emit: Told about waits.
+
+    Returns:
+        The folder in the Hub's cache, and the stack's record; None: it is no stack.
+
+    Raises:
+        HubError: It is one, and cannot be had.
+    """
+    repo, revision = _named(reference)
+    with session(emit):
+        try:
+            path = _file(repo, RECORD, revision, emit)
+        except HubError:  # what is wrong then, `fetch` says better
+            return None
+        try:
+            record = parse_json(read_bytes(path, JSON_LIMIT))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(record, dict) or record.get("kind") != "stack":
+            return None
+        faults = record_faults(record)
+        if faults:
+            raise HubError(f"{RECORD} of {repo} is damaged", why="; ".join(faults))
+        if (record.get("schema") or 0) > SCHEMA:
+            raise HubError(f"{repo} was published by a newer zoo", fix="pip install --upgrade adaptzoo")
+        folder, count = path.parent, len((record.get("stack") or {}).get("members") or ())
+        for name in ("stack.safetensors", *(f"members/{n}/{file}" for n in range(count) for file in MODEL)):
+            _file(repo, name, folder.name, emit)
+    return folder, record
 
 
 def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, Any]]:
@@ -83,6 +122,16 @@ def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, 
     return folder, record
 
 
+def _named(reference: str) -> tuple[str, str | None]:
+    """Repository and revision of a reference."""
+    repo, _, revision = reference.partition("@")
+    if repo.count("/") != 1 or not all(repo.split("/")):
+        raise HubError(
+            f"{PREFIX}{reference} does not name a model", fix=f"write {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@revision"
+        )
+    return repo, revision or None
+
+
 def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
     def get() -> Path:
         try:
@@ -94,7 +143,7 @@ def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
                 raise HubError(
                     f"{repo} was not published by zoo", why=f"it has no {RECORD}", fix="name one that was"
                 ) from error
-            raise HubError(
+            raise NoModel(
                 f"{repo} holds no timm model",
                 why=f"it has no {name}" + (", and zoo loads no pickles" if name.endswith("safetensors") else ""),
                 fix="name a repository with config.json and model.safetensors",

@@ -18,7 +18,9 @@ from zoo.hub.card import model_card
 from zoo.run import Run, replacing, seal, write_atomic
 from zoo.tensors import file_sha256
 
-_CHECKED = {"config.json", "model.safetensors", "run.json", "verify.safetensors"}
+_MODEL = ("config.json", "model.safetensors")
+_CHECKED = {*_MODEL, "run.json", "verify.safetensors"}
+COMBINER = "stack.safetensors"  # of a stack: what combines its members
 RECORD = "zoo.json"  # the published part of run.json
 
 
@@ -43,15 +45,17 @@ def checked_record(run: Run) -> dict[str, Any]:
         RunError: It is not; the message says which file differs.
     """
     record = run.finished_record()
-    if record.get("kind") != "classifier":
+    if record.get("kind") not in ("classifier", "stack"):
         raise RunError(
             f"{run.path} cannot be pushed", why=f"it is a {record.get('kind')}, and the Hub takes one timm model"
         )
-    if record["backbone"].get("module"):  # checking the copy imports it: an installed plugin's, or none
-        plugins.required(record["backbone"], f"the run {run.path}")
-    again = f"adapt again: zoo adapt --recipe {run.path} --out …"
+    stack = is_stack(record)
+    for needing in record["stack"]["members"] if stack else [record["backbone"]]:
+        if needing.get("module"):  # checking the copy imports it: an installed plugin's, or none
+            plugins.required(needing, f"the run {run.path}")
+    again = "stack them again: zoo stack … --out …" if stack else f"adapt again: zoo adapt --recipe {run.path} --out …"
     hashes = record.get("files")
-    if not isinstance(hashes, dict) or not set(hashes) >= _CHECKED or not record.get("id"):
+    if not isinstance(hashes, dict) or not set(hashes) >= _checked(record) or not record.get("id"):
         raise RunError(
             f"{run.path} cannot be pushed",
             why="its run.json lacks the hashes of its files, so nobody can tell whether they are as they were measured",
@@ -77,6 +81,23 @@ def checked_record(run: Run) -> dict[str, Any]:
     return record
 
 
+def is_stack(record: Mapping[str, Any]) -> bool:
+    """Whether a run combines several models, which lie in its folder."""
+    return record.get("kind") == "stack"
+
+
+def places(record: Mapping[str, Any]) -> list[str]:
+    """Where in a run's folder, and in its repository, the timm models are: "", or "members/0/" and so on."""
+    return [f"members/{number}/" for number in range(len(record["stack"]["members"]))] if is_stack(record) else [""]
+
+
+def _checked(record: Mapping[str, Any]) -> set[str]:
+    if not is_stack(record):
+        return set(_CHECKED)
+    inside = {f"{place}{name}" for place in places(record) for name in (*_MODEL, "verify.safetensors")}
+    return {COMBINER, "run.json", *inside}
+
+
 def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: str | None) -> tuple[Published, ...]:
     """The files of the repository.
 
@@ -86,9 +107,11 @@ def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: st
         repo: "ORG/NAME", for the examples on the card.
         license_: What it is published under; None: nobody knows.
     """
-    made: dict[str, bytes] = {"config.json": _config(run, license_)} if license_ else {}
+    stack = is_stack(record)
+    made: dict[str, bytes] = {"config.json": _config(run, license_)} if license_ and not stack else {}
     made["README.md"] = model_card(record, repo=repo, license_=license_).encode("utf-8", "replace")
-    names = sorted({*made, RECORD, "config.json", "model.safetensors"})
+    own = {f"{place}{name}" for place in places(record) for name in _MODEL} | ({COMBINER} if stack else set())
+    names = sorted({*made, RECORD, *own})
     text = json.dumps({**public_record(record), "published": names}, indent=2, ensure_ascii=False)
     made[RECORD] = (text + "\n").encode("utf-8", "backslashreplace")
     files = []
@@ -125,14 +148,20 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
         dataset["ref"] = None
     dataset.pop("bad", None)
     result.pop("mistakes", None)
-    for place in (dataset, public["plan"]):
+    for place in (dataset, public.get("plan") or {}, public.get("stack") or {}):
         if "notes" in place:
             place["notes"] = [_without_paths(note) for note in place["notes"]]
     for place in (public["recipe"], public["resolved"]):
         chosen = place.get("weights")
         if isinstance(chosen, str) and _is_local(chosen):
             place["weights"] = re.split(r"[/\\]", chosen)[-1]
-    public["files"] = {"model.safetensors": record["files"]["model.safetensors"]}
+    stack = public.get("stack") or {}
+    soups = [soup for soup in (public.get("soup"), stack.get("soup")) if soup]
+    for row in (*(row for soup in soups for row in soup["candidates"]), *(stack.get("members") or ())):
+        if "run" in row:
+            row["run"] = re.split(r"[/\\]", row["run"])[-1]
+    weights = [f"{place}model.safetensors" for place in places(record)] + ([COMBINER] if stack else [])
+    public["files"] = {name: record["files"][name] for name in weights}
     return public
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from zoo.errors import HubError
 
@@ -70,6 +71,31 @@ def settle(inherited: object, chosen: str | None) -> str | None:
             fix=f"leave --license out to publish under {before}, or adapt other weights: see `zoo show`",
         )
     return wanted
+
+
+def settle_all(inherited: Sequence[object], chosen: str | None) -> str | None:
+    """The licence to publish several models under, together.
+
+    Args:
+        inherited: What is known of the licence of each one's weights.
+        chosen: What the person asked for; None takes the one that asks for most.
+
+    Raises:
+        HubError: As for `settle`; or none of them asks for as much as all the others do.
+    """
+    before = list(dict.fromkeys(filter(None, map(stated, inherited))))
+    if chosen is not None:
+        for one in before:
+            settle(one, chosen)
+        return settle(None, chosen) if not before else chosen.strip().lower()
+    strictest = [one for one in before if all(permits(other, one) for other in before)]
+    if before and not strictest:
+        raise HubError(
+            f"the members' weights are under {' and '.join(before)}",
+            why="none of these asks for as much as the others do",
+            fix="choose one that does with --license, or leave a member out",
+        )
+    return strictest[0] if strictest else None
 
 
 def _asks(license_: str) -> frozenset[str]:

@@ -17,7 +17,7 @@ from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import HubError
 from zoo.hub import access, licenses
 from zoo.hub.connection import maybe_made, retrying, session
-from zoo.hub.folder import RECORD, Published, checked_record, published_files, write_folder
+from zoo.hub.folder import RECORD, Published, checked_record, is_stack, published_files, write_folder
 from zoo.hub.verify import Proof, verify
 from zoo.network import place
 from zoo.run import Run
@@ -90,7 +90,10 @@ def publish(
     access.check_name(repo)
     emit(Progress("checking the run", 0, 0))
     record = checked_record(run)
-    settled = licenses.settle(((record["backbone"].get("weights")) or {}).get("license"), license_)
+    if is_stack(record):
+        settled = licenses.settle_all([member.get("license") for member in record["stack"]["members"]], license_)
+    else:
+        settled = licenses.settle(((record["backbone"].get("weights")) or {}).get("license"), license_)
     files = published_files(run, record, repo, settled)
     hub = HfApi()
     url = f"{place()}/{repo}"
@@ -168,7 +171,10 @@ def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
                 return {}
         return content if isinstance(content, dict) else {}
 
-    mark, listed = read("config.json").get("zoo"), read(RECORD).get("published")
+    mark, published = read("config.json").get("zoo"), read(RECORD)
+    if mark is None and is_stack(published):  # whose members have configurations, and it has none of its own
+        mark = {"run": published.get("id"), **{key: published.get(key) for key in ("name", "created")}}
+    listed = published.get("published")
     ours = [name for name in listed if isinstance(name, str) and name in files] if isinstance(listed, list) else []
     return Found(info.sha, bool(info.private), files, mark if isinstance(mark, dict) else {}, tuple(ours))
 

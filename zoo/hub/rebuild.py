@@ -1,7 +1,7 @@
 """What somebody else does with a published model: a script of its own, in a fresh process, which knows nothing of zoo.
 
-It takes one commit from a cache that holds nothing else, builds the model with plain timm, and compares what it does
-with what the run kept. `python rebuild.py JOB ANSWER`, both JSON files.
+It takes one commit from a cache that holds nothing else, builds the model, or each member of a stack, with plain timm,
+and compares what it does with what the run kept. `python rebuild.py JOB ANSWER`, both JSON files.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
     """Rebuild the model and say what differs.
 
     Args:
-        job: `repo`, `commit`, `files` (name -> sha256), `module` (registers the architecture, or None), `kept` (the
-            run's verify.safetensors), `classes`, `tolerance` (of logits, as a share of the largest).
+        job: `repo`, `commit`, `files` (name -> sha256), `modules` (that register architectures), `models` (place in the
+            repository -> the run's verify.safetensors), `classes`, `tolerance` (of logits, as a share of the largest).
 
     Returns:
         `faults`, in words; `images`; `difference`, the largest between logits; `allowed`.
@@ -36,20 +36,37 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
         content = Path(hf_hub_download(job["repo"], name, revision=job["commit"])).read_bytes()
         if hashlib.sha256(content).hexdigest() != expected:
             faults.append(f"{name} on the Hub is not the file that was sent")
-    if job["module"]:
-        importlib.import_module(job["module"])
-    model: Any = timm.create_model(f"hf-hub:{job['repo']}@{job['commit']}", pretrained=True).eval()
+    for module in job["modules"]:
+        importlib.import_module(module)
+    found = [_compared(job, place, kept) for place, kept in job["models"].items()]
+    return {
+        "faults": faults + [fault for one in found for fault in one["faults"]],
+        "images": sum(one["images"] for one in found),
+        "difference": max(one["difference"] for one in found),
+        "allowed": max(one["allowed"] for one in found),
+    }
+
+
+def _compared(job: dict[str, Any], place: str, path: str) -> dict[str, Any]:
+    """One model of the repository; its class names may come in another order than a stack's."""
+    faults = []
+    what = f"{place.rstrip('/')}: " if place else ""
+    name = f"hf-hub:{job['repo']}@{job['commit']}"
+    if place:
+        file = Path(hf_hub_download(job["repo"], f"{place}config.json", revision=job["commit"]))
+        name = f"local-dir:{file.parent}"
+    model: Any = timm.create_model(name, pretrained=True).eval()
     data: Any = timm.data
     transform = data.create_transform(**data.resolve_model_data_config(model), is_training=False)
-    kept = load_file(job["kept"])
+    kept = load_file(path)
     raw = [kept[name] for name in sorted(kept) if name.startswith("raw.")]
     inputs = torch.stack([transform(Image.fromarray(pixels.numpy())) for pixels in raw])
     if inputs.shape != kept["inputs"].shape:
         faults.append(f"its preprocessing gives {tuple(inputs.shape[1:])}, the run's {tuple(kept['inputs'].shape[1:])}")
     elif not torch.allclose(inputs, kept["inputs"], rtol=0, atol=1e-6):
         faults.append(f"its preprocessing differs from the run's by up to {(inputs - kept['inputs']).abs().max():.2g}")
-    labels = model.pretrained_cfg.get("label_names")
-    if list(labels or ()) != job["classes"]:
+    labels = list(model.pretrained_cfg.get("label_names") or ())
+    if (sorted(labels) != sorted(job["classes"])) if place else (labels != job["classes"]):
         faults.append(f"it names its classes {_few(labels)}, the run {_few(job['classes'])}")
     logits, wanted = model(kept["inputs"]).float(), kept["logits"]
     allowed = job["tolerance"] * max(1.0, float(wanted.abs().max()))
@@ -62,7 +79,8 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
             faults.append(
                 f"its logits differ from the run's by up to {difference:.3g}; {allowed:.2g} would be rounding"
             )
-    return {"faults": faults, "images": len(raw), "difference": difference, "allowed": allowed}
+    found = [f"{what}{fault}" for fault in faults]
+    return {"faults": found, "images": len(raw), "difference": difference, "allowed": allowed}
 
 
 def _few(names: Any) -> str:

@@ -17,7 +17,7 @@ from huggingface_hub import hf_hub_download
 from zoo.engine.events import Listener
 from zoo.errors import HubError
 from zoo.hub.connection import retrying
-from zoo.hub.folder import Published
+from zoo.hub.folder import Published, is_stack, places
 from zoo.network import one_line, place
 from zoo.run import Run
 
@@ -69,13 +69,14 @@ def verify(
     Raises:
         HubError: It could not be fetched or built, or does something else than the run.
     """
-    module = record["backbone"].get("module")
+    needing = record["stack"]["members"] if is_stack(record) else [record["backbone"]]
+    modules = list(dict.fromkeys(one["module"] for one in needing if one.get("module")))
     job = {
         "repo": repo,
         "commit": commit,
         "files": {file.name: file.sha256 for file in files},
-        "module": module,
-        "kept": str((run.path / "verify.safetensors").resolve()),
+        "modules": modules,
+        "models": {place: str((run.path / place / "verify.safetensors").resolve()) for place in places(record)},
         "classes": record["dataset"]["classes"],
         "tolerance": TOLERANCE.get(record["resolved"].get("device"), TOLERANCE_ELSEWHERE),
     }
@@ -87,7 +88,7 @@ def verify(
         answer = _rebuild(job, folder, what)
     if answer["faults"]:
         raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced))
-    return Proof(answer["images"], answer["difference"], answer["allowed"], module)
+    return Proof(answer["images"], answer["difference"], answer["allowed"], ", ".join(modules) or None)
 
 
 def _fetch(repo: str, commit: str, name: str, cache: Path, what: str, emit: Listener) -> None:

@@ -97,7 +97,7 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
             "name": str(record.get("name") or run.name),
             "path": shlex.quote(path),
             "literal": repr(path),
-            "local_dir": repr(f"local-dir:{path}"),
+            "local_dir": repr(f"local-dir:{path}/members/0" if record.get("kind") == "stack" else f"local-dir:{path}"),
             "created": _day(record),
         },
         "record": record,
@@ -110,7 +110,9 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "dataset": part(record, "dataset"),
         "result": part(record, "result"),
         "best": part(record, "best"),
-        "soup": part(record, "soup"),
+        "stack": part(record, "stack"),
+        "weight_meaning": words.weight_meaning(record),
+        "soup": part(record, "soup") or part(record, "stack", "soup"),
         "wise": part(record, "wise"),
         "averages": words.averages(record),
         "seconds": part(record, "seconds"),
@@ -162,6 +164,9 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)
+    stack = part(record, "stack")
+    if len(stack.get("weights") or ()) > 1:
+        drawn["weights"] = plots.member_weights([member["name"] for member in stack["members"]], stack["weights"])
     if matrix is not None and len(matrix) > MAX_CELLS:
         drawn["confusion"] = plots.confusion_map(matrix)
     return {name: Markup(svg) for name, svg in drawn.items()}  # texts were escaped by ElementTree

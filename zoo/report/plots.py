@@ -204,6 +204,22 @@ def confusion_map(matrix: np.ndarray[Any, Any], name: str = "confusion", cells: 
         return finish()
 
 
+def member_weights(names: Sequence[str], weights: Sequence[float], name: str = "weights") -> str:
+    """How much each member of a stack counts, a bar each."""
+    with canvas(name, "How much each member counts", (5.4, 0.7 + 0.32 * len(names))) as (figure, finish):
+        axes = figure.add_subplot()
+        places = range(len(names))
+        axes.barh(places, weights, color=ACCENT, alpha=0.8, height=0.6, linewidth=0)
+        axes.set_yticks(places, names)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+        axes.set_xlim(min(0.0, *weights), max(*weights) * 1.18)
+        for place, value in zip(places, weights, strict=True):
+            axes.annotate(f"{value:.2f}", (max(value, 0.0), place), xytext=(4, 0), textcoords="offset points",
+                          va="center", color=INK, fontsize=8.5)  # fmt: skip
+        return finish()
+
+
 @contextmanager
 def canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple[Figure, Callable[[], str]]]:
     """A figure in the page's style, and the function that turns it into inline SVG."""

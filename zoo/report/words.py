@@ -195,3 +195,14 @@ def averages(record: Record) -> list[str]:
             f"({wise.get('start')}), {how}."
         )
     return found
+
+
+def weight_meaning(record: Record) -> str:
+    """What the members' weights in a stack are, in a sentence; empty where there are none."""
+    choice = part(record, "stack").get("choice")
+    return {
+        "mean": "Every member counts alike.",
+        "weighted": "A member's weight is the share of its probabilities in the mixture.",
+        "gated": "A member's weight is the share of its probabilities, which depends on the image: the mean is shown.",
+        "logistic": "A member's coefficient is what its own logarithm of a class adds to that class, on average.",
+    }.get(str(choice), "")

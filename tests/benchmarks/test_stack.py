@@ -1,0 +1,33 @@
+"""What the measurement of `zoo stack` says, on made-up results."""
+
+from __future__ import annotations
+
+from benchmarks import stack
+
+MACHINE = {"cpu": "a cpu", "cores": 2, "packages": {"torch": "2.0"}, "when": "2026-01-02T03:04:05"}
+
+
+def row(seed: int, of: str, way: str, accuracy: float, kept: float | None = None) -> dict:
+    return {"seed": seed, "of": of, "way": way, "accuracy": accuracy, "loss": 1.25, "ece": 0.04, "kept": kept}
+
+
+def test_differences_are_paired_by_seed():
+    rows = [row(0, "stack", "best single member", 0.50), row(1, "stack", "best single member", 0.60),
+            row(0, "stack", "mean", 0.52), row(1, "stack", "mean", 0.63),
+            row(0, "nano", "plain", 0.5), row(0, "nano", "--soup", 0.5, 3), row(1, "nano", "plain", 0.4),
+            row(1, "nano", "--soup", 0.39, 1)]  # fmt: skip
+    text = stack.table({"machine": MACHINE, "per_class": 100, "rows": rows})
+    assert "100 labels per class, 2 seeds" in text
+    lines = text.splitlines()
+    # 2 and 3 points: mean 2.5, standard error 0.5, Student's t with one degree of freedom 12.7.
+    assert "| mean | 57.5 | +2.5 ± 6.4 | 1.250 | 4.0 | - | 2 |" in lines
+    assert "| best single member | 55.0 | - | 1.250 | 4.0 | - | 2 |" in lines
+    assert "| --soup | 44.5 | -0.5 ± 6.4 | 1.250 | 4.0 | 3, 1 | 2 |" in lines
+    assert lines.index("`nano`:") > lines.index("| mean | 57.5 | +2.5 ± 6.4 | 1.250 | 4.0 | - | 2 |")
+
+
+def test_rows_of_members_are_named_alike_for_every_seed():
+    facts = {"best_single": "resnet18_plain"}
+    members = (("member", "resnet18_plain"), ("member", "resnet_nano_plain"), ("way", "gated"))
+    names = [stack._named({"kind": kind, "name": name}, facts) for kind, name in members]
+    assert names == ["best single member", "resnet_nano", "gated"]

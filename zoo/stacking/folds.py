@@ -1,0 +1,105 @@
+"""What retrained members say about images that they were not trained on: each member once for each fold left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from zoo import data, models
+from zoo.adaptation import execute
+from zoo.adaptation.prepare import data_options
+from zoo.engine.events import Listener, Note, Progress
+from zoo.errors import DataError, RecipeError
+from zoo.recipe_file import recipe_of_run
+from zoo.run import Run
+from zoo.stacking import images
+from zoo.stacking.combining import Said
+from zoo.stacking.images import DIFFERENT, HeldOut
+from zoo.stacking.members import Member
+from zoo.stacking.model import Panel
+
+_BATCH = 32
+
+
+def refuse_other_images(chosen: Sequence[Member], found: HeldOut) -> None:
+    """Folds are of one set of images.
+
+    Raises:
+        DataError: The members were not all trained on the same ones.
+        RecipeError: One was trained without a fold already.
+    """
+    if not found.same:
+        raise DataError("the members were not adapted to the same images, so no folds are common", fix=DIFFERENT)
+    counts = [part.class_counts() for part in (found.dataset.fit, found.dataset.choose)]
+    each = [sum(count) for count in zip(*counts, strict=True)]
+    if min(each) < images.LEAST:
+        raise DataError(
+            "there are too few images to fit a combination on",
+            why=f"the class {found.fit.classes[each.index(min(each))]} has {min(each)} training images in all, "
+            f"and {images.LEAST} of each are the least",
+            fix="adapt with more images",
+        )
+    for member in chosen:
+        if member.recipe.fold is not None:
+            raise RecipeError(f"{member.run.path} left out a fold itself", fix="name runs that saw all of the images")
+
+
+def out_of_fold(
+    chosen: Sequence[Member],
+    folds: int,
+    root: Path,
+    classes: Sequence[str],
+    accelerator: Accelerator,
+    emit: Listener,
+) -> Said:
+    """Adapt every member anew without each fold, and ask it about that fold.
+
+    Runs that are finished in `root` are not done again, and one that was stopped goes on.
+
+    Args:
+        chosen: The members.
+        folds: How many.
+        root: The folder of the runs.
+        classes: In the shared order.
+        accelerator: Where members are asked.
+        emit: Told about progress.
+
+    Returns:
+        What the members say about all images of all folds; without their features, for those of another training of a
+        network mean something else.
+    """
+    found: list[Said] = []
+    for number in range(1, folds + 1):
+        asked = []
+        for place, member in enumerate(chosen):
+            emit(Note(f"fold {number} of {folds}: {member.name}"))
+            run = _adapted(member, f"{number}/{folds}", root / f"{place}-{number}-of-{folds}", emit)
+            asked.append(_about_its_fold(run, member, classes, accelerator, emit))
+        if len({tuple(ids) for _, ids in asked}) > 1:
+            raise DataError("the members' folds have other images in them", fix=DIFFERENT)
+        one = [said for said, _ in asked]
+        found.append(Said(torch.cat([said.logs for said in one]), (), one[0].labels))
+    return Said(torch.cat([said.logs for said in found], dim=1), (), torch.cat([said.labels for said in found]))
+
+
+def _adapted(member: Member, fold: str, path: Path, emit: Listener) -> Run:
+    run = Run(path)
+    if run.record_path.is_file():
+        return run if run.finished else execute.go_on(path, emit)
+    recipe = replace(member.recipe, fold=fold)
+    return execute.start(member.record["backbone"]["name"], member.dataset, recipe, path, emit)
+
+
+def _about_its_fold(
+    run: Run, member: Member, classes: Sequence[str], accelerator: Accelerator, emit: Listener
+) -> tuple[Said, list[str]]:
+    panel = Panel([models.load(run.path)], classes)
+    panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])
+    part = data.open_dataset(member.dataset, options).report
+    said = panel.over(part, _BATCH, lambda done: emit(Progress("asking about the fold", done, len(part))))
+    return said, [sample.id for sample in part.samples]
