@@ -117,21 +117,24 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what is of this machine or names somebody's files: paths, unreadable images, mistakes.
 
     What it takes to repeat the run stays: choices, plan, versions, the data's fingerprint, and where on the Hub the
-    data is. `dataset.ref` is None for data that only this machine has.
+    data is. `ref` is None for data that only this machine has, images without labels among them.
     """
     public: dict[str, Any] = copy.deepcopy({key: value for key, value in record.items() if key != "status"})
-    dataset, result = public["dataset"], public["result"]
-    if _is_local(str(dataset["ref"])) and not dataset.get("hub"):
-        dataset["ref"] = None
-    dataset.pop("bad", None)
-    result.pop("mistakes", None)
-    for place in (dataset, public["plan"]):
+    data = [public[kind] for kind in ("dataset", "target", "unlabelled") if public.get(kind)]
+    for images in data:
+        if _is_local(str(images["ref"])) and not images.get("hub"):
+            images["ref"] = None
+        images.pop("bad", None)
+    for measured in (public, *data):
+        (measured.get("result") or {}).pop("mistakes", None)
+    for place in (*data, public["plan"]):
         if "notes" in place:
             place["notes"] = [_without_paths(note) for note in place["notes"]]
     for place in (public["recipe"], public["resolved"]):
-        chosen = place.get("weights")
-        if isinstance(chosen, str) and _is_local(chosen):
-            place["weights"] = re.split(r"[/\\]", chosen)[-1]
+        for name in ("weights", "target", "unlabelled"):
+            chosen = place.get(name)
+            if isinstance(chosen, str) and _is_local(chosen):
+                place[name] = re.split(r"[/\\]", chosen)[-1]
     public["files"] = {"model.safetensors": record["files"]["model.safetensors"]}
     return public
 
