@@ -258,7 +258,7 @@ def _watch_parts(points: Points) -> None:
 
 
 def _note_states(path: Path) -> None:
-    """Write down what the weights, their average and the optimizer are at the end of each epoch, as hashes."""
+    """Write down what weights, their average, optimizer and objective are at the end of each epoch, as hashes."""
     from zoo.engine import loop
 
     made, finished = loop.make_optimizer, loop.finish_epoch
@@ -272,6 +272,7 @@ def _note_states(path: Path) -> None:
         at = session.position
         states = {"model": job.model.state_dict(), "optimizer": latest[0].state_dict()}
         states["average"] = {} if average is None else average.state_dict()
+        states["objective"] = job.objective.state_dict()  # a discriminator's weights, for one
         line = {"at": [at.phase, at.epoch, at.step], **{name: _digest(state) for name, state in states.items()}}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
