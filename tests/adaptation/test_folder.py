@@ -77,10 +77,12 @@ def test_a_folder_whose_process_was_killed_before_its_first_record_can_be_used(t
 def test_what_a_killed_process_had_not_finished_goes_and_nothing_else(tmp_path: Path) -> None:
     this = Run(tmp_path)
     (tmp_path / ".saving-abc").mkdir()
-    for place in (tmp_path, this.checkpoints):
+    later = this.checkpoints / "refit"
+    for place in (tmp_path, this.checkpoints, later):
         place.mkdir(exist_ok=True)
         for name in (".step-1.pt.0a1b2c.tmp", ".tmpX1y2", "kept.pt", ".hidden"):
             (place / name).touch()
     tidy(this)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "kept.pt", ".hidden"}
-    assert {path.name for path in this.checkpoints.iterdir()} == {"kept.pt", ".hidden"}
+    assert {path.name for path in this.checkpoints.iterdir()} == {"refit", "kept.pt", ".hidden"}
+    assert {path.name for path in later.iterdir()} == {"kept.pt", ".hidden"}

@@ -54,6 +54,17 @@ def test_a_run_is_reproduced_to_the_bit(
     }
 
 
+def test_norm_statistics_a_domain_and_a_second_training_are_reproduced_too(first: Run, tmp_path: Path) -> None:
+    drawings = four(tmp_path / "drawings", 5, size=40)
+    choices = {"recalibrate": "on", "refit": "on", "target": str(drawings), "align": "dann", "semi": "fixmatch"}
+    run = zoo.adapt("resnet_nano", first.record["dataset"]["ref"], replace(RECIPE, **choices), out=tmp_path / "run")
+    assert run.record["refit"] and run.record["resolved"]["recalibrate"] == "on"
+    done = zoo.reproduce(run, out=tmp_path / "again")
+    assert done.identical and not done.differences
+    (drawings / "red" / "000.png").unlink()
+    assert "images without labels" in [each.what for each in zoo.reproduce(run, out=tmp_path / "other").differences]
+
+
 def test_what_differs_is_said(first: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = Run(Path(shutil.copytree(first.path, tmp_path / "old")))
     record = old.record

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.nursery import Nursery, nursery
-from tests.faults.runs import Case, Cases
+from tests.faults.runs import DRAWINGS, Case, Cases
 from tests.pictures import four
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return four(tmp_path_factory.mktemp("faults") / "photos", 8)
+    root = tmp_path_factory.mktemp("faults")
+    four(root / DRAWINGS, 6, size=40)
+    return four(root / "photos", 8)
 
 
 @pytest.fixture(scope="session")

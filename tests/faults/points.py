@@ -1,7 +1,8 @@
 """Where a child process may be killed, told by patching what it calls: production code knows nothing of this.
 
-Every point has an operation (loading, training step, evaluation, cache build, checkpoint write, final save) and says
-where in it. All that are passed go into a log; at one of them the process may kill itself with SIGKILL.
+Every point has an operation and a phase, and says where in it. All that are passed go into a log; at one of them the
+process may kill itself with SIGKILL. Where there is a second training (zoo/adaptation/refit.py), its operations have
+names of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,26 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-OPERATIONS = ("loading", "cache build", "training step", "checkpoint write", "evaluation", "final save")
+# In the order in which a run first comes to them.
+OPERATIONS = (
+    "recalibration",
+    "loading",
+    "cache build",
+    "training step",
+    "checkpoint write",
+    "evaluation",
+    "between trainings",
+    "refit cache build",
+    "refit loading",
+    "refit training step",
+    "refit checkpoint write",
+    "averaging",
+    "final save",
+)
+# Parts of a run in which whatever is done belongs to one operation.
+RECALIBRATION, BETWEEN, REFIT, AVERAGING, END = (
+    "recalibration", "between trainings", "refit", "averaging", "final save",
+)  # fmt: skip
 
 
 class Points:
@@ -35,18 +55,21 @@ class Points:
         self.folder = str(folder)
         self.kill = kill
         self.counts: Counter[str] = Counter()
-        self.trained = False  # what comes now is the final save
+        self.part = ""  # of the run, where it is one of those above
+        self.phase = "preparation"
+        self.again = False  # whether a second training is to come
         self._log = os.open(f"{folder}.points", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         self._lock = threading.Lock()
 
     def passed(self, operation: str, where: str, last: Callable[[], object] = lambda: None) -> None:
         """Note a point, and die there if it is the one; `last` is done just before."""
-        operation = "final save" if self.trained else operation
+        operation = f"{REFIT} {operation}" if self.part == REFIT else self.part or operation
         with self._lock:
             self.counts[operation] += 1
             mine = (operation, self.counts[operation])
         dies = self.kill is not None and mine == tuple(self.kill)
-        line = {"operation": operation, "number": mine[1], "where": where, "killed": dies}
+        line: dict[str, Any] = {"operation": operation, "number": mine[1], "phase": self.phase, "where": where}
+        line["killed"] = dies
         os.write(self._log, (json.dumps(line) + "\n").encode())
         if dies:
             last()
@@ -81,6 +104,7 @@ def install(
     points = Points(folder, kill)
     _watch_files(points)
     _watch_work(points)
+    _watch_parts(points)
     _note_states(Path(f"{folder}.states"))
     if full is not None:
         library = ctypes.CDLL(os.environ["LD_PRELOAD"])
@@ -114,8 +138,8 @@ def _watch_files(points: Points) -> None:
 
     def unlinked(path: Any, **named: Any) -> None:
         operation = points.operation_of(str(path))
-        if operation or points.trained:
-            points.passed(operation or "final save", f"before {Path(path).name} goes")
+        if operation or points.part == END:
+            points.passed(operation or END, f"before {Path(path).name} goes")
         unlink(path, **named)
 
     os.fsync, os.replace, os.unlink = synced, replaced, unlinked  # type: ignore[assignment]
@@ -143,7 +167,6 @@ def _watch_work(points: Points) -> None:
     before(loop, "set_rates", "training step", "before a step")
     before(Session, "log_steps", "training step", "after a step, which nobody wrote down")
     log, collect, made = Session._log, evaluation.collect, Session.__init__
-    end = Session.save_end
 
     def logged(self: Session, line: dict[str, Any]) -> None:
         operation = "training step" if line["event"] == "step" else "evaluation"
@@ -171,18 +194,71 @@ def _watch_work(points: Points) -> None:
 
         made(self, run, accelerator, heard, **named)
 
-    def ended(self: Session) -> None:
-        end(self)
-        points.trained = True
-
-    Session._log, Session.__init__, Session.save_end = logged, init, ended  # type: ignore[method-assign]
+    Session._log, Session.__init__ = logged, init  # type: ignore[method-assign]
     _everywhere(evaluation, "collect", collect, collected)
     # Plots take longer than all the rest; that there is a file is what matters here.
     finish.write_report = lambda run, *_: write_atomic(run.report, "report") or run.report  # type: ignore[func-returns-value]
 
 
+def _watch_parts(points: Points) -> None:
+    """Which part of the run it is, and which phase; after a training comes another, or the final save."""
+    from zoo.adaptation import averaging, norms, refit
+    from zoo.engine import loop, recalibration
+    from zoo.engine.session import Session
+
+    def within(home: Any, name: str, part: str, after: str = "") -> None:
+        original = getattr(home, name)
+
+        @wraps(original)
+        def watched(*values: Any, **named: Any) -> Any:
+            points.part = part
+            try:
+                return original(*values, **named)
+            finally:
+                points.part = after
+
+        _everywhere(home, name, original, watched)
+
+    within(norms, "recalibrated", RECALIBRATION)
+    within(averaging, "averaged", AVERAGING, END)
+    end, start_of, run_phase, recalibrate = Session.save_end, refit.start_of, loop.run_phase, recalibration.recalibrate
+
+    def started(*values: Any) -> Any:
+        start = start_of(*values)
+        points.again = start is not None
+        return start
+
+    def ran(job: Any, session: Session, phase: Any, average: Any) -> None:
+        points.phase = phase.name
+        if points.part == BETWEEN:
+            points.part = REFIT
+        run_phase(job, session, phase, average)
+
+    def ended(self: Session) -> None:
+        end(self)
+        points.part, points.again = BETWEEN if points.again else END, False
+        points.phase = points.part
+
+    def replaced(model: Any, batches: Iterable[Any], *values: Any) -> Any:
+        def each() -> Iterator[Any]:
+            for batch in batches:
+                points.passed(points.part, "before norms see a batch")
+                yield batch
+            points.passed(points.part, "when norms have seen all")
+
+        return recalibrate(model, each(), *values)
+
+    Session.save_end = ended  # type: ignore[method-assign]
+    for home, name, original, other in (
+        (refit, "start_of", start_of, started),
+        (loop, "run_phase", run_phase, ran),
+        (recalibration, "recalibrate", recalibrate, replaced),
+    ):
+        _everywhere(home, name, original, other)
+
+
 def _note_states(path: Path) -> None:
-    """Write down what the weights, their average and the optimizer are at the end of each epoch, as hashes."""
+    """Write down what weights, their average, optimizer and objective are at the end of each epoch, as hashes."""
     from zoo.engine import loop
 
     made, finished = loop.make_optimizer, loop.finish_epoch
@@ -196,6 +272,7 @@ def _note_states(path: Path) -> None:
         at = session.position
         states = {"model": job.model.state_dict(), "optimizer": latest[0].state_dict()}
         states["average"] = {} if average is None else average.state_dict()
+        states["objective"] = job.objective.state_dict()  # a discriminator's weights, for one
         line = {"at": [at.phase, at.epoch, at.step], **{name: _digest(state) for name, state in states.items()}}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")

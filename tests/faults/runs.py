@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.nursery import Ended, Nursery
+from tests.faults.points import BETWEEN, OPERATIONS, REFIT
 from zoo.recipe import Recipe
 
+DRAWINGS = "drawings"  # beside the photos: images without labels
 _ALL = Recipe(
     strategy="lp-ft",
     probe_epochs=2,
@@ -26,6 +28,8 @@ _ALL = Recipe(
     augment="light",
     cache="on",
     cache_views=2,
+    recalibrate="on",
+    refit="on",
     checkpoint_every="2 steps",
     threads=1,
     workers=0,
@@ -39,13 +43,29 @@ RECIPES = {
     # Mixed images have no one class for the weights to go by.
     "partial": replace(_ALL, **_PLAIN, strategy="partial", epochs=3, balance="weights", mixup=0.0),
     "gradual": replace(_ALL, strategy="gradual", probe_epochs=1, cache_ram_gb=0.0),  # activations in mapped files
-    "finetune": replace(_ALL, **_PLAIN, strategy="finetune", epochs=3, checkpoint_every="3 steps"),
+    "finetune": replace(_ALL, **_PLAIN, strategy="finetune", epochs=3, checkpoint_every="3 steps", recalibrate="auto"),
     "scratch": replace(_ALL, **_PLAIN, strategy="scratch", epochs=3, checkpoint_every="1 step", checkpoint_keep=3),
+    "dann": replace(_ALL, target=DRAWINGS, align="dann"),
+    "fixmatch": replace(_ALL, unlabelled=DRAWINGS, semi="fixmatch", unlabelled_ratio=2, threshold=0.4),
+    "soup": replace(_ALL, soup=True, wise="sweep", refit="off"),
 }
-# The strategies that freeze nothing keep no activations, so there is no cache to build.
-FREEZES = ("lp-ft", "probe", "partial", "gradual")
 # What differs from run to run and from clock to clock, and nothing else may.
 _OWN = ("id", "created", "seconds", "images_per_second", "files")
+
+
+def operations(name: str) -> list[str]:
+    """What the run of a recipe comes to, of `OPERATIONS`."""
+    recipe = RECIPES[name]
+    missing = set()
+    if recipe.strategy in ("finetune", "scratch"):  # freezes nothing, so there are no activations to keep
+        missing |= {"cache build", "refit cache build"}
+    if recipe.strategy == "scratch" or recipe.recalibrate != "on":
+        missing.add("recalibration")
+    if recipe.refit != "on":
+        missing |= {operation for operation in OPERATIONS if operation.startswith(REFIT) or operation == BETWEEN}
+    if not recipe.soup:
+        missing.add("averaging")
+    return [operation for operation in OPERATIONS if operation not in missing]
 
 
 @dataclass(frozen=True)
@@ -125,12 +145,17 @@ class Cases:
             home = self._root / strategy
             (home / "work").mkdir(parents=True)
             recipe = home / "recipe.yaml"
-            recipe.write_text(RECIPES[strategy].to_yaml())
+            recipe.write_text(self._placed(RECIPES[strategy]).to_yaml())
             case = Case(home / "work", recipe, self._photos, home / "work" / "run", self._children)
             done = case.start()
             assert done.code == 0, done.err
             self._wholes[strategy] = case
         return self._wholes[strategy]
+
+    def _placed(self, recipe: Recipe) -> Recipe:
+        """The recipe, its images without labels named so that a process elsewhere finds them."""
+        names = {name: getattr(recipe, name) for name in ("target", "unlabelled")}
+        return replace(recipe, **{name: str(self._photos.with_name(value)) for name, value in names.items() if value})
 
 
 def one_error(done: Ended, *words: str) -> None:

@@ -19,12 +19,13 @@ from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.faults.runs import Case, Cases, one_error
 from zoo.engine.checkpoint import load_checkpoint
 
+DRAWS = 72  # as many as there may be kinds of writes
 FULL = "No space left on device"
 
 
 def kind_of(line: str) -> str:
     """What a write is for, without the numbers in its name: "write run/checkpoints/.step-#.pt.#.tmp"."""
-    return re.sub(r"[0-9a-f]{6,}|\d+|(?<=/\.tmp)\w+|(?<=/\.saving-)\w+", "#", line)
+    return re.sub(r"(?<=/\.tmp)\w+|(?<=/\.saving-)\w+|[0-9a-f]{6,}|\d+", "#", line)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +40,13 @@ def writes(cases: Cases, starved: Nursery, tmp_path_factory: pytest.TempPathFact
     return lines
 
 
+def middle(writes: list[str], where: str) -> int:
+    """The number of one of the writes into files whose path starts so."""
+    numbers = [number for number, line in enumerate(writes, 1) if line.split()[1].startswith(where)]
+    assert numbers, writes
+    return numbers[len(numbers) // 2]
+
+
 def meets_a_full_disk(case: Case, starved: Nursery, number: int, stays: bool) -> str:
     """Run into it, then go on with room again; the outcome."""
     ended = case.start(starved, full=(number, stays))
@@ -47,33 +55,49 @@ def meets_a_full_disk(case: Case, starved: Nursery, number: int, stays: bool) ->
         assert "Traceback" not in ended.err
     else:
         one_error(ended)
+        states: list[Path] = []
         if case.run.exists():
             assert (case.run / "run.json").exists() and "zoo adapt --resume" in ended.err, ended.err
             states = list((case.run / "checkpoints").glob("step-*.json"))
             assert not states or load_checkpoint(case.run / "checkpoints")[0] is not None
         done = case.go_on()
-        assert done.code == 0 and "starting over" not in done.err, done.err
+        assert done.code == 0 and (not states or "starting over" not in done.err), done.err
     case.assert_as_without()
     return AS_WITHOUT if survived else ONE_ERROR
 
 
-@pytest.mark.parametrize("where", ["run/checkpoints/.step-", "run/checkpoints/.tmp", "run/metrics.jsonl"])
+@pytest.mark.parametrize(
+    "where", ["run/checkpoints/.step-", "run/checkpoints/.tmp", "run/checkpoints/refit/.step-", "run/metrics.jsonl"]
+)
 def test_no_space_while_training(case: Case, starved: Nursery, writes: list[str], faults: Try, where: str) -> None:
-    numbers = [number for number, line in enumerate(writes, 1) if line.split()[1].startswith(where)]
-    assert numbers, writes
-    number = numbers[len(numbers) // 2]
+    number = middle(writes, where)
     with faults("disk", "full from a write on", f"write {number}: {kind_of(writes[number - 1])}") as fault:
+        assert meets_a_full_disk(case, starved, number, stays=True) == ONE_ERROR
+        fault.survived(ONE_ERROR)
+
+
+@pytest.mark.parametrize("where", ["run/.domains.json", "run/checkpoints/.guesses"])
+def test_no_space_while_a_domain_is_looked_at(
+    cases: Cases, tmp_path: Path, starved: Nursery, faults: Try, where: str
+) -> None:
+    (tmp_path / "room").mkdir()
+    room, case = (cases.make(folder, "dann") for folder in (tmp_path / "room", tmp_path))
+    assert room.start(starved, full=(0, False)).code == 0
+    writes = room.folder.with_name("work.writes").read_text().splitlines()
+    number = middle(writes, where)
+    with faults("disk", "full from a write on", f"dann, write {number}: {kind_of(writes[number - 1])}") as fault:
         assert meets_a_full_disk(case, starved, number, stays=True) == ONE_ERROR
         fault.survived(ONE_ERROR)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("stays", [True, False], ids=["from then on", "once"])
-@pytest.mark.parametrize("draw", range(40))
+@pytest.mark.parametrize("draw", range(DRAWS))
 def test_no_space_at_each_kind_of_write(
     cases: Cases, tmp_path: Path, starved: Nursery, writes: list[str], faults: Try, draw: int, stays: bool
 ) -> None:
     kinds = sorted({kind_of(line) for line in writes})
+    assert len(kinds) <= DRAWS, "some would never be drawn"
     if draw >= len(kinds):
         pytest.skip(f"there are {len(kinds)} kinds of writes")
     chosen = random.Random(f"{draw}, {stays}")
@@ -116,12 +140,21 @@ def test_a_small_disk(cases: Cases, tmp_path: Path, faults: Try, kilobytes: int)
         fault.survived(ONE_ERROR)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "one bit"])
-def test_a_damaged_state(case: Case, faults: Try, damage: str) -> None:
-    with faults("disk", "a damaged checkpoint", damage) as fault:
-        killed = case.start(kill=("training step", 30))
+@pytest.mark.parametrize(
+    ("damage", "kill", "folder"),
+    [
+        ("truncated", ("training step", 30), "checkpoints"),
+        ("one bit", ("training step", 30), "checkpoints"),
+        ("one bit", ("refit training step", 30), "checkpoints/refit"),
+        # Of the first training, when the second one, whose states stay whole, is under way.
+        ("truncated", ("refit training step", 30), "checkpoints"),
+    ],
+)
+def test_a_damaged_state(case: Case, faults: Try, damage: str, kill: tuple[str, int], folder: str) -> None:
+    with faults("disk", "a damaged checkpoint", f"{damage}, in {folder}, at {kill[0]} {kill[1]}") as fault:
+        killed = case.start(kill=kill)
         assert killed.status == -signal.SIGKILL
-        newest = max((case.run / "checkpoints").glob("step-*.pt"))
+        newest = max((case.run / folder).glob("step-*.pt"), key=lambda path: path.stat().st_mtime_ns)
         content = bytearray(newest.read_bytes())
         if damage == "truncated":
             del content[-1000:]

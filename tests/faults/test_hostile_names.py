@@ -75,6 +75,9 @@ def named(root: Path) -> Any:
     for number, mistake in enumerate(record["result"]["mistakes"]):
         mistake["id"] = names[number % len(names)]
     record["recipe"]["weights"] = NAMES["an image that fails"]
+    record["target"] = {"name": NAMES["a script"], "n": 3, "align": NAMES["an image that fails"], "semi": "none",
+                        "select_by": NAMES["the end of a quote"], "validators": {NAMES["a template"]: 1.0},
+                        "result": {"accuracy": 0.5, "n": 3, "split": NAMES["CDATA"]}}  # fmt: skip
     run.write_record(record)
     return run
 

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.points import OPERATIONS
 from tests.faults.record import AS_WITHOUT, Try
-from tests.faults.runs import FREEZES, RECIPES, Case, Cases
+from tests.faults.runs import RECIPES, Case, Cases, operations
 
+EVERYWHERE = ("loading", "cache build", "training step", "checkpoint write", "evaluation", "final save")
+STRATEGIES = ("lp-ft", "probe", "partial", "gradual", "finetune", "scratch")
+# Twice in what every strategy does, once in the rest.
 CASES = [
-    pytest.param(strategy, operation, marks=pytest.mark.heavy)
-    for strategy in RECIPES
-    for operation in OPERATIONS
-    if operation != "cache build" or strategy in FREEZES
+    pytest.param(name, operation, draw, marks=pytest.mark.heavy)
+    for name in RECIPES
+    for operation in operations(name)
+    for draw in ((1, 2) if name in STRATEGIES and operation in EVERYWHERE else (1,))
 ]
 
 
@@ -25,7 +27,7 @@ def test_a_run_that_is_killed_in_every_operation(cases: Cases, case: Case, fault
     """One run, killed once in each operation, in the order in which they come."""
     counts = Counter(point["operation"] for point in cases.whole("lp-ft").points())
     chosen = random.Random(5)
-    for number, operation in enumerate(OPERATIONS):
+    for number, operation in enumerate(operations("lp-ft")):
         # Early in each, for the process has to get there again after the one before.
         point = chosen.randint(1, max(1, counts[operation] // 4))
         with faults("kill", operation, f"a chain over lp-ft, {number + 1}: {operation} {point}") as fault:
@@ -39,8 +41,7 @@ def test_a_run_that_is_killed_in_every_operation(cases: Cases, case: Case, fault
         fault.survived(AS_WITHOUT)
 
 
-@pytest.mark.parametrize(("strategy", "operation"), CASES)
-@pytest.mark.parametrize("draw", [1, 2])
+@pytest.mark.parametrize(("strategy", "operation", "draw"), CASES)
 def test_a_run_that_is_killed_at_a_random_point(
     cases: Cases, tmp_path: Path, faults: Try, strategy: str, operation: str, draw: int
 ) -> None:
@@ -48,7 +49,8 @@ def test_a_run_that_is_killed_at_a_random_point(
     passed = [point for point in cases.whole(strategy).points() if point["operation"] == operation]
     point = chosen.choice(passed)
     case = cases.make(tmp_path, strategy)
-    with faults("kill", operation, f"{strategy}: {operation} {point['number']}, {point['where']}") as fault:
+    place = f"{strategy}, {point['phase']}: {operation} {point['number']}, {point['where']}"
+    with faults("kill", operation, place) as fault:
         killed = case.start(kill=(operation, point["number"]))
         assert killed.status == -signal.SIGKILL, killed.err
         (where,) = [point["where"] for point in case.points() if point["killed"]]

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from tests.hub.server import nowhere
 from tests.hub_push.conftest import Client, adapted_again, rewrite
+from zoo.hub.folder import public_record
 from zoo.run import Run
 
 FILES = {"README.md", "config.json", "model.safetensors", "zoo.json"}
@@ -70,6 +71,24 @@ def test_no_pickle_and_nothing_of_this_machine_is_published(client: Client, run:
     assert published["recipe"] == run.record["recipe"] and published["plan"] == run.record["plan"]
     assert published["dataset"]["fingerprint"] == run.record["dataset"]["fingerprint"]
     assert published["files"] == {"model.safetensors": run.record["files"]["model.safetensors"]}
+
+
+@pytest.mark.parametrize("kind", ["target", "unlabelled"])
+def test_nor_do_images_without_labels_name_files_of_this_machine(run: Run, kind: str) -> None:
+    place = "/home/secret-place/drawings"
+    images = {
+        "ref": place, "name": "drawings", "fingerprint": "ab", "n": 3, "notes": [f"all of '{place}/more' were read"],
+        "bad": [{"path": f"{place}/secret.png", "error": "truncated"}],
+    }  # fmt: skip
+    if kind == "target":
+        images["result"] = {"accuracy": 0.5, "mistakes": [{"id": "secret.png"}]}
+    record = run.record | {kind: images}
+    record["recipe"] = record["recipe"] | {kind: place}
+    public = public_record(record)
+    assert "secret" not in json.dumps(public)
+    assert public[kind]["ref"] is None and public[kind]["fingerprint"] == "ab" and public["recipe"][kind] == "drawings"
+    elsewhere = public_record(record | {kind: images | {"ref": "hf:me/drawings"}})
+    assert elsewhere[kind]["ref"] == "hf:me/drawings"
 
 
 def test_the_card_names_the_repository(client: Client, run: Run) -> None:

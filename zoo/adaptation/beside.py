@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from zoo.objectives import terms
 from zoo.objectives.beside import Beside, Sizes, width
 from zoo.objectives.supervised import Supervised
 from zoo.recipe import Recipe
+from zoo.run import write_atomic
 
 MU = 7  # images without labels beside each labelled one to learn from guesses, as in FixMatch
 
@@ -60,10 +62,11 @@ class Besides:
             return None
         logits = collect(candidate, self.choosing, accelerator, mixed=True).logits
         if accelerator.is_main_process:
-            at, place = session.position, session.states
-            place.mkdir(parents=True, exist_ok=True)
-            with (place / f"guesses-{at.phase:02d}-{at.epoch:06d}.npy").open("wb") as file:
-                np.save(file, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
+            at = session.position
+            place = session.states / f"guesses-{at.phase:02d}-{at.epoch:06d}.npy"
+            content = io.BytesIO()  # of a file that numpy writes itself nobody learns why it could not be written
+            np.save(content, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
+            write_atomic(place, content.getvalue())
         return logits
 
 

@@ -150,7 +150,8 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     start, first = refit.start_of(ready), session
     with _status(this, accelerator.is_main_process), explained:
-        domains.remember_features(this, ready)
+        with _resumable(this, session):
+            domains.remember_features(this, ready)
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)

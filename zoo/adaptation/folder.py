@@ -105,7 +105,7 @@ def held(this: Run) -> Iterator[None]:
 
 def tidy(this: Run) -> None:
     """Remove what a killed process had not finished writing; only for one that holds the folder."""
-    for folder in (this.path, this.checkpoints):
+    for folder in (this.path, this.checkpoints, *filter(Path.is_dir, this.checkpoints.glob("*"))):
         for pattern in (".*.tmp", ".tmp*", ".saving-*"):  # ours, those of safetensors, those of a model being saved
             for path in folder.glob(pattern):
                 if path.is_dir():

@@ -119,8 +119,13 @@ def _possible_here(recipe: Recipe, emit: Listener) -> Recipe:
 def _differences(record: Mapping[str, Any], ready: Prepared) -> tuple[Difference, ...]:
     """What goes in, and is not what it was; that is all that can make a difference on a CPU."""
     found = []
+    unlabelled: Mapping[str, Any] = record.get("target") or record.get("unlabelled") or {}
     pairs = {
         "data": (record["dataset"]["fingerprint"], ready.dataset.fingerprint),
+        "images without labels": (
+            unlabelled.get("fingerprint"),
+            ready.besides.images.fingerprint if ready.besides else None,
+        ),
         "weights to start from": (record["backbone"].get("fingerprint"), ready.fingerprint),
         "plan": (_short(Plan.from_record(record["plan"])), _short(ready.plan)),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,7 @@ from zoo.engine.position import START_FILE, Position, best_file, epoch_file
 from zoo.engine.stopping import Stopping
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.interval import Interval
-from zoo.run import Run, replacing
+from zoo.run import Run, friendly_os_errors, replacing
 from zoo.tensors import file_sha256, write_tensors
 
 EVERY_MINUTE = Interval(seconds=60.0)
@@ -64,7 +65,7 @@ class Session:
         self.position = start or Position()
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
-        self._last_saved = time.monotonic(), 0  # when, and at which step
+        self._last_saved = time.monotonic(), self.position.step  # when, and at which step
         self._weights: tuple[nn.Module, nn.Module | None, nn.Module | None] | None = None
         self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
         self._read: Callable[[], Iterable[StepDone]] = tuple  # gives the steps that are not in the log yet
@@ -74,7 +75,11 @@ class Session:
     # --- resuming ---
 
     def restore(self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None = None) -> None:
-        """Go back to the newest undamaged state, if there is one, and cut the log to it."""
+        """Go back to the newest undamaged state, if there is one, and cut the log to it.
+
+        Where that is a state within this training, those of one that came after it, in a folder of their own, go too:
+        they count on lines of the log that are done again.
+        """
         self._weights = model, average, objective
         state, damaged = load_checkpoint(self.states)
         for line in damaged:
@@ -91,6 +96,9 @@ class Session:
             self._restored = state
         done = state is not None and state["model"] is None  # further lines are of a training that came after this one
         if self.accelerator.is_main_process and not done:
+            for later in filter(Path.is_dir, self.states.glob("*")):
+                with friendly_os_errors(later):
+                    shutil.rmtree(later)
             cut_to(self.run.metrics_path, self.position.log_lines)
 
     def restore_optimizer(

@@ -140,26 +140,29 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what is of this machine or names somebody's files: paths, unreadable images, mistakes.
 
     What it takes to repeat the run stays: choices, plan, versions, the data's fingerprint, and where on the Hub the
-    data is. `dataset.ref` is None for data that only this machine has.
+    data is. `ref` is None for data that only this machine has, images without labels among them.
     """
     public: dict[str, Any] = copy.deepcopy({key: value for key, value in record.items() if key != "status"})
-    dataset, result = public["dataset"], public["result"]
-    if _is_local(str(dataset["ref"])) and not dataset.get("hub"):
-        dataset["ref"] = None
-    dataset.pop("bad", None)
-    result.pop("mistakes", None)
-    for place in (dataset, public.get("plan") or {}, public.get("stack") or {}):
+    data = [public[kind] for kind in ("dataset", "target", "unlabelled") if public.get(kind)]
+    for images in data:
+        if _is_local(str(images["ref"])) and not images.get("hub"):
+            images["ref"] = None
+        images.pop("bad", None)
+    for measured in (public, *data):
+        (measured.get("result") or {}).pop("mistakes", None)
+    stack = public.get("stack") or {}
+    for place in (*data, public.get("plan") or {}, stack):
         if "notes" in place:
             place["notes"] = [_without_paths(note) for note in place["notes"]]
     for place in (public["recipe"], public["resolved"]):
-        chosen = place.get("weights")
-        if isinstance(chosen, str) and _is_local(chosen):
-            place["weights"] = re.split(r"[/\\]", chosen)[-1]
-    stack = public.get("stack") or {}
+        for name in ("weights", "target", "unlabelled"):
+            chosen = place.get(name)
+            if isinstance(chosen, str) and _is_local(chosen):
+                place[name] = _last(chosen)
     soups = [soup for soup in (public.get("soup"), stack.get("soup")) if soup]
     for row in (*(row for soup in soups for row in soup["candidates"]), *(stack.get("members") or ())):
         if "run" in row:
-            row["run"] = re.split(r"[/\\]", row["run"])[-1]
+            row["run"] = _last(row["run"])
     weights = [f"{place}model.safetensors" for place in places(record)] + ([COMBINER] if stack else [])
     public["files"] = {name: record["files"][name] for name in weights}
     return public
@@ -190,3 +193,7 @@ def _is_local(reference: str) -> bool:
 def _without_paths(text: str) -> str:
     """Text with absolute paths cut down to their last part."""
     return re.sub(r"(?:(?<=[\s'\"(])|^)(?:~|[A-Za-z]:)?[/\\][^\s'\")]*[/\\]([^\s'\")/\\]+)", r"\1", text)
+
+
+def _last(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
