@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.figures import curve, percent, points_apart, time_to
+from benchmarks.tasks import TASKS
 
 Row = Mapping[str, Any]
 EPOCHS = 5  # of the other, where nobody says otherwise
@@ -80,7 +81,8 @@ def _works(record: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[Row, Row
             changes = [own["zoo"], "" if other["epochs"] == EPOCHS else f"epochs={other['epochs']} of {record['peer']}"]
             name = ", ".join([own["work"], *filter(None, changes)])
             pairs.setdefault(name, []).append((our, their))
-    yield from pairs.items()
+    order = list(TASKS)
+    yield from sorted(pairs.items(), key=lambda pair: order.index(pair[1][0][0]["key"]["work"]))
 
 
 def _reached(ours: Row, theirs: Row) -> float | None:
