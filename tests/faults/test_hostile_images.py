@@ -350,6 +350,7 @@ TABLES: dict[str, tuple[str, Callable[[], str | bytes], str]] = {
     "nested JSON": ("t.jsonl", lambda: "[" * 100_000, "cannot be read as jsonl"),
     "JSON that is no object": ("t.jsonl", lambda: "1\n2\n", "every line must be an object"),
     "no Parquet": ("t.parquet", lambda: b"PAR1" + bytes(100) + b"PAR1", "cannot be read as parquet"),
+    "Parquet of texts that are no UTF-8": ("t.parquet", lambda: undecodable(), "cannot be read as parquet"),
     "numbers that are none": ("t.csv", lambda: "path,label\na.png,²\nb.png,--5\nc.png,٣\n", "cannot be read"),
     "numbers of 5,000 digits": ("t.csv", lambda: f"path,label\na.png,{'9' * 5000}\nb.png,1\n", "cannot be read"),
     "secrets outside": ("t.csv", lambda: "path,label\n/etc/passwd,x\n../../etc/shadow,y\n", "not an image"),
@@ -359,6 +360,11 @@ TABLES: dict[str, tuple[str, Callable[[], str | bytes], str]] = {
     "one row longer than the header": ("t.csv", lambda: "path,label\na.png,x\nb,c.png,z\n", "cannot be read as csv"),
     "quotes without end": ("t.csv", lambda: 'path,label\n"a.png,x\n', "cannot be read as csv"),
 }  # fmt: skip
+
+
+def undecodable() -> bytes:
+    table = pd.DataFrame({"path": ["abcdefgh.png"], "label": ["x"]}).to_parquet(compression=None)
+    return table.replace(b"abcdefgh", b"\x80bcdefgh")
 
 
 @pytest.mark.parametrize("detail", TABLES)

@@ -176,7 +176,9 @@ def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         twice = sorted({name for name in columns if name in wanted and columns.count(name) > 1})
         if twice:
             raise ValueError(f"it has the column {twice[0]!r} twice")
-        frame: pd.DataFrame = file.read(columns=[name for name in columns if name in wanted]).to_pandas()
+        rows = file.read(columns=[name for name in columns if name in wanted])
+    rows.validate(full=True)  # or texts that are no UTF-8 would be found out at their first use
+    frame: pd.DataFrame = rows.to_pandas()
     frame.attrs["columns"] = columns
     return frame
 
