@@ -12,7 +12,7 @@ MACHINE = {"cpu": "a processor", "cores": 2, "packages": {"torch": "2.9"}, "when
 def run(side, seed, accuracy, whole, points, **key):
     own = {"zoo": ""} if side == "zoo" else {"epochs": adapt_table.EPOCHS}
     return {
-        "key": {"work": "flowers12-probe", "side": side, "seed": seed, "limit": None, **own, **key},
+        "key": {"work": "cifar10-probe", "side": side, "seed": seed, "limit": None, **own, **key},
         "machine": MACHINE, "samples": "a list", "labelled": 720, "image_size": 224, "kind": "probe",
         "accuracy": accuracy, "memory_mb": 800, "anonymous_mb": 500, "points": points,
         "marks": {"training": 2.0, "trained": whole - 1}, "epoch_seconds": [0.5],
@@ -36,11 +36,11 @@ def test_the_table_has_both_sides_and_their_ratios():
     text = adapt_table.table(record(pairs()))
     assert text.startswith("a processor, 2 cores, torch 2.9, 2026-01-02.")
     assert (
-        "| flowers12-probe (head only), 720 labelled, 224 px | zoo | 96.0 ± 0.0 | 11.0 | 2.0 | 8.0 | 800 | 500 |" in text
+        "| cifar10-probe (head only), 720 labelled, 224 px | zoo | 96.0 ± 0.0 | 11.0 | 2.0 | 8.0 | 800 | 500 |" in text
     )
     assert "|  | fastai | 95.0 ± 0.0 | 101.0 | 2.0 | 98.0 | 800 | 500 |" in text
     # 5 s against the 100 s after which the other has trained.
-    assert "| flowers12-probe | 0.11 | 0.08 | 0.05 (2 of 2) | 1.00 | +1.0 ± 0.0 | 2 |" in text
+    assert "| cifar10-probe | 0.11 | 0.08 | 0.05 (2 of 2) | 1.00 | +1.0 ± 0.0 | 2 |" in text
 
 
 def test_an_accuracy_that_is_not_reached_is_said_so():
@@ -59,8 +59,8 @@ def test_only_runs_on_the_same_images_are_compared():
 def test_changed_choices_have_a_row_of_their_own():
     rows = [*pairs(), run("zoo", 0, 0.97, 20.0, [], zoo="epochs=20")]
     text = adapt_table.table(record(rows))
-    assert "| flowers12-probe | 0.11 |" in text
-    assert "| flowers12-probe, epochs=20 | 0.20 |" in text
+    assert "| cifar10-probe | 0.11 |" in text
+    assert "| cifar10-probe, epochs=20 | 0.20 |" in text
 
 
 def test_an_epoch_is_timed_without_scoring_the_choosing_images():
@@ -68,7 +68,7 @@ def test_an_epoch_is_timed_without_scoring_the_choosing_images():
     for row in (ours, theirs):
         row["kind"] = "epoch"
     del theirs["epoch_seconds"]
-    assert "| flowers12-probe | 0.11 | 0.01 |" in adapt_table.table(record([ours, theirs]))  # 0.5 s of 98 s
+    assert "| cifar10-probe | 0.11 | 0.01 |" in adapt_table.table(record([ours, theirs]))  # 0.5 s of 98 s
 
 
 def test_the_plot_is_written_beside_the_page(tmp_path):
