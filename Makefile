@@ -55,7 +55,7 @@ test-all: lint types ## The same with the heavy tests
 
 # Quick and heavy ones, from anywhere under tests/. A page gets the table with: make test-faults FAULTS_PAGE=docs/reliability.md
 test-faults: $(STAMP) ## Kill runs, fill disks, cut connections, feed rubbish; print what became of each
-	$(PYTEST) -m faults $(if $(FAULTS_PAGE),--faults-page $(FAULTS_PAGE)) $(if $(FAULTS_LOG),--faults-log $(FAULTS_LOG))
+	$(PYTEST) -m faults $(if $(FAULTS_PAGE),--faults-page=$(FAULTS_PAGE)) $(if $(FAULTS_LOG),--faults-log=$(FAULTS_LOG))
 
 lint: $(STAMP) ## Check style
 	$(BIN)/ruff check .
