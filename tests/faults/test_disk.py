@@ -58,8 +58,11 @@ def meets_a_full_disk(case: Case, starved: Nursery, number: int, stays: bool) ->
         states: list[Path] = []
         if case.run.exists():
             assert (case.run / "run.json").exists() and "zoo adapt --resume" in ended.err, ended.err
-            states = list((case.run / "checkpoints").glob("step-*.json"))
-            assert not states or load_checkpoint(case.run / "checkpoints")[0] is not None
+            folder = case.run / "checkpoints"
+            for place in (folder, folder / "refit"):  # of the first training, and of the second where it has begun
+                if any(place.glob("step-*.*")):
+                    states = list(place.glob("step-*.json"))
+                    assert not states or load_checkpoint(place)[0] is not None
         done = case.go_on()
         assert done.code == 0 and (not states or "starting over" not in done.err), done.err
     case.assert_as_without()

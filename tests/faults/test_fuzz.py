@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import json
+import operator
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,35 @@ def test_run_json(faults: Try, tmp_path: Path, count: int) -> None:
 
     with faults("fuzz", "run.json", f"{count} files") as fault:
         search(check, changed(good).map(plain).map(str.encode) | spoiled(plain(good).encode()), count)
+        fault.survived(ONE_ERROR)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("how", ["missing", "null", "empty"])
+def test_a_record_of_which_one_value_is_gone(faults: Try, tmp_path: Path, how: str) -> None:
+    """Each in turn, which chance does not reach."""
+    run = make_run(tmp_path, per_class=2, curves=False)
+    good = plain(run.record)
+
+    def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        if at:
+            yield at
+        keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+        for key in keys:
+            yield from places(value[key], (*at, key))
+
+    with faults("fuzz", "run.json", f"each value {how}") as fault:
+        for *within, last in places(json.loads(good)):
+            changed = json.loads(good)
+            holder = reduce(operator.getitem, within, changed)
+            if how == "missing":
+                del holder[last]
+            elif how == "null":
+                holder[last] = None
+            elif isinstance(holder[last], dict | list):
+                holder[last].clear()
+            run.record_path.write_text(plain(changed))
+            read_in_every_way(run)
         fault.survived(ONE_ERROR)
 
 

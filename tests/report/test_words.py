@@ -68,6 +68,7 @@ def test_trained_parameters_count_groups_that_trained_up_to_the_best_epoch() -> 
     assert words.trained_parameters({"plan": plan, "best": {"phase": "finetune"}}) == (13, 13)
     assert words.trained_parameters({"plan": plan, "best": {"phase": "probe"}}) == (3, 13)
     assert words.trained_parameters({}) is None
+    assert words.trained_parameters({"plan": {"phases": [{"groups": [{"params": 5}]}]}}) == (5, 5)
 
 
 def made(**result: Any) -> dict[str, Any]:

@@ -121,9 +121,10 @@ def trained_parameters(record: Record) -> tuple[int, int] | None:
     best = part(record, "best").get("phase")
     for phase in part(record, "plan").get("phases") or ():
         for group in phase.get("groups") or ():
-            sizes[group["name"]] = int(group.get("params") or 0)
+            name = str(group.get("name"))  # a record from elsewhere may lack it
+            sizes[name] = int(group.get("params") or 0)
             if not group.get("frozen"):
-                trained.add(group["name"])
+                trained.add(name)
         if phase.get("name") == best:
             break
     if not sizes:
@@ -133,7 +134,8 @@ def trained_parameters(record: Record) -> tuple[int, int] | None:
 
 def confidence_gap(record: Record) -> float | None:
     """Mean confidence minus accuracy over the reported images; above 0: the model is too sure of itself."""
-    bins = [entry for entry in part(record, "result").get("calibration") or () if entry.get("n")]
+    entries = part(record, "result").get("calibration") or ()
+    bins = [entry for entry in entries if all(entry.get(key) is not None for key in ("n", "confidence", "accuracy"))]
     total = sum(entry["n"] for entry in bins)
     if not total:
         return None
