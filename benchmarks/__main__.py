@@ -13,6 +13,7 @@ from benchmarks import (
     cache,
     compare_backbones,
     images,
+    multilabel,
     norms,
     partial,
     rank,
@@ -48,6 +49,7 @@ MEASUREMENTS = {
     "stack": stack,
     "norms": norms,
     "align": align,
+    "multilabel": multilabel,
     "semi": semi,
 }
 

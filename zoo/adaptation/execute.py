@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 
 import zoo
 from zoo import registry, run
-from zoo.adaptation import changes, domains, folder, refit
+from zoo.adaptation import answering, changes, domains, folder, refit
 from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
@@ -28,6 +28,7 @@ from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
 from zoo.engine.memory import explained_memory
+from zoo.engine.scoring import scores_of
 from zoo.engine.session import Session
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.interval import parse_interval
@@ -146,6 +147,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
+        scores=scores_of(ready.dataset.tasks),
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     start, first = refit.start_of(ready), session
@@ -154,6 +156,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)
+            tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
             session = refit.session_after(first)
             job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
@@ -162,7 +165,9 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
                 "best": first.position.best,
                 "refit": None if start is None else refit.record(ready, session.position),
             }
-            record = finish(this, ready, session, more, setup=setup, began=began)
+            if start is None:  # images that a second training has seen can choose nothing
+                tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 
@@ -181,7 +186,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     return {
         "schema": run.SCHEMA,
         "zoo": zoo.__version__,
-        "kind": "classifier",
+        "kind": "multitask" if len(ready.dataset.tasks) > 1 else "classifier",
         "status": "running",
         "name": this.name,
         "id": uuid.uuid4().hex,
@@ -209,6 +214,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
             "license": ready.dataset.license,
             "bad": [image.as_dict() for image in ready.dataset.bad],
             "notes": list(ready.dataset.notes),
+            **({"tasks": [task.record() for task in ready.dataset.tasks]} if ready.dataset.tasks else {}),
         },
         "recipe": ready.recipe.record(),
         "resolved": ready.resolved(),

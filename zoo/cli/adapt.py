@@ -79,6 +79,7 @@ def command(
         zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
         zoo adapt auto --dataset photos/ --budget 10m
         zoo adapt resnet50 --dataset photos/ --processes 2
+        zoo adapt resnet50 --task kind=pets.csv:kind --task age=pets.csv:age
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo import plugins
 from zoo.errors import HubError, RunError
-from zoo.hub.card import model_card
+from zoo.hub.card import model_card, without_place
 from zoo.run import Run, replacing, seal, write_atomic
 from zoo.tensors import file_sha256
 
@@ -45,7 +45,7 @@ def checked_record(run: Run) -> dict[str, Any]:
         RunError: It is not; the message says which file differs.
     """
     record = run.finished_record()
-    if record.get("kind") not in ("classifier", "stack"):
+    if record.get("kind") not in ("classifier", "multitask", "stack"):
         raise RunError(
             f"{run.path} cannot be pushed", why=f"it is a {record.get('kind')}, and the Hub takes one timm model"
         )
@@ -147,7 +147,10 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     if _is_local(str(dataset["ref"])) and not dataset.get("hub"):
         dataset["ref"] = None
     dataset.pop("bad", None)
-    result.pop("mistakes", None)
+    for each in (result, *(result.get("tasks") or {}).values()):
+        each.pop("mistakes", None)
+    if public["recipe"].get("tasks"):
+        public["recipe"]["tasks"] = [without_place(task) for task in public["recipe"]["tasks"]]
     for place in (dataset, public.get("plan") or {}, public.get("stack") or {}):
         if "notes" in place:
             place["notes"] = [_without_paths(note) for note in place["notes"]]

@@ -67,6 +67,12 @@ def members(references: Sequence[str | Path | Run]) -> list[Member]:
     for each, record in zip(found, records, strict=True):
         if record.get("kind") != "classifier":
             raise RunError(f"{each.path} is a {record.get('kind')}, not a run of one model", fix="name its members")
+        if record["dataset"].get("tasks"):
+            raise RunError(
+                f"{each.path} does not tell one class of each image",
+                why="its images have several labels, or answer several questions",
+                fix="name runs of one class per image",
+            )
     seen: dict[str, Run] = {}
     for each, record in zip(found, records, strict=True):
         own = str(record.get("id") or each.path.resolve())
