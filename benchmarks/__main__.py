@@ -14,6 +14,7 @@ from benchmarks import (
     compare_backbones,
     images,
     multilabel,
+    multitask,
     norms,
     partial,
     rank,
@@ -50,6 +51,7 @@ MEASUREMENTS = {
     "norms": norms,
     "align": align,
     "multilabel": multilabel,
+    "multitask": multitask,
     "semi": semi,
 }
 

@@ -52,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for loss in LOSSES:
                 key = {"loss": loss, "seed": seed, "images": arguments.images, "epochs": arguments.epochs}
                 results.get(key, lambda: _run(table, loss, seed, arguments.epochs))  # noqa: B023  # called at once
-    return {"rows": results.rows}
+    return {"rows": results.rows, "machine": results.machine}
 
 
 def _run(table: Path, loss: str, seed: int, epochs: int) -> dict[str, Any]:

@@ -88,4 +88,5 @@ def limited_answers(ids: Sequence[str], flags: Flags, count: int, *, seed: int) 
 def rarest(flags: Flags) -> list[int]:
     """Of each image the answer it gives that the fewest images give, as a class to stratify by; 0 where it has none."""
     totals = np.where(flags.any(0), flags.sum(0), len(flags) + 1)
-    return np.where(flags, totals, len(flags) + 1).argmin(1).tolist()
+    found: list[int] = np.where(flags, totals, len(flags) + 1).argmin(1).tolist()
+    return found

@@ -15,8 +15,8 @@ from torch import nn
 
 from zoo import data, models
 from zoo.adaptation import folder as run_folder
+from zoo.adaptation.answering import FEW_CHOOSING
 from zoo.adaptation.finish import measured, write_up, write_verification
-from zoo.adaptation.prepare import FEW_CHOOSING
 from zoo.data import Part
 from zoo.engine import machine as machines
 from zoo.engine.averaging import Ingredient, Soup, State, greedy
