@@ -33,12 +33,15 @@ from zoo.stacking import driving as stacks
 from zoo.stacking import soup as soups
 
 
-def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event: Listener = ignore) -> Plan:
+def plan(
+    backbone: str, dataset: str | None = None, recipe: Recipe | None = None, *, on_event: Listener = ignore
+) -> Plan:
     """Say what `adapt` would do: which layer group trains when, at which rate, and what it will cost.
 
     Args:
         backbone: A backbone's name, such as `resnet50`, `resnet/resnet50.a1_in1k` or `timm/convnext_tiny`.
-        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`.
+        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`. It may be left
+            out where the recipe has tasks, which name theirs.
         recipe: The choices; default: `Recipe()`.
         on_event: Told about progress.
 
@@ -48,7 +51,8 @@ def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event:
     Raises:
         ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
     """
-    return prepare(backbone, dataset, recipe or Recipe(), on_event).plan
+    asked = recipe or Recipe()
+    return prepare(*execute.required(backbone, dataset, asked), asked, on_event).plan
 
 
 def adapt(
@@ -94,11 +98,11 @@ def adapt(
                 fix="leave out, budget and among away",
             )
         return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
-    name, data = execute.required(backbone, dataset)
+    asked = recipe or Recipe()
+    name, data = execute.required(backbone, dataset, asked)
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_used(folder)  # before anything that takes long
-    asked = recipe or Recipe()
     if name == choosing.AUTO:
         choice = choosing.choose(data, among, asked, _budget(budget), on_event)
         return execute.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)

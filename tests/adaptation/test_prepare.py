@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 import zoo
-from zoo.adaptation.prepare import FEW_CHOOSING, _selected_by
+from zoo.adaptation.answering import FEW_CHOOSING, selected_by
+from zoo.tasks import Task
 
 
 def norms(recipe: zoo.Recipe) -> tuple[set[str], str]:
@@ -40,7 +44,20 @@ def test_networks_without_statistics_are_not_spoken_of() -> None:
     assert not plan.notes
 
 
+def chosen_by(choosing: int, *tasks: Task, **choices: Any) -> str:
+    dataset: Any = SimpleNamespace(tasks=tasks, choose=range(choosing))
+    return selected_by(zoo.Recipe(**choices), dataset)
+
+
 def test_what_chooses_an_epoch_follows_from_how_many_images_choose() -> None:
-    assert _selected_by(zoo.Recipe(), FEW_CHOOSING - 1) == "refinement"
-    assert _selected_by(zoo.Recipe(), FEW_CHOOSING) == "accuracy"
-    assert _selected_by(zoo.Recipe(select_by="accuracy"), 10) == "accuracy"
+    assert chosen_by(FEW_CHOOSING - 1) == "refinement"
+    assert chosen_by(FEW_CHOOSING) == "accuracy"
+    assert chosen_by(10, select_by="accuracy") == "accuracy"
+    assert chosen_by(10, target="drawings", align="dann") == "information"
+
+
+def test_what_chooses_an_epoch_follows_from_what_images_answer() -> None:
+    labels, age = Task("label", "multi-label", ("a", "b")), Task("age", "regression")
+    assert chosen_by(10, labels) == "map"
+    assert chosen_by(10, age) == chosen_by(10, labels, age) == "score"
+    assert chosen_by(10, age, select_by="loss") == "loss"

@@ -276,8 +276,19 @@ def _resumable(this: Run, session: Session) -> Iterator[None]:
         ) from error
 
 
-def required(backbone: str | None, dataset: str | None) -> tuple[str, str]:
-    """Both names, or an error that says which is missing."""
+def required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple[str, str]:
+    """Both names, or an error that says which is missing.
+
+    Tasks name their data sets, of which the first stands for all.
+    """
+    named = [spec.dataset for spec in recipe.task_specs]
+    if named and dataset not in (None, *named):
+        raise RecipeError(
+            f"each task names its data set, and none of them names {dataset}",
+            why=f"the tasks are of {', '.join(dict.fromkeys(named))}",
+            fix="leave the data set out, or let a task name it",
+        )
+    dataset = named[0] if named else dataset
     missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
     if missing or backbone is None or dataset is None:
         fix = "for example: zoo adapt resnet50 --dataset cifar10"
