@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo.adaptation.answering import FEW_CHOOSING, selected_by
+from zoo.adaptation.answering import FEW_CHOOSING, compiled, selected_by
 from zoo.tasks import Task
 
 
@@ -61,3 +61,9 @@ def test_what_chooses_an_epoch_follows_from_what_images_answer() -> None:
     assert chosen_by(10, labels) == "map"
     assert chosen_by(10, age) == chosen_by(10, labels, age) == "score"
     assert chosen_by(10, age, select_by="loss") == "loss"
+
+
+def test_a_network_that_is_gone_back_through_for_each_task_is_not_compiled() -> None:
+    tasks = ("a=t.csv:a", "b=t.csv:b")
+    assert compiled(zoo.Recipe(tasks=tasks)) == "auto"
+    assert compiled(zoo.Recipe(tasks=tasks, task_weighting="pcgrad")) == "off"

@@ -74,6 +74,14 @@ def test_what_is_guessed_is_said(tmp_path):
     assert "4 whole numbers are taken for classes; if their order means something write …:mark:ordinal" in notes
 
 
+def test_a_row_that_answers_nothing_is_left_out(tmp_path):
+    table = people(tmp_path)
+    dataset = opened("anything", specs=asked(f"kind={table}:kind", f"age={table}:age"))
+    samples = [sample for part in (dataset.fit, dataset.choose, dataset.report) for sample in part.samples]
+    assert {number_of(sample) for sample in samples} == set(range(40)) - {0, 20}
+    assert "2 row(s) of people.csv answer no task, and are left out" in dataset.notes
+
+
 @pytest.mark.parametrize(
     ("task", "what", "why"),
     [

@@ -106,6 +106,33 @@ def test_pcgrad_takes_away_what_works_against_the_other_task():
         assert torch.allclose(found[name], each[0][name] + each[1][name], atol=1e-6)
 
 
+def test_a_block_that_ends_like_the_head_is_shared():
+    """Squeeze-and-excitation has an `fc` of its own; and processes wrap the network once more."""
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = Network()
+            self.module.body = nn.Sequential()
+            self.module.body.fc = nn.Linear(4, 6)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.module(images)
+
+    torch.manual_seed(0)
+    model, images = Wrapped(), batch(seed=3)
+    seen = []
+
+    def watched(gradients):
+        seen.append([len(each) for each in gradients])
+        return projected(gradients)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.objectives.multitask.projected", watched)
+        MultiTask(TASKS, weighting="pcgrad", head=("fc.weight", "fc.bias"))(model, images, 0.0)
+    assert seen == [[4 * 6 + 6] * 2], "the block's parameters and not the head's"
+
+
 def test_gradients_at_peace_are_added():
     one, other = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
     assert projected([one, other]).tolist() == [2.0, 1.0]

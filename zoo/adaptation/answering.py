@@ -79,6 +79,11 @@ def selected_by(recipe: Recipe, dataset: Dataset) -> str:
     return "refinement" if len(dataset.choose) < FEW_CHOOSING else "accuracy"
 
 
+def compiled(recipe: Recipe) -> str:
+    """Which phases may be compiled: a compiled network cannot be gone back through several times, as PCGrad does."""
+    return "off" if recipe.task_weighting == "pcgrad" else recipe.compile
+
+
 def smoothing(recipe: Recipe, dataset: Dataset) -> float:
     """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it."""
     if _kind(dataset.tasks) == "labels":

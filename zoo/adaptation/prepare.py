@@ -184,6 +184,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         problem=answering.problem(recipe, opened),
         select_by=answering.selected_by(recipe, opened),
         label_smoothing=answering.smoothing(recipe, opened),
+        compile=answering.compiled(recipe),
         refit=refit,
         unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),

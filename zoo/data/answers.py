@@ -90,6 +90,11 @@ def read_answers(
             parts.append(reader.read())
             notes += reader.notes
     targets = [tuple(number for _, column in parts for number in column[place]) for place in range(len(rows))]
+    if options.questions:
+        telling = [place for place, target in enumerate(targets) if any(number == number for number in target)]
+        if len(telling) < len(targets):
+            notes.append(f"{len(targets) - len(telling)} row(s) of {path.name} answer no task, and are left out")
+            rows, targets = [rows[place] for place in telling], [targets[place] for place in telling]
     return Answers(tuple(task for task, _ in parts), targets, rows, tuple(notes))
 
 

@@ -24,7 +24,7 @@ def ordinal_loss(logits: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: (N, steps - 1).
-        steps: (N,), positions of the true steps.
+        steps: (N,), positions of the true steps; NaN where one is not known, which does not count.
     """
     above = torch.arange(logits.shape[1], device=logits.device)
     asked = steps[:, None] >= above  # whether an image lies above step k is a question to those above step k - 1

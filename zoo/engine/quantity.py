@@ -17,11 +17,13 @@ def quantity_loss(outputs: torch.Tensor, values: torch.Tensor, mean: float, std:
 
     Args:
         outputs: (N,), of values less their mean, in deviations.
-        values: (N,), as they are.
+        values: (N,), as they are; NaN where one is not known, which does not count.
         mean: Of the training images' values.
         std: The same.
     """
-    return 0.5 * (outputs - (values - mean) / std).square().mean()
+    known = values.isfinite()
+    off = (outputs - ((values - mean) / std).nan_to_num()) * known
+    return 0.5 * off.square().sum() / known.sum().clamp(min=1)
 
 
 def r_squared(guesses: Floats, values: Floats) -> float:

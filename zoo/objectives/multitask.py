@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from zoo.engine.quantity import quantity_loss
 from zoo.objectives.multilabel import LabelLoss, label_loss
 from zoo.recipe import TaskWeighting
 from zoo.tasks import Span, Task, spans
+
+UNKNOWN = -1  # class of an image that does not answer
 
 
 class MultiTask(Objective):
@@ -50,46 +52,43 @@ class MultiTask(Objective):
     ) -> None:
         super().__init__()
         self._spans, self._weighting = tuple(spans(tasks)), weighting
-        self._head = tuple(f".{name}" for name in head)
-        self._weights = [(weights or {}).get(task.name, 1.0) for task in tasks]
+        self._head = tuple(head)
         self._loss, self._smoothing = loss, smoothing
+        self.weights: torch.Tensor
+        asked = [(weights or {}).get(task.name, 1.0) for task in tasks]
+        self.register_buffer("weights", torch.tensor(asked), persistent=False)
         self.last: torch.Tensor
         self.register_buffer("last", torch.zeros(len(tasks)))  # loss of each task when a batch had one, for the log
         self.spread = nn.Parameter(torch.zeros(len(tasks))) if weighting == "uncertainty" else None
 
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
-        """The loss of one batch."""
+        """The loss of one batch. Nothing is read back from the device, which could not work ahead then."""
         logits = network(batch.images).float()
-        known = [batch.labels[:, span.columns].isfinite().any(1) for span in self._spans]
-        losses = [self._of(span, logits[rows], batch.labels[rows]) if bool(rows.any()) else None
-                  for span, rows in zip(self._spans, known, strict=True)]  # fmt: skip
-        there = [place for place, loss in enumerate(losses) if loss is not None]
-        found = {place: loss for place, loss in enumerate(losses) if loss is not None}
-        total = logits.sum() * 0.0  # a batch may answer nothing at all
+        there = torch.stack([batch.labels[:, span.columns].isfinite().any() for span in self._spans])
+        losses = torch.stack([self._of(span, logits, batch.labels) for span in self._spans])
         if self.spread is not None:
-            total = total + self.spread.sum() * 0.0  # it takes part in every loss
-            for place in there:
-                total = total + torch.exp(-self.spread[place]) * found[place] + self.spread[place] / 2
+            total = (there * (torch.exp(-self.spread) * losses + self.spread / 2)).sum()
         else:
-            weighted = [self._weights[place] * found[place] for place in there]
-            total = total + sum(weighted, torch.zeros_like(total))
+            weighted = self.weights * losses
+            total = weighted.sum()
             if self._weighting == "pcgrad" and torch.is_grad_enabled():
-                total = total + self._surgery(network, weighted)
-        last = self.last.clone()
-        for place in there:
-            last[place] = found[place].detach()
-        self.last = last
-        parts = {span.task.name: last[place] for place, span in enumerate(self._spans)}
+                total = total + self._surgery(network, weighted.unbind())
+        self.last = torch.where(there, losses.detach(), self.last)
+        parts = {span.task.name: self.last[place] for place, span in enumerate(self._spans)}
         if self.spread is not None:
             parts |= {f"weight of {span.task.name}": torch.exp(-self.spread[place])
                       for place, span in enumerate(self._spans)}  # fmt: skip
         return Loss(total, parts)
 
     def _of(self, span: Span, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """The mean loss of one task over images that answer it, nats."""
+        """The mean loss of one task over images that answer it, nats; 0 where none does."""
         task, outputs, truth = span.task, logits[:, span.outputs], answers[:, span.columns]
         if task.kind == "single-label":
-            return functional.cross_entropy(outputs, truth[:, 0].long(), label_smoothing=self._smoothing)
+            classes = truth[:, 0].nan_to_num(nan=UNKNOWN).long()
+            whole = functional.cross_entropy(
+                outputs, classes, ignore_index=UNKNOWN, label_smoothing=self._smoothing, reduction="sum"
+            )
+            return whole / (classes != UNKNOWN).sum().clamp(min=1)
         if task.kind == "multi-label":
             return label_loss(outputs, truth, self._loss, 0.0)
         if task.kind == "ordinal":
@@ -98,10 +97,11 @@ class MultiTask(Objective):
 
     def _surgery(self, network: nn.Module, losses: Sequence[torch.Tensor]) -> torch.Tensor:
         """Zero, with the gradient that makes of the sum's gradient that of PCGrad."""
-        shared = [tensor for name, tensor in network.named_parameters()
-                  if tensor.requires_grad and not f".{name}".endswith(self._head)]  # fmt: skip
+        named = {name: tensor for name, tensor in network.named_parameters() if tensor.requires_grad}
+        own = {_found(name, named) for name in self._head}
+        shared = [tensor for name, tensor in named.items() if name not in own]
         if not shared or len(losses) < 2:
-            return losses[0].detach() * 0.0 if losses else torch.zeros((), device=self.last.device)
+            return torch.zeros_like(losses[0])
         gradients = [_flat(torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True), shared)
                      for loss in losses]  # fmt: skip
         change = projected(gradients) - torch.stack(gradients).sum(0)
@@ -116,11 +116,19 @@ def projected(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
     for own, gradient in enumerate(gradients):
         left = gradient.clone()
         for other in torch.randperm(len(gradients)).tolist():
-            dot = torch.dot(left, gradients[other])
-            if other != own and dot < 0:
-                left = left - dot / gradients[other].square().sum().clamp(min=1e-12) * gradients[other]
+            if other != own:
+                against = torch.dot(left, gradients[other]).clamp(max=0)
+                left = left - against / gradients[other].square().sum().clamp(min=1e-12) * gradients[other]
         found.append(left)
     return torch.stack(found).sum(0)
+
+
+def _found(parameter: str, names: Iterable[str]) -> str:
+    """What a parameter of the model is called in whatever is wrapped around it; nothing where it is not there.
+
+    A block inside may end alike, `layer1.0.se.fc.weight` as `fc.weight`: what is farthest out is meant.
+    """
+    return min((name for name in names if f".{name}".endswith(f".{parameter}")), key=len, default="")
 
 
 def _flat(gradients: Sequence[torch.Tensor | None], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
