@@ -43,6 +43,14 @@ def test_log_me_is_the_largest_evidence(shape):
     assert log_me(features, labels) == pytest.approx(np.mean(largest), abs=2e-4)
 
 
+def test_log_me_of_few_images_that_features_tell_apart_is_a_number():
+    """As many directions as images explain all of it: what is left for noise is next to nothing, and was once 0."""
+    generator = np.random.default_rng(1)
+    labels = np.arange(12) % 2
+    features = 0.3 * generator.normal(size=(12, 64)) + 6 * labels[:, None] * generator.normal(size=64)
+    assert np.isfinite(log_me(features.astype(np.float32), labels))
+
+
 def test_log_me_goes_by_the_classes_that_are_there():
     features, labels = blobs(2.0)
     assert np.isfinite(log_me(features, labels * 5)), "a class without images has no labels to explain"

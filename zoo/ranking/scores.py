@@ -50,7 +50,8 @@ def _evidence(squares: Floats, along: Floats, beyond: float, count: int, width: 
         size = float((squares * along / (squares + ratio) ** 2).sum())  # of the weights' mean, squared
         residual = float((along * (ratio / (squares + ratio)) ** 2).sum()) + beyond
         alpha = gamma / max(size, tiny)
-        beta = (count - gamma) / max(residual, tiny)
+        spare = count - len(squares) + float((ratio / (squares + ratio)).sum())  # count - gamma, without cancellation
+        beta = spare / max(residual, tiny)
         if abs(alpha / beta - ratio) <= _CLOSE * ratio:
             break
     ratio = alpha / beta
