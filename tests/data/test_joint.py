@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_several_data_sets_are_joined(tmp_path):
     dataset = opened("anything", specs=asked(f"kind={table}:kind", f"letter={photos}"), image_size=16)
     assert dataset.name == "people+photos" and dataset.classes == ("kind: cat", "kind: dog", "letter: a", "letter: b")
     assert dataset.reported_on == "people: test (cut from all images); photos: test"
-    assert len(dataset.fit) == 26 + 12 and len(dataset.report) == 8 + 8
+    assert len(dataset.fit) == 20 + 12 and len(dataset.report) == 6 + 8
     by_set = {name: [s for s in dataset.fit.samples if s.id.startswith(f"{name}/")] for name in ("people", "photos")}
     assert all(math.isnan(sample.label[1]) for sample in by_set["people"])
     assert all(math.isnan(sample.label[0]) and not math.isnan(sample.label[1]) for sample in by_set["photos"])
@@ -163,5 +164,11 @@ def test_a_folder_scores_a_task_of_classes(tmp_path):
     task = Task("letter", "single-label", ("c", "b", "a"))
     found = open_evaluation(str(photos), task.classes, asked_of(str(photos), (task,), (), DataOptions()))
     assert sorted(found.part.targets) == [(1.0,), (1.0,), (2.0,)]
+    others = (Task("age", "regression"), task, Task("sort", "single-label", ("a", "x")))
+    found = open_evaluation(str(photos), ("…",), asked_of(str(photos), others, (), DataOptions()))
+    assert {target[1:2] for target in found.part.targets} == {(1.0,), (2.0,)}, "whose classes are theirs"
+    assert all(math.isnan(target[0]) and math.isnan(target[2]) for target in found.part.targets)
+    with pytest.raises(DataError, match="there is not just one of its tasks that has all of their classes"):
+        open_evaluation(str(photos), ("…",), DataOptions(tasks=(*others, replace(task, name="again"))))
     with pytest.raises(DataError, match="class\\(es\\) that training does not know: a"):
         open_evaluation(str(photos), ("b",), DataOptions(tasks=(Task("letter", "single-label", ("b", "c")),)))

@@ -134,6 +134,7 @@ def open_evaluation(
         mine, theirs = ("one class", "several answers") if listing.tasks else ("several answers", "one class")
         raise DataError(
             f"the images of {ref} have {theirs} each, and the model gives {mine}",
+            why="" if listing.tasks else "there is not just one of its tasks that has all of their classes",
             fix="name a table with the right columns: see --label-column, --label-separator and --problem",
         )
     available = [name for name in ("test", "val", "train", "all") if listing.splits.get(name)]
@@ -147,20 +148,13 @@ def open_evaluation(
 
 def _answering(listing: Listing, tasks: tuple[Task, ...]) -> Listing:
     """The listing with room for the answers to all of a model's tasks, in their order."""
+    if tasks and not listing.tasks:
+        named = set(listing.classes)
+        fitting = [
+            task for task in tasks if task.kind == "single-label" and (len(tasks) == 1 or named <= {*task.classes})
+        ]
+        listing = _as_task(listing, fitting[0]) if len(fitting) == 1 else listing
     own = listing.tasks
-    if not own and len(tasks) == 1 and tasks[0].kind == "single-label":
-        own = (replace(tasks[0], classes=listing.classes),)
-        unknown = sorted(set(listing.classes) - set(tasks[0].classes))
-        if unknown:
-            raise DataError(
-                f"{listing.name} has {len(unknown)} class(es) that training does not know: {_some(unknown)}",
-                why=f"known classes: {_some(tasks[0].classes)}",
-                fix="rename or remove these images, or add the class to the training images",
-            )
-        place = {name: (float(label),) for label, name in enumerate(tasks[0].classes)}
-        items = {split: [item._replace(label=place[str(item.label)]) for item in found]
-                 for split, found in listing.splits.items()}  # fmt: skip
-        return replace(listing, splits=items, tasks=tasks)
     if not own or not tasks or own == tasks:
         return listing
     items = {}
@@ -168,6 +162,21 @@ def _answering(listing: Listing, tasks: tuple[Task, ...]) -> Listing:
         rows = widened([item.label for item in found if not isinstance(item.label, str)], own, tasks)
         items[split] = [item._replace(label=row) for item, row in zip(found, rows, strict=True)]
     return replace(listing, splits=items, tasks=tasks)
+
+
+def _as_task(listing: Listing, task: Task) -> Listing:
+    """Images of one class each, as answers to a task of classes."""
+    unknown = sorted(set(listing.classes) - set(task.classes))
+    if unknown:
+        raise DataError(
+            f"{listing.name} has {len(unknown)} class(es) that training does not know: {_some(unknown)}",
+            why=f"known classes: {_some(task.classes)}",
+            fix="rename or remove these images, or add the class to the training images",
+        )
+    place = {name: (float(label),) for label, name in enumerate(task.classes)}
+    items = {split: [item._replace(label=place[str(item.label)]) for item in found]
+             for split, found in listing.splits.items()}  # fmt: skip
+    return replace(listing, splits=items, tasks=(task,))
 
 
 _Labelled = list[tuple[Item, int | Target]]

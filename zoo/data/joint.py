@@ -32,7 +32,7 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     """The options that open a data set to score a model that answers tasks.
 
     A table is asked about each task whose column it has: the one that training read, else one of the task's name. What
-    it lacks is not known. Anything else has one class of each image, which suits a model with one task of classes.
+    it lacks is not known. Anything else has one class of each image, and answers the one task that has these classes.
 
     Raises:
         DataError: A table has none of the columns.
