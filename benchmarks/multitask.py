@@ -141,10 +141,13 @@ def _row(run: zoo.Run, way: str, epochs: int) -> Row:
 
 
 def _that_fit(trial: zoo.Run, seconds: float) -> int:
-    """How many epochs fit into so many seconds, by the last epoch of a short run: the first one warms up."""
+    """How many epochs fit into so many seconds, by the last epoch of a short run and the choosing before it.
+
+    The first epoch warms up. A step says how long training has taken until then.
+    """
     events = [json.loads(line) for line in trial.metrics_path.read_text(encoding="utf-8").splitlines()]
-    first, last = [event["seconds"] for event in events if event["event"] == "epoch"][-2:]
-    return max(1, round(seconds / (last - first)))
+    ends = {event["epoch"]: event["seconds"] for event in events if event["event"] == "step"}
+    return max(1, round(seconds / (ends[2] - ends[1])))
 
 
 @torch.inference_mode()

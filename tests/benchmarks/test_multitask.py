@@ -47,11 +47,12 @@ def test_a_seed_cuts_every_class_of_both_domains(images: Path) -> None:
 
 def test_the_epochs_fill_the_time_of_the_others(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    lines = [f'{{"event": "{event}", "seconds": {seconds}}}' for event, seconds in
-             (("step", 4.0), ("epoch", 5.0), ("step", 6.9), ("epoch", 7.0))]  # fmt: skip
+    lines = [f'{{"event": "{event}", "epoch": {epoch}, "seconds": {seconds}}}' for event, epoch, seconds in
+             (("step", 1, 4.0), ("step", 1, 5.0), ("epoch", 1, 5.1), ("step", 2, 6.9), ("step", 2, 7.0),
+              ("epoch", 2, 1.9))]  # fmt: skip
     metrics.write_text("\n".join(lines) + "\n")
     trial: Any = SimpleNamespace(metrics_path=metrics)
-    assert _that_fit(trial, 20.5) == 10, "two seconds an epoch, without what the first one sets up"
+    assert _that_fit(trial, 20.5) == 10, "two seconds an epoch; the first one sets things up"
     assert _that_fit(trial, 0.1) == 1
 
 
