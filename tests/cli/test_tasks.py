@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoo.predictions import Answer, Prediction
 from zoo.recipe import Recipe
+from zoo.run import Run
 
 KIND = {"problem": "single-label", "accuracy": 0.9, "interval": [0.8, 0.95], "top5": 1.0, "loss": 0.3, "macro_f1": 0.88,
         "ece": 0.05, "n": 40, "baseline": 0.6, "mistakes": [{"id": "a"}],
@@ -45,6 +47,21 @@ def test_tasks_name_their_data_sets(zoo_, api):
 def test_tasks_that_cannot_be_are_wrong_usage(zoo_, api, words, said):
     done = zoo_("adapt", "resnet_nano", *words)
     assert done.code == 2 and said in done.err and "Traceback" not in done.err and not api.calls
+
+
+@pytest.mark.parametrize("words", [("compare", "resnet_nano", "vgg11"), ("rank",)])
+def test_what_compares_backbones_takes_no_tasks(zoo_, api, words):
+    done = zoo_(*words, "--task", "kind=pets.csv:kind")
+    assert done.code == 2 and f"zoo {words[0]} takes images of one class each" in done.err and not api.calls
+
+
+def test_a_resumed_run_keeps_its_tasks_beside_what_is_typed(zoo_, api):
+    run, tasks = Run(Path("runs/old")), ("kind=/far/pets.csv:kind", "age=/far/pets.csv:age")
+    run.path.mkdir(parents=True)
+    run.write_record({"schema": 1, "recipe": Recipe(tasks=tasks).record(), "resolved": {},
+                      "backbone": {"name": "resnet/resnet_nano"}, "dataset": {"ref": "/far/pets.csv"}})  # fmt: skip
+    assert zoo_("adapt", "--resume", "old", "--workers", 2).code == 0
+    assert api.calls[0][2]["recipe"] == Recipe(tasks=tasks, workers=2) and api.calls[0][2]["dataset"] is None
 
 
 def test_an_evaluation_has_a_part_for_each_task(zoo_, api, monkeypatch):

@@ -92,7 +92,7 @@ def command(
             )
         work: dict[str, Any] = {"resume": resume, "backbone": model, "dataset": dataset}
         if (recipe is not None or choices) and find(resume):
-            work["recipe"] = options.settle("any", "any", recipe or resume, choices)[2]
+            work["recipe"] = options.on_top_of(recipe or resume, choices)
     else:
         backbone, data, settled = options.settle(model, dataset, recipe, choices)
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}

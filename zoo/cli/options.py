@@ -166,6 +166,16 @@ def settle(
     return backbone, data, settled
 
 
+def on_top_of(source: str, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe of a file or a run, with what was typed on top.
+
+    Raises:
+        WrongUsage: The typed choices cannot be.
+        RecipeError: The file cannot be used.
+    """
+    return _on_top(_recipe_file(source).recipe, choices)
+
+
 def settle_shared(
     dataset: str | None, source: str | None, choices: Mapping[str, Any], command: str
 ) -> tuple[str, Recipe]:
@@ -177,6 +187,11 @@ def settle_shared(
     """
     base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
     data = dataset or base.dataset
+    if choices.get("tasks"):
+        raise WrongUsage(
+            f"{' '.join(command.split()[:2])} takes images of one class each, and tasks ask more of them",
+            fix="adapt one backbone after another: zoo adapt MODEL --task …",
+        )
     if data is None:
         raise WrongUsage(
             "which images? no data set was named", fix=f"name one: {command} --dataset …; see `zoo datasets`"
