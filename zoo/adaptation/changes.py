@@ -161,5 +161,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):
-        return [item.record() for item in value]
+        return [item if isinstance(item, str) else item.record() for item in value]
     return value
