@@ -19,6 +19,8 @@ from zoo.errors import DiskError, RunError
 from zoo.record import record_faults
 
 SCHEMA = 1
+MEMBERS = "members"  # in a stack's folder: its members' run folders, members/0, members/1, …
+COMBINER = "stack.safetensors"  # the same: what combines them
 
 
 def cache_dir() -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import zoo
-from zoo.adaptation.prepare import FEW_CHOOSING, _selected_by
+from zoo.adaptation.prepare import _selected_by
+from zoo.engine.choosing import FEW
 
 
 def norms(recipe: zoo.Recipe) -> tuple[set[str], str]:
@@ -41,6 +42,6 @@ def test_networks_without_statistics_are_not_spoken_of() -> None:
 
 
 def test_what_chooses_an_epoch_follows_from_how_many_images_choose() -> None:
-    assert _selected_by(zoo.Recipe(), FEW_CHOOSING - 1) == "refinement"
-    assert _selected_by(zoo.Recipe(), FEW_CHOOSING) == "accuracy"
+    assert _selected_by(zoo.Recipe(), FEW - 1) == "refinement"
+    assert _selected_by(zoo.Recipe(), FEW) == "accuracy"
     assert _selected_by(zoo.Recipe(select_by="accuracy"), 10) == "accuracy"

@@ -6,18 +6,15 @@ import json
 import shlex
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-import zoo
 from zoo import registry, run
 from zoo.adaptation import changes, domains, folder, refit
 from zoo.adaptation.averaging import averaged
@@ -180,13 +177,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     weights = ready.weights
     facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
     return {
-        "schema": run.SCHEMA,
-        "zoo": zoo.__version__,
-        "kind": "classifier",
-        "status": "running",
-        "name": this.name,
-        "id": uuid.uuid4().hex,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **folder.begun(this, "classifier"),
         "backbone": {
             "name": ready.spec.full_name,
             "arch": ready.spec.arch,

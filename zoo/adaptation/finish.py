@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,17 +117,18 @@ def measured(
     return model, result | {"split": dataset.reported_on, "selected_on": dataset.selected_on}
 
 
-def write_up(this: Run, part: Part, record: dict[str, Any]) -> None:
+def write_up(this: Run, part: Part, record: dict[str, Any], sealed: Sequence[str] = SEALED) -> None:
     """Write the card, the report and the record of a finished run, which gets the hashes of its files.
 
     Args:
         this: The run.
         part: The images that its result is measured on.
         record: Its record.
+        sealed: Files whose hashes it gets.
     """
     write_atomic(this.path / "README.md", model_card(record))
-    record["files"] = {name: file_sha256(this.path / name) for name in SEALED} | {"run.json": run.seal(record)}
-    write_report(this, pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
+    record["files"] = {name: file_sha256(this.path / name) for name in sealed} | {"run.json": run.seal(record)}
+    write_report(this, _pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
     this.write_record(record)  # last: a run that says it is finished lacks nothing
 
 
@@ -149,7 +150,7 @@ def write_verification(this: Run, part: Part, model: nn.Module) -> None:
         write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
-def pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
+def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
     """Small pictures of some images, by id."""
     position = {sample.id: index for index, sample in enumerate(part.samples)}
     pictures = {}

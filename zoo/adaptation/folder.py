@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import socket
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+import zoo
 from zoo import run
 from zoo.errors import DiskError, RunError
 from zoo.run import Run, write_atomic
@@ -43,6 +45,19 @@ def refuse_used(path: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "no permission to write in it" if there.is_dir() else "it is not a folder"
         raise RunError(f"the run folder {path} cannot be made in {there}", why=why, fix="choose another --out")
+
+
+def begun(this: Run, kind: str) -> dict[str, Any]:
+    """What the first record of every run says, whatever was done."""
+    return {
+        "schema": run.SCHEMA,
+        "zoo": zoo.__version__,
+        "kind": kind,
+        "status": "running",
+        "name": this.name,
+        "id": uuid.uuid4().hex,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 @contextlib.contextmanager

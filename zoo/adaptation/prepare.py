@@ -18,6 +18,7 @@ from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, Part, TrainLoader
 from zoo.data.unlabelled import Answers
 from zoo.engine import machine as machines
+from zoo.engine.choosing import select_by_for
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
@@ -35,7 +36,6 @@ from zoo.recipe_file import RESOLVED
 from zoo.spec import BackboneSpec, Weights
 
 FEW_LABELLED = 500  # labelled images below which each counts, and a second training takes little
-FEW_CHOOSING = 1000  # choosing images below which an accuracy is too coarse to tell epochs apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +299,7 @@ def _selected_by(recipe: Recipe, choosing: int) -> str:
         return recipe.select_by
     if recipe.align in methods.ALIGNMENT:
         return "information"
-    return "refinement" if choosing < FEW_CHOOSING else "accuracy"
+    return select_by_for(choosing)
 
 
 def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:

@@ -10,15 +10,12 @@ from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, say
 from zoo.cli.text import percent
 
-Runs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN...",
-        help="Finished runs: their folders, or names under runs/.",
-        autocompletion=complete.finished_run,
-        show_default=False,
-    ),
-]
+RUNS = typer.Argument(
+    metavar="RUN...",
+    help="Finished runs: their folders, or names under runs/.",
+    autocompletion=complete.finished_run,
+    show_default=False,
+)
 Out = Annotated[
     str | None,
     typer.Option(
@@ -28,7 +25,7 @@ Out = Annotated[
 ]  # fmt: skip
 
 
-def command(runs: Runs, out: Out = None, as_json: Json = False) -> Answer:
+def command(runs: Annotated[list[str], RUNS], out: Out = None, as_json: Json = False) -> Answer:
     """Average the weights of several runs of one architecture, greedily: a soup, one network as quick as each.
 
     From the best run down, each is added if that makes the average no worse on the images that chose the runs' epochs.

@@ -10,22 +10,12 @@ import typer
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
-from zoo.cli.soup import Out
+from zoo.cli.soup import RUNS, Out
 from zoo.cli.text import percent
-
-Runs = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="RUN...",
-        help="Finished runs: their folders, or names under runs/.",
-        autocompletion=complete.finished_run,
-        show_default=False,
-    ),
-]
 
 
 def command(
-    runs: Runs = None,
+    runs: Annotated[list[str] | None, RUNS] = None,
     choice: Annotated[
         Literal["auto", "mean", "weighted", "gated", "logistic"],
         typer.Option(

@@ -16,7 +16,7 @@ from zoo.errors import HubError
 from zoo.hub.connection import retrying, session
 from zoo.hub.folder import RECORD
 from zoo.record import record_faults
-from zoo.run import SCHEMA
+from zoo.run import COMBINER, MEMBERS, SCHEMA
 
 PREFIX = "hf-hub:"
 MODEL = ("config.json", "model.safetensors")
@@ -86,7 +86,7 @@ def fetch_stack(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str
         if (record.get("schema") or 0) > SCHEMA:
             raise HubError(f"{repo} was published by a newer zoo", fix="pip install --upgrade adaptzoo")
         folder, count = path.parent, len((record.get("stack") or {}).get("members") or ())
-        for name in ("stack.safetensors", *(f"members/{n}/{file}" for n in range(count) for file in MODEL)):
+        for name in (COMBINER, *(f"{MEMBERS}/{n}/{file}" for n in range(count) for file in MODEL)):
             _file(repo, name, folder.name, emit)
     return folder, record
 

@@ -15,12 +15,11 @@ from typing import Any
 from zoo import plugins
 from zoo.errors import HubError, RunError
 from zoo.hub.card import model_card
-from zoo.run import Run, replacing, seal, write_atomic
+from zoo.run import COMBINER, MEMBERS, Run, replacing, seal, write_atomic
 from zoo.tensors import file_sha256
 
 _MODEL = ("config.json", "model.safetensors")
 _CHECKED = {*_MODEL, "run.json", "verify.safetensors"}
-COMBINER = "stack.safetensors"  # of a stack: what combines its members
 RECORD = "zoo.json"  # the published part of run.json
 
 
@@ -88,7 +87,7 @@ def is_stack(record: Mapping[str, Any]) -> bool:
 
 def places(record: Mapping[str, Any]) -> list[str]:
     """Where in a run's folder, and in its repository, the timm models are: "", or "members/0/" and so on."""
-    return [f"members/{number}/" for number in range(len(record["stack"]["members"]))] if is_stack(record) else [""]
+    return [f"{MEMBERS}/{number}/" for number in range(len(record["stack"]["members"]))] if is_stack(record) else [""]
 
 
 def _checked(record: Mapping[str, Any]) -> set[str]:

@@ -15,25 +15,23 @@ from accelerate import Accelerator
 
 from zoo import models, run
 from zoo.adaptation import folder as run_folder
-from zoo.adaptation.finish import pictures
+from zoo.adaptation.finish import SEALED, write_up
 from zoo.engine import machine as machines
-from zoo.engine.choosing import ranked
+from zoo.engine.choosing import ranked, select_by_for
 from zoo.engine.evaluation import Outputs, measure
 from zoo.engine.events import Listener, Note, Progress, RunFinished
+from zoo.engine.machine import Machine
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
-from zoo.hub.card import model_card
 from zoo.recipe import Recipe
-from zoo.report import write_report
-from zoo.run import Run, write_atomic
+from zoo.run import COMBINER, MEMBERS, Run
 from zoo.stacking import folder, folds
 from zoo.stacking.combining import KINDS, Said
 from zoo.stacking.contest import Entry, contest
 from zoo.stacking.fitting import chosen_of, fitted
 from zoo.stacking.images import HeldOut, held_out, refuse_few
-from zoo.stacking.members import MEMBERS, PLAIN, SOUP, Member, members
-from zoo.stacking.model import FILE, Panel, load_stack, write_combiner
-from zoo.stacking.soup import averageable, greedy_soup, select_by, soup_record
-from zoo.tensors import file_sha256
+from zoo.stacking.members import PLAIN, SOUP, Member, members
+from zoo.stacking.model import Panel, load_stack, write_combiner
+from zoo.stacking.soup import averageable, greedy_soup, soup_record
 
 AUTO = "auto"
 MOST_CLASSES = 200  # of a logistic regression: its matrices grow with the square
@@ -47,6 +45,7 @@ class Ready:
     members: list[Member]
     panel: Panel  # on its device
     found: HeldOut
+    machine: Machine
     accelerator: Accelerator
 
 
@@ -69,23 +68,20 @@ def start(
     asked = {"asked": choice, "folds": parts, "members": [_facts(member) for member in ready.members]}
     first = ready.members[0].record
 
-    def facts(this: Run) -> dict[str, Any]:
-        return {
-            "kind": "stack",
-            "backbone": {
-                "name": f"stack of {len(ready.members)}",
-                "params": sum(parameter.numel() for parameter in ready.panel.parameters()),
-                "weights": None,
-            },
-            "dataset": folder.dataset_record(first["dataset"], ready.found),
-            "recipe": {},
-            "resolved": {"device": ready.accelerator.device.type},
-            "environment": machines.environment(machines.settle(Recipe(precision="fp32"))),
-            "seed": seed,
-            "stack": asked,
-        }
-
-    with folder.made(out, f"stack-{ready.found.dataset.name}", facts) as this:
+    facts = {
+        "backbone": {
+            "name": f"stack of {len(ready.members)}",
+            "params": sum(parameter.numel() for parameter in ready.panel.parameters()),
+            "weights": None,
+        },
+        "dataset": folder.dataset_record(first["dataset"], ready.found),
+        "recipe": {},
+        "resolved": {"device": ready.accelerator.device.type},
+        "environment": machines.environment(ready.machine),
+        "seed": seed,
+        "stack": asked,
+    }
+    with folder.made(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
         _copy_members(ready.members, this)
         return _carry_out(this, ready, began, emit)
 
@@ -134,10 +130,11 @@ def _refuse_choice(choice: str, parts: int | None) -> None:
 def _opened(chosen: list[Member], emit: Listener) -> Ready:
     emit(Progress("loading the members", 0, 0))
     panel = Panel([models.load(member.run.path) for member in chosen], chosen[0].classes)
-    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
+    machine = machines.settle(Recipe(precision="fp32"))
+    accelerator = machines.make_accelerator(machine)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     configs = [models.data_config(network) for network in panel.networks]
-    return Ready(chosen, panel, held_out(chosen, configs, emit), accelerator)
+    return Ready(chosen, panel, held_out(chosen, configs, emit), machine, accelerator)
 
 
 def _refuse_images(ready: Ready, parts: int | None) -> None:
@@ -200,7 +197,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
     kinds = _kinds(facts["asked"], parts, len(classes), notes)
     ways = fitted(said, kinds, seed, lambda kind: emit(Progress(f"fitting: {kind}", 0, 0)))
     best = chosen_of(ways) if facts["asked"] == AUTO else next(w for w in ways if w.combiner.kind == facts["asked"])
-    combiner = write_combiner(best.combiner, this.path / FILE)
+    combiner = write_combiner(best.combiner, this.path / COMBINER)
 
     report = ready.found.report
     tested = ready.panel.over(report, _BATCH, tell("measuring the members", len(report)))
@@ -244,12 +241,8 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
         "best": None,
         "seconds": {"total": round(time.monotonic() - began, 3)},
     }
-    write_atomic(this.path / "README.md", model_card(record))
-    sealed = ("config.json", "model.safetensors", "verify.safetensors")
-    inside = [f"{MEMBERS}/{number}/{name}" for number in range(len(names)) for name in sealed]
-    record["files"] = {name: file_sha256(this.path / name) for name in (FILE, *inside)} | {"run.json": run.seal(record)}
-    write_report(this, pictures(report, [row["id"] for row in result["mistakes"]]), record)
-    this.write_record(record)  # last: a run that says it is finished lacks nothing
+    inside = [f"{MEMBERS}/{number}/{name}" for number in range(len(names)) for name in SEALED]
+    write_up(this, report, record, (COMBINER, *inside))
     shutil.rmtree(this.checkpoints, ignore_errors=True)
     emit(RunFinished(str(this.path), record))
     return this
@@ -271,8 +264,8 @@ def _kinds(asked: str, parts: int | None, classes: int, notes: list[str]) -> lis
 
 def _best_single(said: Said) -> int:
     """The member that the images which fit the stack would choose."""
-    by = "refinement" if len(said.labels) < 1000 else "accuracy"
-    return ranked([Outputs(logs.float(), said.labels).scores() for logs in said.logs], by)[0]
+    scores = [Outputs(logs.float(), said.labels).scores() for logs in said.logs]
+    return ranked(scores, select_by_for(len(said.labels)))[0]
 
 
 def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any], torch.Tensor] | None:
@@ -300,4 +293,4 @@ def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any
     network.load_state_dict(made.state)
     panel = Panel([network], ready.members[0].classes)
     said = panel.over(report, _BATCH, lambda done: emit(Progress("measuring the soup", done, len(report))))
-    return soup_record(made, select_by(fit)), said.logs[0]
+    return soup_record(made, select_by_for(len(fit))), said.logs[0]

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import zoo
-from zoo import run
 from zoo.adaptation import folder
 from zoo.errors import TrainingInterrupted, ZooError
 from zoo.run import Run
@@ -20,9 +15,9 @@ from zoo.stacking.images import HeldOut
 
 
 @contextlib.contextmanager
-def made(out: Path | None, name: str, facts: Callable[[Run], dict[str, Any]]) -> Iterator[Run]:
+def made(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
     """Make the folder with its first record, hold it within the block, and write down how that ended."""
-    with folder.made(out, name, partial(_first, facts=facts)) as this, ended(this):
+    with folder.made(out, name, lambda this: {**folder.begun(this, kind), **facts}) as this, ended(this):
         yield this
 
 
@@ -39,18 +34,6 @@ def ended(this: Run) -> Iterator[None]:
         with suppress(ZooError, MemoryError):
             this.write_record(this.record | {"status": "interrupted" if stopped else "failed"})
         raise
-
-
-def _first(this: Run, facts: Callable[[Run], dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "schema": run.SCHEMA,
-        "zoo": zoo.__version__,
-        **facts(this),
-        "status": "running",
-        "name": this.name,
-        "id": uuid.uuid4().hex,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
 
 
 def dataset_record(first: dict[str, Any], found: HeldOut) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from zoo.data import Dataset, Part
 from zoo.engine.events import Listener, Progress
 from zoo.errors import DataError
 from zoo.models import DataConfig
-from zoo.run import Run
-from zoo.stacking.members import MEMBERS, Member, members
+from zoo.run import MEMBERS, Run
+from zoo.stacking.members import Member, members
 
 LEAST = 10  # images of each class, below which a combination is fitted to chance
 DIFFERENT = (

@@ -12,10 +12,10 @@ from zoo.errors import RunError
 from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
+from zoo.stacking.combining import KINDS
 
-MEMBERS = "members"  # of a stack's folder: the members' run folders, members/0, members/1, …
 PLAIN, SOUP = "plain mean", "greedy soup"  # in a stack's table
-RESERVED = ("mean", "weighted", "gated", "logistic", PLAIN, SOUP)
+RESERVED = (*KINDS, PLAIN, SOUP)
 SHOWN = 5  # classes that a message lists
 
 

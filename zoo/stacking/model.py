@@ -15,12 +15,9 @@ from zoo import data, models
 from zoo.data import Part
 from zoo.errors import RunError, WeightsError
 from zoo.models import DataConfig
-from zoo.run import replacing
+from zoo.run import COMBINER, MEMBERS, replacing
 from zoo.stacking.combining import KINDS, Combiner, Said
-from zoo.stacking.members import MEMBERS
 from zoo.tensors import read_tensors, write_tensors
-
-FILE = "stack.safetensors"  # the combiner's tensors
 
 
 class Panel(nn.Module):
@@ -127,7 +124,7 @@ def load_stack(folder: Path, record: Mapping[str, Any]) -> Stacked:
     if not count or kind not in KINDS:
         raise RunError(f"{folder} is not a stack's folder", why="its record does not say what it combines, or how")
     panel = Panel([models.load(folder / MEMBERS / str(number)) for number in range(count)], classes)
-    return Stacked(panel, read_combiner(folder / FILE, kind, count, len(classes)))
+    return Stacked(panel, read_combiner(folder / COMBINER, kind, count, len(classes)))
 
 
 def write_combiner(combiner: Combiner, path: Path) -> Combiner:

@@ -16,10 +16,10 @@ from torch import nn
 from zoo import data, models
 from zoo.adaptation import folder as run_folder
 from zoo.adaptation.finish import measured, write_up, write_verification
-from zoo.adaptation.prepare import FEW_CHOOSING
 from zoo.data import Part
 from zoo.engine import machine as machines
 from zoo.engine.averaging import Ingredient, Soup, State, greedy
+from zoo.engine.choosing import select_by_for
 from zoo.engine.evaluation import collect
 from zoo.engine.events import Listener, Note, Progress, RunFinished
 from zoo.errors import DataError, RunError
@@ -55,19 +55,13 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
         fix = "adapt with --refit off" if found.refitted else "adapt with more images"
         raise DataError("no image is left to choose a soup by", why=why, fix=fix)
     first = chosen[0].record
-    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
+    machine = machines.settle(Recipe(precision="fp32"))
+    accelerator = machines.make_accelerator(machine)
 
-    def facts(this: Run) -> dict[str, Any]:
-        kept = ("backbone", "recipe", "resolved", "plan", "data_config", "seed")
-        return {
-            "kind": "classifier",
-            **{key: first[key] for key in kept},
-            "dataset": first["dataset"],
-            "environment": machines.environment(machines.settle(Recipe(precision="fp32"))),
-        }
-
+    kept = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
+    facts = {key: first[key] for key in kept} | {"environment": machines.environment(machine)}
     name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
-    with folder.made(out, name, facts) as this:
+    with folder.made(out, name, "classifier", facts) as this:
         network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         made = greedy_soup(chosen, network, found.fit, config, accelerator, emit)
         if made.kept == 1:
@@ -79,7 +73,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
             "status": "finished",
             "result": result,
             "best": None,
-            "soup": soup_record(made, select_by(found.fit)),
+            "soup": soup_record(made, select_by_for(len(found.fit))),
             "seconds": {"total": round(time.monotonic() - began, 3)},
         }
         write_verification(this, found.report, model)
@@ -119,12 +113,7 @@ def greedy_soup(
         return scores
 
     ingredients = [Ingredient(member.facts(), _reader(member)) for member in chosen]
-    return greedy(ingredients, score, select_by(part))
-
-
-def select_by(part: Part) -> str:
-    """What better means on so many images, as for the epochs of a run."""
-    return "refinement" if len(part) < FEW_CHOOSING else "accuracy"
+    return greedy(ingredients, score, select_by_for(len(part)))
 
 
 def soup_record(made: Soup, by: str) -> dict[str, Any]:
