@@ -13,6 +13,8 @@ from benchmarks import (
     cache,
     compare_backbones,
     images,
+    multilabel,
+    multitask,
     norms,
     partial,
     rank,
@@ -48,6 +50,8 @@ MEASUREMENTS = {
     "stack": stack,
     "norms": norms,
     "align": align,
+    "multilabel": multilabel,
+    "multitask": multitask,
     "semi": semi,
 }
 

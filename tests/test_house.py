@@ -22,12 +22,12 @@ PACKAGE = ROOT / "zoo"
 FLOORS = [
     {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip",
      "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "strategies", "recipe",
-     "recipe_file", "cache", "budget", "methods"},  # the light half
-    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants"},
+     "recipe_file", "cache", "budget", "methods", "tasks"},  # the light half
+    {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants", "heads"},
     {"planning", "data"},
     {"engine", "objectives"},
     {"hub", "report"},
-    {"adaptation", "inference", "testing", "ranking", "comparing", "stacking", "api"},
+    {"adaptation", "inference", "predictions", "testing", "ranking", "comparing", "stacking", "api"},
     {"cli", "__main__"},
 ]
 # fmt: on

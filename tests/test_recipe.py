@@ -110,7 +110,7 @@ def test_the_message_counts():
         ({"phases": 5}, "phases: must be a list of phases"),
         ({"phases": (Phase(["a"], 1, 0.1, "all"),)}, "phases[0].name: must be a text"),
         ({"phases": (Phase("a", 1, float("nan"), "all"),)}, "phases[0].lr: must be a number above 0"),
-        ({"group_lr": [1]}, "group_lr: must map group names to rates"),
+        ({"group_lr": [1]}, "group_lr: must map names to numbers"),
         ({"group_lr": {"head": float("inf")}}, "group_lr[head]: must be a number of at least 0"),
         ({"strategy": ["probe"]}, "strategy: ['probe'] is not one of"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from zoo import inference, methods
 from zoo import run as runs
 from zoo.adaptation import execute, reproduction, trying
 from zoo.adaptation.folder import refuse_used
+from zoo.adaptation.one_task import one_task
 from zoo.adaptation.prepare import prepare
 from zoo.adaptation.reproduction import Reproduction
 from zoo.budget import Budget
@@ -21,8 +23,8 @@ from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
 from zoo.hub import publish
 from zoo.hub.publish import Pushed
-from zoo.inference import Prediction
 from zoo.planning import Plan
+from zoo.predictions import Prediction
 from zoo.ranking import choosing, judging
 from zoo.ranking.judging import Ranking
 from zoo.recipe import Recipe
@@ -31,12 +33,15 @@ from zoo.stacking import driving as stacks
 from zoo.stacking import soup as soups
 
 
-def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event: Listener = ignore) -> Plan:
+def plan(
+    backbone: str, dataset: str | None = None, recipe: Recipe | None = None, *, on_event: Listener = ignore
+) -> Plan:
     """Say what `adapt` would do: which layer group trains when, at which rate, and what it will cost.
 
     Args:
         backbone: A backbone's name, such as `resnet50`, `resnet/resnet50.a1_in1k` or `timm/convnext_tiny`.
-        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`.
+        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`. It may be left
+            out where the recipe has tasks, which name theirs.
         recipe: The choices; default: `Recipe()`.
         on_event: Told about progress.
 
@@ -46,7 +51,8 @@ def plan(backbone: str, dataset: str, recipe: Recipe | None = None, *, on_event:
     Raises:
         ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
     """
-    return prepare(backbone, dataset, recipe or Recipe(), on_event).plan
+    asked = recipe or Recipe()
+    return prepare(*execute.required(backbone, dataset, asked), asked, on_event).plan
 
 
 def adapt(
@@ -92,11 +98,11 @@ def adapt(
                 fix="leave out, budget and among away",
             )
         return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
-    name, data = execute.required(backbone, dataset)
+    asked = recipe or Recipe()
+    name, data = execute.required(backbone, dataset, asked)
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_used(folder)  # before anything that takes long
-    asked = recipe or Recipe()
     if name == choosing.AUTO:
         choice = choosing.choose(data, among, asked, _budget(budget), on_event)
         return execute.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)
@@ -302,6 +308,7 @@ def evaluate(
     batch_size: int = 32,
     path_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
     dataset_config: str | None = None,
     on_bad_image: str = "error",
     on_event: Listener = ignore,
@@ -316,13 +323,16 @@ def evaluate(
         batch_size: Images at a time.
         path_column: Column of the image paths in a table.
         label_column: Column of the labels.
+        label_separator: What stands between several labels in a cell; default: as in training.
         dataset_config: Configuration of a Hub data set.
         on_bad_image: "error" or "skip".
         on_event: Told about progress.
 
     Returns:
         Plain values: accuracy, top5, macro_f1, ece (0 to 1), loss (nats), n, split, interval (95 %, Wilson), classes,
-        confusion (rows: truth), calibration, mistakes.
+        confusion (rows: truth), calibration, mistakes. Where images have several labels: map, micro_f1, macro_f1,
+        accuracy (share of images of which every label is right), loss (nats per label), n, split, interval (95 %, of
+        map, bootstrap), labels (ap, f1, precision, recall, threshold of each), mistakes.
 
     Raises:
         ZooError: The model or the data cannot be used, or the data has a class that the model does not know.
@@ -334,6 +344,7 @@ def evaluate(
         batch_size=batch_size,
         path_column=path_column,
         label_column=label_column,
+        label_separator=label_separator,
         dataset_config=dataset_config,
         on_bad_image=on_bad_image,
         emit=on_event,
@@ -387,6 +398,7 @@ def push(
     run: str | Path | Run,
     repo: str,
     *,
+    task: str | None = None,
     private: bool = False,
     overwrite: bool = False,
     license: str | None = None,
@@ -403,6 +415,8 @@ def push(
         run: The run, its folder or its name under `runs/`.
         repo: "ORG/NAME", your account or one of its organisations before the slash. It is made if it is not there. One
             that holds the same run, or an earlier one of the same name, is updated.
+        task: Of a run of several tasks the one to publish, as an ordinary model with its outputs alone; default: all of
+            them in one model, whose outputs stand side by side.
         private: Make the repository a private one.
         overwrite: Replace another run, or whatever else the repository holds.
         license: A Hub licence id, which must ask for as much as the weights' own; default: that one.
@@ -421,6 +435,8 @@ def push(
     if found is None:
         raise RunError(f"{run} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     folder = None if dry_run is None else Path(dry_run)
-    return publish.publish(
-        found, repo, private=private, overwrite=overwrite, license_=license, dry_run=folder, emit=on_event
-    )
+    with tempfile.TemporaryDirectory(prefix="zoo-task-") as place:
+        chosen = found if task is None else one_task(found, task, Path(place))
+        return publish.publish(
+            chosen, repo, private=private, overwrite=overwrite, license_=license, dry_run=folder, emit=on_event
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import Field, field
 from typing import Any
 
@@ -65,3 +66,11 @@ def field_faults(entry: Field[Any], value: Any) -> list[str]:
 def is_number(value: Any) -> bool:
     """Whether it is a real number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def mapping_faults(name: str, values: Any) -> list[str]:
+    """What is wrong with a field that maps names to numbers."""
+    if not isinstance(values, Mapping):
+        return [f"{name}: must map names to numbers"]
+    return [f"{name}[{key}]: must be a number of at least 0" for key, value in values.items()
+            if not isinstance(key, str) or not is_number(value) or not 0 <= value < math.inf]  # fmt: skip

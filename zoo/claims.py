@@ -12,8 +12,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.bounded import CONFIG_LIMIT, is_finite, parse_json, read_bytes
+from zoo.tasks import Task
 
 MOST_CLASSES = 1_000_000
+MOST_TASKS = 1000
 MOST_LABEL = 10_000  # characters of a class's name
 LARGEST_SIDE = 4096  # pixels of an input, as in a recipe
 MOST_CHANNELS = 1024
@@ -52,7 +54,40 @@ def read_config(path: Path) -> dict[str, Any]:
         check_facts(place)
         for key in ("label_names", "labels", "label_descriptions"):
             check_labels(place.get(key))
+    check_tasks(config, described)
     return config
+
+
+def check_tasks(config: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    """Refuse tasks that are none, or are not about the outputs that the head has.
+
+    Raises:
+        ValueError: The message says why.
+    """
+    tasks = read_tasks(config)
+    if not tasks:
+        return
+    outputs = config.get("num_classes", described.get("num_classes"))
+    answered = sum(task.outputs for task in tasks)
+    if answered != outputs:
+        raise ValueError(f"`zoo.tasks` is about {answered:,} outputs, and the head has {_short(outputs)}")
+    for task in tasks:
+        check_labels([task.name, *task.classes])
+
+
+def read_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
+    """What a config.json says that the model answers; nothing where each image is of one class.
+
+    Raises:
+        ValueError: That is not what tasks look like.
+    """
+    found = config.get("zoo", {}).get("tasks") or []
+    if not isinstance(found, list) or len(found) > MOST_TASKS:
+        raise ValueError(f"`zoo.tasks` must be a list of at most {MOST_TASKS} tasks")
+    tasks = tuple(Task.from_record(record) for record in found)
+    if len({task.name for task in tasks}) != len(tasks):
+        raise ValueError("`zoo.tasks` names one task twice")
+    return tasks
 
 
 def check_arguments(arguments: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,36 +15,21 @@ from torch import nn
 
 from zoo import data, hub, models, plugins, run
 from zoo.adaptation.prepare import data_options
-from zoo.data import DataOptions, Part
+from zoo.data import DataOptions, Part, asked_of
 from zoo.engine import machine as machines
-from zoo.engine.evaluation import Outputs, collect, measure
+from zoo.engine.evaluation import Outputs, collect
 from zoo.engine.events import Listener, Note, Progress, ignore
+from zoo.engine.scoring import measured
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.models import DataConfig
+from zoo.predictions import Prediction, predictions
 from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 from zoo.spec import Weights
 from zoo.stacking.images import images_of
 from zoo.stacking.model import Stacked, load_stack
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a model says about one image."""
-
-    path: str
-    label: str | None  # most probable class; None where the image could not be read
-    probability: float | None
-    top: tuple[tuple[str, float], ...] = ()  # most probable classes, best first
-    error: str | None = None
-
-    def record(self) -> dict[str, Any]:
-        """The prediction as plain values, the form of `zoo predict --json`."""
-        if self.error is not None:
-            return {"path": self.path, "error": self.error}
-        top = [{"label": label, "probability": probability} for label, probability in self.top]
-        return {"path": self.path, "label": self.label, "probability": self.probability, "top": top}
+from zoo.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +41,7 @@ class Classifier:
     config: DataConfig
     run: Run | None  # None: a backbone with its pretrained head
     name: str
+    tasks: tuple[Task, ...] = ()  # what it answers; none: of which class an image is
 
 
 def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
@@ -80,7 +66,8 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
                 why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
                 fix="bring both files of one run together again",
             )
-        return Classifier(network, classes, models.data_config(network), found, found.name)
+        tasks = models.tasks(found.path)
+        return Classifier(network, classes, models.data_config(network), found, found.name, tasks)
     text = str(model)
     if text.startswith(hub.PREFIX) and not isinstance(model, Path):
         return _from_hub(text.removeprefix(hub.PREFIX), emit)
@@ -109,15 +96,17 @@ def _from_hub(reference: str, emit: Listener) -> Classifier:
     emit(Progress(f"fetching {reference}", 0, 0))
     name = f"{hub.PREFIX}{reference}"
     try:
-        network = models.load(hub.fetch(reference, emit), name)
+        folder = hub.fetch(reference, emit)
     except hub.NoModel:
         stack = hub.fetch_stack(reference, emit)
         if stack is None:
             raise
         return _stacked(load_stack(*stack), stack[1], None, name)
+    network = models.load(folder, name)
     # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
     told = Weights(name=reference, source="hf-hub", repo=reference)
-    return Classifier(network, models.labels(network, told), models.data_config(network), None, name)
+    tasks = models.tasks(folder)
+    return Classifier(network, models.labels(network, told), models.data_config(network), None, name, tasks)
 
 
 def load(model: str | Path | Run) -> nn.Module:
@@ -127,6 +116,7 @@ def load(model: str | Path | Run) -> nn.Module:
     if not isinstance(network, Stacked):  # which has a transform of its own: its members may want different ones
         network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
     network.class_names = classifier.classes
+    network.tasks = classifier.tasks
     loaded: nn.Module = network
     return loaded
 
@@ -139,6 +129,7 @@ def evaluate(
     batch_size: int,
     path_column: str | None,
     label_column: str | None,
+    label_separator: str | None,
     dataset_config: str | None,
     on_bad_image: str,
     emit: Listener,
@@ -157,6 +148,9 @@ def evaluate(
     options = DataOptions(
         path_column=path_column or recipe.path_column,
         label_column=label_column or recipe.label_column,
+        problem=recipe.problem,
+        specs=recipe.task_specs,
+        label_separator=label_separator or (own.recipe.label_separator if own is not None else None),
         config=dataset_config or recipe.dataset_config,
         train_per_class=recipe.train_per_class,
         limit=recipe.limit,
@@ -166,6 +160,8 @@ def evaluate(
         seed=recipe.cut_seed,
     )
     selected_on = None
+    if dataset is None and split is not None and own is not None:
+        _refuse_several(classifier, own.recipe)
     if dataset is None and stack:
         assert classifier.run is not None
         if split is not None:
@@ -186,10 +182,12 @@ def evaluate(
     else:
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
+        specs = own.recipe.task_specs if own is not None else ()
+        options = asked_of(reference, classifier.tasks, specs, replace(options, specs=()))
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)
-    result = measure(outputs, classifier.classes, [sample.id for sample in part.samples])
+    result = measured(outputs, classifier.tasks, classifier.classes, [sample.id for sample in part.samples])
     return {
         "model": classifier.name,
         "dataset": dataset or (own.dataset if own is not None else None),
@@ -198,6 +196,14 @@ def evaluate(
         **result,
         "bad": [image.as_dict() for image in bad],
     }
+
+
+def _refuse_several(classifier: Classifier, recipe: Recipe) -> None:
+    if len({spec.dataset for spec in recipe.task_specs}) > 1:
+        raise RunError(
+            f"{classifier.name} was trained on several data sets, and --split is about one",
+            fix="name one of them with --dataset",
+        )
 
 
 def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str], Classifier]:
@@ -255,16 +261,14 @@ def predict(
         if readable:
             inputs = [torch.stack(same) for same in zip(*(tensors for _, tensors in readable), strict=True)]
             pixels = [each.to(accelerator.device, memory_format=torch.channels_last) for each in inputs]
-            shares = network(*pixels).float().softmax(1).cpu()
-            best = shares.topk(max(1, min(top, shares.shape[1])), dim=1)
-            labelled = iter(zip(best.values.tolist(), best.indices.tolist(), strict=True))
+            logits = network(*pixels).float().cpu()
+            paths = [path for path, _ in readable]
+            labelled = iter(predictions(paths, logits, classifier.classes, classifier.tasks, top))
         for number, (path, image) in enumerate(chunk):
             if isinstance(image, Exception):
                 rows[number] = Prediction(path, None, None, error=_one_line(image))
                 continue
-            values, indices = next(labelled)
-            ranked = tuple((classifier.classes[index], value) for value, index in zip(values, indices, strict=True))
-            rows[number] = Prediction(path, *ranked[0], top=ranked)
+            rows[number] = next(labelled)
         done += len(chunk)
         emit(Progress("predicting", done, 0))
         yield from rows.values()

@@ -18,11 +18,14 @@ from torch import nn
 from zoo import plugins, run
 from zoo.building import build as build  # this and the next are part of this module's interface
 from zoo.building import declared_config, strictness
-from zoo.claims import Budget, read_config
+from zoo.claims import Budget, read_config, read_tasks
 from zoo.errors import PluginError, RecipeError, RunError
 from zoo.spec import BackboneSpec, Weights
+from zoo.tasks import Task, problem
 from zoo.tensors import check_safetensors, os_error
 from zoo.weights import resolve_weights as resolve_weights
+
+PROBLEM_TYPES = {"single-label": "single_label_classification", "multi-label": "multi_label_classification"}
 
 _timm_data: Any = timm.data  # without type information worth the name
 
@@ -137,7 +140,13 @@ def requires(spec: BackboneSpec) -> dict[str, str] | None:
 
 
 def save(
-    model: nn.Module, folder: Path, *, class_names: Sequence[str], data_config: DataConfig, zoo: dict[str, Any]
+    model: nn.Module,
+    folder: Path,
+    *,
+    class_names: Sequence[str],
+    data_config: DataConfig,
+    zoo: dict[str, Any],
+    tasks: Sequence[Task] = (),
 ) -> None:
     """Write `model.safetensors` and `config.json`, which timm (`local-dir:`, `hf-hub:`) and transformers load.
 
@@ -149,6 +158,7 @@ def save(
         data_config: The preprocessing that the weights were trained for.
         zoo: Our own facts, under config.json's key "zoo". `requires` (from `requires(spec)`) lets `load` find the
             plugin that registers the architecture.
+        tasks: What images answer; none: each is of one class.
 
     Raises:
         ValueError: The number of names is not the number of classes.
@@ -177,11 +187,20 @@ def save(
             config = json.loads((staging / "config.json").read_text(encoding="utf-8"))
             # transformers passes num_classes itself and fails on a second one; timm reads the top-level key.
             config.get("model_args", {}).pop("num_classes", None)
+            if tasks:
+                config["zoo"]["tasks"] = [task.record() for task in tasks]
+                # What transformers' pipeline goes by: a sigmoid for labels, no softmax over what is no set of classes.
+                config["problem_type"] = PROBLEM_TYPES.get(problem(tasks), "regression")
             (folder / "config.json").unlink(missing_ok=True)
             with run.replacing(folder / "model.safetensors") as temporary:
                 (staging / "model.safetensors").replace(temporary)
             text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
             run.write_atomic(folder / "config.json", text.encode("utf-8", "backslashreplace"))
+
+
+def tasks(folder: Path) -> tuple[Task, ...]:
+    """What the model in a folder answers, after `load` has found it in order; nothing where images are of one class."""
+    return read_tasks(read_config(folder / "config.json"))
 
 
 def load(folder: Path, name: str = "") -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,14 +11,18 @@ from typing import Any, Literal
 import yaml
 
 from zoo import methods
-from zoo.choices import choice, field_faults, is_number
+from zoo.choices import choice, field_faults, mapping_faults
 from zoo.errors import RecipeError
 from zoo.interval import parse_interval
 from zoo.strategies import PRESETS, Augment, Phase, Preset, phase_faults
+from zoo.tasks import TaskSpec, task_faults
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
 Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
+Problem = Literal["auto", "single-label", "multi-label"]
+TaskWeighting = Literal["fixed", "uncertainty", "pcgrad"]
+LabelLoss = Literal["bce", "asymmetric"]
 
 # A rate range test, a number, or the strategy's own default.
 Rate = float | Literal["auto"] | None
@@ -73,9 +76,14 @@ class Recipe:
     label_smoothing: float | None = choice(
         None,
         "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able "
-        "to become sure.",
+        "to become sure, and for several labels per image.",
         low=0,
         high=0.9,
+    )
+    label_loss: LabelLoss = choice(
+        "bce",
+        "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels of which few are there.",
+        choices=("bce", "asymmetric"),
     )
     ema: float = choice(
         0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
@@ -108,8 +116,9 @@ class Recipe:
     select_by: str = choice(
         "auto",
         "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy; with "
-        "--align: information. The last three look at target images, without labels.",
-        choices=("auto", "accuracy", "loss", "refinement", "entropy", "information", "density"),
+        "--align: information, which like entropy and density looks at target images, without labels; for several "
+        "labels per image: map, their mean average precision; for several tasks: score, the mean of theirs.",
+        choices=("auto", "accuracy", "loss", "refinement", "entropy", "information", "density", "map", "score"),
     )
     target: str | None = choice(
         None,
@@ -167,7 +176,33 @@ class Recipe:
     val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
     path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
-    label_column: str | None = choice(None, "Column of the labels; default: label, or the data set's.")
+    label_column: str | None = choice(
+        None, "Column of the labels, or one for each label with commas between; default: label, or the data set's."
+    )
+    problem: Problem = choice(
+        "auto",
+        "What an image has: single-label, one class; multi-label, several (of a path in several rows of a table all); "
+        "auto: several where the separator, the columns or lists in cells say so.",
+        choices=("auto", "single-label", "multi-label"),
+    )
+    label_separator: str | None = choice(None, "What stands between the labels of an image in one cell, such as ;")
+    tasks: tuple[str, ...] = choice(
+        tuple,
+        "A question about each image, instead of --dataset: its name, a data set, and of a table the column, perhaps "
+        "with the kind (single-label, multi-label, regression, ordinal, or steps such as low<high).",
+        metavar="NAME=DATASET[:COLUMN[:KIND]]",
+    )
+    task_weights: Mapping[str, float] = choice(dict, "How much one task's loss counts.", metavar="TASK=WEIGHT", low=0)
+    task_weighting: TaskWeighting = choice(
+        "fixed",
+        "How the tasks' losses are put together: fixed weights; uncertainty, which learns them; or pcgrad, which takes "
+        "from each task's gradient what works against another's.",
+        choices=("fixed", "uncertainty", "pcgrad"),
+    )
+    task_temperature: float = choice(
+        1.0, "Images are drawn in proportion to their task's size to this power: 1 as they come, 0 tasks alike.",
+        low=0, high=1,
+    )  # fmt: skip
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
     data_seed: int | None = choice(
@@ -203,9 +238,13 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check everything, and report all faults in one go."""
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        checked = [entry for entry in fields(self) if entry.name not in ("phases", "group_lr")]
+        checked = [entry for entry in fields(self) if entry.name not in _OWN]
         faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
-        faults += _group_lr_faults(self.group_lr) + phase_faults(self.phases)
+        faults += (
+            mapping_faults("group_lr", self.group_lr)
+            + phase_faults(self.phases)
+            + task_faults(self.tasks, self.task_weights)
+        )
         faults += _interval_faults(self.checkpoint_every)
         faults += _fold_faults(self.fold)
         beside = [name for name in _SINGLE if getattr(self, name) is not None]
@@ -217,6 +256,8 @@ class Recipe:
             faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
         if self.strategy == "probe" and self.weights == "none":
             faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
+        if self.problem == "single-label" and self.label_separator is not None:
+            faults.append("label_separator: separates several labels of an image, and problem says single-label")
         if self.refit == "on" and (self.soup or self.wise is not None):
             faults.append("refit: soup and wise need the images that choose after training; leave one of them out")
         if (self.soup or self.wise is not None) and self.target:
@@ -227,18 +268,25 @@ class Recipe:
             faults.append("mixup: does not go with balance weights (mixed images have no one class); use sampler")
         if self.cutmix and self.balance == "weights":
             faults.append("cutmix: does not go with balance weights (mixed images have no one class); use sampler")
-        faults += _unlabelled_faults(self)
+        faults += _unlabelled_faults(self) + _tasks_faults(self)
         if faults:
             count = "one choice" if len(faults) == 1 else f"{len(faults)} choices"
             raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
         object.__setattr__(self, "group_lr", MappingProxyType(dict(self.group_lr)))
         object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        object.__setattr__(self, "task_weights", MappingProxyType(dict(self.task_weights)))
 
     @property
     def batch(self) -> int:
         """Images per batch, where that is settled."""
         assert isinstance(self.batch_size, int)
         return self.batch_size
+
+    @property
+    def task_specs(self) -> tuple[TaskSpec, ...]:
+        """The tasks that are asked for."""
+        return tuple(map(TaskSpec.parse, self.tasks))
 
     @property
     def smoothing(self) -> float:
@@ -316,6 +364,7 @@ class Recipe:
         values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         values["group_lr"] = dict(self.group_lr)
         values["phases"] = [phase.record() for phase in self.phases]
+        values["tasks"], values["task_weights"] = list(self.tasks), dict(self.task_weights)
         return values
 
     def to_yaml(self) -> str:
@@ -349,6 +398,8 @@ class Recipe:
             raise RecipeError(f"{source} cannot be used", why="; ".join(faults), fix=fix)
         return recipe
 
+
+_OWN = ("phases", "group_lr", "tasks", "task_weights")  # fields with checks of their own
 
 # What a strategy's phases are made from; phases in full say all of it themselves.
 _SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
@@ -396,8 +447,18 @@ def _fold_faults(text: Any) -> list[str]:
     return []
 
 
-def _group_lr_faults(rates: Any) -> list[str]:
-    if not isinstance(rates, Mapping):
-        return ["group_lr: must map group names to rates"]
-    return [f"group_lr[{key}]: must be a number of at least 0" for key, rate in rates.items()
-            if not isinstance(key, str) or not is_number(rate) or not 0 <= rate < math.inf]  # fmt: skip
+def _tasks_faults(recipe: Recipe) -> list[str]:
+    """What goes with tasks alone, and what does not."""
+    if not recipe.tasks:
+        own = {"task_weighting": "fixed", "task_temperature": 1.0}
+        return [f"{name}: there are no tasks" for name, off in own.items() if getattr(recipe, name) != off]
+    faults = []
+    if recipe.task_weights and recipe.task_weighting == "uncertainty":
+        faults.append("task_weights: uncertainty learns the weights; leave them out")
+    if recipe.task_weighting == "pcgrad" and recipe.compile not in ("auto", "off"):
+        faults.append("compile: pcgrad goes back through the network several times, which a compiled one cannot")
+    if recipe.label_column is not None:
+        faults.append("label_column: each task names its column")
+    if recipe.problem != "auto":
+        faults.append("problem: each task has a kind of its own")
+    return faults

@@ -23,6 +23,7 @@ RESOLVED = (
     "workers",
     "norm",
     "recalibrate",
+    "problem",
     "select_by",
     "refit",
     "augment",

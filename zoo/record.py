@@ -20,6 +20,9 @@ _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text",
 _COUNT = {"n": "whole", "per_class": ["whole"]}
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
+_MISTAKE = {"id": "text", "label": "text", "predicted": "text", "probability": "number"}
+_TASK = {"name": "text", "kind": "text", "classes": ["text"], "thresholds": ["number"], "mean": "number",
+         "std": "number"}  # fmt: skip
 _EPOCH = {"phase": "text", "epoch": "whole", "accuracy": "number"}
 _TRIED = {"align": "text", "score": "number", "validators": {"*": "number"}, "source": "number", "accuracy": "number",
           "chosen": "flag", "run": "text"}  # fmt: skip
@@ -28,13 +31,17 @@ _SCORES = {"accuracy": "number", "loss": "number", "refinement": "number"}
 _MEMBER = {"name": "text", "run": "text", "id": "text", "backbone": "text"}
 _AVERAGED = {**_MEMBER, **_SCORES, "phase": "text", "epoch": "whole", "step": "whole", "alpha": "number",
               "kept": "flag", "with": _SCORES}  # fmt: skip
+_ANSWERED = {"problem": "text", "n": "whole", "classes": [{"name": "text", "n": "whole", "accuracy": "number"}],
+             "labels": [{"name": "text", "n": "whole", "*": "number"}], "confusion": [["whole"]],
+             "interval": ["number"], "calibration": [{"*": "number"}], "mistakes": [_MISTAKE],
+             "*": "number"}  # fmt: skip
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
                  "module": "text", "params": "whole", "weights": _WEIGHTS},
     "dataset": {"ref": "text", "name": "text", "hub": "text", "revision": "text", "fingerprint": "text",
                 "classes": ["text"], "counts": {"fit": _COUNT, "choose": _COUNT, "report": _COUNT},
-                "selected_on": "text", "reported_on": "text", "license": "text",
+                "selected_on": "text", "reported_on": "text", "license": "text", "tasks": [_TASK],
                 "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
     "recipe": {"strategy": "text"},
     "resolved": {"precision": "text", "device": "text", "norm": "text", "threads": "whole", "workers": "whole",
@@ -47,8 +54,10 @@ _SHAPE: dict[str, Any] = {
     "result": {"accuracy": "number", "top5": "number", "loss": "number", "macro_f1": "number", "ece": "number",
                "n": "whole", "split": "text", "selected_on": "text", "interval": ["number"], "baseline": "number",
                "classes": [{"name": "text", "n": "whole", "accuracy": "number"}], "confusion": [["whole"]],
-               "calibration": [{"*": "number"}],
-               "mistakes": [{"id": "text", "label": "text", "predicted": "text", "probability": "number"}]},
+               "calibration": [{"*": "number"}], "problem": "text", "map": "number", "micro_f1": "number",
+               "labels": [{"name": "text", "n": "whole", "*": "number"}], "kappa": "number", "r2": "number",
+               "mae": "number", "rmse": "number", "baseline_mae": "number", "score": "number",
+               "tasks": {"*": _ANSWERED}, "mistakes": [_MISTAKE]},
     "refit": {"images": "whole", "epochs": {"*": "whole"}},
     "target": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
                "bad": [{"path": "text", "error": "text"}], "notes": ["text"], "align": "text", "semi": "text",

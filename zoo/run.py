@@ -9,8 +9,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -86,23 +86,57 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a finished run measured on the images it reports on."""
+# What a result must have, by what images answer; that of several tasks has as much for each.
+_NEEDED = {
+    "single-label": ("accuracy", "macro_f1", "top5", "ece"),
+    "multi-label": ("map", "accuracy", "macro_f1", "micro_f1"),
+    "ordinal": ("kappa", "accuracy", "mae"),
+    "regression": ("r2", "mae", "rmse"),
+    "multi-task": ("score", "tasks"),
+}
 
-    accuracy: float  # share of images whose most probable class is right, 0 to 1
-    loss: float  # mean cross-entropy, nats
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a finished run measured on the images it reports on; None is what is not said of such images."""
+
+    accuracy: float | None = None  # share of images whose class, or step, is right, or of which every label is, 0 to 1
+    loss: float  # mean cross-entropy, nats; for several labels per label; of several tasks the sum
     n: int  # images
     split: str  # where they come from: "test", "val", …
     selected_on: str  # what chose the epoch (and rate): "val", "val (cut from train)", …
-    top5: float  # share of images whose class is among the five most probable
-    macro_f1: float  # mean over classes of F1
-    ece: float  # expected calibration error, 15 bins
+    top5: float | None = None  # share of images whose class is among the five most probable
+    macro_f1: float | None = None  # mean over classes, or labels, of F1
+    micro_f1: float | None = None  # F1 over all labels together
+    ece: float | None = None  # expected calibration error, 15 bins
+    map: float | None = None  # mean average precision over labels
+    kappa: float | None = None  # agreement on steps, with quadratic weights
+    r2: float | None = None  # share of a quantity's variance that is explained
+    mae: float | None = None  # mean distance from the truth: in a quantity's unit, or in steps
+    rmse: float | None = None  # root of the mean squared distance, in a quantity's unit
+    score: float | None = None  # mean over tasks of what each is known by
+    tasks: Mapping[str, Result] | None = None  # of several tasks, each one's
+    problem: str = "single-label"  # what images answer: that, "multi-label", "ordinal", "regression", "multi-task"
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Result:
         """Take the fields out of a run's `result` record."""
-        return cls(**{entry.name: record[entry.name] for entry in fields(cls)})
+        values = {entry.name: record[entry.name] for entry in fields(cls) if entry.name in record}
+        if values.get("tasks") is not None:
+            about = {"split": record["split"], "selected_on": record["selected_on"]}
+            values["tasks"] = {name: cls.from_record({**about, **each}) for name, each in values["tasks"].items()}
+        return cls(**values)
+
+    @classmethod
+    def missing(cls, record: dict[str, Any]) -> list[str]:
+        """The fields that a result must have and this one lacks."""
+        own = _NEEDED.get(str(record.get("problem")), _NEEDED["single-label"])
+        needed = [*own, *(entry.name for entry in fields(cls) if entry.default is MISSING)]
+        found = [name for name in needed if record.get(name) is None]
+        for name, each in (record.get("tasks") or {}).items():
+            lacks = cls.missing({"split": "", "selected_on": "", **each})
+            found += [f"{field} of {name}" for field in lacks]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +206,7 @@ class Run:
                 f"the run {self.path} is not finished (status: {record.get('status')})",
                 fix=f"go on with it: zoo {'stack' if record.get('kind') == 'stack' else 'adapt'} --resume {self.path}",
             )
-        missing = [entry.name for entry in fields(Result) if result.get(entry.name) is None]
+        missing = Result.missing(result)
         if missing:
             raise RunError(f"{self.record_path} is damaged", why=f"its result has no {', '.join(missing)}")
         return record

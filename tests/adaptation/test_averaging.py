@@ -49,7 +49,9 @@ def test_a_run_is_saved_as_the_average_that_it_says_it_is(tmp_path, monkeypatch)
 
 
 def test_an_untrained_head_is_not_averaged_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "finish", lambda this, ready, session, averages, **_: this.record | {"end": averages})
+    monkeypatch.setattr(
+        execute, "finish", lambda this, ready, session, averages, tasks, **_: this.record | {"end": averages}
+    )
     lines = []
     real = averaging.along
 

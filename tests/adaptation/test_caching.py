@@ -231,7 +231,7 @@ def test_epochs_take_the_kept_views_in_turn() -> None:
     rows = [np.array([[10 * view + place] for place in range(count)], dtype=np.float32).view(np.uint8)
             for view in range(views)]  # fmt: skip
     present = np.arange(count) != 4  # could not be read
-    shelf = _Shelf([Kept(each, present, Layout((1,), "float32", False)) for each in rows], 3, list(range(count)))
+    shelf = _Shelf([Kept(each, present, Layout((1,), "float32", False)) for each in rows], 3, torch.arange(count))
 
     def told(*keys: tuple[int, int, int]) -> tuple[list[float], list[int]]:
         batch = shelf.batch([Key(*key) for key in keys])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 import zoo
-from zoo.adaptation.prepare import _selected_by
+from zoo.adaptation.answering import compiled, selected_by
 from zoo.engine.choosing import FEW
+from zoo.tasks import Task
 
 
 def norms(recipe: zoo.Recipe) -> tuple[set[str], str]:
@@ -41,7 +45,26 @@ def test_networks_without_statistics_are_not_spoken_of() -> None:
     assert not plan.notes
 
 
+def chosen_by(choosing: int, *tasks: Task, **choices: Any) -> str:
+    dataset: Any = SimpleNamespace(tasks=tasks, choose=range(choosing))
+    return selected_by(zoo.Recipe(**choices), dataset)
+
+
 def test_what_chooses_an_epoch_follows_from_how_many_images_choose() -> None:
-    assert _selected_by(zoo.Recipe(), FEW - 1) == "refinement"
-    assert _selected_by(zoo.Recipe(), FEW) == "accuracy"
-    assert _selected_by(zoo.Recipe(select_by="accuracy"), 10) == "accuracy"
+    assert chosen_by(FEW - 1) == "refinement"
+    assert chosen_by(FEW) == "accuracy"
+    assert chosen_by(10, select_by="accuracy") == "accuracy"
+    assert chosen_by(10, target="drawings", align="dann") == "information"
+
+
+def test_what_chooses_an_epoch_follows_from_what_images_answer() -> None:
+    labels, age = Task("label", "multi-label", ("a", "b")), Task("age", "regression")
+    assert chosen_by(10, labels) == "map"
+    assert chosen_by(10, age) == chosen_by(10, labels, age) == "score"
+    assert chosen_by(10, age, select_by="loss") == "loss"
+
+
+def test_a_network_that_is_gone_back_through_for_each_task_is_not_compiled() -> None:
+    tasks = ("a=t.csv:a", "b=t.csv:b")
+    assert compiled(zoo.Recipe(tasks=tasks)) == "auto"
+    assert compiled(zoo.Recipe(tasks=tasks, task_weighting="pcgrad")) == "off"

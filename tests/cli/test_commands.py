@@ -187,7 +187,8 @@ def test_eval(zoo_, api):
     done = zoo_("eval", "runs/made", "--dataset", "more", "--split", "val", "--label-column", "kind", "--json")
     assert done.json == RESULT
     assert api.calls == [("evaluate", ("runs/made", "more"), {
-        "split": "val", "batch_size": 32, "path_column": None, "label_column": "kind", "dataset_config": None,
+        "split": "val", "batch_size": 32, "path_column": None, "label_column": "kind", "label_separator": None,
+        "dataset_config": None,
         "on_bad_image": "error"})]  # fmt: skip
     shown = zoo_("eval", "runs/made").out
     assert "97.2% (95.0% to 98.4%) accuracy of 360 images from test" in shown
@@ -235,8 +236,8 @@ def test_runs(zoo_, api):
     rows = {row["name"]: row for row in done.json}
     assert rows["good"] == {
         "run": "runs/good", "name": "good", "status": "finished", "kind": "classifier",
-        "backbone": "resnet/resnet_nano", "dataset": "digits", "strategy": "lp-ft",
-        "accuracy": 0.972, "n": 360, "split": "test", "created": "2026-01-02T03:04:05+00:00",
+        "backbone": "resnet/resnet_nano", "dataset": "digits", "strategy": "lp-ft", "problem": "single-label",
+        "score": 0.972, "accuracy": 0.972, "n": 360, "split": "test", "created": "2026-01-02T03:04:05+00:00",
     }  # fmt: skip
     assert rows["half"]["status"] == "interrupted" and rows["half"]["accuracy"] is None
     assert rows["odd"]["status"] == "damaged" and "run.json cannot be read" in done.err

@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from zoo.cli.main import app
+from zoo.cli.options import flag
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -25,7 +26,7 @@ def test_every_recipe_field_is_an_option_with_its_help(command):
         if entry.name == "phases":
             assert "--phases" not in options
             continue
-        option = options["--" + entry.name.replace("_", "-")]
+        option = options[flag(entry.name)]
         assert option.help.startswith(entry.metadata["help"])
         if entry.default is not None and isinstance(entry.default, str | int | float):
             said = ("off", "on")[entry.default] if isinstance(entry.default, bool) else entry.default

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.docs.pages import ROOT, RUN, Block
 from zoo import registry
+from zoo.cli.options import flag
 from zoo.data import draws, transforms
 from zoo.recipe import Recipe
 from zoo.strategies import PRESETS, Preset
@@ -87,7 +88,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def _option(entry: Field[object]) -> str:
-    return "-" if entry.name == "phases" else f"`--{entry.name.replace('_', '-')}`"
+    return "-" if entry.name == "phases" else f"`{flag(entry.name)}`"
 
 
 def _values(entry: Field[object]) -> str:
@@ -98,7 +99,9 @@ def _values(entry: Field[object]) -> str:
     if entry.name == "phases":
         return "list of phases"
     if "Mapping" in kind:
-        return "group: rate"
+        return limits["metavar"].lower().replace("=", ": ")
+    if kind.startswith("tuple"):
+        return f"list of `{limits['metavar']}`"
     if kind == "bool":
         return "on or off"
     if kind.startswith("str"):

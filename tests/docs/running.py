@@ -96,6 +96,8 @@ def _briefly(adapt: Callable[..., Run]) -> Callable[..., Run]:
     ) -> Run:
         full = recipe or Recipe()
         brief: dict[str, Any] = {"train_per_class": min(full.train_per_class or PER_CLASS, PER_CLASS)}
+        if full.label_separator is not None or full.tasks:  # none is of one class
+            brief = {"limit": 4 * PER_CLASS}
         if full.phases:
             brief["phases"] = tuple(replace(phase, epochs=1) for phase in full.phases)
         else:
@@ -118,10 +120,37 @@ def _photos() -> None:
         _picture(Path("new", f"{number}.jpg"), 60 + 120 * number, 100 + number)
 
 
+def _labels() -> None:
+    """`labels.csv` with several labels for each of the images in `scenes/`, and unlabelled ones in `new/`."""
+    rows = ["path,label"]
+    for number in range(24):
+        shown = [name for place, name in enumerate(("beach", "dog", "sunset")) if number >> place & 1]
+        path = Path("scenes", f"{number:03d}.jpg")
+        _picture(path, 20 + 50 * len(shown), number)
+        rows.append(f"{path},{'+'.join(shown)}")
+    Path("labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for number in range(2):
+        _picture(Path("new", f"{number}.jpg"), 60 + 120 * number, 100 + number)
+
+
+def _tasks() -> None:
+    """`pets.csv` with a kind, an age and a size of each of the images in `pets/`, some unknown; more in `new/`."""
+    rows = ["path,kind,age,size"]
+    for number in range(24):
+        path = Path("pets", f"{number:03d}.jpg")
+        _picture(path, 20 + 7 * number, number)
+        kind = "" if number % 5 == 0 else "dog" if number % 2 else "cat"
+        age = "" if number % 3 == 0 else f"{number / 4:.1f}"
+        rows.append(f"{path},{kind},{age},{('small', 'middle', 'large')[number // 8]}")
+    Path("pets.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for number in range(2):
+        _picture(Path("new", f"{number}.jpg"), 60 + 120 * number, 100 + number)
+
+
 def _picture(path: Path, tint: int, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed + tint).integers(0, 70, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(noise + np.uint8(tint)).save(path)
 
 
-SETUPS: dict[str, Callable[[], None]] = {"photos": _photos}
+SETUPS: dict[str, Callable[[], None]] = {"labels": _labels, "photos": _photos, "tasks": _tasks}

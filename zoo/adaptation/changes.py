@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import zoo
@@ -89,6 +89,8 @@ def _other_choices(before: Recipe, asked: Mapping[str, Any], now: Recipe) -> Ite
         said = [_plain(new), _plain(getattr(whole, entry.name))]
         if entry.name in ("weights", "target", "unlabelled") and new is not None:
             said.append(absolute(new))
+        if entry.name == "tasks":
+            said.append([str(replace(spec, dataset=absolute(spec.dataset))) for spec in now.task_specs])
         if not any(value in (_plain(old), _plain(asked.get(entry.name))) for value in said):
             yield entry.name, _plain(old), _plain(new)
 
@@ -159,5 +161,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):
-        return [item.record() for item in value]
+        return [item if isinstance(item, str) else item.record() for item in value]
     return value

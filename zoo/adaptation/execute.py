@@ -16,7 +16,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 
 from zoo import registry, run
-from zoo.adaptation import changes, domains, folder, refit
+from zoo.adaptation import answering, changes, domains, folder, refit
 from zoo.adaptation.averaging import averaged
 from zoo.adaptation.finish import finish
 from zoo.adaptation.prepare import Prepared, prepare
@@ -25,6 +25,7 @@ from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, PlanReady, RunFinished
 from zoo.engine.loop import Job, train
 from zoo.engine.memory import explained_memory
+from zoo.engine.scoring import scores_of
 from zoo.engine.session import Session
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.interval import parse_interval
@@ -143,6 +144,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         objective=ready.objective,
         accelerator=accelerator,
         sample_ids=[sample.id for sample in ready.dataset.fit.samples],
+        scores=scores_of(ready.dataset.tasks),
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
     start, first = refit.start_of(ready), session
@@ -152,6 +154,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)
+            tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
             session = refit.session_after(first)
             job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
@@ -160,7 +163,9 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
                 "best": first.position.best,
                 "refit": None if start is None else refit.record(ready, session.position),
             }
-            record = finish(this, ready, session, more, setup=setup, began=began)
+            if start is None:  # images that a second training has seen can choose nothing
+                tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
 
@@ -177,7 +182,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     weights = ready.weights
     facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
     return {
-        **folder.begun(this, "classifier"),
+        **folder.begun(this, "multitask" if len(ready.dataset.tasks) > 1 else "classifier"),
         "backbone": {
             "name": ready.spec.full_name,
             "arch": ready.spec.arch,
@@ -201,6 +206,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
             "license": ready.dataset.license,
             "bad": [image.as_dict() for image in ready.dataset.bad],
             "notes": list(ready.dataset.notes),
+            **({"tasks": [task.record() for task in ready.dataset.tasks]} if ready.dataset.tasks else {}),
         },
         "recipe": ready.recipe.record(),
         "resolved": ready.resolved(),
@@ -262,8 +268,19 @@ def _resumable(this: Run, session: Session) -> Iterator[None]:
         ) from error
 
 
-def required(backbone: str | None, dataset: str | None) -> tuple[str, str]:
-    """Both names, or an error that says which is missing."""
+def required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple[str, str]:
+    """Both names, or an error that says which is missing.
+
+    Tasks name their data sets, of which the first stands for all.
+    """
+    named = [spec.dataset for spec in recipe.task_specs]
+    if named and dataset not in (None, *named):
+        raise RecipeError(
+            f"each task names its data set, and none of them names {dataset}",
+            why=f"the tasks are of {', '.join(dict.fromkeys(named))}",
+            fix="leave the data set out, or let a task name it",
+        )
+    dataset = named[0] if named else dataset
     missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
     if missing or backbone is None or dataset is None:
         fix = "for example: zoo adapt resnet50 --dataset cifar10"

@@ -14,17 +14,19 @@ from PIL import Image
 from timm.data import create_transform
 from torch import nn
 
-from zoo import data, models, run
+from zoo import data, heads, models, run
 from zoo.adaptation import domains
 from zoo.adaptation.prepare import Prepared
 from zoo.data import Dataset, Part
-from zoo.engine.evaluation import collect, measure
+from zoo.engine import scoring
+from zoo.engine.evaluation import collect
 from zoo.engine.events import Listener, Progress
 from zoo.engine.session import Session
 from zoo.hub.card import model_card
 from zoo.models import DataConfig
 from zoo.report import write_report
 from zoo.run import Run, replacing, write_atomic
+from zoo.tasks import Task
 from zoo.tensors import file_sha256, write_tensors
 
 VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
@@ -33,7 +35,14 @@ THUMBNAIL = 200  # long side of the report's pictures, pixels
 
 
 def finish(
-    this: Run, ready: Prepared, session: Session, course: Mapping[str, Any], *, setup: float, began: float
+    this: Run,
+    ready: Prepared,
+    session: Session,
+    course: Mapping[str, Any],
+    tasks: Sequence[Task],
+    *,
+    setup: float,
+    began: float,
 ) -> dict[str, Any]:
     """Save the model, load it back, measure that, and write record, card and report.
 
@@ -42,6 +51,7 @@ def finish(
         ready: What was trained; its model holds the weights to save.
         session: Where training ended.
         course: What the record says of training: the best epoch, a second training, averages.
+        tasks: What images answer, with what was chosen when training was over; none: each is of one class.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -50,6 +60,7 @@ def finish(
     """
     training, accelerator = session.seconds, ready.accelerator
     domains.recalibrated(ready)
+    heads.put_scales(ready.model, tasks)
     if accelerator.is_main_process:
         models.save(
             ready.model,
@@ -62,6 +73,7 @@ def finish(
                 "backbone": ready.spec.full_name,
                 "requires": models.requires(ready.spec),
             },
+            tasks=tasks,
         )
     accelerator.wait_for_everyone()
     batch_size, workers = ready.settled.batch, ready.settled.workers or 0
@@ -69,6 +81,7 @@ def finish(
     images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
+        "dataset": this.record["dataset"] | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
         "result": result,
         **course,
         "seconds": {
@@ -113,7 +126,8 @@ def measured(
         emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
 
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
-    result = measure(outputs, dataset.classes, [sample.id for sample in part.samples])
+    names = [sample.id for sample in part.samples]
+    result = scoring.measured(outputs, models.tasks(this.path), dataset.classes, names)
     return model, result | {"split": dataset.reported_on, "selected_on": dataset.selected_on}
 
 

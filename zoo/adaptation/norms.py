@@ -82,8 +82,8 @@ def recalibrated(
 ) -> Recalibration:
     """Re-estimate the norm statistics of pretrained weights on training images, where that is asked for or better.
 
-    Whether it is better is tried where the images look different (`shift`): a linear probe on the features tells, in
-    cross-validation on training images.
+    Whether it is better is tried where the images look different (`shift`) and are each of one class: a linear probe
+    on the features tells, in cross-validation on training images.
 
     Args:
         model: The model on its device; its statistics change where the answer is on.
@@ -98,6 +98,8 @@ def recalibrated(
     if recipe.recalibrate == "off" or not norms or len(part) < 2:
         missing = recipe.recalibrate == "on" and weights is not None
         return Recalibration("off", "there are no norm statistics to re-estimate" if missing else "")
+    if recipe.recalibrate == "auto" and part.tasks:  # there is no one class of each image for a probe to judge by
+        return Recalibration("off")
     answer = Recalibration("off")
     with explained_memory(_BATCH, config.input_size[-1]):
         if accelerator.is_main_process:

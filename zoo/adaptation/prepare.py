@@ -11,14 +11,13 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, groups, methods, models, network, plugins, registry
-from zoo.adaptation import beside, costs, norms, sizing
+from zoo import data, groups, heads, models, network, plugins, registry
+from zoo.adaptation import answering, beside, costs, norms, sizing
 from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
 from zoo.data import DataOptions, Dataset, EvaluationLoader, Part, TrainLoader
 from zoo.data.unlabelled import Answers
 from zoo.engine import machine as machines
-from zoo.engine.choosing import select_by_for
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
 from zoo.engine.memory import explained_memory
@@ -29,7 +28,6 @@ from zoo.engine.range_test import RangeTest, find_rate
 from zoo.engine.source import Option
 from zoo.groups import Group
 from zoo.models import DataConfig
-from zoo.objectives.supervised import Supervised
 from zoo.planning import GroupFacts, Plan, make_plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
@@ -96,6 +94,9 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     """
     beside.refuse_auto(recipe)
     dataset = _reference(dataset)
+    if recipe.tasks:
+        specs = [replace(spec, dataset=_reference(spec.dataset)) for spec in recipe.task_specs]
+        recipe = replace(recipe, tasks=tuple(map(str, specs)))
     if recipe.target is not None or recipe.unlabelled is not None:
         target, unlabelled = (named and _reference(named) for named in (recipe.target, recipe.unlabelled))
         recipe = replace(recipe, target=target, unlabelled=unlabelled)
@@ -120,6 +121,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     began = time.perf_counter()
     with accelerator.main_process_first(), network.session(tell):
         opened = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+        answering.refuse_unfit(recipe, opened)
         images, answers = beside.opened(recipe, opened, dataset, options, emit)
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
@@ -135,6 +137,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
+    if opened.tasks:
+        heads.require(model, opened.tasks)
     facts = [_facts(model, group) for group in found]
     model.to(accelerator.device)
     if machine.device == "cuda":  # cuDNN would convert the weights in every step
@@ -177,7 +181,10 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         workers=workers,
         norm=norm,
         recalibrate=recalibration.setting,
-        select_by=_selected_by(recipe, len(opened.choose)),
+        problem=answering.problem(recipe, opened),
+        select_by=answering.selected_by(recipe, opened),
+        label_smoothing=answering.smoothing(recipe, opened),
+        compile=answering.compiled(recipe),
         refit=refit,
         unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
@@ -193,7 +200,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         world=accelerator.num_processes,
         device=accelerator.device,
     )
-    minimised = objective(settled, opened.fit, besides, model, config, accelerator)
+    minimised = answering.objective(settled, opened.fit, besides, model, found[-1], config, accelerator)
     steps = -(-loader.steps_per_epoch // recipe.accumulate)
 
     range_test = None
@@ -237,6 +244,9 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
     return DataOptions(
         path_column=recipe.path_column,
         label_column=recipe.label_column,
+        problem=recipe.problem,
+        label_separator=recipe.label_separator,
+        specs=recipe.task_specs,
         config=recipe.dataset_config,
         train_per_class=recipe.train_per_class,
         limit=recipe.limit,
@@ -262,6 +272,7 @@ def training_loader(
         batch_size=settled.batch,
         seed=settled.seed,
         balance=settled.balance,
+        temperature=settled.task_temperature,
         workers=settled.workers,
         rank=accelerator.process_index,
         world=accelerator.num_processes,
@@ -270,36 +281,8 @@ def training_loader(
     )
 
 
-def objective(
-    recipe: Recipe,
-    part: Part,
-    besides: Besides | None,
-    model: nn.Module,
-    config: DataConfig,
-    accelerator: Accelerator,
-) -> Objective:
-    """What is minimised on the images of a part, and on those without labels beside them."""
-    supervised = Supervised(
-        len(part.classes),
-        label_smoothing=recipe.smoothing,
-        class_weights=data.class_weights(part) if recipe.balance == "weights" else None,
-        mixup=recipe.mixup,
-        cutmix=recipe.cutmix,
-    )
-    return beside.objective(recipe, supervised, besides, model, config, accelerator.device)
-
-
 def _without_range_test(recipe: Recipe) -> Recipe:
     return replace(recipe, lr=None) if recipe.lr == "auto" else recipe
-
-
-def _selected_by(recipe: Recipe, choosing: int) -> str:
-    """What makes an epoch the best one."""
-    if recipe.select_by != "auto":
-        return recipe.select_by
-    if recipe.align in methods.ALIGNMENT:
-        return "information"
-    return select_by_for(choosing)
 
 
 def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:

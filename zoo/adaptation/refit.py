@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from zoo.adaptation.answering import objective
 from zoo.adaptation.beside import streamed
-from zoo.adaptation.prepare import Prepared, objective, training_loader
+from zoo.adaptation.prepare import Prepared, training_loader
 from zoo.adaptation.sources import Sources
 from zoo.engine.loop import Job
 from zoo.engine.position import Position
@@ -64,7 +65,9 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
             {_named(name): option for name, option in ready.caches.items()},
             besides,
         ),
-        objective=objective(ready.settled, images, besides, ready.model, ready.config, ready.accelerator),
+        objective=objective(
+            ready.settled, images, besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
+        ),
         sample_ids=[sample.id for sample in images.samples],
         epochs={**epochs, phases[-1].name: best["epoch"]},
         judged=False,

@@ -23,6 +23,7 @@ from zoo.planning import Plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run, refuse_several
 from zoo.run import Run
+from zoo.tasks import headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,8 @@ class Reproduction:
     tensors: int  # in the model
     differing: int  # of them, those that are not the same to the bit
     max_difference: float | None  # largest between two weights; None: their shapes differ
-    accuracy_before: float  # 0 to 1
-    accuracy_now: float  # 0 to 1
+    accuracy_before: float | None  # 0 to 1; or what else the result is known by, see `zoo.tasks.headline`
+    accuracy_now: float | None  # the same
     differences: tuple[Difference, ...]  # in data, weights to start from, plan, versions, machine
 
     @property
@@ -88,8 +89,8 @@ def reproduce(
         tensors=tensors,
         differing=differing,
         max_difference=largest,
-        accuracy_before=record["result"]["accuracy"],
-        accuracy_now=done.result.accuracy,
+        accuracy_before=headline(record["result"])[1],
+        accuracy_now=headline(done.record["result"])[1],
         differences=differences,
     )
 

@@ -62,8 +62,8 @@ class Sources:
             session.emit(Note(f"{phase.name}: no activations are kept: {made}"))
             return self._whole(phase, session)
         dataset, loader, choosing = self.material.dataset, self.material.loader, self.material.choosing
-        training = _Shelf(made[:-1], first, dataset.fit.labels)
-        scoring = _Shelf(made[-1:], 0, dataset.choose.labels)
+        training = _Shelf(made[:-1], first, dataset.fit.truth())
+        scoring = _Shelf(made[-1:], 0, dataset.choose.truth())
 
         def evaluate(candidate: nn.Module) -> Outputs:
             batches = map(scoring.batch, choosing.keys)
@@ -130,11 +130,11 @@ class _Shelf:
     Args:
         views: One or more, which epochs take in turn.
         first: The epoch that takes the first one.
-        labels: Of all images.
+        labels: Of all images, as `Part.truth` has them.
     """
 
-    def __init__(self, views: Sequence[Kept], first: int, labels: Sequence[int]) -> None:
-        self._views, self._first, self._labels = views, first, torch.tensor(labels)
+    def __init__(self, views: Sequence[Kept], first: int, labels: torch.Tensor) -> None:
+        self._views, self._first, self._labels = views, first, labels
         self._present = np.stack([view.present for view in views])
 
     def batch(self, keys: Sequence[Key]) -> Batch:

@@ -79,6 +79,7 @@ def command(
         zoo adapt resnet_nano --dataset digits --strategy probe --epochs 5
         zoo adapt auto --dataset photos/ --budget 10m
         zoo adapt resnet50 --dataset photos/ --processes 2
+        zoo adapt resnet50 --task kind=pets.csv:kind --task age=pets.csv:age
         zoo adapt --resume runs/resnet50-photos
     """
     if resume is not None:
@@ -91,7 +92,7 @@ def command(
             )
         work: dict[str, Any] = {"resume": resume, "backbone": model, "dataset": dataset}
         if (recipe is not None or choices) and find(resume):
-            work["recipe"] = options.settle("any", "any", recipe or resume, choices)[2]
+            work["recipe"] = options.on_top_of(recipe or resume, choices)
     else:
         backbone, data, settled = options.settle(model, dataset, recipe, choices)
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}

@@ -13,8 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from zoo.cli.output import printable
-from zoo.cli.progress import View
-from zoo.cli.text import percent
+from zoo.cli.progress import View, measured
 from zoo.engine.events import EpochDone, PhaseStarted, StepDone
 
 _REDRAW_EVERY = 0.1  # seconds between two drawings
@@ -83,7 +82,7 @@ class Bars(View):
     def epoch(self, event: EpochDone) -> None:
         """Write the epoch's line above the bars."""
         self._end_stage()
-        self._accuracy = f", val accuracy {percent(event.val_accuracy)}"
+        self._accuracy = f", {measured(event)}"
         if event.epoch == event.epochs:
             self._end_phase()
         super().epoch(event)

@@ -28,11 +28,14 @@ def command(
     batch_size: BatchSize = 32,
     path_column: Annotated[str | None, options.field_option("path_column")] = None,
     label_column: Annotated[str | None, options.field_option("label_column")] = None,
+    label_separator: Annotated[str | None, options.field_option("label_separator")] = None,
     dataset_config: Annotated[str | None, options.field_option("dataset_config")] = None,
     on_bad_image: Annotated[Literal["error", "skip"], options.field_option("on_bad_image")] = "error",
     as_json: Json = False,
 ) -> Answer:
     """Measure a model: accuracy, top-5, loss, macro F1, calibration, and every class.
+
+    Of a model that gives several labels: their mean average precision, F1, and every label with its threshold.
 
     Without --dataset a run is measured on the images that it reported on.
 
@@ -51,6 +54,7 @@ def command(
             batch_size=batch_size,
             path_column=path_column,
             label_column=label_column,
+            label_separator=label_separator,
             dataset_config=dataset_config,
             on_bad_image=on_bad_image,
             on_event=listen,

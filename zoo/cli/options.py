@@ -21,12 +21,16 @@ from zoo.recipe_file import RecipeFile, read_recipe
 from zoo.strategies import PRESETS
 
 _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
+_MAPPINGS = {"group_lr": "layer4=1e-4", "task_weights": "age=0.5"}  # fields of names and numbers, with an example
+_SINGULAR = {"tasks": "task", "task_weights": "task_weight"}  # typed once for each
 _BY_STRATEGY = {entry.name for preset in PRESETS.values() for entry in fields(preset)}
 _PANELS = {
     "Data": ("image_size", "train_per_class", "limit", "val_fraction", "on_bad_image", "path_column", "label_column",
-             "dataset_config", "data_seed", "fold", "augment", "mixup", "cutmix", "balance"),
+             "problem", "label_separator", "dataset_config", "data_seed", "fold", "augment", "mixup", "cutmix",
+             "balance"),
+    "Tasks": ("tasks", "task_weights", "task_weighting", "task_temperature"),
     "Images without labels": ("target", "align", "align_weight", "unlabelled", "semi", "semi_weight",
-                              "unlabelled_ratio", "threshold"),
+                               "unlabelled_ratio", "threshold"),
     "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
                 "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip
@@ -142,14 +146,34 @@ def settle(
         RecipeError: The file cannot be used.
     """
     base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
-    backbone, data = model or base.backbone, dataset or base.dataset
+    settled = _on_top(base.recipe, choices)
+    specs = settled.task_specs
+    if dataset is not None and choices.get("tasks"):
+        raise WrongUsage(
+            "each task names its data set, so --dataset has nothing to say",
+            fix=f"leave it out, or write --task {specs[0].name}={dataset}:COLUMN",
+        )
+    if dataset is not None and specs:  # of the file: another data set takes their place
+        settled = _on_top(settled, {"tasks": ()})
+        specs = ()
+    backbone, data = model or base.backbone, specs[0].dataset if specs else dataset or base.dataset
     if backbone is None:
         raise WrongUsage("which backbone? none was named", fix="name one: zoo adapt MODEL --dataset …; see `zoo list`")
     if data is None:
         raise WrongUsage(
             "which images? no data set was named", fix=f"name one: zoo adapt {backbone} --dataset …; see `zoo datasets`"
         )
-    return backbone, data, _on_top(base.recipe, choices)
+    return backbone, data, settled
+
+
+def on_top_of(source: str, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe of a file or a run, with what was typed on top.
+
+    Raises:
+        WrongUsage: The typed choices cannot be.
+        RecipeError: The file cannot be used.
+    """
+    return _on_top(_recipe_file(source).recipe, choices)
 
 
 def settle_shared(
@@ -163,6 +187,11 @@ def settle_shared(
     """
     base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
     data = dataset or base.dataset
+    if choices.get("tasks"):
+        raise WrongUsage(
+            f"{' '.join(command.split()[:2])} takes images of one class each, and tasks ask more of them",
+            fix="adapt one backbone after another: zoo adapt MODEL --task …",
+        )
     if data is None:
         raise WrongUsage(
             "which images? no data set was named", fix=f"name one: {command} --dataset …; see `zoo datasets`"
@@ -184,8 +213,9 @@ def read_budget(text: str | None) -> Budget | None:
 
 def _on_top(base: Recipe, choices: Mapping[str, Any]) -> Recipe:
     typed = dict(choices)
-    if "group_lr" in typed:
-        typed["group_lr"] = {**base.group_lr, **typed["group_lr"]}
+    for name in _MAPPINGS:
+        if name in typed:
+            typed[name] = {**getattr(base, name), **typed[name]}
     try:
         return recipe.with_choices(base, typed)
     except RecipeError as error:
@@ -193,7 +223,8 @@ def _on_top(base: Recipe, choices: Mapping[str, Any]) -> Recipe:
 
 
 def flag(name: str) -> str:
-    """How a field is typed: `train_per_class` as `--train-per-class`."""
+    """How a field is typed: `train_per_class` as `--train-per-class`; one that is repeated, as one of its kind."""
+    name = _SINGULAR.get(name, name)
     return f"--{name.replace('_', '-')}"
 
 
@@ -207,7 +238,7 @@ def _annotation(entry: Field[Any], kind: Any) -> Any:
     accepted: Any
     if entry.metadata["choices"]:
         accepted = Literal[entry.metadata["choices"]]
-    elif entry.name == "group_lr":
+    elif entry.name in (*_MAPPINGS, "tasks"):
         accepted = list[str]
     else:
         parts = [part for part in get_args(kind) or (kind,) if part is not type(None)]
@@ -228,8 +259,8 @@ def _option(entry: Field[Any]) -> Any:
 
 def _help(entry: Field[Any]) -> str:
     text: str = entry.metadata["help"]
-    if entry.name == "group_lr":
-        return f"{text} Repeat it for more groups."
+    if entry.name in (*_MAPPINGS, "tasks"):
+        return f"{text} Repeat it for more."
     if isinstance(entry.default, bool):
         return f"{text} (default: {'on' if entry.default else 'off'})"
     if entry.default is not None and entry.default is not MISSING:
@@ -251,18 +282,20 @@ def _read(choices: dict[str, Any]) -> dict[str, Any]:
                     f"{flag(name)} takes a number or {word}, not {read[name]!r}",
                     fix=f"for example: {flag(name)} {example}",
                 ) from None
-    if "group_lr" in read:
-        read["group_lr"] = dict(_group_rate(text) for text in read["group_lr"])
+    for name, example in _MAPPINGS.items():
+        if name in read:
+            read[name] = dict(_named_number(text, name, example) for text in read[name])
     return read
 
 
-def _group_rate(text: str) -> tuple[str, float]:
+def _named_number(text: str, option: str, example: str) -> tuple[str, float]:
     name, _, rate = text.partition("=")
     try:
         if not name.strip():
             raise ValueError
         return name.strip(), float(rate)
     except ValueError:
+        form = "GROUP=RATE" if option == "group_lr" else "TASK=WEIGHT"
         raise WrongUsage(
-            f"--group-lr takes GROUP=RATE, not {text!r}", fix="for example: --group-lr layer4=1e-4"
+            f"{flag(option)} takes {form}, not {text!r}", fix=f"for example: {flag(option)} {example}"
         ) from None

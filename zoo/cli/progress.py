@@ -12,6 +12,7 @@ from zoo.cli import render
 from zoo.cli.output import on_terminal, printable, rank
 from zoo.cli.text import duration, percent
 from zoo.engine.events import EpochDone, Event, Listener, Note, PhaseStarted, PlanReady, Progress, StepDone, ignore
+from zoo.tasks import MEASURES
 
 _PATIENCE = 2.0  # seconds that something may take before it has to say so
 _PLAIN_EVERY = 15.0  # seconds between plain lines about one piece of work
@@ -67,8 +68,15 @@ def epoch_line(event: EpochDone) -> str:
     mark = "  best so far" if event.best else ""
     return (
         f"{event.phase} {event.epoch:>{width}}/{event.epochs}  train loss {event.train_loss:.3f}  "
-        f"val loss {event.val_loss:.3f}  val accuracy {percent(event.val_accuracy)}  {duration(event.seconds)}{mark}"
+        f"val loss {event.val_loss:.3f}  {measured(event)}  {duration(event.seconds)}{mark}"
     )
+
+
+def measured(event: EpochDone) -> str:
+    """What the choosing images say after an epoch, in two words."""
+    for name, value in event.values.items():
+        return f"val {MEASURES.get(name, name)} {value:.3f}" if name == "score" else f"val mAP {percent(value)}"
+    return f"val accuracy {percent(event.val_accuracy)}"
 
 
 class View:

@@ -19,6 +19,15 @@ def command(
         str,
         typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.", show_default=False),
     ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help="Of a run of several tasks, publish this one as an ordinary model; all of them in one if left out.",
+            show_default=False,
+        ),
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace another run, or whatever else the repository holds.")
@@ -53,13 +62,21 @@ def command(
         zoo push runs/resnet50-photos me/resnet50-photos
         zoo push resnet50-photos me/resnet50-photos --private --license cc-by-nc-4.0
         zoo push resnet50-photos me/resnet50-photos --dry-run to-look-at/
+        zoo push resnet50-pets me/resnet50-pet-kinds --task kind
     """
     with progress.shown("loading torch and timm") as listen:
         from zoo import api
 
         done = api.push(
-            run, repo, private=private, overwrite=overwrite, license=license_, dry_run=dry_run, on_event=listen
-        )
+            run,
+            repo,
+            task=task,
+            private=private,
+            overwrite=overwrite,
+            license=license_,
+            dry_run=dry_run,
+            on_event=listen,
+        )  # fmt: skip
     record = done.record()
     return Answer(record, lambda: _show(record), as_json)
 

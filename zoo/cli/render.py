@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from zoo.cli import measures
 from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
 from zoo.run import Run
+from zoo.tasks import headline
 
 # Of a result, what is too much for a terminal's JSON; run.json and the report have it.
 _LARGE = ("confusion", "calibration", "mistakes")
@@ -118,8 +120,10 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
 
 
 def small(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's result without its large parts."""
-    return {name: value for name, value in result.items() if name not in _LARGE}
+    """A record's result, and that of each task in it, without the large parts."""
+    found = {name: value for name, value in result.items() if name not in _LARGE}
+    tasks = {name: small(each) for name, each in (found.get("tasks") or {}).items()}
+    return found | ({"tasks": tasks} if tasks else {})
 
 
 def run_result(record: Mapping[str, Any], run: Run) -> None:
@@ -132,15 +136,17 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     from zoo.report.words import averages  # which is heavy to import, and by now is loaded
 
     result, best = record["result"], record.get("best") or {}
-    say(f"accuracy  {_accuracy(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
+    name, _ = headline(result)
+    say(f"{name:<9} {measures.worth(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
+    measures.tasks(result)
     epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
     for sentence in averages(record):
         say(f"averaged  {printable(sentence)}")
     if record.get("refit"):
         say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
-    if result.get("baseline") is not None:
-        say(f"baseline  {percent(result['baseline'])} (always guessing the commonest class)")
+    if measures.baseline(result):
+        say(f"baseline  {measures.baseline(result)}")
     _target(record.get("target") or {})
     chosen = (record.get("chosen") or {}).get("reason")
     if chosen:
@@ -164,7 +170,8 @@ def _target(target: Mapping[str, Any]) -> None:
         say(f"target    {name}: {plural(target['n'], 'image')}, and no labels to report an accuracy on")
         return
     place = f"{printable(result['split'])} of {name}"
-    say(f"target    {_accuracy(result)} of {plural(result['n'], 'image')} from {place} (labels used for this alone)")
+    what = f"{measures.worth(result)} of {plural(result['n'], 'image')} from {place}"
+    say(f"target    {what} (labels used for this alone)")
     chosen, oracle = target.get("chosen"), target.get("oracle")
     if chosen and oracle:
         say(f"oracle    {percent(chosen['accuracy'])} after the epoch chosen by {target['select_by']}, "
@@ -185,7 +192,8 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
         largest = record["max_difference"]
         size = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
         say(f"weights   not the same: {size}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
-    say(f"accuracy  {percent(record['accuracy']['before'])} then, {percent(record['accuracy']['now'])} now")
+    name, _ = headline(run.record.get("result") or {})
+    say(f"{name:<9} {percent(record['accuracy']['before'])} then, {percent(record['accuracy']['now'])} now")
     for entry in record["differences"]:
         say(f"differs   {printable(entry['what'])}: {printable(entry['before'])} then, {printable(entry['now'])} now")
     if not record["differences"]:
@@ -195,27 +203,35 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
 
 def evaluation(found: Mapping[str, Any]) -> None:
     """Print an evaluation: the measures, then a row for each class."""
-    say(f"{_accuracy(found)} accuracy of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
-    measures = [("top-5 accuracy", percent(found["top5"])), ("loss", f"{found['loss']:.4f}"),
-                ("macro F1", f"{found['macro_f1']:.4f}"), ("calibration error", f"{found['ece']:.4f}")]  # fmt: skip
-    for name, value in measures:
-        say(f"{name:<18}{value:>8}")
-    say()
-    rows = [[entry["name"], str(entry["n"]), percent(entry["accuracy"])] for entry in found["classes"]]
-    table([Column("class", wrap=True), Column("images", right=True), Column("accuracy", right=True)], rows)
+    name, _ = headline(found)
+    say(f"{measures.worth(found)} {name} of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
+    if found.get("tasks") is None:
+        measures.detail(found)
+        return
+    for task, each in found["tasks"].items():
+        say(f"{printable(task)}: {measures.worth(each)} {headline(each)[0]} of {plural(each['n'], 'image')}\n")
+        measures.detail(each)
+        say()
 
 
 def predictions(records: Sequence[Mapping[str, Any]]) -> None:
-    """Print predictions: a row for each image, the best guess first."""
-    rows = []
-    for entry in records:
-        others = [f"{other['label']} {percent(other['probability'])}" for other in entry["top"][1:]]
-        rows.append([entry["path"], entry["label"], percent(entry["probability"]), ", ".join(others)])
+    """Print predictions: a row for each image, the best guess first; or what it says to each question."""
+    image = Column("image", wrap=True)
+    if "tasks" in records[0]:
+        names = list(records[0]["tasks"])
+        rows = [[entry["path"], *(measures.said(entry["tasks"][name]) for name in names)] for entry in records]
+        table([image, *(Column(name, wrap=True) for name in names)], rows)
+        return
+    if "label" not in records[0]:
+        named = Column("labels", wrap=True) if "labels" in records[0] else Column("value", right=True)
+        table([image, named], [[entry["path"], measures.said(entry)] for entry in records])
+        return
+    rows = [[entry["path"], entry["label"], percent(entry["probability"]), measures.shares(entry["top"][1:])]
+            for entry in records]  # fmt: skip
     table(
-        [Column("image", wrap=True), Column("label", wrap=True), Column("probability", right=True),
-         Column("then", wrap=True)],
+        [image, Column("label", wrap=True), Column("probability", right=True), Column("then", wrap=True)],
         rows,
-    )  # fmt: skip
+    )
 
 
 def shell_path(path: Path) -> str:
@@ -223,11 +239,3 @@ def shell_path(path: Path) -> str:
     absolute = path.absolute()
     here = Path.cwd()
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else path))
-
-
-def _accuracy(result: Mapping[str, Any]) -> str:
-    """`97.2% (95.1% to 98.4%)`: with its 95 % interval where there is one."""
-    interval = result.get("interval")
-    if not interval:
-        return percent(result["accuracy"])
-    return f"{percent(result['accuracy'])} ({percent(interval[0])} to {percent(interval[1])})"

@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli import render
+from zoo.cli.measures import SHARES
 from zoo.cli.output import Answer, Json, say, warn
 from zoo.cli.render import Column
 from zoo.cli.text import percent
 from zoo.errors import RunError
 from zoo.run import Run, list_runs
+from zoo.tasks import headline
 
 
 def command(
@@ -51,7 +53,8 @@ def command(
 def _row(run: Run) -> dict[str, Any]:
     """What one run's record says; a record that cannot be read gives a row that says so."""
     row: dict[str, Any] = {"run": str(run.path), "name": run.name, "status": "damaged", "kind": None, "backbone": None,
-                           "dataset": None, "strategy": None, "accuracy": None, "n": None, "split": None,
+                           "dataset": None, "strategy": None, "problem": None, "score": None, "accuracy": None,
+                           "n": None, "split": None,
                            "created": None}  # fmt: skip
     try:
         record = run.record
@@ -67,6 +70,7 @@ def _row(run: Run) -> dict[str, Any]:
     if record.get("kind") == "stack":
         row["strategy"] = _part(record, "stack").get("choice")
     result = _part(record, "result")
+    row.update(problem=result.get("problem", "single-label"), score=headline(result)[1])
     row.update(accuracy=result.get("accuracy"), n=result.get("n"), split=result.get("split"))
     return row
 
@@ -79,7 +83,15 @@ def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
 def _cells(row: dict[str, Any]) -> list[str]:
     images = f"{row['n']:,}" if row["n"] is not None else "-"
     texts = [str(row[key] or "-") for key in ("name", "status", "backbone", "dataset", "strategy")]
-    return [*texts, percent(row["accuracy"]), images, _date(row["created"])]
+    return [*texts, _score(row), images, _date(row["created"])]
+
+
+def _score(row: dict[str, Any]) -> str:
+    """Accuracy is what a score is, unless it says otherwise."""
+    name = headline(row)[0]
+    if row["score"] is None or name == "accuracy":
+        return percent(row["score"])
+    return f"{percent(row['score']) if name in SHARES else format(row['score'], '.3f')} {name}"
 
 
 def _date(created: str | None) -> str:

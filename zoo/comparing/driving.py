@@ -55,6 +55,7 @@ def start(
             raise RunError(f"{out} holds a comparison already", fix=fix)
         refuse_used(out)
     opened = _opened(found[0], ref, emit)
+    opened.require_classes("zoo compare")
     path = (out or run.free_path(Path("runs"), f"compare-{opened.name}")).resolve()
     comparison = Comparison(path)
     with friendly_os_errors(path):

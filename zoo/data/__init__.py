@@ -3,6 +3,7 @@
 from zoo.data.batches import Batch, Unlabelled
 from zoo.data.dataset import Dataset, EvaluationSet, open_dataset, open_evaluation
 from zoo.data.files import image_paths, open_images
+from zoo.data.joint import asked_of
 from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
 from zoo.data.part import Part, class_weights
 from zoo.data.records import BadImage, DataOptions, Sample
@@ -19,6 +20,7 @@ __all__ = [
     "Sample",
     "TrainLoader",
     "Unlabelled",
+    "asked_of",
     "auto_workers",
     "class_weights",
     "eval_batches",

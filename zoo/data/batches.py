@@ -48,7 +48,7 @@ class Batch:
     """Some images and their labels."""
 
     images: torch.Tensor  # (B, C, H, W) float32, normalised, channels last in memory, on the device
-    labels: torch.Tensor  # (B,) int64, on the device
+    labels: torch.Tensor  # (B,) int64, on the device; with tasks (B, columns) float32
     indices: torch.Tensor  # (B,) int64, positions in the part; never on an accelerator
     skipped: tuple[BadImage, ...] = ()  # unreadable images left out, where the part says to skip them
     unlabelled: Unlabelled | None = None  # images beside them, where the objective wants some
@@ -84,7 +84,7 @@ class Packed:
     """A batch that is not finished: bytes, and what is left to do with them."""
 
     pixels: torch.Tensor  # (B, C, H, W) uint8
-    labels: torch.Tensor  # (B,) int64
+    labels: torch.Tensor  # (B,) int64, or (B, columns) float32
     indices: torch.Tensor  # (B,) int64
     sizes: torch.Tensor | None = None  # (B, 2) float32, rows and columns of crops that are still to be resized
     flips: torch.Tensor | None = None  # (B,) bool, which of these to mirror
@@ -236,7 +236,7 @@ class Maker:
         return as_pixels(image if view.steps is not None else in_channels(image, view.size[0]))
 
     def _pack(self, pieces: list[_Piece], kept: list[Key], bad: tuple[BadImage, ...]) -> Packed:
-        labels = torch.tensor([self.part.labels[key.position] for key in kept], dtype=torch.int64)
+        labels = self.part.truth([key.position for key in kept])
         indices = torch.tensor([key.position for key in kept], dtype=torch.int64)
         if not pieces:
             return Packed(torch.zeros(0, *self.view.size, dtype=torch.uint8), labels, indices, skipped=bad)

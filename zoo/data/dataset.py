@@ -15,15 +15,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from zoo.data import stratify
 from zoo.data.part import Part
-from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress
+from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress, Target
 from zoo.data.resolve import open_listing
 from zoo.data.scan import Scanner
 from zoo.data.splits import cut, fold, limited, per_class, share
+from zoo.data.targets import counts, indicators, widened
 from zoo.errors import DataError, printable
+from zoo.tasks import Task
 
 SHOWN = 20  # unreadable images that a message lists
 
@@ -33,7 +36,7 @@ class Dataset:
     """Images in their three roles."""
 
     name: str
-    classes: tuple[str, ...]  # in the pinned order: position = label
+    classes: tuple[str, ...]  # in the pinned order: position = label; with tasks: what the outputs are called
     fit: Part  # trained on
     choose: Part  # chooses the epoch and the rate
     report: Part  # the result is measured on these
@@ -44,6 +47,19 @@ class Dataset:
     license: str | None
     notes: tuple[str, ...]
     hflip: bool  # whether a mirrored image still shows its class
+    tasks: tuple[Task, ...] = ()  # what images answer; none: each is of one class
+
+    def require_classes(self, what: str) -> None:
+        """Refuse images that are not each of one class.
+
+        Raises:
+            DataError: They have several labels, or answer several questions; `what` cannot deal with these.
+        """
+        if self.tasks:
+            raise DataError(
+                f"{what} takes images of one class each, and those of {self.name} answer otherwise",
+                fix="use zoo adapt, one backbone at a time",
+            )
 
     def counts(self) -> dict[str, dict[str, object]]:
         """Images of each part, in all and per class, in the form that run.json has."""
@@ -75,12 +91,16 @@ def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = 
     Raises:
         DataError: It cannot be reached or read, has fewer than two classes, or has unreadable images.
     """
+    if options.specs:
+        from zoo.data.joint import open_tasks  # which opens each data set by this function
+
+        return open_tasks(options.specs, options, on_progress)
     listing = open_listing(ref, options, on_progress)
     splits = _with_labels(listing, listing.classes)
     given = [name for name in ("train", "val", "test", "all") if splits.get(name)]
     if len(given) > 1 and "train" not in given:
         raise DataError(f"{ref} has {' and '.join(given)} but no training split", fix="add a `train` split")
-    if len(listing.classes) < 2:
+    if len(listing.classes) < 2 and not listing.tasks:
         raise DataError(
             f"{ref} has one class only: {', '.join(listing.classes)}",
             why="a classifier needs at least two to tell apart",
@@ -109,7 +129,14 @@ def open_evaluation(
     Raises:
         DataError: As for `open_dataset`, or there is no such split, or it has a class that the model does not know.
     """
-    listing = open_listing(ref, options, on_progress)
+    listing = _answering(open_listing(ref, options, on_progress), options.tasks)
+    if bool(listing.tasks) != bool(options.tasks):
+        mine, theirs = ("one class", "several answers") if listing.tasks else ("several answers", "one class")
+        raise DataError(
+            f"the images of {ref} have {theirs} each, and the model gives {mine}",
+            why="" if listing.tasks else "there is not just one of its tasks that has all of their classes",
+            fix="name a table with the right columns: see --label-column, --label-separator and --problem",
+        )
     available = [name for name in ("test", "val", "train", "all") if listing.splits.get(name)]
     if split is not None and split not in available:
         raise DataError(f"{ref} has no split {split}", fix=f"choose one of: {', '.join(available)}")
@@ -119,7 +146,40 @@ def open_evaluation(
     return assembly.evaluation(labelled, chosen, tuple(classes))
 
 
-_Labelled = list[tuple[Item, int]]
+def _answering(listing: Listing, tasks: tuple[Task, ...]) -> Listing:
+    """The listing with room for the answers to all of a model's tasks, in their order."""
+    if tasks and not listing.tasks:
+        named = set(listing.classes)
+        fitting = [
+            task for task in tasks if task.kind == "single-label" and (len(tasks) == 1 or named <= {*task.classes})
+        ]
+        listing = _as_task(listing, fitting[0]) if len(fitting) == 1 else listing
+    own = listing.tasks
+    if not own or not tasks or own == tasks:
+        return listing
+    items = {}
+    for split, found in listing.splits.items():
+        rows = widened([item.label for item in found if not isinstance(item.label, str)], own, tasks)
+        items[split] = [item._replace(label=row) for item, row in zip(found, rows, strict=True)]
+    return replace(listing, splits=items, tasks=tasks)
+
+
+def _as_task(listing: Listing, task: Task) -> Listing:
+    """Images of one class each, as answers to a task of classes."""
+    unknown = sorted(set(listing.classes) - set(task.classes))
+    if unknown:
+        raise DataError(
+            f"{listing.name} has {len(unknown)} class(es) that training does not know: {_some(unknown)}",
+            why=f"known classes: {_some(task.classes)}",
+            fix="rename or remove these images, or add the class to the training images",
+        )
+    place = {name: (float(label),) for label, name in enumerate(task.classes)}
+    items = {split: [item._replace(label=place[str(item.label)]) for item in found]
+             for split, found in listing.splits.items()}  # fmt: skip
+    return replace(listing, splits=items, tasks=(task,))
+
+
+_Labelled = list[tuple[Item, int | Target]]
 
 
 class _Assembly:
@@ -153,7 +213,7 @@ class _Assembly:
         if options.train_per_class is not None:
             train, val = self._few(train, val, options.train_per_class)
         if options.limit is not None:
-            keep = limited(_ids(train), _labels(train), options.limit, seed=options.seed)
+            keep = self._limited(train, options.limit)
             train = [train[position] for position in keep]
         if reduced or len(given) > 1:
             train, chosen, test = self._checked(train, val or [], test)
@@ -189,6 +249,7 @@ class _Assembly:
             license=self._listing.license,
             notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
             hflip=self._listing.hflip,
+            tasks=self._listing.tasks,
         )
 
     def evaluation(self, rows: _Labelled, split: str, classes: tuple[str, ...]) -> EvaluationSet:
@@ -223,20 +284,18 @@ class _Assembly:
         return [[row for row in rows if not self._scanner.finding(row[0]).error] for rows in groups]
 
     def _cut(self, rows: _Labelled, purpose: Literal["val", "test"]) -> tuple[_Labelled, _Labelled]:
-        stay, off = cut(
-            _ids(rows),
-            _labels(rows),
-            self._options.val_fraction,
-            seed=self._options.seed,
-            purpose=purpose,
-            contents=self._contents(rows),
-        )
+        fraction, seed, contents = self._options.val_fraction, self._options.seed, self._contents(rows)
+        if self._listing.tasks:
+            flags = indicators(self._listing.tasks, _targets(rows))
+            stay, off = stratify.cut_answers(_ids(rows), flags, fraction, seed=seed, purpose=purpose, contents=contents)
+        else:
+            stay, off = cut(_ids(rows), _labels(rows), fraction, seed=seed, purpose=purpose, contents=contents)
         return [rows[position] for position in stay], [rows[position] for position in off]
 
     def _fold(self, rows: _Labelled, number: int, of: int) -> tuple[_Labelled, _Labelled]:
-        stay, off = fold(
-            _ids(rows), _labels(rows), number, of, seed=self._options.seed, contents=self._contents(rows)
-        )  # fmt: skip
+        tasks, seed = self._listing.tasks, self._options.seed
+        labels = stratify.rarest(indicators(tasks, _targets(rows))) if tasks else _labels(rows)
+        stay, off = fold(_ids(rows), labels, number, of, seed=seed, contents=self._contents(rows))
         return [rows[position] for position in stay], [rows[position] for position in off]
 
     def _contents(self, rows: _Labelled) -> list[bytes] | None:
@@ -247,8 +306,20 @@ class _Assembly:
         # An image whose bytes cannot be read is identical to nothing.
         return [self._content(item) or item.id.encode("utf-8", "surrogatepass") for item, _ in rows]
 
+    def _limited(self, rows: _Labelled, count: int) -> list[int]:
+        if self._listing.tasks:
+            flags = indicators(self._listing.tasks, _targets(rows))
+            return stratify.limited_answers(_ids(rows), flags, count, seed=self._options.seed)
+        return limited(_ids(rows), _labels(rows), count, seed=self._options.seed)
+
     def _few(self, train: _Labelled, val: _Labelled | None, count: int) -> tuple[_Labelled, _Labelled | None]:
         seed = self._options.seed
+        if self._listing.tasks:
+            raise DataError(
+                f"no number per class can be taken of {self._ref}",
+                why="its images give several answers each",
+                fix="use --limit, which keeps every answer in its proportion, instead of --train-per-class",
+            )
         aside = share(count, self._options.val_fraction) if val is not None else 0
         if val is not None:
             chosen = per_class(_ids(val), _labels(val), aside, seed=seed, purpose="few-val")
@@ -265,8 +336,9 @@ class _Assembly:
         return Part(
             role=role,
             items=[item for item, _ in rows],
-            labels=_labels(rows),
+            labels=[label for _, label in rows],
             classes=classes,
+            tasks=self._listing.tasks,
             reader=self._listing.reader,
             store=store,
             rows=stored,
@@ -276,7 +348,15 @@ class _Assembly:
 
     def _remark(self, train: _Labelled, val: _Labelled, test: _Labelled, reported_on: str, given: bool) -> None:
         """Add what a person should know about the parts."""
-        missing = sorted(set(range(len(self._listing.classes))) - {label for _, label in test})
+        listing = self._listing
+        if listing.tasks:
+            missing = [place for place, n in enumerate(counts(listing.tasks, _targets(test))) if not n]
+            unfitted = [place for place, n in enumerate(counts(listing.tasks, _targets(train))) if not n]
+            if unfitted:
+                names = _some([listing.classes[place] for place in unfitted])
+                self._notes.append(f"no image that is trained on shows: {names}")
+        else:
+            missing = sorted(set(range(len(listing.classes))) - set(_labels(test)))
         if missing:
             names = _some([self._listing.classes[label] for label in missing])
             self._notes.append(f"{reported_on} has no image of {len(missing)} class(es): {names}")
@@ -288,10 +368,10 @@ class _Assembly:
             same = sum(self._content(item) in training for item, _ in test)
             if same:
                 self._notes.append(f"{same} image(s) of {reported_on} are exact copies of images used in training")
-        labels: dict[bytes, set[int]] = {}
+        labels: dict[bytes, set[int | Target]] = {}
         for item, label in train:
             labels.setdefault(self._content(item), set()).add(label)
-        torn = sum(len(found) > 1 for found in labels.values())
+        torn = 0 if listing.tasks else sum(len(found) > 1 for found in labels.values())
         if torn:
             self._notes.append(f"{torn} image(s) appear in training under more than one class")
 
@@ -327,14 +407,17 @@ def _with_labels(listing: Listing, classes: tuple[str, ...], only: str | None = 
     for split, items in listing.splits.items():
         if only is not None and split != only:
             continue
-        unknown = sorted({item.label for item in items} - position.keys())
+        if listing.tasks:  # these know their classes
+            result[split] = [(item, item.label) for item in items if not isinstance(item.label, str)]
+            continue
+        unknown = sorted({str(item.label) for item in items} - position.keys())
         if unknown:
             raise DataError(
                 f"{split} of {listing.name} has {len(unknown)} class(es) that training does not know: {_some(unknown)}",
                 why=f"known classes: {_some(classes)}",
                 fix="rename or remove these images, or add the class to the training images",
             )
-        result[split] = [(item, position[item.label]) for item in items]
+        result[split] = [(item, position[str(item.label)]) for item in items]
     return result
 
 
@@ -343,7 +426,11 @@ def _ids(rows: _Labelled) -> list[str]:
 
 
 def _labels(rows: _Labelled) -> list[int]:
-    return [label for _, label in rows]
+    return [label for _, label in rows if isinstance(label, int)]
+
+
+def _targets(rows: _Labelled) -> list[Target]:
+    return [label for _, label in rows if not isinstance(label, int)]
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:

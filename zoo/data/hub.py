@@ -15,9 +15,9 @@ from typing import Any
 
 from zoo import network
 from zoo.bounded import read_bytes
+from zoo.data.cells import in_order
 from zoo.data.layout import SPLIT_NAMES
 from zoo.data.records import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
-from zoo.data.table import in_order
 from zoo.errors import DataError
 from zoo.registry import DatasetEntry
 
@@ -101,7 +101,7 @@ def read_hub(
         readable[split] = _bytes_only(table, image_column)
     names = getattr(features[label_column], "names", None)
     training = splits.get("train") or splits.get("all") or next(iter(splits.values()))
-    classes = tuple(names) if names else in_order({item.label for item in training})
+    classes = tuple(names) if names else in_order(str(item.label) for item in training)
     if len(set(classes)) != len(classes):
         raise DataError(f"{identity} names one class twice", why=", ".join(sorted(classes)))
     if len(splits) == 1 and "train" not in splits:

@@ -97,7 +97,7 @@ def arrange(
             f"{len(empty[training])} class folder(s) of {where} hold no images: {names}",
             fix="put images into them, or remove them",
         )
-    classes = tuple(sorted({item.label for item in result[training]}))
+    classes = tuple(sorted({str(item.label) for item in result[training]}))
     return result, classes, tuple(notes)
 
 

@@ -13,6 +13,7 @@ from zoo.data.draws import draw_seed
 from zoo.data.feed import Feed
 from zoo.data.part import Part
 from zoo.data.records import BadImage
+from zoo.data.targets import draw_weights
 from zoo.data.transforms import Augment, evaluation_view, store_side, training_view
 from zoo.errors import DataError
 
@@ -34,6 +35,7 @@ class TrainLoader:
         *,
         batch_size: int,
         balance: Balance,
+        temperature: float,
         workers: int,
         rank: int,
         world: int,
@@ -44,6 +46,7 @@ class TrainLoader:
         self._batch_size = batch_size
         self._steps = steps
         self._balance = balance
+        self._temperature = temperature
         self._workers = workers
         self._rank = rank
         self._world = world
@@ -130,10 +133,10 @@ class TrainLoader:
         count = len(part)
         generator = torch.Generator()
         generator.manual_seed(draw_seed(self._maker.seed, epoch, "order", 0) & 0x7FFFFFFFFFFFFFFF)
-        if self._balance == "sampler":
-            sizes = part.class_counts()
-            weights = torch.tensor([1.0 / sizes[label] for label in part.labels], dtype=torch.float64)
-            order = torch.multinomial(weights, count, replacement=True, generator=generator).tolist()
+        weights = self._weights()
+        if weights is not None:
+            drawn = torch.tensor(weights, dtype=torch.float64)
+            order = torch.multinomial(drawn, count, replacement=True, generator=generator).tolist()
         else:
             order = torch.randperm(count, generator=generator).tolist()
         # An image drawn again in the same epoch is seen in another view.
@@ -144,6 +147,16 @@ class TrainLoader:
             times[index] += 1
         size = min(self._batch_size, count)
         return [keys[step * size : (step + 1) * size] for step in range(self.steps_per_pass)]
+
+    def _weights(self) -> list[float] | None:
+        """How often each image is drawn; None: each once."""
+        part = self._maker.part
+        if part.tasks and self._temperature != 1.0:
+            return draw_weights(part.tasks, part.targets, self._temperature)
+        if self._balance == "sampler":
+            sizes = part.class_counts()
+            return [1.0 / sizes[label] for label in part.truth().tolist()]
+        return None
 
 
 class EvaluationLoader:
@@ -212,6 +225,7 @@ def train_loader(
     batch_size: int,
     seed: int,
     balance: Balance = "none",
+    temperature: float = 1.0,
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
@@ -230,6 +244,8 @@ def train_loader(
         batch_size: Images of a global batch; each of `world` processes takes its share of it.
         seed: Of order and augmentation.
         balance: "sampler" draws images so that classes come equally often; "none" and "weights" take each image once.
+        temperature: With tasks, images are drawn so that these come in proportion to their size to this power; 1 takes
+            each image once.
         workers: Processes that make batches; 0 makes them in this one.
         rank: This process's number, from 0.
         world: Processes that share each batch.
@@ -256,6 +272,7 @@ def train_loader(
         maker,
         batch_size=batch_size,
         balance=balance,
+        temperature=temperature,
         workers=workers,
         rank=rank,
         world=world,

@@ -5,17 +5,43 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
+import torch
 from PIL import Image
 
 from zoo.data.decode import UnreadableImage, decode
-from zoo.data.records import Item, Reader, Sample
+from zoo.data.records import Item, Reader, Sample, Target
 from zoo.data.segment import Pixels
-from zoo.data.store import Store
+from zoo.data.targets import counts
 from zoo.errors import DataError
+from zoo.tasks import Task, output_names
 
 _STRAGGLERS = 0.01  # share of images that may be missing from a store that counts as whole
+
+
+class Decoded(Protocol):
+    """Decoded images, as `zoo.data.store.Store` has them."""
+
+    @property
+    def side(self) -> int:
+        """Short side of the images, pixels."""
+
+    @property
+    def interpolation(self) -> str:
+        """What they were resized with."""
+
+    def pixels(self, row: int) -> Pixels | None:
+        """One image, (H, W, 3); None where it is damaged."""
+
+
+class Source(NamedTuple):
+    """Where the images of a part come from."""
+
+    items: Sequence[Item]
+    reader: Reader
+    store: Any  # a `Decoded`, or None
+    rows: Sequence[int] | None  # of the images in the store; -1 for one that it does not have
 
 
 class Part:
@@ -26,16 +52,18 @@ class Part:
         *,
         role: str,
         items: Sequence[Item],
-        labels: Sequence[int],
+        labels: Sequence[int | Target],
         classes: tuple[str, ...],
         reader: Reader,
-        store: Store | None,
+        store: Decoded | None,
         rows: Sequence[int] | None,
         hflip: bool,
         on_bad_image: Literal["error", "skip"],
+        tasks: tuple[Task, ...] = (),
     ) -> None:
         self.role = role  # "fit", "choose", "report"
         self.classes = classes
+        self.tasks = tasks  # what images answer; none: each is of one class
         self.labels = list(labels)
         self.hflip = hflip
         self.on_bad_image = on_bad_image
@@ -57,9 +85,10 @@ class Part:
             classes=self.classes,
             reader=self._reader,
             store=self._store,
-            rows=None if self._rows is None else [self._rows[position] for position in positions],
+            rows=[self._rows[position] for position in positions] if self._rows else None,
             hflip=self.hflip,
             on_bad_image=self.on_bad_image,
+            tasks=self.tasks,
         )
 
     def joined(self, other: Part) -> Part:
@@ -71,6 +100,22 @@ class Part:
         both._rows = [*(self._rows or ()), *(other._rows or ())] if stored else None
         return both
 
+    def answering(self, tasks: tuple[Task, ...], targets: Sequence[Target]) -> Part:
+        """The same images with answers to tasks instead."""
+        part = self.some(range(len(self)))
+        part.tasks, part.labels, part.classes = tasks, list(targets), output_names(tasks)
+        return part
+
+    @property
+    def source(self) -> Source:
+        """Where the images come from."""
+        return Source(self._items, self._reader, self._store, self._rows)
+
+    @property
+    def targets(self) -> list[Target]:
+        """The answers of images that have tasks."""
+        return [label for label in self.labels if not isinstance(label, int)]
+
     @cached_property
     def samples(self) -> list[Sample]:
         """Id and label of every image."""
@@ -80,10 +125,19 @@ class Part:
         """The id of one image."""
         return self._items[index].id
 
+    def truth(self, positions: Sequence[int] | None = None) -> torch.Tensor:
+        """True answers of some images or all: (N,) int64, the classes' positions; with tasks (N, columns) float32."""
+        labels = self.labels if positions is None else [self.labels[position] for position in positions]
+        if not self.tasks:
+            return torch.tensor(labels, dtype=torch.int64)
+        return torch.tensor(labels, dtype=torch.float32).reshape(len(labels), sum(task.columns for task in self.tasks))
+
     def class_counts(self) -> list[int]:
-        """Images of every class, in the classes' order."""
-        counts = Counter(self.labels)
-        return [counts[label] for label in range(len(self.classes))]
+        """Images of every class, in the classes' order; with tasks those that are a case of each output."""
+        if self.tasks:
+            return counts(self.tasks, self.targets)
+        found = Counter(self.labels)
+        return [found[label] for label in range(len(self.classes))]
 
     def raw(self, index: int) -> bytes:
         """The encoded bytes of one image."""

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from zoo.errors import DataError
+from zoo.tasks import Kind, Task, TaskSpec
+
+Target = tuple[float, ...]
+"""An image's true answers side by side (see `zoo.tasks.spans`); NaN where one is not known."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) while something takes long; `total` is 0 when it is not known."""
@@ -25,6 +29,16 @@ MEMBERS_LIMIT = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What a table is asked about its images."""
+
+    name: str  # of the task
+    columns: tuple[str, ...]  # one; or one for each label
+    kind: Kind | None = None  # None: guessed from the values
+    steps: tuple[str, ...] = ()  # of an ordinal task, from low to high; none: in the order of their numbers
+
+
+@dataclass(frozen=True, slots=True)
 class DataOptions:
     """What a person can choose about a data set.
 
@@ -34,6 +48,11 @@ class DataOptions:
 
     path_column: str | None = None  # tables: column of paths ("path"); Hub: column of images (the first Image feature)
     label_column: str | None = None  # tables: "label"; Hub: the first ClassLabel, else a column named label(s)
+    problem: Literal["auto", "single-label", "multi-label"] = "auto"  # what an image has; auto: as the table looks
+    label_separator: str | None = None  # stands between several labels in a cell
+    specs: tuple[TaskSpec, ...] = ()  # the tasks that were asked for, each with its data set; none: one class
+    questions: tuple[Question, ...] = ()  # what a table is asked; none: its label column
+    tasks: tuple[Task, ...] = ()  # those of a model that is scored, so that classes are where its outputs have them
     config: str | None = None  # Hub configuration (subset); None: the registry's, else the default one
     train_per_class: int | None = None  # few-shot: images per class, those used for choosing included
     limit: int | None = None  # training images at most, those cut from them for choosing included
@@ -64,14 +83,14 @@ class Sample(NamedTuple):
     """One image of a part, as the rest of the program sees it."""
 
     id: str  # unique in the data set and readable: "train/ants/0013035.jpg"
-    label: int  # position of its class in the data set's classes
+    label: int | Target  # position of its class in the data set's classes, or its answers to the data set's tasks
 
 
 class Item(NamedTuple):
     """One image as its source lists it."""
 
     id: str
-    label: str  # its class's name
+    label: str | Target  # its class's name, or its answers to the listing's tasks
     locator: Any  # what the source's reader takes: a path, a member, a row
     size: int  # bytes, 0 where the source does not know
     stamp: int  # changes when the content may have: a modification time, a checksum
@@ -96,11 +115,12 @@ class Listing:
     name: str  # short, for people and for folder names: "hymenoptera"
     key: str  # says which place the items come from; half of the key of the scan's cache
     splits: Mapping[str, Sequence[Item]]  # keys among "train", "val", "test"; or only "all"
-    classes: tuple[str, ...]  # of the training split, in the order that is pinned
+    classes: tuple[str, ...]  # of the training split, in the order that is pinned; with tasks: their outputs' names
     reader: Reader
     license: str | None = None
     hflip: bool = True  # whether a mirrored image still shows its class
     notes: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()  # what items answer; none: each is of one class
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,25 @@ FORMS = (
 def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
     """List the images that a reference means.
 
-    A bare name of the registry is that data set, even where a file or folder has the same name: write `./name` then.
-
     Raises:
-        DataError: Nothing of that name or path is there, or it cannot be used.
+        DataError: Nothing of that name or path is there, or it cannot be used; or more than one class of each image is
+            asked of what has just that.
+    """
+    listing = _listing(ref, options, on_progress)
+    several = options.problem == "multi-label" or options.label_separator is not None
+    if (several or options.questions) and options.labels and not listing.tasks:
+        raise DataError(
+            f"{ref} says one class of each image, and several labels or columns were asked for",
+            why="it is no table",
+            fix=f"write a table ({', '.join(SUFFIXES)}) with a row per image: see docs/multi-label.md",
+        )
+    return listing
+
+
+def _listing(ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
+    """What `open_listing` looks up.
+
+    A bare name of the registry is that data set, even where a file or folder has the same name: write `./name` then.
     """
     if ref.startswith("hf:"):
         from zoo.data.hub import read_hub  # `datasets` takes a second to import

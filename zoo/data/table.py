@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.bounded import parse_json
+from zoo.data.answers import Answers, label_columns, questions, read_answers
+from zoo.data.cells import in_order, label_text
 from zoo.data.folder import FileReader
 from zoo.data.layout import SPLIT_NAMES
-from zoo.data.records import DataOptions, Item, Listing
+from zoo.data.records import DataOptions, Item, Listing, Target
 from zoo.errors import DataError
+from zoo.tasks import output_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +42,9 @@ def read_table(path: Path, options: DataOptions) -> Listing:
 
     Args:
         path: The table. Relative paths in it are relative to its folder.
-        options: `path_column` and `label_column`, "path" and "label" unless given. A column `split`, where there is
-            one, holds train, val (valid, validation) or test. Where `labels` says so, there need be none.
+        options: `path_column` and `label_column`, "path" and "label" unless given; how several labels of an image are
+            written, or what else is asked (see `zoo.data.answers`). Where `labels` says so, there need be no labels. A
+            column `split`, where there is one, holds train, val (valid, validation) or test.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
@@ -48,11 +52,15 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     if not path.is_file():
         raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
     path_column = options.path_column or "path"
-    label_column = options.label_column or "label"
-    frame = _frame(path, (path_column, label_column, SPLIT_COLUMN))
+    frame = _frame(path, tuple(dict.fromkeys((path_column, *label_columns(options), SPLIT_COLUMN))))
     columns = [str(column) for column in frame.columns]
-    wanted = ((path_column, "--path-column"), (label_column, "--label-column"))
-    for column, option in wanted if options.labels else wanted[:1]:
+    asked = questions(options, frame) if options.labels else ()
+    answering = [name for question in asked for name in question.columns] or [options.label_column or "label"]
+    needed = answering if options.labels else []
+    options_of = {path_column: "--path-column", **dict.fromkeys(needed, "--label-column")}
+    if options.questions:
+        options_of |= dict.fromkeys(needed, "--task NAME=TABLE:COLUMN")
+    for column, option in options_of.items():
         if column not in columns:
             found = frame.attrs["columns"]
             more = f" … and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
@@ -63,22 +71,32 @@ def read_table(path: Path, options: DataOptions) -> Listing:
             )
     if not len(frame):
         raise DataError(f"{path} has no rows", fix="add a row per image")
-    for column, _ in wanted if options.labels else wanted[:1]:
+    for column in (path_column, *(() if asked else needed)):
         empty = frame.index[frame[column].isna()]
         if len(empty):
             raise DataError(
                 f"{path}: {len(empty)} row(s) have no {column}", why=f"the first is row {int(empty[0]) + 1}"
             )
     paths = [str(value) for value in frame[path_column]]
-    known = frame[label_column] if label_column in columns else [None] * len(paths)
-    labels = ["" if value is None or value != value else _text(value) for value in known]
     split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
-    _refuse_odd(path, paths, labels)
+    answers: Answers | None = None
+    rows: Sequence[int] = range(len(paths))
+    labels: Sequence[str | Target]
+    if asked:
+        answers = read_answers(path, frame, asked, options, paths, split_names)
+        rows, labels = answers.rows, answers.targets
+        _refuse_odd(path, paths, output_names(answers.tasks))
+    else:
+        known = frame[answering[0]] if answering[0] in columns else [None] * len(paths)
+        texts = ["" if value is None or value != value else label_text(value) for value in known]
+        _refuse_odd(path, paths, texts)
+        labels = texts
     base = path.resolve().parent
     splits: dict[str, list[Item]] = {}
     seen: Counter[str] = Counter()
     outside = 0
-    for name, label, split in zip(paths, labels, split_names, strict=True):
+    for place, row in enumerate(rows):
+        name, split = paths[row], split_names[row]
         file = os.path.join(base, name)
         try:
             status = os.stat(file)
@@ -88,27 +106,32 @@ def read_table(path: Path, options: DataOptions) -> Listing:
         seen[name] += 1
         outside += not Path(os.path.normpath(file)).is_relative_to(base)
         identity = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        splits.setdefault(split, []).append(Item(identity, label, file, size, stamp))
+        splits.setdefault(split, []).append(Item(identity, labels[place], file, size, stamp))
     training = splits.get("train") or next(iter(splits.values()))
     twice = sum(count > 1 for count in seen.values())
     notes = [f"{twice} path(s) appear in more than one row"] if twice else []
     if outside:
         notes.append(f"{outside} path(s) of the table lead out of its folder; they are read there")
+    found = {str(item.label) for item in training if item.label}
+    classes = output_names(answers.tasks) if answers else in_order(found)
     return Listing(
         name=path.stem,
         key=f"table:{path.resolve()}",
         splits=splits,
-        classes=in_order({item.label for item in training if item.label}),
+        classes=classes,
         reader=FileReader(),
-        notes=tuple(notes),
+        notes=(*notes, *(answers.notes if answers else ())),
+        tasks=answers.tasks if answers else (),
     )
 
 
-def in_order(labels: set[str]) -> tuple[str, ...]:
-    """Class names in order: whole numbers by value, texts by their characters."""
-    if all(re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels):
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
+def columns_of(path: Path) -> list[str]:
+    """The names of a table's columns.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    return [str(name) for name in _frame(path, ()).attrs["columns"]]
 
 
 def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
@@ -230,13 +253,6 @@ def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None
             why=f"it begins with {long[:60]!r}; at most {LABEL_LIMIT:,} are possible",
             fix="name another column with --label-column",
         )
-
-
-def _text(value: object) -> str:
-    """A label as text; numbers that are whole are written without a point."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _split_names(path: Path, frame: pd.DataFrame) -> list[str]:

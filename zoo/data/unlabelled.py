@@ -93,9 +93,9 @@ def open_unlabelled(
     if not note:
         report, more = _readable(ref, list(listing.splits[reported]), scanner, options)
         bad = [*bad, *(image for image in more if image not in bad)]
-        known = [labels.get(item.label) for item in choose]
+        known = [labels.get(str(item.label)) for item in choose]
         answers = Answers(
-            part("report", report, [labels[item.label] for item in report], tuple(classes)),
+            part("report", report, [labels[str(item.label)] for item in report], tuple(classes)),
             "all images" if reported == training else reported,
             tuple(label for label in known if label is not None) if None not in known else None,
         )
@@ -121,7 +121,7 @@ def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOption
 
 def _note(listing: Listing, split: str, classes: Collection[str]) -> str:
     """Why there is nothing to report on; empty where there is."""
-    found = {item.label for item in listing.splits[split]}
+    found = {str(item.label) for item in listing.splits[split]}
     if "" in found:
         return f"{listing.name} has no labels, so no accuracy on it is reported"
     unknown = sorted(found - set(classes))

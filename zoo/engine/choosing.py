@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 FEW = 1000  # images below which an accuracy is too coarse to tell epochs, or networks, apart
-RISING = ("accuracy", "information", "density")  # better where larger; all others where smaller
+RISING = ("accuracy", "information", "density", "map", "score")  # better where larger; all others where smaller
 
 
 def select_by_for(images: int) -> str:
@@ -22,15 +22,15 @@ def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by
     """
     if best is None:
         return True
-    return (_merit(scores, select_by), scores["accuracy"]) >= (_merit(best, select_by), best["accuracy"])
+    return _key(scores, select_by) >= _key(best, select_by)
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
     """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
-    if select_by == "accuracy":
-        return (scores["accuracy"], -scores["loss"]) > (best["accuracy"], -best["loss"])
+    if select_by in ("accuracy", "map", "score"):
+        return (scores[select_by], -scores["loss"]) > (best[select_by], -best["loss"])
     return _merit(scores, select_by) > _merit(best, select_by)
 
 
@@ -38,10 +38,14 @@ def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
     """The positions of entries with scores, the best first; of equal ones the later is better, as in `is_better`."""
 
     def key(place: int) -> tuple[float, float, int]:
-        scores = entries[place]
-        return _merit(scores, select_by), scores["accuracy"], place
+        return *_key(entries[place], select_by), place
 
     return sorted(range(len(entries)), key=key, reverse=True)
+
+
+def _key(scores: Mapping[str, Any], select_by: str) -> tuple[float, float]:
+    """What counts, and accuracy where that is the same, if there is one."""
+    return _merit(scores, select_by), scores.get("accuracy", 0.0)
 
 
 def _merit(scores: Mapping[str, Any], select_by: str) -> float:

@@ -61,10 +61,11 @@ class EpochDone:
     epochs: int
     train_loss: float
     val_loss: float
-    val_accuracy: float
+    val_accuracy: float | None  # None: not every question is about classes
     seconds: float
     best: bool
     validators: Mapping[str, float] = field(default_factory=dict)  # what target images say, without their labels
+    values: Mapping[str, float] = field(default_factory=dict)  # what is not about one class, the one that counts first
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from torch import nn
 
 from zoo.engine.choosing import has_improved, is_better
 from zoo.engine.compiling import compiled
+from zoo.engine.evaluation import Outputs
 from zoo.engine.events import EpochDone, PhaseStarted
 from zoo.engine.losses import Losses, Step
 from zoo.engine.objective import Joined, Objective
@@ -29,6 +30,8 @@ from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan, Plan
 from zoo.recipe import Recipe
 
+PLAIN = ("accuracy", "loss", "refinement")  # what every epoch's line has a place for, or none
+Scores = Callable[[Outputs], dict[str, float]]
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -44,6 +47,7 @@ class Job:
     objective: Objective  # on the device
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
+    scores: Scores = Outputs.scores  # what the choosing images say of the network; "loss" among them
     epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
     judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
 
@@ -131,7 +135,7 @@ def finish_epoch(
             session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step})
         at.next_epoch()
         return
-    scores = source.evaluate(candidate).scores()
+    scores = job.scores(source.evaluate(candidate))
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
             f"the loss on the choosing images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",
@@ -150,10 +154,20 @@ def finish_epoch(
     else:
         at.stale += 1
     train_loss = at.loss_sum / max(1, at.epoch_step)
-    accuracy, said = scores["accuracy"], {name: scores[name] for name in VALIDATORS if name in scores}
+    said = {name: scores[name] for name in VALIDATORS if name in scores}
+    values = {name: value for name, value in scores.items() if name not in (*PLAIN, *VALIDATORS)}
     session.log_epoch(
         EpochDone(
-            phase.name, at.epoch, phase.epochs, train_loss, scores["loss"], accuracy, round(seconds, 3), best, said
+            phase.name,
+            at.epoch,
+            phase.epochs,
+            train_loss,
+            scores["loss"],
+            scores.get("accuracy"),
+            round(seconds, 3),
+            best,
+            said,
+            values,
         )
     )
     at.next_epoch()

@@ -242,7 +242,8 @@ class Session:
     def log_epoch(self, event: EpochDone) -> None:
         """Write and tell one epoch."""
         fields = _fields(event)
-        fields |= {"validators": dict(said)} if (said := fields.pop("validators")) else {}
+        for name in ("validators", "values"):
+            fields |= {name: dict(said)} if (said := fields.pop(name)) else {}
         self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
 

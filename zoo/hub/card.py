@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -18,6 +19,7 @@ from zoo.errors import printable
 from zoo.hub.licenses import HUB_LICENSES, stated
 from zoo.report import words
 from zoo.report.words import part
+from zoo.tasks import TaskSpec
 
 MAX_CLASSES = 100  # written out on the card; all of them are in config.json
 
@@ -75,6 +77,12 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "classes": classes,
         "shown": classes[:MAX_CLASSES],
         "result": part(record, "result"),
+        "tasks": dataset.get("tasks") or [],
+        "labels": part(record, "result").get("labels") or [],
+        "most": MAX_CLASSES,
+        "guess": _capital(words.guess(part(record, "result"))),
+        "guesses": {name: _capital(words.guess(each)) for name, each in part(record, "result", "tasks").items()},
+        "purpose": words.purpose(record),
         "data_config": part(record, "data_config"),
         "resolved": part(record, "resolved"),
         "recipe": _changed(record),
@@ -103,7 +111,7 @@ def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
         base_model=base_model,
         base_model_relation="finetune" if base_model else None,
         datasets=[hub_dataset] if hub_dataset else None,
-        metrics=["accuracy", "f1"] if words.finished(record) else None,
+        metrics=_metrics(record) if words.finished(record) else None,
         eval_results=_eval_results(record, result) if words.finished(record) else None,
     )
 
@@ -112,7 +120,8 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
     dataset = part(record, "dataset")
     name = _line(dataset.get("name") or "images")
     revision = _revision(record)
-    measured = [("accuracy", "Accuracy", result.get("accuracy")), ("f1", "Macro-F1", result.get("macro_f1"))]
+    measured = [(metric, f"{title}, {name}" if name else title, value) for name, each in _each(result).items()
+                for metric, title, value in _measures(each)]  # fmt: skip
     return [
         EvalResult(
             task_type="image-classification",
@@ -127,8 +136,34 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
             metric_args={"average": "macro"} if metric == "f1" else None,
         )
         for metric, title, value in measured
-        if value is not None
+        if words.is_number(value)
     ]
+
+
+def _metrics(record: Mapping[str, Any]) -> list[str]:
+    """The ids of what is measured."""
+    found = [metric for each in _each(part(record, "result")).values() for metric, _, _ in _measures(each)]
+    return list(dict.fromkeys(found))
+
+
+def _each(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The results of the tasks by name, the only one's without."""
+    return part(result, "tasks") or {"": result}
+
+
+def _measures(result: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """The Hub's id of each measure, what it is called, and its value."""
+    f1 = ("f1", "Macro-F1", result.get("macro_f1"))
+    known = {
+        "multi-label": [("mean_average_precision", "mAP", result.get("map")), f1],
+        "ordinal": [("accuracy", "Accuracy", result.get("accuracy")), ("mae", "Mean distance", result.get("mae"))],
+        "regression": [("r_squared", "R squared", result.get("r2")), ("mae", "Mean error", result.get("mae"))],
+    }
+    return known.get(str(result.get("problem")), [("accuracy", "Accuracy", result.get("accuracy")), f1])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _license(chosen: str) -> tuple[str | None, str | None]:
@@ -179,10 +214,19 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
 
     defaults = Recipe().record()
     changed = {key: value for key, value in part(record, "recipe").items() if value != defaults.get(key)}
+    if changed.get("tasks"):
+        changed["tasks"] = ", ".join(without_place(text) for text in changed["tasks"])
     for key, value in changed.items():
         if isinstance(value, str) and ("/" in value or "\\" in value) and not value.startswith("hf-hub:"):
-            changed[key] = re.split(r"[/\\]", value)[-1]
+            changed[key] = value if key == "label_separator" else re.split(r"[/\\]", value)[-1]
     return changed
+
+
+def without_place(task: str) -> str:
+    """A task as it was asked for, without the folder that its data set is in."""
+    spec = TaskSpec.parse(task)
+    place = spec.dataset if spec.dataset.startswith("hf:") else re.split(r"[/\\]", spec.dataset)[-1]
+    return str(replace(spec, dataset=place))
 
 
 def _escaped(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo import plugins
 from zoo.errors import HubError, RunError
-from zoo.hub.card import model_card
+from zoo.hub.card import model_card, without_place
 from zoo.run import COMBINER, MEMBERS, Run, replacing, seal, write_atomic
 from zoo.tensors import file_sha256
 
@@ -44,7 +44,7 @@ def checked_record(run: Run) -> dict[str, Any]:
         RunError: It is not; the message says which file differs.
     """
     record = run.finished_record()
-    if record.get("kind") not in ("classifier", "stack"):
+    if record.get("kind") not in ("classifier", "multitask", "stack"):
         raise RunError(
             f"{run.path} cannot be pushed", why=f"it is a {record.get('kind')}, and the Hub takes one timm model"
         )
@@ -148,7 +148,11 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
             images["ref"] = None
         images.pop("bad", None)
     for measured in (public, *data):
-        (measured.get("result") or {}).pop("mistakes", None)
+        result = measured.get("result") or {}
+        for each in (result, *(result.get("tasks") or {}).values()):
+            each.pop("mistakes", None)
+    if public["recipe"].get("tasks"):
+        public["recipe"]["tasks"] = [without_place(task) for task in public["recipe"]["tasks"]]
     stack = public.get("stack") or {}
     for place in (*data, public.get("plan") or {}, stack):
         if "notes" in place:

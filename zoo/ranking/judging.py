@@ -165,6 +165,7 @@ def _judge(
 ) -> tuple[Judged, Dataset, int]:
     began = time.monotonic()
     ready = prepare(entrant.backbone, dataset, replace(recipe, weights=entrant.weights), emit)
+    ready.dataset.require_classes("zoo rank")
     features, labels = frozen_features(ready, _looked_at(ready, images, emit), emit)
     stage = f"linear probe of {ready.spec.full_name}"
     fits = 0

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.report.plots import ACCENT, GOOD, INK, WARM, canvas
+from zoo.report.plots import ACCENT, COLOURS, WARM, canvas
 from zoo.report.tables import History
-
-_COLOURS = (ACCENT, WARM, GOOD, INK)
 
 
 def domain_plot(points: Mapping[str, Any], name: str) -> str:
@@ -24,11 +22,11 @@ def domain_plot(points: Mapping[str, Any], name: str) -> str:
         return finish()
 
 
-def parts_plot(history: History, names: Sequence[str], label: str, name: str) -> str:
+def parts_plot(history: History, names: Sequence[str], label: str, name: str, colours: Sequence[str] = COLOURS) -> str:
     """Values that the objective logged over the steps, each smoothed over a fiftieth of them."""
     with canvas(name, f"{label} over the steps", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
-        for part, colour in zip(names, _COLOURS, strict=False):
+        for part, colour in zip(names, colours, strict=False):
             steps, values = (np.asarray(column, dtype=float) for column in zip(*history.parts[part], strict=True))
             window = max(1, len(values) // 50)
             kernel = np.ones(window) / window

@@ -18,9 +18,10 @@ from markupsafe import Markup
 from zoo import methods
 from zoo.errors import printable
 from zoo.recipe import Recipe
-from zoo.report import tables, words
+from zoo.report import answered, tables, words
 from zoo.report.words import part
 from zoo.run import Run, write_atomic
+from zoo.tasks import headline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,6 +110,10 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "weights": part(record, "backbone", "weights"),
         "dataset": part(record, "dataset"),
         "result": part(record, "result"),
+        **_score(record),
+        "label_rows": tables.label_rows(record),
+        "task_rows": answered.task_rows(record),
+        **_task_series(record, history),
         "best": part(record, "best"),
         "stack": part(record, "stack"),
         "weight_meaning": words.weight_meaning(record),
@@ -139,6 +144,21 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
     }
 
 
+def _score(record: dict[str, Any]) -> dict[str, Any]:
+    """The number that the run is known by, what it is called, and what guessing would reach."""
+    problem = words.problem(record)
+    name, value = headline({**part(record, "result"), "problem": problem})
+    return {
+        "score": value if words.is_number(value) else 0.0,
+        "score_name": name,
+        "purpose": words.purpose(record),
+        "in_percent": name in ("accuracy", "mAP"),
+        "curve_name": name.capitalize() if name.islower() else name,
+        "best_score": headline({**part(record, "best"), "problem": problem})[1],
+        "guess": words.guess(part(record, "result")),
+    }
+
+
 def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
     """The plots that there is something to draw for, by name."""
     from zoo.report import domains, plots  # matplotlib takes a moment to import; reading a record should not
@@ -148,7 +168,7 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     drawn: dict[str, str] = {}
     if len(history.steps) > 1 or history.epochs:
         drawn["loss"] = plots.loss_curve(history)
-    if any(words.is_number(event.get("val_accuracy")) for event in history.epochs):
+    if any(value is not None for _, value in map(tables.epoch_score, history.epochs)):
         drawn["accuracy"] = plots.accuracy_curve(history, part(record, "best"))
     if any(len(points) > 1 for points in history.rates.values()):
         drawn["rates"] = plots.rate_curve(history, _group_names(record, history))
@@ -161,6 +181,11 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         drawn["objective"] = domains.parts_plot(history, _loss_parts(history), "nats", "objective")
     if "omega" in history.parts:
         drawn["omega"] = domains.parts_plot(history, ["omega"], "omega", "omega")
+    losses, weights = answered.series(record, history)
+    for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
+        if parts:
+            colours = plots.COLOURS if len(parts) <= len(plots.COLOURS) else plots.shades(len(parts))
+            drawn[name] = domains.parts_plot(history, parts, label, name, colours)
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)
@@ -170,6 +195,12 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     if matrix is not None and len(matrix) > MAX_CELLS:
         drawn["confusion"] = plots.confusion_map(matrix)
     return {name: Markup(svg) for name, svg in drawn.items()}  # texts were escaped by ElementTree
+
+
+def _task_series(record: dict[str, Any], history: tables.History) -> dict[str, Any]:
+    """The tasks whose losses are drawn, and the colour of each."""
+    names, _ = answered.series(record, history)
+    return {"task_losses": names, "shades": answered.colours(len(names))}
 
 
 def _loss_parts(history: tables.History) -> list[str]:

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from zoo.report.tables import History, aggregate
+from zoo.report.tables import History, aggregate, epoch_score
 from zoo.report.words import is_number, rate
 
 # Stand-in colour -> CSS value; the page defines the variables for light, dark and print.
@@ -33,6 +33,7 @@ _COLOURS = {
     "#010106": "var(--good)",
 }
 INK, MUTED, GRID, ACCENT, WARM, GOOD = _COLOURS
+COLOURS = (ACCENT, WARM, GOOD, INK)  # of lines that are to be told apart
 _HEATMAP = (0.22, 0.47, 0.90)  # drawn with transparency over the page's own background
 _MAX_POINTS = 500  # per line; more is not visible at this size
 _DEPTH = "color-mix(in oklab, var(--head) {}%, var(--early))"
@@ -68,6 +69,11 @@ def group_colour(position: int, groups: int) -> str:
     return _DEPTH.format(round(100 * position / max(1, groups - 1)))
 
 
+def shades(count: int) -> list[str]:
+    """So many stand-in colours in order, which become those of `group_colour`."""
+    return [f"#0102{round(100 * place / max(1, count - 1)):02x}" for place in range(count)]
+
+
 def loss_curve(history: History, name: str = "loss") -> str:
     """Training loss over steps, smoothed and raw, and validation loss after each epoch (nats)."""
     with canvas(name, "Training and validation loss over the steps", (5.4, 2.9)) as (figure, finish):
@@ -92,25 +98,27 @@ def loss_curve(history: History, name: str = "loss") -> str:
 
 
 def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accuracy") -> str:
-    """Accuracy on the choosing images after each epoch, with the epoch that was kept ringed."""
-    with canvas(name, "Validation accuracy after each epoch", (5.4, 2.9)) as (figure, finish):
+    """Accuracy (or what else counts) on the choosing images after each epoch, with the epoch that was kept ringed."""
+    measured = [(event, *epoch_score(event)) for event in history.epochs]
+    what = measured[0][1] if measured else "accuracy"
+    with canvas(name, f"Validation {what} after each epoch", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
-        points = [(step, 100 * value) for step, value in _epoch_points(history, "val_accuracy")]
+        points = [(int(event["step"]), 100 * value) for event, _, value in measured if value is not None]
         if points:
             axes.plot(*zip(*points, strict=True), color=GOOD, linewidth=1.7, marker="o", markersize=3.2)
             low, high = min(value for _, value in points), max(value for _, value in points)
             room = max(1.0, 0.15 * (high - low))
             axes.set_ylim(max(0.0, low - room), min(101.0, high + 2 * room))
-        for event in history.epochs:
+        for event, _, score in measured:
             is_best = (event.get("phase"), event.get("epoch")) == (best.get("phase"), best.get("epoch"))
-            if is_best and is_number(event.get("val_accuracy")):
-                value = 100 * float(event["val_accuracy"])
+            if is_best and score is not None:
+                value = 100 * score
                 axes.plot([event["step"]], [value], marker="o", markersize=9, color=INK, fillstyle="none", linewidth=0)
                 axes.annotate(f"kept: {value:.1f}%", (event["step"], value), xytext=(-7, 8), ha="right",
                               textcoords="offset points", color=INK, fontsize=8.5)  # fmt: skip
         _steps_axis(axes, history)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
-        axes.set_ylabel("accuracy")
+        axes.set_ylabel(what)
         return finish()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.bounded import parse_json
 from zoo.report.words import is_number, part
+from zoo.tasks import MEASURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,28 @@ class History:
     parts: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # what the objective logs -> (step, value)
     epochs: list[dict[str, Any]] = field(default_factory=list)  # the epoch events
     spans: list[tuple[str, int, int]] = field(default_factory=list)  # (phase, first step, last step)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """One label's share of the result."""
+
+    name: str
+    trained_on: int | None  # images with it that were fitted on
+    n: int  # images with it that were measured
+    ap: float | None  # average precision; None where none was
+    f1: float | None  # at the threshold, as the next two
+    precision: float | None  # None where it was given to none
+    recall: float | None
+    threshold: float | None  # probability from which it is given
+
+
+def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
+    """What the choosing images said after an epoch: the name of the number that counts, and the number."""
+    for name, value in part(event, "values").items():
+        return MEASURES.get(name, name), float(value) if is_number(value) else None
+    accuracy: Any = event.get("val_accuracy")
+    return "accuracy", float(accuracy) if is_number(accuracy) else None
 
 
 def read_history(path: Path) -> History:
@@ -129,6 +152,18 @@ def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
             )
         )
     return sorted(rows, key=lambda row: (row.accuracy is None, row.accuracy or 0.0, -row.n))
+
+
+def label_rows(record: Mapping[str, Any]) -> list[LabelRow]:
+    """Every label, the weakest first; labels that were not measured come last. Empty where images have one class."""
+    fitted = part(record, "dataset", "counts", "fit").get("per_class") or []
+    rows = []
+    for index, entry in enumerate(part(record, "result").get("labels") or ()):
+        numbers = {key: float(entry[key]) if is_number(entry.get(key)) else None
+                   for key in ("ap", "f1", "precision", "recall", "threshold")}  # fmt: skip
+        trained_on = int(fitted[index]) if index < len(fitted) else None
+        rows.append(LabelRow(str(entry.get("name")), trained_on, int(entry.get("n") or 0), **numbers))
+    return sorted(rows, key=lambda row: (row.ap is None, row.ap or 0.0, -row.n))
 
 
 def confusions(record: Mapping[str, Any], limit: int) -> list[Confusion]:

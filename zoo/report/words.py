@@ -6,8 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.tasks import Task
+from zoo.tasks import problem as problem_of
+
 DASH = "\N{EN DASH}"
 
+RARE = 10  # training images below which a label is hardly learnt
 Record = Mapping[str, Any]
 
 
@@ -142,6 +146,35 @@ def confidence_gap(record: Record) -> float | None:
     return float(sum(entry["n"] * (entry["confidence"] - entry["accuracy"]) for entry in bins) / total)
 
 
+def problem(record: Record) -> str:
+    """What the run's images answer."""
+    return problem_of([Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()])
+
+
+def guess(result: Record) -> str:
+    """What the baseline is that a result stands beside."""
+    if result.get("labels"):
+        return "guessing by how common labels are"
+    step = result.get("problem") == "ordinal"
+    return f"{'accuracy of ' if step else ''}always guessing the commonest {'step' if step else 'class'}"
+
+
+def purpose(record: Record) -> str:
+    """What the model does with an image, in a phrase that follows "a backbone, adapted"."""
+    found = [Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()]
+    if not found:
+        return f"to tell {plural(len(part(record, 'dataset').get('classes') or ()), 'class', 'classes')} apart"
+    if len(found) > 1:
+        return f"to answer {plural(len(found), 'question')} about each image: {', '.join(task.name for task in found)}"
+    (task,) = found
+    return {
+        "single-label": f"to tell {plural(len(task.classes), 'class', 'classes')} apart",
+        "multi-label": f"to give each image those of {plural(len(task.classes), 'label')} that it has",
+        "ordinal": f"to say which of {plural(len(task.classes), 'step')} an image is on ({task.name})",
+        "regression": f"to say a quantity ({task.name})",
+    }[task.kind]
+
+
 def caveats(record: Record) -> list[str]:
     """What limits the result, read off its own numbers, in whole sentences."""
     result, dataset = part(record, "result"), part(record, "dataset")
@@ -149,10 +182,8 @@ def caveats(record: Record) -> list[str]:
     bounds, baseline, n = result.get("interval"), result.get("baseline"), result.get("n")
     if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
         if is_number(baseline) and bounds[0] <= baseline:
-            found.append(
-                "Not measurably better than always guessing the commonest class, "
-                f"which is right for {percent(baseline)}."
-            )
+            reached = "reaches" if result.get("labels") else "is right for"
+            found.append(f"Not measurably better than {guess(result)}, which {reached} {percent(baseline)}.")
         if bounds[1] - bounds[0] > 0.1:
             found.append(
                 f"Measured on {plural(int(n or 0), 'image')} only: "
@@ -160,16 +191,23 @@ def caveats(record: Record) -> list[str]:
             )
     if result and result.get("split") and result["split"] == result.get("selected_on"):
         found.append("The same images chose the best epoch and are reported on, so the accuracy is optimistic.")
-    empty = [entry["name"] for entry in result.get("classes") or () if entry.get("n") == 0]
+    labels = result.get("labels") or ()
+    empty = [entry["name"] for entry in result.get("classes") or labels if entry.get("n") == 0]
     if empty:
         more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
-        found.append(f"No image of these classes was measured: {', '.join(map(str, empty[:3]))}{more}.")
+        kind = "labels" if labels else "classes"
+        found.append(f"No image of these {kind} was measured: {', '.join(map(str, empty[:3]))}{more}.")
     sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
-    if sizes and max(sizes) > 10 * max(1, min(sizes)):
+    several = len(dataset.get("tasks") or ()) > 1
+    if sizes and not labels and not several and max(sizes) > 10 * max(1, min(sizes)):
         found.append(
             f"Training classes are unequal: the smallest has {plural(min(sizes), 'image')}, "
             f"the largest {max(sizes):,}. Accuracy leans towards the large ones; macro-F1 does not."
         )
+    rare = [name for name, size in zip(dataset.get("classes") or (), sizes, strict=False) if size < RARE]
+    if labels and rare:
+        more = f" and {len(rare) - 3:,} more" if len(rare) > 3 else ""
+        found.append(f"Fewer than {RARE} training images have these labels: {', '.join(map(str, rare[:3]))}{more}.")
     gap = confidence_gap(record)
     if gap is not None and abs(gap) > 0.1:
         kind = "higher than they should be" if gap > 0 else "lower than they should be"

@@ -65,8 +65,14 @@ def members(references: Sequence[str | Path | Run]) -> list[Member]:
         raise RunError("there is nothing to put together", why=f"{len(found)} run was named", fix="name two or more")
     records = [each.finished_record() for each in found]
     for each, record in zip(found, records, strict=True):
-        if record.get("kind") != "classifier":
-            raise RunError(f"{each.path} is a {record.get('kind')}, not a run of one model", fix="name its members")
+        if record.get("kind") == "stack":
+            raise RunError(f"{each.path} is a stack, not a run of one model", fix="name its members")
+        if record.get("kind") == "multitask" or record["dataset"].get("tasks"):
+            raise RunError(
+                f"{each.path} does not tell one class of each image",
+                why="its images have several labels, or answer several questions",
+                fix="name runs of one class per image",
+            )
     seen: dict[str, Run] = {}
     for each, record in zip(found, records, strict=True):
         own = str(record.get("id") or each.path.resolve())

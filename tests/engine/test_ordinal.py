@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.engine.ordinal import kappa, measure_steps, ordinal_loss, step_of, step_probabilities
+from zoo.engine.quantity import measure_quantity, quantity_loss
+
+
+def test_the_loss_asks_only_who_got_so_far():
+    """CORN: whether an image lies above the second step is a question to those above the first."""
+    logits = torch.tensor([[0.0, 5.0], [0.0, 0.0]])
+    steps = torch.tensor([0, 2])
+    assert ordinal_loss(logits, steps).item() == pytest.approx(math.log(2)), "the 5 of the first image is not asked"
+
+
+def test_probabilities_of_steps_add_up_and_never_rise():
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 3
+    shares = step_probabilities(logits)
+    assert torch.allclose(shares.sum(1), torch.ones(50)) and shares.min() >= 0
+    above = 1 - shares.cumsum(1)[:, :-1]
+    assert (above[:, 1:] <= above[:, :-1] + 1e-6).all()
+    assert torch.equal(step_of(logits), (above > 0.5).sum(1))
+
+
+def test_it_learns_an_order():
+    torch.manual_seed(0)
+    images = torch.rand(200, 1) * 4
+    steps = images[:, 0].long()
+    network = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        ordinal_loss(network(images), steps).backward()
+        optimizer.step()
+    result = measure_steps(network(images).detach(), steps, ["a", "b", "c", "d"], [str(i) for i in range(200)], 5)
+    assert result["accuracy"] > 0.9 and result["kappa"] > 0.95 and result["mae"] < 0.1
+    assert np.array(result["confusion"]).sum() == 200 and len(result["mistakes"]) <= 5
+
+
+def test_kappa_is_nothing_where_there_is_one_step():
+    assert kappa(np.array([1, 1]), np.array([1, 1])) == 0.0
+    assert kappa(np.array([0, 1, 2]), np.array([0, 1, 2])) == 1.0
+
+
+def test_a_quantity_is_measured_in_its_own_unit():
+    values = torch.tensor([1.0, 2.0, 3.0, 6.0])
+    result = measure_quantity(values + torch.tensor([0.0, 0.0, 1.0, -2.0]), values, 3.0, 2.0, ["a", "b", "c", "d"], 2)
+    assert result["mae"] == 0.75 and result["rmse"] == pytest.approx(math.sqrt(5 / 4))
+    assert result["r2"] == pytest.approx(1 - 5 / 14) and result["baseline_mae"] == 1.5
+    assert [row["id"] for row in result["mistakes"]] == ["d", "c"]
+    assert quantity_loss(torch.zeros(4), values, 3.0, 2.0).item() == pytest.approx(0.5 * 14 / 4 / 4)

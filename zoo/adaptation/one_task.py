@@ -1,0 +1,99 @@
+"""One task of a run as a run of its own: an ordinary timm model with that task alone, ready to be published."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from zoo import heads, models, run
+from zoo.errors import RunError
+from zoo.hub.card import model_card
+from zoo.hub.folder import checked_record
+from zoo.run import Run, write_atomic
+from zoo.tasks import Span, spans
+from zoo.tensors import file_sha256, write_tensors
+
+NEAR = 1e-4  # how far outputs may be from the whole model's, relative to the largest: float32 in another order
+
+
+def one_task(whole: Run, name: str, folder: Path) -> Run:
+    """Write a run folder of one task.
+
+    Args:
+        whole: A finished run of several tasks.
+        name: The task.
+        folder: Where to; a new folder.
+
+    Returns:
+        The run. It has the result of the task, and of the head the rows that answer it.
+
+    Raises:
+        RunError: The run is not finished or was changed since, has no such task, or its head cannot be taken apart.
+    """
+    record = checked_record(whole)
+    tasks = models.tasks(whole.path)
+    span = next((span for span in spans(tasks) if span.task.name == name), None)
+    if span is None or len(tasks) < 2:
+        there = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
+        raise RunError(f"{whole.path} has no task {name!r}", why=there, fix="name one of them, or leave --task out")
+    network = models.load(whole.path)
+    small = heads.one_task(network, tasks, name)
+    kept = load_file(whole.path / "verify.safetensors")
+    logits = kept["logits"][:, span.outputs].contiguous()
+    with torch.inference_mode():
+        difference = (small(kept["inputs"]).float() - logits).abs().max()
+    if not difference <= NEAR * max(1.0, float(logits.abs().max())):
+        raise RunError(
+            f"the task {name} of {whole.path} cannot be taken out",
+            why=f"alone the head says otherwise, by up to {difference:.2g}",
+            fix="publish all tasks together: leave --task out",
+        )
+    made = Run(folder)
+    found = _record(record, span)
+    facts = {key: found[key] for key in ("name", "created")}
+    models.save(
+        small,
+        folder,
+        class_names=span.task.output_names,
+        data_config=models.data_config(network),
+        zoo={"run": found["id"], **facts, "backbone": found["backbone"]["name"], "requires": _requires(found)},
+        tasks=() if span.task.kind == "single-label" else (span.task,),
+    )
+    write_tensors({**kept, "logits": logits}, folder / "verify.safetensors")
+    write_atomic(folder / "README.md", model_card(found))
+    sealed = ("config.json", "model.safetensors", "verify.safetensors")
+    found["files"] = {file: file_sha256(folder / file) for file in sealed} | {"run.json": run.seal(found)}
+    made.write_record(found)
+    return made
+
+
+def _record(record: dict[str, Any], span: Span) -> dict[str, Any]:
+    """The record as if one task were all that was asked."""
+    task = span.task
+    found = copy.deepcopy({key: value for key, value in record.items() if key != "files"})
+    about = {key: record["result"][key] for key in ("split", "selected_on")}
+    result = {key: value for key, value in record["result"]["tasks"][task.name].items() if key != "problem"}
+    found["kind"] = "classifier"
+    found["name"] = f"{record['name']}-{task.name}"
+    found["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when it is pushed again
+    found["result"] = {**result, **about}
+    found["dataset"]["classes"] = list(task.output_names)
+    for held in found["dataset"]["counts"].values():
+        held["per_class"] = held["per_class"][span.outputs]
+    found["dataset"].pop("tasks")
+    if task.kind != "single-label":
+        found["result"]["problem"] = task.kind
+        found["dataset"]["tasks"] = [task.record()]
+    return found
+
+
+def _requires(record: dict[str, Any]) -> dict[str, Any] | None:
+    backbone = record["backbone"]
+    if backbone.get("module") is None:
+        return None
+    return {key: backbone[key] for key in ("distribution", "version", "module")}

@@ -1,0 +1,136 @@
+"""Several questions about each image: a loss for each, put together by fixed weights, by uncertainty, or by PCGrad."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zoo.data import Batch
+from zoo.engine.objective import Loss, Objective
+from zoo.engine.ordinal import ordinal_loss
+from zoo.engine.quantity import quantity_loss
+from zoo.objectives.multilabel import LabelLoss, label_loss
+from zoo.recipe import TaskWeighting
+from zoo.tasks import Span, Task, spans
+
+UNKNOWN = -1  # class of an image that does not answer
+
+
+class MultiTask(Objective):
+    """The losses of the tasks, each over the images of the batch that answer it.
+
+    - "fixed": the sum of the losses, each times its weight.
+    - "uncertainty": exp(-s) times each loss plus s / 2, with a learned s for each task (Kendall, Gal and Cipolla 2018,
+      "Multi-Task Learning Using Uncertainty to Weigh Losses"). s is the logarithm of a variance: what cannot be told
+      from the images counts less.
+    - "pcgrad": the sum, but of what the tasks' gradients say to the shared part of the network, each loses what works
+      against another's (Yu et al. 2020, "Gradient Surgery for Multi-Task Learning").
+
+    Args:
+        tasks: The tasks, in the order of the head's outputs.
+        weighting: How the losses are put together.
+        weights: Of tasks by name, 1 where it is not here.
+        loss: Of several labels, see `MultiLabel`.
+        smoothing: Share of each target that is spread, of classes alone.
+        head: Names of the head's parameters, which tasks do not share.
+    """
+
+    name = "task weights"
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        weighting: TaskWeighting = "fixed",
+        weights: Mapping[str, float] | None = None,
+        loss: LabelLoss = "bce",
+        smoothing: float = 0.0,
+        head: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        self._spans, self._weighting = tuple(spans(tasks)), weighting
+        self._head = tuple(head)
+        self._loss, self._smoothing = loss, smoothing
+        self.weights: torch.Tensor
+        asked = [(weights or {}).get(task.name, 1.0) for task in tasks]
+        self.register_buffer("weights", torch.tensor(asked), persistent=False)
+        self.last: torch.Tensor
+        self.register_buffer("last", torch.zeros(len(tasks)))  # loss of each task when a batch had one, for the log
+        self.spread = nn.Parameter(torch.zeros(len(tasks))) if weighting == "uncertainty" else None
+
+    def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+        """The loss of one batch. Nothing is read back from the device, which could not work ahead then."""
+        logits = network(batch.images).float()
+        there = torch.stack([batch.labels[:, span.columns].isfinite().any() for span in self._spans])
+        losses = torch.stack([self._of(span, logits, batch.labels) for span in self._spans])
+        if self.spread is not None:
+            total = (there * (torch.exp(-self.spread) * losses + self.spread / 2)).sum()
+        else:
+            weighted = self.weights * losses
+            total = weighted.sum()
+            if self._weighting == "pcgrad" and torch.is_grad_enabled():
+                total = total + self._surgery(network, weighted.unbind())
+        self.last = torch.where(there, losses.detach(), self.last)
+        parts = {span.task.name: self.last[place] for place, span in enumerate(self._spans)}
+        if self.spread is not None:
+            parts |= {f"weight of {span.task.name}": torch.exp(-self.spread[place])
+                      for place, span in enumerate(self._spans)}  # fmt: skip
+        return Loss(total, parts)
+
+    def _of(self, span: Span, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """The mean loss of one task over images that answer it, nats; 0 where none does."""
+        task, outputs, truth = span.task, logits[:, span.outputs], answers[:, span.columns]
+        if task.kind == "single-label":
+            classes = truth[:, 0].nan_to_num(nan=UNKNOWN).long()
+            whole = functional.cross_entropy(
+                outputs, classes, ignore_index=UNKNOWN, label_smoothing=self._smoothing, reduction="sum"
+            )
+            return whole / (classes != UNKNOWN).sum().clamp(min=1)
+        if task.kind == "multi-label":
+            return label_loss(outputs, truth, self._loss, 0.0)
+        if task.kind == "ordinal":
+            return ordinal_loss(outputs, truth[:, 0])
+        return quantity_loss(outputs[:, 0], truth[:, 0], task.mean, task.std)
+
+    def _surgery(self, network: nn.Module, losses: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Zero, with the gradient that makes of the sum's gradient that of PCGrad."""
+        named = {name: tensor for name, tensor in network.named_parameters() if tensor.requires_grad}
+        own = {_found(name, named) for name in self._head}
+        shared = [tensor for name, tensor in named.items() if name not in own]
+        if not shared or len(losses) < 2:
+            return torch.zeros_like(losses[0])
+        gradients = [_flat(torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True), shared)
+                     for loss in losses]  # fmt: skip
+        change = projected(gradients) - torch.stack(gradients).sum(0)
+        flat = torch.cat([tensor.flatten() for tensor in shared]).to(change.dtype)
+        moved = (flat * change).sum()
+        return moved - moved.detach()
+
+
+def projected(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of gradients, each without what works against the others, which are met in random order (PCGrad)."""
+    found = []
+    for own, gradient in enumerate(gradients):
+        left = gradient.clone()
+        for other in torch.randperm(len(gradients)).tolist():
+            if other != own:
+                against = torch.dot(left, gradients[other]).clamp(max=0)
+                left = left - against / gradients[other].square().sum().clamp(min=1e-12) * gradients[other]
+        found.append(left)
+    return torch.stack(found).sum(0)
+
+
+def _found(parameter: str, names: Iterable[str]) -> str:
+    """What a parameter of the model is called in whatever is wrapped around it; nothing where it is not there.
+
+    A block inside may end alike, `layer1.0.se.fc.weight` as `fc.weight`: what is farthest out is meant.
+    """
+    return min((name for name in names if f".{name}".endswith(f".{parameter}")), key=len, default="")
+
+
+def _flat(gradients: Sequence[torch.Tensor | None], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([(torch.zeros_like(tensor) if gradient is None else gradient).flatten().float()
+                      for gradient, tensor in zip(gradients, tensors, strict=True)])  # fmt: skip

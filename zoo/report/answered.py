@@ -1,0 +1,62 @@
+"""Several tasks on the page: what each is measured to be, and how their losses went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.report import tables, words
+from zoo.report.tables import History
+from zoo.report.words import part
+from zoo.tasks import Task, headline, spans
+
+
+def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each task with its result, and tables as of a run that answers it alone; empty where there is one or none."""
+    tasks = [Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()]
+    if len(tasks) < 2:
+        return []
+    rows = []
+    for span in spans(tasks):
+        task = span.task
+        result = part(record, "result", "tasks", task.name)
+        alone = alone_record(record, task, span.outputs)
+        name, value = headline({**result, "problem": task.kind})
+        rows.append({
+            "name": task.name,
+            "kind": task.kind,
+            "measure": name,
+            "worth": words.percent(value) if name in ("accuracy", "mAP") else words.number(value),
+            "result": result,
+            "guess": words.guess(result),
+            "class_rows": tables.class_rows(alone),
+            "confusions": tables.confusions(alone, 5),
+            "label_rows": tables.label_rows(alone),
+        })  # fmt: skip
+    return rows
+
+
+def alone_record(record: Mapping[str, Any], task: Task, outputs: slice) -> dict[str, Any]:
+    """The record as if one task were all that was asked; what is known of each class at training goes along."""
+    counts: dict[str, Any] = {}
+    for role, held in part(record, "dataset", "counts").items():
+        each = (held.get("per_class") or [])[outputs]
+        counts[role] = {**held, "per_class": each if task.kind in ("single-label", "multi-label") else []}
+    dataset = {**part(record, "dataset"), "classes": list(task.classes), "counts": counts, "tasks": [task.record()]}
+    return {**record, "dataset": dataset, "result": part(record, "result", "tasks", task.name) or None}
+
+
+def colours(count: int) -> list[str]:
+    """So many CSS colours for lines: those that are easily told apart, or where they do not suffice, shades."""
+    few = ["var(--accent)", "var(--warm)", "var(--good)", "var(--ink)"]
+    last = max(1, count - 1)
+    mixed = [f"color-mix(in oklab, var(--head) {round(100 * n / last)}%, var(--early))" for n in range(count)]
+    return few[:count] if count <= len(few) else mixed
+
+
+def series(record: Mapping[str, Any], history: History) -> tuple[list[str], list[str]]:
+    """The names of the tasks' losses, and of their learned weights, among what the objective logged."""
+    tasks = [str(task.get("name")) for task in part(record, "dataset").get("tasks") or ()]
+    losses = [name for name in tasks if len(history.parts.get(name, ())) > 1]
+    weights = [f"weight of {name}" for name in losses if len(history.parts.get(f"weight of {name}", ())) > 1]
+    return losses, weights
