@@ -7,9 +7,10 @@ it has no splits). The oracle is the epoch that the target's labels would have c
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import numpy as np
 from scipy.stats import t
 
 import zoo
+from benchmarks.machine import describe_machine
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
+from benchmarks.results import Results, Row
+from benchmarks.results import add_arguments as add_results
 from zoo import methods
 from zoo.recipe import Recipe
 
@@ -33,6 +37,7 @@ SHARED = {"strategy": "finetune", "threads": 1, "precision": "fp32", "refit": "o
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_results(parser)
     parser.add_argument("--data", type=Path, help="folder of the archives")
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=list(PAIRS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
@@ -40,43 +45,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--limit", type=int, help="at most so many source images; to try things out")
-    parser.add_argument("--runs", type=Path, default=Path("runs/align"), help="finished runs here are not run again")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.data is None:
-        raise SystemExit("--data must be named: the folder of the archives")
-    rows = []
-    for pair in arguments.pairs:
-        source, target, choices = PAIRS[pair]
-        for method in arguments.methods:
-            runs = []
-            for seed in range(arguments.seeds):
-                recipe = Recipe(
-                    **SHARED, **choices, target=str(arguments.data / target), align=method, epochs=arguments.epochs,
-                    limit=arguments.limit, seed=seed,
-                )  # fmt: skip
-                place = arguments.runs / f"{source}-{target}-{method}-{seed}".replace(".zip", "")
-                runs.append(_found(run_once(arguments.backbone, arguments.data / source, recipe, place)))
-                sys.stderr.write(f"{pair}, {method}, seed {seed}: {runs[-1]}\n")
-            rows.append({"pair": pair, "method": method, "runs": runs})
-    return {"backbone": arguments.backbone, "epochs": arguments.epochs, "limit": arguments.limit, "rows": rows}
+    kept = Results("align", describe_machine(), arguments, timed=False)
+    asked = {"backbone": arguments.backbone, "epochs": arguments.epochs, "limit": arguments.limit}
+    if not arguments.only_table:
+        if arguments.data is None:
+            raise SystemExit("--data must be named: the folder of the archives")
+        for seed, pair, method in product(range(arguments.seeds), arguments.pairs, arguments.methods):
+            key = {"pair": pair, "method": method, "seed": seed, **asked}
+            kept.get(key, partial(_once, arguments, pair, method, seed))
+    found = [row for row in kept.rows if asked.items() <= row["key"].items()]
+    rows = [{"pair": pair, "method": method, "runs": in_order(found, pair=pair, method=method)}
+            for pair, method in product(PAIRS, METHODS)]  # fmt: skip
+    return {**asked, "machines": kept.machines, "rows": [row for row in rows if row["runs"]]}
 
 
-def run_once(backbone: str, dataset: Path, recipe: Recipe, place: Path) -> dict[str, Any]:
-    """The record of a run, which is made unless a finished one of the same recipe is there."""
-    if (place / "run.json").is_file():
-        record: dict[str, Any] = json.loads((place / "run.json").read_text(encoding="utf-8"))
-        absolute = Recipe.from_record(recipe.record() | {
-            name: str(Path(named).resolve()) for name in ("target", "unlabelled") if (named := getattr(recipe, name))
-        })  # fmt: skip
-        if record["status"] == "finished" and record["recipe"] == absolute.record():
-            return record
-        raise SystemExit(f"{place} holds another run; remove it, or name another folder with --runs")
-    return zoo.adapt(backbone, str(dataset), recipe, out=place).record
+def _once(arguments: argparse.Namespace, pair: str, method: str, seed: int) -> Row:
+    source, target, choices = PAIRS[pair]
+    recipe = Recipe.from_record(SHARED | choices | {
+        "target": str(arguments.data / target), "align": method, "epochs": arguments.epochs, "limit": arguments.limit,
+        "seed": seed,
+    })  # fmt: skip
+    return _found(record_of(arguments.backbone, arguments.data / source, recipe))
 
 
-def _found(record: Mapping[str, Any]) -> dict[str, Any]:
+def record_of(backbone: str, dataset: Path, recipe: Recipe) -> dict[str, Any]:
+    """The record of a run, of which nothing else is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        return zoo.adapt(backbone, str(dataset), recipe, out=Path(folder) / "run").record
+
+
+def in_order(rows: Sequence[Row], **key: object) -> list[Row]:
+    """The finished runs of which that is true, by seed."""
+    return sorted((row for row in rows if key.items() <= row["key"].items()), key=lambda row: row["key"]["seed"])
+
+
+def _found(record: Mapping[str, Any]) -> Row:
     target = record["target"]
     return {
         "source": record["result"]["accuracy"],
@@ -85,7 +91,14 @@ def _found(record: Mapping[str, Any]) -> dict[str, Any]:
         "oracle": (target.get("oracle") or {}).get("accuracy"),
         "validators": target["validators"],
         "steps": record["plan"]["steps"],
+        "seconds": record["seconds"]["train"],
     }
+
+
+def gains(runs: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """How far runs are from others, for each seed that both have."""
+    others = {row["key"]["seed"]: row[name] for row in base}
+    return [row[name] - others[row["key"]["seed"]] for row in runs if row["key"]["seed"] in others]
 
 
 def interval(values: Sequence[float]) -> str:
@@ -97,6 +110,11 @@ def interval(values: Sequence[float]) -> str:
     return f"{scaled.mean():.1f} ± {half:.1f}"
 
 
+def told(gained: Sequence[float]) -> str:
+    """A difference with its interval, and whether it is one for the worse."""
+    return interval(gained) + (" (hurts)" if np.mean(gained) < 0 else "") if gained else "-"
+
+
 def table(record: dict[str, Any]) -> str:
     head = ["method", "target accuracy, %", "against source-only, points", "oracle epoch, %", "source accuracy, %"]
     texts = []
@@ -106,10 +124,10 @@ def table(record: dict[str, Any]) -> str:
         lines = [[f"`{method}`", *_cells(runs, base)] for method, runs in rows.items()]
         steps = next(iter(rows.values()))[0]["steps"]
         texts.append(f"**{pair}** ({steps:,} steps)\n\n{markdown(head, lines)}\n\n{_judged(rows)}")
-    seeds = len(record["rows"][0]["runs"])
+    seeds = " to ".join(map(str, sorted({len(row["runs"]) for row in record["rows"]})))
     limit = f", at most {record['limit']:,} source images" if record["limit"] else ""
     return (
-        f"{machine_line(record['machine'])} `{record['backbone']}`, {record['epochs']} epochs{limit}; means over "
+        f"{machine_line(*record['machines'])} `{record['backbone']}`, {record['epochs']} epochs{limit}; means over "
         f"{seeds} seeds with 95 % intervals (Student's t), differences seed by seed. The epoch is chosen without the "
         "target's labels.\n\n" + "\n\n".join(texts)
     )
@@ -120,8 +138,7 @@ def _cells(runs: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] 
     if base is None or base is runs:
         yield "-"
     else:
-        gains = [run["target"] - other["target"] for run, other in zip(runs, base, strict=True)]
-        yield interval(gains) + (" (hurts)" if np.mean(gains) < 0 else "")
+        yield told(gains(runs, base, "target"))
     oracles = [run["oracle"] for run in runs if run["oracle"] is not None]
     yield interval(oracles) if oracles else "-"
     yield interval([run["source"] for run in runs])
@@ -129,11 +146,14 @@ def _cells(runs: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]] 
 
 def _judged(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Which method each validator would have taken, and what that is worth."""
-    seeds = range(len(next(iter(rows.values()))))
+    by_seed = {method: {row["key"]["seed"]: row for row in runs} for method, runs in rows.items()}
+    seeds = sorted(set.intersection(*(set(runs) for runs in by_seed.values())))
+    if not seeds:
+        return ""
     said = []
     for name, sign in (("information", 1), ("entropy", -1), ("density", 1)):
-        taken = [max(rows, key=lambda method: sign * rows[method][seed]["validators"][name]) for seed in seeds]
-        accuracies = [rows[method][seed]["target"] for method, seed in zip(taken, seeds, strict=True)]
+        taken = [max(rows, key=lambda method: sign * by_seed[method][seed]["validators"][name]) for seed in seeds]
+        accuracies = [by_seed[method][seed]["target"] for method, seed in zip(taken, seeds, strict=True)]
         said.append(f"{name}: {', '.join(f'`{method}`' for method in dict.fromkeys(taken))} ({interval(accuracies)} %)")
     best = max(rows, key=lambda method: np.mean([run["target"] for run in rows[method]]))
     return f"The method that validators would take, without labels: {'; '.join(said)}. The best is `{best}`."

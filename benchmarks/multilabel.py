@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.machine import describe_machine
 
-    results = Results("multilabel", describe_machine(), arguments)
+    results = Results("multilabel", describe_machine(), arguments, timed=False)
     for seed in range(arguments.seeds) if not arguments.only_table else ():
         with tempfile.TemporaryDirectory() as folder:
             table = make_mosaics(
@@ -52,7 +52,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             for loss in LOSSES:
                 key = {"loss": loss, "seed": seed, "images": arguments.images, "epochs": arguments.epochs}
                 results.get(key, lambda: _run(table, loss, seed, arguments.epochs))  # noqa: B023  # called at once
-    return {"rows": results.rows, "machine": results.machine}
+    return {"rows": results.rows, "machines": results.machines}
 
 
 def _run(table: Path, loss: str, seed: int, epochs: int) -> dict[str, Any]:
@@ -111,9 +111,9 @@ def table(record: dict[str, Any]) -> str:
     seeds = len({row["key"]["seed"] for row in record["rows"]})
     head = ["loss", "mAP, %", "micro-F1, %", "macro-F1, %", "micro-F1 at 0.5, %", "macro-F1 at 0.5, %"]
     return (
-        f"{machine_line(record['machine'])} `resnet_nano`, {first['key']['images']:,} mosaics to train and choose on, "
-        f"{first['n']:,} to report on, {first['key']['epochs']} epochs for the head and as many for all layers; mean "
-        f"over {seeds} seed(s), lowest and highest. By chance mAP is {100 * first['baseline']:.1f} %.\n\n"
+        f"{machine_line(*record['machines'])} `resnet_nano`, {first['key']['images']:,} mosaics to train and choose "
+        f"on, {first['n']:,} to report on, {first['key']['epochs']} epochs for the head and as many for all layers; "
+        f"mean over {seeds} seed(s), lowest and highest. By chance mAP is {100 * first['baseline']:.1f} %.\n\n"
         f"{markdown(head, rows)}"
     )
 

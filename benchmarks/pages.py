@@ -28,6 +28,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def machine_line(machine: Mapping[str, Any]) -> str:
-    """The machine in one sentence, without which a figure says nothing."""
-    return f"{named(machine)}, {machine['when'][:10]}."
+def machine_line(*machines: Mapping[str, Any]) -> str:
+    """The machine in one sentence, without which a figure says nothing; several where nothing is timed."""
+    return "; ".join(f"{named(machine)}, {machine['when'][:10]}" for machine in machines) + "."

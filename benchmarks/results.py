@@ -24,13 +24,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 class Results:
-    """The finished runs of one measurement on one machine."""
+    """The finished runs of one measurement: on one machine, if they are timed."""
 
-    def __init__(self, name: str, machine: Mapping[str, Any], arguments: Namespace) -> None:
+    def __init__(self, name: str, machine: Mapping[str, Any], arguments: Namespace, *, timed: bool = True) -> None:
         """Read what is finished.
 
+        Args:
+            name: Of the measurement.
+            machine: This one.
+            arguments: What `add_arguments` has added, parsed.
+            timed: Whether runs of another machine cannot stand beside those of this one.
+
         Raises:
-            SystemExit: It is from another machine, or nothing is there to make a table of.
+            SystemExit: Timed runs are from another machine, or nothing is there to make a table of.
         """
         self.path: Path = arguments.results or Path(__file__).parent / "results" / f"{name}.jsonl"
         self._machine = dict(machine)
@@ -41,7 +47,7 @@ class Results:
         self.rows: list[Row] = [json.loads(line) for line in lines]
         if self._closed and not self.rows:
             raise SystemExit(f"{self.path} has no finished run to make a table of")
-        for row in [] if self._closed else self.rows:
+        for row in self.rows if timed and not self._closed else []:
             before, now = named(row["machine"]), named(machine)
             if before != now:
                 raise SystemExit(f"{self.path} is from another machine ({before}, this is {now}): "
@@ -51,6 +57,11 @@ class Results:
     def machine(self) -> dict[str, Any]:
         """Where the runs were measured."""
         return self.rows[-1]["machine"] if self.rows else self._machine
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        """Where the runs were done: of each machine what it was when the last of them began there."""
+        return [*{named(row["machine"]): row["machine"] for row in self.rows}.values()]
 
     def get(self, key: Mapping[str, Any], run: Callable[[], Row]) -> None:
         """Run what is not finished yet; `key` says what it is."""
@@ -63,6 +74,5 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         self.rows.append(row)
-        sys.stderr.write(
-            f"{' '.join(map(str, key.values()))}: accuracy {row.get('accuracy', 0):.3f}, {row['seconds']}\n"
-        )
+        accuracy = f"accuracy {row['accuracy']:.3f}, " if "accuracy" in row else ""
+        sys.stderr.write(f"{' '.join(map(str, key.values()))}: {accuracy}{row['seconds']} s\n")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.align import interval, run_once
+from benchmarks.align import gains, in_order, interval, record_of, told
+from benchmarks.machine import describe_machine
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
+from benchmarks.results import Results, Row
+from benchmarks.results import add_arguments as add_results
 from zoo import methods
 from zoo.recipe import Recipe
 
@@ -20,11 +22,13 @@ SUPERVISED = "supervised"
 # FixMatch at every number of labels per class, the others at one of them.
 EVERYWHERE, ONCE = "fixmatch", 25
 PER_CLASS = (4, 25, 100)
+ASKED = ("backbone", "epochs", "batch_size", "ratio", "threshold", "archive")  # other runs where it is otherwise
 SHARED = {"strategy": "finetune", "image_size": 64, "augment": "light", "threads": 1, "precision": "fp32",
           "schedule": "cosine", "label_smoothing": 0.0, "refit": "off"}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_results(parser)
     parser.add_argument("--data", type=Path, help="folder of the archives")
     parser.add_argument("--per-class", type=int, nargs="+", default=list(PER_CLASS))
     parser.add_argument("--methods", nargs="+", default=list(methods.SEMI), choices=methods.SEMI)
@@ -35,28 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ratio", type=int, default=7, help="images without labels beside each labelled one")
     parser.add_argument("--threshold", type=float, default=0.95)
     parser.add_argument("--archive", default="cifar10.zip")
-    parser.add_argument("--runs", type=Path, default=Path("runs/semi"), help="finished runs here are not run again")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.data is None:
-        raise SystemExit("--data must be named: the folder of the archives")
-    rows = []
-    for count in arguments.per_class:
-        for method in (SUPERVISED, *arguments.methods):
-            if method not in (SUPERVISED, EVERYWHERE) and count != ONCE:
-                continue
-            runs = []
-            for seed in range(arguments.seeds):
-                place = arguments.runs / f"{count}-{method}-{seed}"
-                record = run_once(arguments.backbone, arguments.data / arguments.archive,
-                                  _recipe(arguments, count, method, seed), place)  # fmt: skip
-                runs.append({"accuracy": record["result"]["accuracy"], "steps": record["plan"]["steps"],
-                             "seconds": record["seconds"]["train"]})  # fmt: skip
-                sys.stderr.write(f"{count} labels per class, {method}, seed {seed}: {runs[-1]}\n")
-            rows.append({"per_class": count, "method": method, "runs": runs})
-    names = ("backbone", "epochs", "batch_size", "ratio", "threshold", "archive")
-    return {name: getattr(arguments, name) for name in names} | {"rows": rows}
+    kept = Results("semi", describe_machine(), arguments, timed=False)
+    asked = {name: getattr(arguments, name) for name in ASKED}
+    work = [(count, method) for count, method in product(PER_CLASS, (SUPERVISED, *methods.SEMI))
+            if method in (SUPERVISED, EVERYWHERE) or count == ONCE]  # fmt: skip
+    if not arguments.only_table:
+        if arguments.data is None:
+            raise SystemExit("--data must be named: the folder of the archives")
+        for seed, (count, method) in product(range(arguments.seeds), work):
+            if count in arguments.per_class and method in (SUPERVISED, *arguments.methods):
+                key = {"per_class": count, "method": method, "seed": seed, **asked}
+                kept.get(key, partial(_once, arguments, count, method, seed))
+    found = [row for row in kept.rows if asked.items() <= row["key"].items()]
+    rows = [{"per_class": count, "method": method, "runs": in_order(found, per_class=count, method=method)}
+            for count, method in work]  # fmt: skip
+    return {**asked, "machines": kept.machines, "rows": [row for row in rows if row["runs"]]}
+
+
+def _once(arguments: argparse.Namespace, count: int, method: str, seed: int) -> Row:
+    archive = arguments.data / arguments.archive
+    record = record_of(arguments.backbone, archive, _recipe(arguments, count, method, seed))
+    return {"accuracy": record["result"]["accuracy"], "steps": record["plan"]["steps"],
+            "seconds": record["seconds"]["train"]}  # fmt: skip
 
 
 def _recipe(arguments: argparse.Namespace, count: int, method: str, seed: int) -> Recipe:
@@ -77,13 +84,14 @@ def table(record: dict[str, Any]) -> str:
     }
     for row in record["rows"]:
         runs = row["runs"]
-        gains = [run["accuracy"] - other["accuracy"] for run, other in zip(runs, base[row["per_class"]], strict=True)]
-        gain = "-" if row["method"] == SUPERVISED else interval(gains) + (" (hurts)" if np.mean(gains) < 0 else "")
+        gain = "-"
+        if row["method"] != SUPERVISED:
+            gain = told(gains(runs, base.get(row["per_class"], ()), "accuracy"))
         accuracy = interval([run["accuracy"] for run in runs])
         rows.append([row["per_class"], f"`{row['method']}`", accuracy, gain, f"{runs[0]['steps']:,}"])
-    seeds = len(record["rows"][0]["runs"])
+    seeds = " to ".join(map(str, sorted({len(row["runs"]) for row in record["rows"]})))
     return (
-        f"{machine_line(record['machine'])} `{record['backbone']}` on {record['archive']} at 64 pixels, batches of "
+        f"{machine_line(*record['machines'])} `{record['backbone']}` on {record['archive']} at 64 pixels, batches of "
         f"{record['batch_size']} labelled images and {record['ratio']} times as many without labels, "
         f"{record['epochs']} passes over these, threshold {record['threshold']:g}; means over {seeds} seeds with 95 % "
         "intervals (Student's t), differences seed by seed. Labels per class count those that choose the epoch. The "

@@ -9,14 +9,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zoo
+from benchmarks.machine import describe_machine
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
+from benchmarks.results import Results, Row
+from benchmarks.results import add_arguments as add_results
 from benchmarks.tasks import MOBILENET, NANO, RESNET18
 from zoo.comparing.statistics import nested
 from zoo.run import Run
@@ -35,9 +39,10 @@ RATES = (5e-4, 1e-3, 2e-3)  # of the runs that `zoo soup` averages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, help="folder of the archives")
-    parser.add_argument("--weights", type=Path, required=True, help="folder of the weights files")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs; goes on there")
+    add_results(parser)
+    parser.add_argument("--data", type=Path, help="folder of the archives")
+    parser.add_argument("--weights", type=Path, help="folder of the weights files")
+    parser.add_argument("--work", type=Path, help="folder of the runs; goes on there")
     parser.add_argument("--members", nargs="+", default=list(MEMBERS), choices=list(MEMBERS))
     parser.add_argument("--per-class", type=int, default=100, help="labelled images of each class")
     parser.add_argument("--epochs", type=int, default=10, help="of each of the two phases")
@@ -45,20 +50,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    kept = Results("stack", describe_machine(), arguments, timed=False)
+    asked = {"per_class": arguments.per_class, "epochs": arguments.epochs, "members": arguments.members}
+    if not arguments.only_table:
+        if None in (arguments.data, arguments.weights, arguments.work):
+            raise SystemExit("--data, --weights and --work must be named: folders of archives, weights and runs")
+        for seed in range(arguments.seeds):
+            kept.get({"seed": seed, **asked}, partial(_once, arguments, seed))
+    found = [row for row in kept.rows if asked.items() <= row["key"].items()]
+    return {**asked, "machines": kept.machines, "rows": [each for row in found for each in row["rows"]]}
+
+
+def _once(arguments: argparse.Namespace, seed: int) -> Row:
+    began = time.perf_counter()
     rows: list[dict[str, Any]] = []
-    for seed in range(arguments.seeds):
-        folder = arguments.work / f"seed-{seed}"
-        plain: list[Run] = []
-        for name in arguments.members:
-            for way, changes in WAYS.items():
-                run = _adapted(arguments, name, seed, folder / f"{name} {way}".replace(" ", "_"), changes)
-                rows.append(_row(seed, name, way, run))
-                plain += [run] if not changes else []
-            rates = [_adapted(arguments, name, seed, folder / f"{name}_rate_{rate:g}", {"lr": rate}) for rate in RATES]
-            rows.append(_row(seed, name, "zoo soup", _run(folder / f"{name}_zoo_soup", partial(zoo.soup, rates))))
-        stack = _run(folder / "stack", partial(zoo.stack, plain))
-        rows += _stack_rows(seed, stack.record["stack"])
-    return {"per_class": arguments.per_class, "rows": rows}
+    folder = arguments.work / f"seed-{seed}"
+    plain: list[Run] = []
+    for name in arguments.members:
+        for way, changes in WAYS.items():
+            run = _adapted(arguments, name, seed, folder / f"{name} {way}".replace(" ", "_"), changes)
+            rows.append(_row(seed, name, way, run))
+            plain += [run] if not changes else []
+        rates = [_adapted(arguments, name, seed, folder / f"{name}_rate_{rate:g}", {"lr": rate}) for rate in RATES]
+        rows.append(_row(seed, name, "zoo soup", _run(folder / f"{name}_zoo_soup", partial(zoo.soup, rates))))
+    stack = _run(folder / "stack", partial(zoo.stack, plain))
+    rows += _stack_rows(seed, stack.record["stack"])
+    return {"rows": rows, "seconds": round(time.perf_counter() - began)}
 
 
 def _adapted(arguments: argparse.Namespace, name: str, seed: int, path: Path, changes: Mapping[str, Any]) -> Run:
@@ -109,7 +126,7 @@ def table(record: Mapping[str, Any]) -> str:
     rows = record["rows"]
     seeds = len({row["seed"] for row in rows})
     text = [
-        f"{machine_line(record['machine'])} {record['per_class']} labels per class, {seeds} seeds, each with "
+        f"{machine_line(*record['machines'])} {record['per_class']} labels per class, {seeds} seeds, each with "
         "labelled images of its own; ± is half of the 95 % interval of the difference's mean, by seeds.",
         "",
         _table([row for row in rows if row["of"] == "stack"], "best single member"),

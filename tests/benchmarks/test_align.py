@@ -13,12 +13,13 @@ MACHINE: dict[str, Any] = {"when": "2026-01-01T00:00:00", "cpu": "a processor", 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (align, semi):
-        monkeypatch.setattr(module, "machine_line", lambda record: "On a machine.")
+        monkeypatch.setattr(module, "machine_line", lambda *machines: "On a machine.")
 
 
-def run(target: float, information: float) -> dict[str, Any]:
+def run(seed: int, target: float, information: float) -> dict[str, Any]:
     said = {"information": information, "entropy": 1.0 - information, "density": 1.0}
     return {
+        "key": {"seed": seed},
         "source": 0.9,
         "target": target,
         "chosen": target,
@@ -30,13 +31,14 @@ def run(target: float, information: float) -> dict[str, Any]:
 
 def test_differences_are_taken_seed_by_seed_and_what_hurts_is_said() -> None:
     rows = [
-        {"pair": "A to B", "method": "none", "runs": [run(0.5, 0.2), run(0.7, 0.2)]},
-        {"pair": "A to B", "method": "dann", "runs": [run(0.6, 0.3), run(0.8, 0.1)]},
-        {"pair": "A to B", "method": "mcc", "runs": [run(0.4, 0.9), run(0.5, 0.9)]},
+        {"pair": "A to B", "method": "none", "runs": [run(0, 0.5, 0.2), run(1, 0.7, 0.2), run(2, 0.1, 0.2)]},
+        {"pair": "A to B", "method": "dann", "runs": [run(0, 0.6, 0.3), run(1, 0.8, 0.1)]},
+        {"pair": "A to B", "method": "mcc", "runs": [run(0, 0.4, 0.9), run(1, 0.5, 0.9)]},
     ]
-    text = align.table({"machine": MACHINE, "backbone": "x", "epochs": 1, "limit": None, "rows": rows})
+    text = align.table({"machines": [MACHINE], "backbone": "x", "epochs": 1, "limit": None, "rows": rows})
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "| 70.0 ± 127.1 | 10.0 ± 0.0 |" in lines["`dann`"], "two seeds that differ, each with the same gain"
+    assert "means over 2 to 3 seeds" in text, "one that only some have is told, and taken for no difference"
     assert "(hurts)" in lines["`mcc`"] and "(hurts)" not in lines["`dann`"]
     assert "information: `mcc` (45.0 ± 63.5 %)" in text and "The best is `dann`." in text
     assert align.interval([0.5]) == "50.0"
@@ -44,7 +46,7 @@ def test_differences_are_taken_seed_by_seed_and_what_hurts_is_said() -> None:
 
 def test_few_labels_are_compared_at_the_same_number_of_them() -> None:
     def runs(*accuracies: float) -> list[dict[str, Any]]:
-        return [{"accuracy": accuracy, "steps": 10, "seconds": 1.0} for accuracy in accuracies]
+        return [{"key": {"seed": seed}, "accuracy": accuracy, "steps": 10} for seed, accuracy in enumerate(accuracies)]
 
     rows = [
         {"per_class": 4, "method": "supervised", "runs": runs(0.2, 0.3)},
@@ -53,6 +55,6 @@ def test_few_labels_are_compared_at_the_same_number_of_them() -> None:
         {"per_class": 25, "method": "pseudo", "runs": runs(0.5, 0.5)},
     ]
     about = {"backbone": "x", "epochs": 1, "batch_size": 8, "ratio": 7, "threshold": 0.95, "archive": "a.zip"}
-    text = semi.table({"machine": MACHINE, **about, "rows": rows})
+    text = semi.table({"machines": [MACHINE], **about, "rows": rows})
     assert "| 4 | `fixmatch` | 45.0 ± 63.5 | 20.0 ± 0.0 | 10 |" in text
     assert "| 25 | `pseudo` | 50.0 ± 0.0 | -10.0 ± 0.0 (hurts) | 10 |" in text

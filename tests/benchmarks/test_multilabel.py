@@ -24,5 +24,5 @@ def test_the_table_says_what_was_run() -> None:
     rows = [{"key": {"loss": loss, "seed": seed, "images": 3000, "epochs": 10}, **scores, "n": 1500, "baseline": 0.19,
              "half": scores} for loss in ("bce", "asymmetric") for seed in range(2)]  # fmt: skip
     machine = {"cpu": "a", "cores": 2, "packages": {"torch": "2"}, "when": "2026-01-01T00:00"}
-    text = table({"rows": rows, "machine": machine})
+    text = table({"rows": rows, "machines": [machine]})
     assert "| `bce` | 50.0 (50.0 to 50.0) | 40.0" in text and "over 2 seed(s)" in text and "19.0 %" in text

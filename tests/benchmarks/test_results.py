@@ -50,6 +50,15 @@ def test_results_of_two_machines_are_not_mixed(tmp_path):
     assert table.machine == HERE
 
 
+def test_results_that_are_not_timed_may_be_of_several_machines(tmp_path):
+    results.Results("x", HERE, asked(tmp_path), timed=False).get({"seed": 0}, lambda: dict(ROW))
+    elsewhere = HERE | {"cores": 64}
+    both = results.Results("x", elsewhere, asked(tmp_path), timed=False)
+    both.get({"seed": 0}, fail)
+    both.get({"seed": 1}, lambda: dict(ROW))
+    assert both.machines == [HERE, elsewhere]
+
+
 def test_a_table_of_nothing_is_an_error(tmp_path):
     with pytest.raises(SystemExit, match="has no finished run to make a table of"):
         results.Results("x", HERE, asked(tmp_path, "--only-table"))

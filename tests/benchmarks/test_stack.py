@@ -16,7 +16,7 @@ def test_differences_are_paired_by_seed():
             row(0, "stack", "mean", 0.52), row(1, "stack", "mean", 0.63),
             row(0, "nano", "plain", 0.5), row(0, "nano", "--soup", 0.5, 3), row(1, "nano", "plain", 0.4),
             row(1, "nano", "--soup", 0.39, 1)]  # fmt: skip
-    text = stack.table({"machine": MACHINE, "per_class": 100, "rows": rows})
+    text = stack.table({"machines": [MACHINE], "per_class": 100, "rows": rows})
     assert "100 labels per class, 2 seeds" in text
     lines = text.splitlines()
     # 2 and 3 points: mean 2.5, standard error 0.5, Student's t with one degree of freedom 12.7.
