@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import t
 
 import zoo
+from benchmarks.deviation import deviation
 from benchmarks.machine import describe_machine
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
@@ -33,6 +34,8 @@ PAIRS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
     "MNIST to MNIST-M": ("mnist_7k.zip", "mnist_m_7k.zip", {"image_size": 32, "augment": "none"}),
     "PACS photo to sketch": ("pacs_photo.zip", "pacs_sketch.zip", {"image_size": 64, "augment": "light"}),
 }
+# What methods can be chosen by without labels, and whether more of it is better or worse.
+BETTER = {"information": 1, "entropy": -1, "density": 1, "source accuracy": 1, "DEV": -1}
 SHARED = {"strategy": "finetune", "threads": 1, "precision": "fp32", "refit": "off"}
 
 
@@ -68,13 +71,11 @@ def _once(arguments: argparse.Namespace, pair: str, method: str, seed: int) -> R
         "target": str(arguments.data / target), "align": method, "epochs": arguments.epochs, "limit": arguments.limit,
         "seed": seed,
     })  # fmt: skip
-    return _found(record_of(arguments.backbone, arguments.data / source, recipe))
-
-
-def record_of(backbone: str, dataset: Path, recipe: Recipe) -> dict[str, Any]:
-    """The record of a run, of which nothing else is kept."""
     with tempfile.TemporaryDirectory() as folder:
-        return zoo.adapt(backbone, str(dataset), recipe, out=Path(folder) / "run").record
+        run = zoo.adapt(arguments.backbone, str(arguments.data / source), recipe, out=Path(folder) / "run")
+        found = _found(run.record)
+        found["validators"]["DEV"] = deviation(run, arguments.backbone, arguments.data / source, recipe)
+    return found
 
 
 def in_order(rows: Sequence[Row], **key: object) -> list[Row]:
@@ -89,7 +90,7 @@ def _found(record: Mapping[str, Any]) -> Row:
         "target": target["result"]["accuracy"],
         "chosen": (target.get("chosen") or {}).get("accuracy"),
         "oracle": (target.get("oracle") or {}).get("accuracy"),
-        "validators": target["validators"],
+        "validators": target["validators"] | {"source accuracy": record["result"]["accuracy"]},
         "steps": record["plan"]["steps"],
         "seconds": record["seconds"]["train"],
     }
@@ -151,7 +152,7 @@ def _judged(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     if not seeds:
         return ""
     said = []
-    for name, sign in (("information", 1), ("entropy", -1), ("density", 1)):
+    for name, sign in BETTER.items():
         taken = [max(rows, key=lambda method: sign * by_seed[method][seed]["validators"][name]) for seed in seeds]
         accuracies = [by_seed[method][seed]["target"] for method, seed in zip(taken, seeds, strict=True)]
         said.append(f"{name}: {', '.join(f'`{method}`' for method in dict.fromkeys(taken))} ({interval(accuracies)} %)")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.align import gains, in_order, interval, record_of, told
+import zoo
+from benchmarks.align import gains, in_order, interval, told
 from benchmarks.machine import describe_machine
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
@@ -61,7 +63,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _once(arguments: argparse.Namespace, count: int, method: str, seed: int) -> Row:
     archive = arguments.data / arguments.archive
-    record = record_of(arguments.backbone, archive, _recipe(arguments, count, method, seed))
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = _recipe(arguments, count, method, seed)
+        record = zoo.adapt(arguments.backbone, str(archive), recipe, out=Path(folder) / "run").record
     return {"accuracy": record["result"]["accuracy"], "steps": record["plan"]["steps"],
             "seconds": record["seconds"]["train"]}  # fmt: skip
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import align, semi
+from benchmarks import align, deviation, semi
 
 MACHINE: dict[str, Any] = {"when": "2026-01-01T00:00:00", "cpu": "a processor", "cores": 2, "memory_gb": 8,
                            "versions": {}, "load": 0.0}  # fmt: skip
@@ -17,7 +18,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(seed: int, target: float, information: float) -> dict[str, Any]:
-    said = {"information": information, "entropy": 1.0 - information, "density": 1.0}
+    said = {"information": information, "entropy": 1.0 - information, "density": 1.0, "source accuracy": 0.9,
+            "DEV": information}  # fmt: skip
     return {
         "key": {"seed": seed},
         "source": 0.9,
@@ -41,6 +43,7 @@ def test_differences_are_taken_seed_by_seed_and_what_hurts_is_said() -> None:
     assert "means over 2 to 3 seeds" in text, "one that only some have is told, and taken for no difference"
     assert "(hurts)" in lines["`mcc`"] and "(hurts)" not in lines["`dann`"]
     assert "information: `mcc` (45.0 ± 63.5 %)" in text and "The best is `dann`." in text
+    assert "DEV: `none`, `dann` (65.0 ± 190.6 %)" in text, "the lower the better"
     assert align.interval([0.5]) == "50.0"
 
 
@@ -58,3 +61,16 @@ def test_few_labels_are_compared_at_the_same_number_of_them() -> None:
     text = semi.table({"machines": [MACHINE], **about, "rows": rows})
     assert "| 4 | `fixmatch` | 45.0 ± 63.5 | 20.0 ± 0.0 | 10 |" in text
     assert "| 25 | `pseudo` | 50.0 ± 0.0 | -10.0 ± 0.0 (hurts) | 10 |" in text
+
+
+def test_the_loss_on_the_target_is_estimated_from_source_images_that_are_like_it() -> None:
+    drawn = np.random.default_rng(0)
+    source, target = drawn.normal(0.0, 1.0, (2000, 1)), drawn.normal(1.0, 1.0, (2000, 1))
+    held_out = drawn.normal(0.0, 1.0, (2000, 1))
+    by = deviation.weights(source, target, held_out)
+    likelier = np.exp(held_out[:, 0] - 0.5)  # of one Gaussian over the other
+    assert np.corrcoef(np.log(by), np.log(likelier))[0, 1] > 0.99
+    assert by.mean() == pytest.approx(1.0, abs=0.15)
+    # A loss that grows with what sets the domains apart: 0 on average in the source, 1 in the target.
+    assert deviation.estimate(held_out[:, 0], by) == pytest.approx(1.0, abs=0.15)
+    assert deviation.estimate(held_out[:, 0], np.ones(2000)) == pytest.approx(held_out.mean())
