@@ -68,7 +68,6 @@ def test_a_new_plugin_goes_all_the_way_and_leaves_nothing(site, tmp_path, hub):
     assert "FAIL" not in checked and checked.endswith("1 backbone of 1 keeps the contracts\n")
     site.zoo("adapt", "fir_tiny", *TINY, "--out", "runs/fir")
     assert pushed(site, hub, "runs/fir", "me/fir")["verified"]
-    site.run("-m", "pytest", "-q", "-p", "no:cacheprovider", "adaptzoo-fir")
     site.zoo("plugins", "uninstall", "fir", "--yes")
     assert site.listed() == {}
     fault = site.fault("eval", "runs/fir")

@@ -154,9 +154,8 @@ def test_a_copy_that_does_something_else_is_not_verified(
     assert caught.value.fix == "take it back: hf repos delete tester/spoilt"
 
 
-@pytest.mark.parametrize(
-    ("backbone", "size"), [pytest.param("alexnet", 64, marks=pytest.mark.heavy), ("googlenet", 32)]
-)
+@pytest.mark.parametrize(("backbone", "size"), [("alexnet", 64), ("googlenet", 32)])
+@pytest.mark.heavy
 def test_alexnet_and_googlenet_are_verified_with_their_plugin(
     server: Server, tmp_path: Path, backbone: str, size: int
 ) -> None:

@@ -17,7 +17,6 @@ REPRESENTATIVE = (
     "resnet/resnet26d",
     "resnet/resnet10t",
     "resnet/resnext50_32x4d",
-    "vgg/vgg11",
     "vgg/vgg11_bn",
     "legacy/alexnet",
     "legacy/googlenet",
