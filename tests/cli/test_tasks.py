@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from zoo.cli import render
 from zoo.predictions import Answer, Prediction
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -62,6 +63,15 @@ def test_a_resumed_run_keeps_its_tasks_beside_what_is_typed(zoo_, api):
                       "backbone": {"name": "resnet/resnet_nano"}, "dataset": {"ref": "/far/pets.csv"}})  # fmt: skip
     assert zoo_("adapt", "--resume", "old", "--workers", 2).code == 0
     assert api.calls[0][2]["recipe"] == Recipe(tasks=tasks, workers=2) and api.calls[0][2]["dataset"] is None
+
+
+def test_a_reproduction_says_what_is_no_share_without_per_cent(capsys):
+    run = Run(Path("runs/again"))
+    run.path.mkdir(parents=True)
+    run.write_record({"schema": 1, "result": RESULT})
+    record = {"identical": True, "tensors": {"n": 3}, "accuracy": {"before": 0.72, "now": 0.7}, "differences": []}
+    render.reproduction(record, run)
+    assert "mean score 0.720 then, 0.700 now" in capsys.readouterr().out
 
 
 def test_an_evaluation_has_a_part_for_each_task(zoo_, api, monkeypatch):

@@ -80,6 +80,13 @@ def test_weights_that_nobody_learned_are_not_drawn_and_an_unfinished_run_has_los
     assert "Loss of each task" in words and "Learned weight" not in words and "90.0%" not in words
 
 
+def test_what_an_unfinished_run_has_reached_is_written_as_its_result_would_be(tmp_path: Path) -> None:
+    run = tasks_run(tmp_path, learned=False, status="interrupted")
+    run.metrics_path.write_text("")
+    run.write_record({**run.record, "best": {"phase": "finetune", "epoch": 2, "step": 9, "score": 0.5, "loss": 1.0}})
+    assert "Its mean score on the images that choose 0.500" in read(write_report(run, {})).words("result")
+
+
 def test_one_task_has_no_section(tmp_path: Path) -> None:
     html = write_report(make_run(tmp_path, curves=False), {}).read_text(encoding="utf-8")
     assert 'id="tasks"' not in html

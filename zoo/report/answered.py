@@ -8,7 +8,7 @@ from typing import Any
 from zoo.report import tables, words
 from zoo.report.tables import History
 from zoo.report.words import part
-from zoo.tasks import Task, headline, spans
+from zoo.tasks import SHARES, Task, headline, spans
 
 
 def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": task.name,
             "kind": task.kind,
             "measure": name,
-            "worth": words.percent(value) if name in ("accuracy", "mAP") else words.number(value),
+            "worth": words.percent(value) if name in SHARES else words.number(value),
             "result": result,
             "guess": words.guess(result),
             "class_rows": tables.class_rows(alone),
