@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import zoo
-from zoo.adaptation.answering import compiled, selected_by
+from zoo.adaptation.answering import backwards, compiled, refuse_unfit, selected_by, smoothing, surgery_note
 from zoo.engine.choosing import FEW
+from zoo.errors import RecipeError
 from zoo.tasks import Task
 
 
@@ -68,3 +69,50 @@ def test_a_network_that_is_gone_back_through_for_each_task_is_not_compiled() -> 
     tasks = ("a=t.csv:a", "b=t.csv:b")
     assert compiled(zoo.Recipe(tasks=tasks)) == "auto"
     assert compiled(zoo.Recipe(tasks=tasks, task_weighting="pcgrad")) == "off"
+
+
+KIND, AGE = Task("kind", "single-label", ("a", "b")), Task("age", "regression")
+SIGNS = Task("signs", "multi-label", ("x", "y"))
+
+
+def recipe_and_data(*tasks: Task, **choices: Any) -> tuple[zoo.Recipe, Any]:
+    asked = tuple(f"{task.name}=t.csv:{task.name}" for task in tasks)
+    return zoo.Recipe(tasks=asked, **choices), SimpleNamespace(tasks=tasks, name="t")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "choices", "what", "why"),
+    [
+        ((SIGNS,), {"task_weighting": "pcgrad"}, "task_weighting pcgrad", "there is one task"),
+        ((AGE,), {"task_weights": {"age": 2.0}}, "task_weights age", "there is one task"),
+        (
+            (KIND, AGE),
+            {"label_loss": "asymmetric"},
+            "label_loss asymmetric",
+            "none of the tasks gives an image",
+        ),
+    ],
+)
+def test_choices_that_would_change_nothing_are_refused(
+    tasks: tuple[Task, ...], choices: dict[str, Any], what: str, why: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        refuse_unfit(*recipe_and_data(*tasks, **choices))
+    assert caught.value.what == f"these choices do not go with t: {what}" and why in caught.value.why
+    refuse_unfit(*recipe_and_data(KIND, SIGNS, **(choices if "task_weights" not in choices else {})))
+
+
+def test_labels_are_smoothed_where_somebody_asks_for_it() -> None:
+    assert smoothing(*recipe_and_data(KIND, AGE)) == 0.1
+    assert smoothing(*recipe_and_data(SIGNS)) == 0.0
+    assert smoothing(*recipe_and_data(KIND, SIGNS)) is None, "classes have the default, labels nothing"
+    assert smoothing(*recipe_and_data(KIND, SIGNS, label_smoothing=0.2)) == 0.2
+
+
+def test_what_pcgrad_compares_is_said_where_a_step_has_several_batches() -> None:
+    recipe, data = recipe_and_data(KIND, AGE, SIGNS, task_weighting="pcgrad", batch_size=32)
+    assert backwards(recipe, data) == 4 and surgery_note(recipe, data, 1) == ""
+    assert "within each 16 of a step's 32 images" in surgery_note(recipe, data, 2)
+    accumulated, _ = recipe_and_data(KIND, AGE, task_weighting="pcgrad", batch_size=32, accumulate=4)
+    assert "within each 32 of a step's 128 images" in surgery_note(accumulated, data, 1)
+    assert surgery_note(*recipe_and_data(KIND, AGE, accumulate=4), 2) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -11,6 +12,7 @@ from zoo import data, methods, tasks
 from zoo.adaptation import beside
 from zoo.adaptation.beside import Besides
 from zoo.data import Dataset, EvaluationLoader, Part
+from zoo.data.targets import draw_weights
 from zoo.engine import scoring
 from zoo.engine.choosing import select_by_for
 from zoo.engine.evaluation import collect
@@ -19,7 +21,7 @@ from zoo.errors import RecipeError
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.multilabel import MultiLabel
-from zoo.objectives.multitask import MultiTask
+from zoo.objectives.multitask import MultiTask, answered, passes
 from zoo.objectives.supervised import Supervised
 from zoo.recipe import Problem, Recipe
 from zoo.tasks import Task
@@ -43,6 +45,7 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     Raises:
         RecipeError: All of them are listed.
     """
+    _refuse_idle(recipe, dataset)
     wrong: list[str] = []
     why = "they are not what such images are measured by"
     if dataset.tasks:
@@ -58,6 +61,22 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     if wrong:
         raise RecipeError(
             f"these choices do not go with {dataset.name}: {', '.join(wrong)}", why=why, fix="leave them out"
+        )
+
+
+def _refuse_idle(recipe: Recipe, dataset: Dataset) -> None:
+    """Refuse choices about tasks that would change nothing with these ones."""
+    idle, why = [], []
+    if len(dataset.tasks) == 1:
+        idle = [f"task_weighting {recipe.task_weighting}"] if recipe.task_weighting != "fixed" else []
+        idle += [f"task_weights {name}" for name in recipe.task_weights]
+        why = ["there is one task, and nothing to weigh it against"] if idle else []
+    if dataset.tasks and recipe.label_loss != "bce" and not any(task.kind == "multi-label" for task in dataset.tasks):
+        idle.append(f"label_loss {recipe.label_loss}")
+        why.append("none of the tasks gives an image several labels")
+    if idle:
+        raise RecipeError(
+            f"these choices do not go with {dataset.name}: {', '.join(idle)}", why="; ".join(why), fix="leave them out"
         )
 
 
@@ -84,10 +103,38 @@ def compiled(recipe: Recipe) -> str:
     return "off" if recipe.task_weighting == "pcgrad" else recipe.compile
 
 
-def smoothing(recipe: Recipe, dataset: Dataset) -> float:
-    """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it."""
+def backwards(recipe: Recipe, dataset: Dataset) -> int:
+    """How many times a batch goes back through what is shared."""
+    return passes(recipe.task_weighting, len(dataset.tasks))
+
+
+def surgery_note(recipe: Recipe, dataset: Dataset, processes: int) -> str:
+    """What a person should know about PCGrad where a step has several batches, empty where there is nothing.
+
+    Args:
+        recipe: With its batch size.
+        dataset: The images.
+        processes: That share each batch.
+    """
+    count = processes * recipe.accumulate
+    if backwards(recipe, dataset) == 1 or count == 1:
+        return ""
+    return (
+        f"pcgrad compares the tasks' gradients within each {recipe.batch // processes} of a step's "
+        f"{recipe.batch * recipe.accumulate} images, for each of {processes} process(es) and each of "
+        f"{recipe.accumulate} batch(es) by itself, and adds up what is left: not quite as if a step had one batch"
+    )
+
+
+def smoothing(recipe: Recipe, dataset: Dataset) -> float | None:
+    """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it.
+
+    None where some tasks have classes and others labels, and nobody asked: then it is the default for classes alone.
+    """
     if _kind(dataset.tasks) == "labels":
         return recipe.label_smoothing or 0.0
+    if any(task.kind == "multi-label" for task in dataset.tasks):
+        return recipe.label_smoothing
     return recipe.smoothing
 
 
@@ -102,7 +149,8 @@ def objective(
 ) -> Objective:
     """What is minimised on the images of a part, and on those without labels beside them."""
     if _kind(part.tasks) == "labels":
-        return MultiLabel(settled.label_loss, smoothing=settled.smoothing)
+        (share,) = _answered(part, settled.task_temperature)
+        return MultiLabel(settled.label_loss, smoothing=settled.smoothing, share=share)
     if part.tasks:
         return MultiTask(
             part.tasks,
@@ -110,7 +158,9 @@ def objective(
             weights=settled.task_weights,
             loss=settled.label_loss,
             smoothing=settled.smoothing,
+            label_smoothing=settled.label_smoothing or 0.0,
             head=head.parameters,
+            shares=_answered(part, settled.task_temperature),
         ).to(accelerator.device)
     supervised = Supervised(
         len(part.classes),
@@ -120,6 +170,14 @@ def objective(
         cutmix=settled.cutmix,
     )
     return beside.objective(settled, supervised, besides, model, config, accelerator.device)
+
+
+def _answered(part: Part, temperature: float) -> list[float]:
+    """Of each task, the share of its questions that images answer as often as these are drawn."""
+    often = None
+    if temperature != 1.0:
+        often = torch.tensor(draw_weights(part.tasks, part.targets, temperature), dtype=torch.float64)
+    return answered(part.tasks, part.truth(), often)
 
 
 def with_thresholds(

@@ -160,13 +160,15 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if recipe.batch_size == "auto":
         emit(Progress("trying batch sizes", 0, 0))
         first = planned(_without_range_test(recipe), 1, "live")
-        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit))
+        back = answering.backwards(recipe, opened)
+        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit), back)
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
     norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
     refit, later = _refitted(recipe, opened)
-    notes += [note for note in (recalibration.note, why, later) if note]
+    parts = answering.surgery_note(sized, opened, machine.processes)
+    notes += [note for note in (recalibration.note, why, later, parts) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
