@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import zoo
-from zoo.adaptation.answering import backwards, compiled, refuse_unfit, selected_by, smoothing, surgery_note
+from zoo.adaptation.answering import backwards, compiled, objective, refuse_unfit, selected_by, smoothing, surgery_note
+from zoo.data import Batch
 from zoo.engine.choosing import FEW
 from zoo.errors import RecipeError
 from zoo.tasks import Task
@@ -116,3 +120,22 @@ def test_what_pcgrad_compares_is_said_where_a_step_has_several_batches() -> None
     accumulated, _ = recipe_and_data(KIND, AGE, task_weighting="pcgrad", batch_size=32, accumulate=4)
     assert "within each 32 of a step's 128 images" in surgery_note(accumulated, data, 1)
     assert surgery_note(*recipe_and_data(KIND, AGE, accumulate=4), 2) == ""
+
+
+def test_losses_go_by_how_much_of_the_drawn_images_is_known() -> None:
+    """Of eight images all say of which kind they are, and two how old."""
+    recipe, _ = recipe_and_data(KIND, AGE)
+    truth = torch.tensor([[0.0, 3.0], [1.0, 5.0], *[[0.0, math.nan]] * 6])
+    part: Any = SimpleNamespace(tasks=(KIND, AGE), truth=lambda: truth, targets=[tuple(row) for row in truth.tolist()])
+    head: Any = SimpleNamespace(parameters=())
+    place: Any = SimpleNamespace(device="cpu")
+    nothing: Any = None
+    even = objective(recipe, part, None, nothing, head, nothing, place)
+    assert even.shares.tolist() == [1.0, 0.25]
+    drawn = objective(replace(recipe, task_temperature=0.0), part, None, nothing, head, nothing, place)
+    often = (1 / 8 + 1 / 2) / 2  # an image of both tasks, beside 1/8 for one of `kind` alone
+    assert drawn.shares.tolist() == pytest.approx([1.0, 2 * often / (2 * often + 6 / 8)])
+    signs: Any = SimpleNamespace(tasks=(SIGNS,), truth=lambda: truth)
+    labels = objective(recipe_and_data(SIGNS)[0], signs, None, nothing, head, nothing, place)
+    batch = Batch(torch.zeros(8, 2), truth.clamp(max=1), torch.arange(8))
+    assert labels(torch.nn.Identity(), batch, 0.0).total.item() == pytest.approx(math.log(2)), "the mean, over all"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -45,7 +45,6 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     Raises:
         RecipeError: All of them are listed.
     """
-    _refuse_idle(recipe, dataset)
     wrong: list[str] = []
     why = "they are not what such images are measured by"
     if dataset.tasks:
@@ -58,26 +57,26 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
             why = "it is about several labels of an image, and here each has one class"
     if recipe.select_by not in ("auto", *_MERITS[_kind(dataset.tasks)]):
         wrong.append(f"select_by {recipe.select_by}")
+    reasons = [why] if wrong else []
+    for names, reason in _idle(recipe, dataset):
+        wrong += names
+        reasons.append(reason)
     if wrong:
         raise RecipeError(
-            f"these choices do not go with {dataset.name}: {', '.join(wrong)}", why=why, fix="leave them out"
+            f"these choices do not go with {dataset.name}: {', '.join(wrong)}",
+            why="; ".join(reasons),
+            fix="leave them out",
         )
 
 
-def _refuse_idle(recipe: Recipe, dataset: Dataset) -> None:
-    """Refuse choices about tasks that would change nothing with these ones."""
-    idle, why = [], []
-    if len(dataset.tasks) == 1:
-        idle = [f"task_weighting {recipe.task_weighting}"] if recipe.task_weighting != "fixed" else []
-        idle += [f"task_weights {name}" for name in recipe.task_weights]
-        why = ["there is one task, and nothing to weigh it against"] if idle else []
+def _idle(recipe: Recipe, dataset: Dataset) -> Iterator[tuple[list[str], str]]:
+    """Choices about tasks that would change nothing with these ones, and why."""
+    asked = [f"task_weighting {recipe.task_weighting}"] if recipe.task_weighting != "fixed" else []
+    asked += [f"task_weights {name}" for name in recipe.task_weights]
+    if asked and len(dataset.tasks) == 1:
+        yield asked, "there is one task, and nothing to weigh it against"
     if dataset.tasks and recipe.label_loss != "bce" and not any(task.kind == "multi-label" for task in dataset.tasks):
-        idle.append(f"label_loss {recipe.label_loss}")
-        why.append("none of the tasks gives an image several labels")
-    if idle:
-        raise RecipeError(
-            f"these choices do not go with {dataset.name}: {', '.join(idle)}", why="; ".join(why), fix="leave them out"
-        )
+        yield [f"label_loss {recipe.label_loss}"], "none of the tasks gives an image several labels"
 
 
 def problem(recipe: Recipe, dataset: Dataset) -> Problem:
