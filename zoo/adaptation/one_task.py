@@ -41,6 +41,12 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
     if span is None or len(tasks) < 2:
         there = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
         raise RunError(f"{whole.path} has no task {name!r}", why=there, fix="name one of them, or leave --task out")
+    if name not in record["result"]["tasks"]:
+        raise RunError(
+            f"the task {name} of {whole.path} cannot be published alone",
+            why=f"no image of {record['result']['split']} answers it, so it was never measured",
+            fix="publish all tasks together: leave --task out; or train again with images there that answer it",
+        )
     network = models.load(whole.path)
     small = heads.one_task(network, tasks, name)
     kept = load_file(whole.path / "verify.safetensors")
@@ -76,19 +82,22 @@ def _record(record: dict[str, Any], span: Span) -> dict[str, Any]:
     """The record as if one task were all that was asked."""
     task = span.task
     found = copy.deepcopy({key: value for key, value in record.items() if key != "files"})
-    about = {key: record["result"][key] for key in ("split", "selected_on")}
+    dataset = found["dataset"]
+    dataset |= next((own for own in dataset.pop("sets", ()) if task.name in own["tasks"]), {})
+    about = {"split": dataset["reported_on"], "selected_on": dataset["selected_on"]}
     result = {key: value for key, value in record["result"]["tasks"][task.name].items() if key != "problem"}
     found["kind"] = "classifier"
     found["name"] = f"{record['name']}-{task.name}"
     found["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when it is pushed again
     found["result"] = {**result, **about}
-    found["dataset"]["classes"] = list(task.output_names)
-    for held in found["dataset"]["counts"].values():
+    dataset["classes"] = list(task.output_names)
+    for held in dataset["counts"].values():
+        held["n"] = held.pop("answers", {}).get(task.name, held["n"])  # not those that say nothing of it
         held["per_class"] = held["per_class"][span.outputs]
-    found["dataset"].pop("tasks")
+    dataset.pop("tasks")
     if task.kind != "single-label":
         found["result"]["problem"] = task.kind
-        found["dataset"]["tasks"] = [task.record()]
+        dataset["tasks"] = [task.record()]
     return found
 
 
