@@ -14,6 +14,7 @@ from zoo import heads, models, run
 from zoo.errors import RunError
 from zoo.hub.card import model_card
 from zoo.hub.folder import checked_record
+from zoo.report.answered import alone_record
 from zoo.run import Run, write_atomic
 from zoo.tasks import Span, spans
 from zoo.tensors import file_sha256, write_tensors
@@ -79,25 +80,15 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
 
 
 def _record(record: dict[str, Any], span: Span) -> dict[str, Any]:
-    """The record as if one task were all that was asked."""
+    """The record of the task's own run: one of classes says no more of tasks than any classifier's."""
     task = span.task
-    found = copy.deepcopy({key: value for key, value in record.items() if key != "files"})
-    dataset = found["dataset"]
-    dataset |= next((own for own in dataset.pop("sets", ()) if task.name in own["tasks"]), {})
-    about = {"split": dataset["reported_on"], "selected_on": dataset["selected_on"]}
-    result = {key: value for key, value in record["result"]["tasks"][task.name].items() if key != "problem"}
+    found = copy.deepcopy({key: value for key, value in alone_record(record, span).items() if key != "files"})
     found["kind"] = "classifier"
     found["name"] = f"{record['name']}-{task.name}"
     found["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when it is pushed again
-    found["result"] = {**result, **about}
-    dataset["classes"] = list(task.output_names)
-    for held in dataset["counts"].values():
-        held["n"] = held.pop("answers", {}).get(task.name, held["n"])  # not those that say nothing of it
-        held["per_class"] = held["per_class"][span.outputs]
-    dataset.pop("tasks")
-    if task.kind != "single-label":
-        found["result"]["problem"] = task.kind
-        dataset["tasks"] = [task.record()]
+    if task.kind == "single-label":
+        found["dataset"].pop("tasks")
+        found["result"].pop("problem")
     return found
 
 

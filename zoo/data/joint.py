@@ -175,7 +175,7 @@ def _leaks(datasets: Sequence[Dataset], names: Sequence[str]) -> list[str]:
             same = len(reported & trained) if its is not dataset else 0
             if same:
                 notes.append(
-                    f"{same} image(s) that {name} reports on are exact copies of images that {other} trains on; "
+                    f"{name}: {same} image(s) that it reports on are exact copies of images that {other} trains on; "
                     "give both the same split, in a column `split`"
                 )
     return notes
