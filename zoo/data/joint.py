@@ -35,13 +35,14 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     it lacks is not known. Anything else has one class of each image, and answers the one task that has these classes.
 
     Raises:
-        DataError: A table has none of the columns.
+        DataError: A table has none of the columns; or there is a separator of labels, and no task has any.
     """
     if not tasks:
         return options
     options = replace(options, tasks=tuple(tasks))
     if not specs and len(tasks) == 1 and (tasks[0].name, tasks[0].kind) == (UNASKED, "multi-label"):
         return replace(options, problem="multi-label")
+    _refuse_idle_separator(tasks, options)
     if not is_table(Path(ref)):
         return options
     named = {spec.name: question(spec) for spec in specs}
@@ -87,14 +88,18 @@ def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Pro
         opened.append(found if found.tasks else _as_task(found, asked[0].name))
     tasks = {task.name: task for dataset in opened for task in dataset.tasks}
     ordered = tuple(tasks[spec.name] for spec in specs)
-    if options.label_separator is not None and not any(task.kind == "multi-label" for task in ordered):
-        raise DataError(
-            f"no task has several labels in a cell, so {options.label_separator!r} separates nothing",
-            why=f"the tasks are: {', '.join(f'{task.name} ({task.kind})' for task in ordered)}",
-            fix="leave --label-separator out, or write the kind of one: NAME=TABLE:COLUMN:multi-label",
-        )
+    _refuse_idle_separator(ordered, options)
     joined = _ordered(opened[0], ordered) if len(opened) == 1 else _joined(opened, list(groups), ordered)
     return _with_statistics(joined)
+
+
+def _refuse_idle_separator(tasks: Sequence[Task], options: DataOptions) -> None:
+    if options.label_separator is not None and not any(task.kind == "multi-label" for task in tasks):
+        raise DataError(
+            f"no task has several labels in a cell, so {options.label_separator!r} separates nothing",
+            why=f"the tasks are: {', '.join(f'{task.name} ({task.kind})' for task in tasks)}",
+            fix="leave --label-separator out; in training a task of labels is NAME=TABLE:COLUMN:multi-label",
+        )
 
 
 def _require_plain(ref: str, specs: Sequence[TaskSpec]) -> None:
