@@ -107,3 +107,29 @@ def test_predictions_have_a_column_for_each_task(zoo_, api, monkeypatch):
         "kind": {"label": "cat", "probability": 0.91, "top": [{"label": "cat", "probability": 0.91}]},
         "age": {"value": 3.5}, "signs": {"labels": [], "top": [{"label": "bell", "probability": 0.2}]},
     }}  # fmt: skip
+
+
+def finished(name: str, recipe: Recipe, resolved: dict[str, Any], data: str) -> None:
+    run = Run(Path(f"runs/{name}"))
+    run.path.mkdir(parents=True)
+    run.write_record({"schema": 1, "recipe": recipe.record(), "resolved": resolved,
+                      "backbone": {"name": "resnet/resnet_nano"}, "dataset": {"ref": data}})  # fmt: skip
+
+
+def test_tasks_or_labels_go_on_top_of_a_run_that_had_neither(zoo_, api):
+    """Its record says single-label because that is what was found, not because anybody chose it."""
+    finished("old", Recipe(), {"problem": "single-label"}, "/far/pets.csv")
+    assert zoo_("plan", "--recipe", "runs/old", "--task", "kind=pets.csv:kind").code == 0
+    assert zoo_("plan", "--recipe", "runs/old", "--label-separator", ";").code == 0
+    assert [call[1][2] for call in api.calls] == [Recipe(tasks=("kind=pets.csv:kind",)), Recipe(label_separator=";")]
+
+
+def test_another_data_set_does_not_take_the_place_of_tasks(zoo_, api):
+    tasks = ("kind=/far/pets.csv:kind", "age=/far/pets.csv:age")
+    finished("old", Recipe(tasks=tasks, task_weights={"age": 0.5}, task_weighting="pcgrad"), {}, "/far/pets.csv")
+    for words in (("plan",), ("compare", "resnet_nano", "vgg11")):
+        done = zoo_(*words, "--recipe", "runs/old", "--dataset", "other.csv")
+        assert done.code == 2 and "there are no tasks" not in done.err and not api.calls
+    assert zoo_("plan", "--recipe", "runs/old", "--dataset", "/far/pets.csv").code == 0
+    assert zoo_("plan", "--recipe", "runs/old", "--task", "kind=new.csv:kind").code == 0, "without the weight of age"
+    assert api.calls[1][1][2] == Recipe(tasks=("kind=new.csv:kind",), task_weighting="pcgrad")

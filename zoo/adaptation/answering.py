@@ -23,12 +23,8 @@ from zoo.models import DataConfig
 from zoo.objectives.multilabel import MultiLabel
 from zoo.objectives.multitask import MultiTask, answered, passes
 from zoo.objectives.supervised import Supervised
-from zoo.recipe import Problem, Recipe
+from zoo.recipe import ONE_CLASS, Problem, Recipe
 from zoo.tasks import Task
-
-# Choices that need one class of each image, when they are off.
-_ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
-              "unlabelled": None, "soup": False, "wise": None}  # fmt: skip
 
 _BY_CLASS = ("accuracy", "loss", "refinement", "entropy", "information", "density")
 _MERITS = {"one class": _BY_CLASS, "labels": ("map", "loss", "refinement"), "tasks": ("score", "loss")}
@@ -48,7 +44,7 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     wrong: list[str] = []
     why = "they are not what such images are measured by"
     if dataset.tasks:
-        wrong = [name for name, off in _ONE_CLASS.items() if getattr(recipe, name) != off]
+        wrong = [name for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]
     elif recipe.label_loss != "bce":
         wrong = [f"label_loss {recipe.label_loss}"]
     if wrong:

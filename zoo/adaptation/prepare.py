@@ -137,8 +137,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    if opened.tasks:
-        heads.require(model, opened.tasks)
+    heads.require(model, opened.tasks)
     facts = [_facts(model, group) for group in found]
     model.to(accelerator.device)
     if machine.device == "cuda":  # cuDNN would convert the weights in every step
@@ -296,8 +295,8 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
     """
     images = len(dataset.fit) + len(dataset.choose)
     apart = dataset.choose.samples != dataset.fit.samples
-    cut = dataset.selected_on.startswith("val (cut")
-    if recipe.refit == "off" or not apart or (recipe.refit == "auto" and (not cut or images >= FEW_LABELLED)):
+    wanted = recipe.refit == "on" or (dataset.choose_cut and images < FEW_LABELLED)
+    if recipe.refit == "off" or not apart or not wanted:
         return "off", ""
     if recipe.soup or recipe.wise is not None:
         return "off", "no second training on all labelled images: averages of weights need those that choose afterwards"

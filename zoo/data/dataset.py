@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from zoo.data import stratify
@@ -24,11 +24,24 @@ from zoo.data.records import BIG, BadImage, DataOptions, Item, Listing, Progress
 from zoo.data.resolve import open_listing
 from zoo.data.scan import Scanner
 from zoo.data.splits import cut, fold, limited, per_class, share
-from zoo.data.targets import counts, indicators, widened
+from zoo.data.targets import answers, classes_of, counts, indicators, targets_of, widened
 from zoo.errors import DataError, printable
-from zoo.tasks import Task
+from zoo.tasks import Task, spans
 
 SHOWN = 20  # unreadable images that a message lists
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One of several data sets whose images were put together."""
+
+    ref: str  # as it was asked for
+    name: str
+    tasks: tuple[str, ...]  # names of those that its images answer
+    fingerprint: str
+    license: str | None
+    selected_on: str
+    reported_on: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,9 @@ class Dataset:
     notes: tuple[str, ...]
     hflip: bool  # whether a mirrored image still shows its class
     tasks: tuple[Task, ...] = ()  # what images answer; none: each is of one class
+    choose_cut: bool = False  # whether what chooses was cut from what would be trained on, and not given apart
+    sets: tuple[Origin, ...] = ()  # where images of several data sets come from
+    contents: Mapping[str, frozenset[bytes]] = field(default_factory=dict, repr=False)  # of each part, where known
 
     def require_classes(self, what: str) -> None:
         """Refuse images that are not each of one class.
@@ -62,9 +78,14 @@ class Dataset:
             )
 
     def counts(self) -> dict[str, dict[str, object]]:
-        """Images of each part, in all and per class, in the form that run.json has."""
+        """Images of each part, in all, per class and of several tasks per task, in the form that run.json has."""
         parts = {"fit": self.fit, "choose": self.choose, "report": self.report}
-        return {name: {"n": len(part), "per_class": part.class_counts()} for name, part in parts.items()}
+        found: dict[str, dict[str, object]] = {}
+        for name, part in parts.items():
+            found[name] = {"n": len(part), "per_class": part.class_counts()}
+            if len(self.tasks) > 1:
+                found[name]["answers"] = answers(self.tasks, part.targets)
+        return found
 
 
 @dataclass(frozen=True)
@@ -159,7 +180,7 @@ def _answering(listing: Listing, tasks: tuple[Task, ...]) -> Listing:
         return listing
     items = {}
     for split, found in listing.splits.items():
-        rows = widened([item.label for item in found if not isinstance(item.label, str)], own, tasks)
+        rows = widened(targets_of([item.label for item in found]), own, tasks)
         items[split] = [item._replace(label=row) for item, row in zip(found, rows, strict=True)]
     return replace(listing, splits=items, tasks=tasks)
 
@@ -221,21 +242,26 @@ class _Assembly:
         if options.fold is not None:
             train, test = self._fold(train, *options.fold)
             reported_on = f"fold {options.fold[0]} of {options.fold[1]} of {source}"
+        choose_cut = val is None
         if val is not None:
             selected_on = "val"
         else:
             train, val = self._cut(train, "val")
             selected_on = f"val (cut from {source})"
         if not val:
-            val = train
+            val, choose_cut = train, False
             selected_on = "train (too few images to set any aside)"
         if not train or not test:
             raise DataError(
                 f"{self._ref} has too few images: {len(train)} to train on, {len(test)} to report on",
                 fix="add images, or give a smaller --val-fraction",
             )
+        for where, rows in ((selected_on, val), (reported_on, test)):
+            self._require_labels(where, rows)
         self._remark(train, val, test, reported_on, len(given) > 1)
         parts = {"fit": train, "choose": val, "report": test}
+        contents = {role: frozenset(self._content(item) for item, _ in rows) for role, rows in parts.items()} \
+            if self._scanned else {}  # fmt: skip
         return Dataset(
             name=self._listing.name,
             classes=self._listing.classes,
@@ -250,6 +276,8 @@ class _Assembly:
             notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
             hflip=self._listing.hflip,
             tasks=self._listing.tasks,
+            choose_cut=choose_cut,
+            contents=contents,
         )
 
     def evaluation(self, rows: _Labelled, split: str, classes: tuple[str, ...]) -> EvaluationSet:
@@ -346,6 +374,22 @@ class _Assembly:
             on_bad_image=self._options.on_bad_image,
         )
 
+    def _require_labels(self, where: str, rows: _Labelled) -> None:
+        """Refuse to choose or report by labels that no image there has: nothing could be said of them.
+
+        Of several tasks, one that nothing there answers is left out of the result instead.
+        """
+        targets = _targets(rows) if self._listing.tasks else []
+        for span in spans(self._listing.tasks):
+            mine = [number for target in targets for number in target[span.columns]]
+            answered = len(self._listing.tasks) == 1 or any(number == number for number in mine)
+            if span.task.kind == "multi-label" and answered and 1.0 not in mine:
+                raise DataError(
+                    f"no image of {where} has any of the labels of {self._ref}",
+                    why="there is nothing to rank before anything else, so it cannot be told how good a model is",
+                    fix="move images with labels there, or give no such split, and one is cut",
+                )
+
     def _remark(self, train: _Labelled, val: _Labelled, test: _Labelled, reported_on: str, given: bool) -> None:
         """Add what a person should know about the parts."""
         listing = self._listing
@@ -408,7 +452,7 @@ def _with_labels(listing: Listing, classes: tuple[str, ...], only: str | None = 
         if only is not None and split != only:
             continue
         if listing.tasks:  # these know their classes
-            result[split] = [(item, item.label) for item in items if not isinstance(item.label, str)]
+            result[split] = list(zip(items, targets_of([item.label for item in items]), strict=True))
             continue
         unknown = sorted({str(item.label) for item in items} - position.keys())
         if unknown:
@@ -426,11 +470,11 @@ def _ids(rows: _Labelled) -> list[str]:
 
 
 def _labels(rows: _Labelled) -> list[int]:
-    return [label for _, label in rows if isinstance(label, int)]
+    return classes_of([label for _, label in rows])
 
 
 def _targets(rows: _Labelled) -> list[Target]:
-    return [label for _, label in rows if not isinstance(label, int)]
+    return targets_of([label for _, label in rows])
 
 
 def _some(names: Sequence[str], most: int = 10) -> str:

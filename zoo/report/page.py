@@ -149,7 +149,7 @@ def _score(record: dict[str, Any]) -> dict[str, Any]:
     problem, best = words.problem(record), part(record, "best")
     name, value = headline({**part(record, "result"), "problem": problem})
     return {
-        "score": value if words.is_number(value) else 0.0,
+        "score": value if words.is_number(value) else None,
         "score_name": name,
         "purpose": words.purpose(record),
         "in_percent": name in SHARES,
