@@ -31,13 +31,27 @@ def test_scales_and_tasks_are_rows_of_the_head(architecture):
     assert model.num_classes == 4
 
 
+@torch.no_grad()
+def test_what_else_a_head_has_stays_with_one_task():
+    """LeViT's heads have a norm each, and it averages two of them."""
+    model = timm.create_model("levit_128s", num_classes=4).eval()
+    for head in (model.head, model.head_dist):
+        head.bn.running_mean.normal_()
+        head.bn.running_var.uniform_(0.5, 2)
+    images = torch.randn(2, 3, 224, 224)
+    small = heads.one_task(model, TASKS, "a")
+    assert small.num_classes == 2 and small.head.linear.out_features == 2
+    assert torch.allclose(small(images), model(images)[:, :2], atol=1e-5)
+
+
 def test_a_head_that_is_none_is_refused():
     model = timm.create_model("test_resnet", num_classes=4)
     model.fc = torch.nn.Identity()
+    heads.require(model, (Task("a", "multi-label", ("w", "x", "y", "z")),))  # which needs no rows
     with pytest.raises(RunError, match="no linear layer"):
         heads.require(model, TASKS)
     model = timm.create_model("test_resnet", num_classes=4)
     model.fc = torch.nn.Linear(model.num_features, 4, bias=False)
-    heads.require(model, (Task("a", "multi-label", ("w", "x", "y", "z")),))
+    heads.require(model, (Task("a", "multi-label", ("w", "x", "y", "z")), Task("b", "multi-label", ("v",))))
     with pytest.raises(RunError, match="has no bias"):
         heads.require(model, TASKS)

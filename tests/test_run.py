@@ -7,7 +7,18 @@ from urllib.error import URLError
 import pytest
 
 from zoo.errors import RunError, ZooError
-from zoo.run import Run, cache_dir, find, free_path, friendly_os_errors, list_runs, read_record, replacing, write_atomic
+from zoo.run import (
+    Result,
+    Run,
+    cache_dir,
+    find,
+    free_path,
+    friendly_os_errors,
+    list_runs,
+    read_record,
+    replacing,
+    write_atomic,
+)
 
 RESULT = {"accuracy": 0.5, "loss": 1.0, "n": 4, "split": "test", "selected_on": "val", "top5": 1.0, "macro_f1": 0.4,
           "ece": 0.1, "confusion": [[1, 0], [0, 1]]}  # fmt: skip
@@ -208,3 +219,13 @@ def test_a_free_path_is_a_plain_name_under_the_root(tmp_path, name, folder):
 def test_record_files_end_with_a_newline(tmp_path):
     run = make(tmp_path)
     assert run.record_path.read_text().endswith("}\n") and json.loads(run.record_path.read_text())
+
+
+def test_what_cannot_be_measured_is_no_damage(tmp_path):
+    """No reported image has any label: there is no mean average precision, and everything else holds."""
+    result = {"problem": "multi-label", "map": None, "accuracy": 1.0, "macro_f1": 0.0, "micro_f1": 0.0, "loss": 0.1,
+              "n": 4, "split": "test", "selected_on": "val"}  # fmt: skip
+    assert Result.missing(result) == [] and Result.from_record(result).map is None
+    del result["map"]
+    assert Result.missing(result) == ["map"]
+    assert Result.missing({**result, "map": 0.5, "accuracy": None}) == ["accuracy"]

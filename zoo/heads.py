@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from zoo.errors import RunError
+from zoo.matching import classifier_names
 from zoo.tasks import Task, spans
 
 
@@ -20,8 +21,7 @@ def layers(model: nn.Module) -> list[nn.Module]:
         RunError: The model's head is not a linear layer.
     """
     network: Any = model
-    names = network.pretrained_cfg.get("classifier") or ()
-    found = [model.get_submodule(name) for name in ([names] if isinstance(names, str) else names)]
+    found = [model.get_submodule(name) for name in classifier_names(model)]
     for layer in found:
         weight = getattr(layer, "weight", None)
         if not isinstance(weight, torch.Tensor) or len(weight) != network.num_classes:
@@ -38,11 +38,16 @@ def layers(model: nn.Module) -> list[nn.Module]:
 def require(model: nn.Module, tasks: Sequence[Task]) -> None:
     """Refuse a network that cannot answer these tasks.
 
+    Labels of an image, or steps, that are the only task need no rows: any head will do.
+
     Raises:
         RunError: Its head is no linear layer; or it has no bias, which a quantity needs.
     """
+    quantity = any(task.kind == "regression" for task in tasks)
+    if not quantity and len(tasks) < 2:
+        return
     for layer in layers(model):
-        if any(task.kind == "regression" for task in tasks) and getattr(layer, "bias", None) is None:
+        if quantity and getattr(layer, "bias", None) is None:
             raise RunError(
                 f"the head of {type(model).__name__} has no bias, so it cannot give a quantity in its own unit",
                 fix="take another backbone",
@@ -68,14 +73,13 @@ def one_task(model: nn.Module, tasks: Sequence[Task], name: str) -> nn.Module:
         RunError: The model's head is not a linear layer.
     """
     span = next(span for span in spans(tasks) if span.task.name == name)
-    rows = [(layer.weight[span.outputs].clone(), None if layer.bias is None else layer.bias[span.outputs].clone())
-            for layer in _tensors(model)]  # fmt: skip
     small: Any = copy.deepcopy(model)
-    small.reset_classifier(span.task.outputs)
-    for layer, (weight, bias) in zip(_tensors(small), rows, strict=True):
-        layer.weight.copy_(weight)
-        if bias is not None:
-            layer.bias.copy_(bias)
+    for layer in _tensors(small):  # cut in place: what else a head has, such as a norm, stays as it is
+        layer.weight = nn.Parameter(layer.weight[span.outputs].clone())
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias[span.outputs].clone())
+        setattr(layer, "out_channels" if hasattr(layer, "out_channels") else "out_features", span.task.outputs)
+    small.num_classes = span.task.outputs
     network: nn.Module = small.eval()
     return network
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -172,7 +173,9 @@ class Recipe:
     checkpoint_keep: int = choice(2, "Saved states that are kept, in case the newest is damaged.", low=2, high=1000)
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
-    limit: int | None = choice(None, "Use at most so many training images.", low=2)
+    limit: int | None = choice(
+        None, "Use at most so many training images; of each data set, where tasks name several.", low=2
+    )
     val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
     path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
@@ -200,7 +203,8 @@ class Recipe:
         choices=("fixed", "uncertainty", "pcgrad"),
     )
     task_temperature: float = choice(
-        1.0, "Images are drawn in proportion to their task's size to this power: 1 as they come, 0 tasks alike.",
+        1.0, "Images are drawn in proportion to their task's size to this power: 1 as they come, 0 tasks alike, as far "
+        "as no image answers two.",
         low=0, high=1,
     )  # fmt: skip
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
@@ -399,6 +403,9 @@ class Recipe:
         return recipe
 
 
+# Choices that need one class of each image, when they are off.
+ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
+             "unlabelled": None, "soup": False, "wise": None}  # fmt: skip
 _OWN = ("phases", "group_lr", "tasks", "task_weights")  # fields with checks of their own
 
 # What a strategy's phases are made from; phases in full say all of it themselves.
@@ -406,8 +413,35 @@ _SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
 
 
 def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    """The recipe with some choices replaced; values that are None leave it as it is."""
-    return replace(recipe, **{key: value for key, value in choices.items() if value is not None})
+    """The recipe with some choices replaced; values that are None leave it as it is.
+
+    What an image has was perhaps found out in a run rather than chosen: tasks, or several labels, take its place. Other
+    tasks than before have no use for the weights of those that are gone.
+    """
+    chosen = {key: value for key, value in choices.items() if value is not None}
+    labels = recipe.problem == "single-label" and (chosen.keys() & {"label_separator", "label_column"})
+    if (chosen.get("tasks") or labels) and "problem" not in chosen:
+        chosen["problem"] = "auto"
+    if chosen.get("tasks"):
+        gone = recipe.task_weights.keys() - {str(task).partition("=")[0] for task in chosen["tasks"]}
+        weights = chosen.get("task_weights", recipe.task_weights)
+        chosen["task_weights"] = {name: weight for name, weight in weights.items() if name not in gone}
+    return replace(recipe, **chosen)
+
+
+def refuse_other_data(recipe: Recipe, dataset: str | None) -> None:
+    """Refuse a data set beside tasks, each of which names its own.
+
+    Raises:
+        RecipeError: None of them names this one.
+    """
+    named = [spec.dataset for spec in recipe.task_specs]
+    if named and dataset is not None and Path(dataset).resolve() not in [Path(name).resolve() for name in named]:
+        raise RecipeError(
+            f"each task names its data set, and none of them names {dataset}",
+            why=f"the tasks are of {', '.join(dict.fromkeys(named))}",
+            fix=f"leave the data set out, or name it in each task: --task {recipe.task_specs[0].name}={dataset}…",
+        )
 
 
 def _unlabelled_faults(recipe: Recipe) -> list[str]:
@@ -461,4 +495,6 @@ def _tasks_faults(recipe: Recipe) -> list[str]:
         faults.append("label_column: each task names its column")
     if recipe.problem != "auto":
         faults.append("problem: each task has a kind of its own")
+    faults += [f"{name}: needs one class of each image, and tasks ask more of them"
+               for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]  # fmt: skip
     return faults

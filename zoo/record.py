@@ -17,7 +17,9 @@ FAULTS = 5  # that a message lists
 # and under "*" that of all others. None stands for what is not known, except in a list.
 _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text", "url": "text", "sha256": "text",
             "labels": ["text"]}  # fmt: skip
-_COUNT = {"n": "whole", "per_class": ["whole"]}
+_COUNT = {"n": "whole", "per_class": ["whole"], "answers": {"*": "whole"}}
+_SET = {"ref": "text", "name": "text", "hub": "text", "revision": "text", "license": "text", "tasks": ["text"],
+        "fingerprint": "text", "selected_on": "text", "reported_on": "text"}  # fmt: skip
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP]}
 _MISTAKE = {"id": "text", "label": "text", "predicted": "text", "probability": "number"}
@@ -41,7 +43,7 @@ _SHAPE: dict[str, Any] = {
                  "module": "text", "params": "whole", "weights": _WEIGHTS},
     "dataset": {"ref": "text", "name": "text", "hub": "text", "revision": "text", "fingerprint": "text",
                 "classes": ["text"], "counts": {"fit": _COUNT, "choose": _COUNT, "report": _COUNT},
-                "selected_on": "text", "reported_on": "text", "license": "text", "tasks": [_TASK],
+                "selected_on": "text", "reported_on": "text", "license": "text", "tasks": [_TASK], "sets": [_SET],
                 "bad": [{"path": "text", "error": "text"}], "notes": ["text"]},
     "recipe": {"strategy": "text"},
     "resolved": {"precision": "text", "device": "text", "norm": "text", "threads": "whole", "workers": "whole",

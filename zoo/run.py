@@ -94,6 +94,8 @@ _NEEDED = {
     "regression": ("r2", "mae", "rmse"),
     "multi-task": ("score", "tasks"),
 }
+# Of these None is an answer: there was nothing to measure it by, such as an image with any label.
+_MAY_BE_UNKNOWN = ("map", "kappa", "r2", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,8 @@ class Result:
         """The fields that a result must have and this one lacks."""
         own = _NEEDED.get(str(record.get("problem")), _NEEDED["single-label"])
         needed = [*own, *(entry.name for entry in fields(cls) if entry.default is MISSING)]
-        found = [name for name in needed if record.get(name) is None]
+        unknown = [name for name in _MAY_BE_UNKNOWN if name in record]
+        found = [name for name in needed if record.get(name) is None and name not in unknown]
         for name, each in (record.get("tasks") or {}).items():
             lacks = cls.missing({"split": "", "selected_on": "", **each})
             found += [f"{field} of {name}" for field in lacks]

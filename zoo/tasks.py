@@ -18,8 +18,9 @@ Kind = Literal["single-label", "multi-label", "regression", "ordinal"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SEVERAL = "multi-task"  # what a model with more than one task answers
 MEASURES = {"map": "mAP", "r2": "R²", "score": "mean score"}  # what is called otherwise than its key
+SHARES = ("accuracy", "mAP")  # of these, and what is called as its key, what is written in per cent
 _HEADLINES = {"multi-label": "map", "regression": "r2", "ordinal": "kappa", "multi-task": "score"}
-PLAIN = "label"  # name of the one task of a run that was not asked for tasks
+UNASKED = "label"  # name of the one task of a run that has several labels an image and was not asked for tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from PIL import Image
 
 import zoo
 from zoo.engine.events import EpochDone
+from zoo.engine.multilabel import choose_thresholds
 from zoo.errors import RecipeError, RunError
 
 COLOURS = ("blue", "green", "red")
@@ -86,6 +87,22 @@ def test_thresholds_travel_with_the_model(trained, table):
         expected = {name for name, share, least in zip(COLOURS, row, task["thresholds"], strict=True) if share >= least}
         assert {label for label, _ in prediction.labels} == expected
         assert prediction.label is None and set(prediction.record()) == {"path", "labels", "top"}
+
+
+def test_thresholds_are_chosen_on_the_images_that_choose(trained, table):
+    """Those of the report would flatter it."""
+    run, _ = trained
+    model = zoo.load(run)
+    chosen = {}
+    for name, numbers in (("val", range(64, 80)), ("test", range(80, 96))):
+        images = [Image.open(table.parent / f"{number:03d}.png") for number in numbers]
+        with torch.inference_mode():
+            logits = model(torch.stack([model.transform(image) for image in images]))
+        truth = torch.tensor([[float(number >> place & 1) for place in range(3)] for number in numbers])
+        chosen[name] = choose_thresholds(logits, truth)
+    found = run.record["dataset"]["tasks"][0]["thresholds"]
+    assert found == pytest.approx(chosen["val"], abs=1e-3)
+    assert found != pytest.approx(chosen["test"], abs=1e-3), "or this would tell nothing"
 
 
 def test_scoring_it_again_says_the_same(trained, table):

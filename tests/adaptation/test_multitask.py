@@ -15,8 +15,13 @@ import torch
 from PIL import Image
 
 import zoo
+from zoo.adaptation import reproduction
+from zoo.adaptation.one_task import one_task
+from zoo.data.targets import draw_weights
 from zoo.engine.events import StepDone
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
+from zoo.hub import folder as hub_folder
+from zoo.recipe_file import recipe_of_run
 from zoo.tensors import file_sha256
 
 BASE = zoo.Recipe(
@@ -66,7 +71,8 @@ def test_every_task_is_learnt_and_measured(run):
     worth = [result.tasks["colour"].accuracy, result.tasks["light"].r2, result.tasks["level"].kappa,
              result.tasks["tags"].map]  # fmt: skip
     assert result.score == pytest.approx(np.mean(worth))
-    assert record["resolved"]["select_by"] == "score" and record["resolved"]["label_smoothing"] == 0.1
+    assert record["resolved"]["select_by"] == "score"
+    assert record["resolved"]["label_smoothing"] is None, "the default for classes, and nothing for labels"
     lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
     assert all(set(line["parts"]) == set(NAMES) for line in steps)
@@ -161,15 +167,49 @@ def test_kept_activations_and_a_second_training_go_with_tasks(table, tmp_path):
     assert set(run.result.tasks) == set(NAMES)
 
 
-def test_two_data_sets_make_one_model(table, tmp_path):
+def test_two_data_sets_make_one_model(table, tmp_path, monkeypatch):
     """Digits are 8 x 8 pixels and know nothing of colours."""
     tasks = (f"colour={table}:colour", "digit=digits")
-    recipe = replace(BASE, tasks=tasks, epochs=1, limit=200, task_temperature=0.5)
+    recipe = replace(BASE, tasks=tasks, epochs=1, limit=200, task_temperature=0.5, label_separator=None)
+    asked = []
+    monkeypatch.setattr("zoo.data.loader.draw_weights", lambda *drawn: asked.append(drawn[2]) or draw_weights(*drawn))
     run = zoo.adapt("resnet_nano", recipe=recipe, dataset=str(table), out=tmp_path / "run")
+    assert set(asked) == {0.5}
+    counts = run.record["dataset"]["counts"]
+    assert counts["fit"]["answers"] == {"colour": 68, "digit": 160}, "of each at most 200, those to choose by included"
     assert run.record["dataset"]["name"] == "t+digits" and set(run.result.tasks) == {"colour", "digit"}
     assert run.result.tasks["digit"].n == 360 and run.result.tasks["colour"].n == 14
     with pytest.raises(RunError, match="several data sets"):
         zoo.evaluate(run, split="test")
+    assert run.record["dataset"]["hub"] is None and "- digit: digits" in (run.path / "README.md").read_text()
+    zoo.push(run, "me/digit", task="digit", dry_run=tmp_path / "digit")
+    alone = json.loads((tmp_path / "digit" / "zoo.json").read_text())
+    about = {key: alone["dataset"][key] for key in ("ref", "name", "reported_on")}
+    assert about == {"ref": "digits", "name": "digits", "reported_on": "test"}
+    assert [part["n"] for part in alone["dataset"]["counts"].values()] == [160, 40, 360]
+    assert alone["result"]["split"] == "test" and "sets" not in alone["dataset"]
+    whole = hub_folder.public_record(run.record)
+    assert [one["ref"] for one in whole["dataset"]["sets"]] == [None, "digits"]
+    for record, dataset, said in ((alone, "x.csv", "taken out of a run of 2 tasks"), (whole, None, "several data sets"),
+                                  (run.record, "x.csv", "several data sets")):  # fmt: skip
+        with pytest.raises(RunError, match=said):
+            reproduction._placed(recipe_of_run(record).recipe, record, dataset, "it")
+    assert reproduction._placed(recipe, run.record, None, "it") == (str(table), recipe)
+
+
+def test_tasks_are_looked_for_in_the_data_set_that_is_named(run, table):
+    recipe = recipe_for(table)
+    data, placed = reproduction._placed(recipe, run.record, "copy.csv", "it")
+    assert data == "copy.csv" and [spec.dataset for spec in placed.task_specs] == ["copy.csv"] * 4
+    assert [spec.column for spec in placed.task_specs] == [spec.column for spec in recipe.task_specs]
+
+
+def test_a_task_that_nobody_measured_is_not_pushed_alone(run, tmp_path, monkeypatch):
+    record = run.record
+    del record["result"]["tasks"]["light"]
+    monkeypatch.setattr("zoo.adaptation.one_task.checked_record", lambda whole: record)
+    with pytest.raises(RunError, match=r"the task light of .* cannot be published alone"):
+        one_task(run, "light", tmp_path / "light")
 
 
 @pytest.mark.parametrize(
@@ -181,6 +221,7 @@ def test_two_data_sets_make_one_model(table, tmp_path):
         ({"tasks": ("a=t.csv:x",), "task_weights": {"b": 1.0}}, "task_weights[b]: there is no such task"),
         ({"task_weighting": "pcgrad"}, "task_weighting: there are no tasks"),
         ({"tasks": ("a=t.csv:x",), "task_weights": {"a": 1.0}, "task_weighting": "uncertainty"}, "learns the weights"),
+        ({"tasks": ("a=t.csv:x",), "mixup": 0.2, "soup": True}, "mixup: needs one class of each image"),
         ({"tasks": ("a=t.csv:x",), "label_column": "x"}, "label_column: each task names its column"),
     ],
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import zoo
-from zoo.adaptation.answering import compiled, selected_by
+from zoo.adaptation.answering import backwards, compiled, objective, refuse_unfit, selected_by, smoothing, surgery_note
+from zoo.data import Batch
 from zoo.engine.choosing import FEW
+from zoo.errors import RecipeError
 from zoo.tasks import Task
 
 
@@ -67,3 +72,69 @@ def test_a_network_that_is_gone_back_through_for_each_task_is_not_compiled() -> 
     tasks = ("a=t.csv:a", "b=t.csv:b")
     assert compiled(zoo.Recipe(tasks=tasks)) == "auto"
     assert compiled(zoo.Recipe(tasks=tasks, task_weighting="pcgrad")) == "off"
+
+
+KIND, AGE = Task("kind", "single-label", ("a", "b")), Task("age", "regression")
+SIGNS = Task("signs", "multi-label", ("x", "y"))
+
+
+def recipe_and_data(*tasks: Task, **choices: Any) -> tuple[zoo.Recipe, Any]:
+    asked = tuple(f"{task.name}=t.csv:{task.name}" for task in tasks)
+    return zoo.Recipe(tasks=asked, **choices), SimpleNamespace(tasks=tasks, name="t")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "choices", "what", "why"),
+    [
+        ((SIGNS,), {"task_weighting": "pcgrad"}, "task_weighting pcgrad", "there is one task"),
+        ((AGE,), {"task_weights": {"age": 2.0}}, "task_weights age", "there is one task"),
+        (
+            (KIND, AGE),
+            {"label_loss": "asymmetric"},
+            "label_loss asymmetric",
+            "none of the tasks gives an image",
+        ),
+    ],
+)
+def test_choices_that_would_change_nothing_are_refused(
+    tasks: tuple[Task, ...], choices: dict[str, Any], what: str, why: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        refuse_unfit(*recipe_and_data(*tasks, **choices))
+    assert caught.value.what == f"these choices do not go with t: {what}" and why in caught.value.why
+    refuse_unfit(*recipe_and_data(KIND, SIGNS, **(choices if "task_weights" not in choices else {})))
+
+
+def test_labels_are_smoothed_where_somebody_asks_for_it() -> None:
+    assert smoothing(*recipe_and_data(KIND, AGE)) == 0.1
+    assert smoothing(*recipe_and_data(SIGNS)) == 0.0
+    assert smoothing(*recipe_and_data(KIND, SIGNS)) is None, "classes have the default, labels nothing"
+    assert smoothing(*recipe_and_data(KIND, SIGNS, label_smoothing=0.2)) == 0.2
+
+
+def test_what_pcgrad_compares_is_said_where_a_step_has_several_batches() -> None:
+    recipe, data = recipe_and_data(KIND, AGE, SIGNS, task_weighting="pcgrad", batch_size=32)
+    assert backwards(recipe, data) == 4 and surgery_note(recipe, data, 1) == ""
+    assert "within each 16 of a step's 32 images" in surgery_note(recipe, data, 2)
+    accumulated, _ = recipe_and_data(KIND, AGE, task_weighting="pcgrad", batch_size=32, accumulate=4)
+    assert "within each 32 of a step's 128 images" in surgery_note(accumulated, data, 1)
+    assert surgery_note(*recipe_and_data(KIND, AGE, accumulate=4), 2) == ""
+
+
+def test_losses_go_by_how_much_of_the_drawn_images_is_known() -> None:
+    """Of eight images all say of which kind they are, and two how old."""
+    recipe, _ = recipe_and_data(KIND, AGE)
+    truth = torch.tensor([[0.0, 3.0], [1.0, 5.0], *[[0.0, math.nan]] * 6])
+    part: Any = SimpleNamespace(tasks=(KIND, AGE), truth=lambda: truth, targets=[tuple(row) for row in truth.tolist()])
+    head: Any = SimpleNamespace(parameters=())
+    place: Any = SimpleNamespace(device="cpu")
+    nothing: Any = None
+    even = objective(recipe, part, None, nothing, head, nothing, place)
+    assert even.shares.tolist() == [1.0, 0.25]
+    drawn = objective(replace(recipe, task_temperature=0.0), part, None, nothing, head, nothing, place)
+    often = (1 / 8 + 1 / 2) / 2  # an image of both tasks, beside 1/8 for one of `kind` alone
+    assert drawn.shares.tolist() == pytest.approx([1.0, 2 * often / (2 * often + 6 / 8)])
+    signs: Any = SimpleNamespace(tasks=(SIGNS,), truth=lambda: truth)
+    labels = objective(recipe_and_data(SIGNS)[0], signs, None, nothing, head, nothing, place)
+    batch = Batch(torch.zeros(8, 2), truth.clamp(max=1), torch.arange(8))
+    assert labels(torch.nn.Identity(), batch, 0.0).total.item() == pytest.approx(math.log(2)), "the mean, over all"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from zoo.cli import render
 from zoo.predictions import Answer, Prediction
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -64,6 +65,15 @@ def test_a_resumed_run_keeps_its_tasks_beside_what_is_typed(zoo_, api):
     assert api.calls[0][2]["recipe"] == Recipe(tasks=tasks, workers=2) and api.calls[0][2]["dataset"] is None
 
 
+def test_a_reproduction_says_what_is_no_share_without_per_cent(capsys):
+    run = Run(Path("runs/again"))
+    run.path.mkdir(parents=True)
+    run.write_record({"schema": 1, "result": RESULT})
+    record = {"identical": True, "tensors": {"n": 3}, "accuracy": {"before": 0.72, "now": 0.7}, "differences": []}
+    render.reproduction(record, run)
+    assert "mean score 0.720 then, 0.700 now" in capsys.readouterr().out
+
+
 def test_an_evaluation_has_a_part_for_each_task(zoo_, api, monkeypatch):
     monkeypatch.setattr(api, "evaluate", lambda *args, **named: RESULT)
     out = zoo_("eval", "run").out
@@ -97,3 +107,29 @@ def test_predictions_have_a_column_for_each_task(zoo_, api, monkeypatch):
         "kind": {"label": "cat", "probability": 0.91, "top": [{"label": "cat", "probability": 0.91}]},
         "age": {"value": 3.5}, "signs": {"labels": [], "top": [{"label": "bell", "probability": 0.2}]},
     }}  # fmt: skip
+
+
+def finished(name: str, recipe: Recipe, resolved: dict[str, Any], data: str) -> None:
+    run = Run(Path(f"runs/{name}"))
+    run.path.mkdir(parents=True)
+    run.write_record({"schema": 1, "recipe": recipe.record(), "resolved": resolved,
+                      "backbone": {"name": "resnet/resnet_nano"}, "dataset": {"ref": data}})  # fmt: skip
+
+
+def test_tasks_or_labels_go_on_top_of_a_run_that_had_neither(zoo_, api):
+    """Its record says single-label because that is what was found, not because anybody chose it."""
+    finished("old", Recipe(), {"problem": "single-label"}, "/far/pets.csv")
+    assert zoo_("plan", "--recipe", "runs/old", "--task", "kind=pets.csv:kind").code == 0
+    assert zoo_("plan", "--recipe", "runs/old", "--label-separator", ";").code == 0
+    assert [call[1][2] for call in api.calls] == [Recipe(tasks=("kind=pets.csv:kind",)), Recipe(label_separator=";")]
+
+
+def test_another_data_set_does_not_take_the_place_of_tasks(zoo_, api):
+    tasks = ("kind=/far/pets.csv:kind", "age=/far/pets.csv:age")
+    finished("old", Recipe(tasks=tasks, task_weights={"age": 0.5}, task_weighting="pcgrad"), {}, "/far/pets.csv")
+    for words in (("plan",), ("compare", "resnet_nano", "vgg11")):
+        done = zoo_(*words, "--recipe", "runs/old", "--dataset", "other.csv")
+        assert done.code == 2 and "there are no tasks" not in done.err and not api.calls
+    assert zoo_("plan", "--recipe", "runs/old", "--dataset", "/far/pets.csv").code == 0
+    assert zoo_("plan", "--recipe", "runs/old", "--task", "kind=new.csv:kind").code == 0, "without the weight of age"
+    assert api.calls[1][1][2] == Recipe(tasks=("kind=new.csv:kind",), task_weighting="pcgrad")

@@ -156,3 +156,15 @@ def test_a_scored_table_has_the_models_labels_in_the_models_order(tmp_path):
     plain.write_text("path,label\nimg/00000.png,red\n")
     with pytest.raises(DataError, match="the model gives several answers"):
         open_evaluation(str(plain), NAMES, DataOptions(tasks=(task,)))
+
+
+@pytest.mark.parametrize(("part", "where"), [("val", "val"), ("test", "test")])
+def test_what_no_image_has_can_neither_choose_nor_report(tmp_path, part, where):
+    """There would be no mean average precision, and the finished run would be of no use."""
+    lines = ["path,label,split"]
+    for name, labels in written(tmp_path):
+        split = ("train", "train", "val", "test")[int(Path(name).stem) % 4]
+        lines.append(f"{name},{'' if split == part else ';'.join(labels or ['red'])},{split}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"no image of {where} has any of the labels"):
+        opened(tmp_path / "t.csv", label_separator=";")

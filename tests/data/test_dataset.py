@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import encoded, fill, ids, opened, picture
-from zoo.data import BadImage, DataOptions, dataset, open_dataset, open_evaluation, scan
+from zoo.data import BadImage, DataOptions, assembly, open_dataset, open_evaluation, scan
 from zoo.errors import DataError
 
 
@@ -242,7 +242,7 @@ def test_the_fingerprint_follows_labels_classes_and_the_cut(tmp_path: Path) -> N
 
 
 def test_many_images_are_verified_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "BIG", 10)
+    monkeypatch.setattr(assembly, "BIG", 10)
     fill(tmp_path, {"train/a": 8, "train/b": 8, "test/a": 2, "test/b": 2})
     spoil(tmp_path / "train", 1)
     found = opened(tmp_path, image_size=8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,113 @@ def test_a_folder_has_one_class_of_each_image(tmp_path):
         opened("anything", specs=asked(f"letter={folder}", f"again={folder}"))
 
 
+@pytest.mark.parametrize("more", [(), ("kind={}:kind",)])
+@pytest.mark.parametrize("kind", ["", ":multi-label"])
+def test_an_empty_cell_is_not_known_however_the_task_is_asked(tmp_path, more, kind):
+    table = people(tmp_path)
+    texts = [f"tags={table}:tags{kind}", *(text.format(table) for text in more)]
+    dataset = opened("anything", specs=asked(*texts), label_separator="+")
+    samples = [sample for part in (dataset.fit, dataset.choose, dataset.report) for sample in part.samples]
+    rows = {number_of(sample): sample.label[:2] for sample in samples}
+    assert rows[3] == (1.0, 1.0) and rows[1] == (1.0, 0.0)
+    empty = [number for number in range(40) if not number & 3]
+    assert all(math.isnan(rows[number][0]) for number in empty if number in rows)
+    assert bool(rows.keys() & set(empty)) == bool(more), "alone, such an image answers nothing"
+
+
+def test_a_tasks_labels_stand_in_one_row(tmp_path):
+    table = people(tmp_path)
+    table.write_text(table.read_text() + "img/00001.png,,,,night,1\n")
+    with pytest.raises(DataError, match=r"rows 2 and 41 give img/00001[.]png different labels") as caught:
+        opened("anything", specs=asked(f"tags={table}:tags:multi-label"), label_separator="+")
+    assert "--label-separator" in caught.value.fix
+
+
+def test_one_label_each_is_said_of_the_tasks_column(tmp_path):
+    table = people(tmp_path)
+    with pytest.raises(DataError) as caught:
+        opened("anything", specs=asked(f"hue={table}:size:multi-label"), label_separator="+")
+    assert caught.value.why == "no cell of 'size' contains '+'"
+    assert "--task hue=people.csv:size:single-label" in caught.value.fix
+    with pytest.raises(DataError, match=r"'\+' separates nothing"):
+        opened("anything", specs=asked(f"kind={table}:kind"), label_separator="+")
+
+
+def test_whole_numbers_that_pandas_wrote_beside_gaps_are_classes(tmp_path):
+    table = people(tmp_path)
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([lines[0], *(f"{line}.0" for line in lines[1:-1]), lines[-1][:-1]]))
+    for kind, expected in (("", "single-label"), (":ordinal", "ordinal"), (":1<2<3<4", "ordinal")):
+        (task,) = opened("anything", specs=asked(f"mark={table}:mark{kind}")).tasks
+        assert (task.kind, task.classes) == (expected, ("1", "2", "3", "4"))
+
+
+def test_what_answers_nothing_is_no_data_set(tmp_path):
+    table = people(tmp_path)
+    (task,) = opened("anything", specs=asked(f"kind={table}:kind")).tasks
+    empty = tmp_path / "empty.csv"
+    empty.write_text("path,kind\nimg/00000.png,\nimg/00001.png,\n")
+    with pytest.raises(DataError, match=r"no row of .*empty[.]csv answers the task kind") as caught:
+        open_evaluation(str(empty), task.classes, asked_of(str(empty), (task,), (), DataOptions()))
+    assert "nothing is written under kind" in caught.value.why
+
+
+def test_a_task_may_be_called_label(tmp_path):
+    table = people(tmp_path)
+    for column, kind, separator in (("age", "regression", None), ("tags", "multi-label", "+")):
+        specs = asked(f"label={table}:{column}")
+        tasks = opened("anything", specs=specs, label_separator=separator).tasks
+        options = asked_of(str(table), tasks, specs, DataOptions(label_separator=separator))
+        found = open_evaluation(str(table), tasks[0].classes, options)
+        assert found.part.tasks == tasks and tasks[0].kind == kind and len(found.part) == 30
+
+
+def test_columns_are_looked_for_in_every_line(tmp_path):
+    """JSON lines may have other keys in each, and many."""
+    people(tmp_path)
+    (task,) = opened("anything", specs=asked(f"kind={tmp_path / 'people.csv'}:kind")).tasks
+    path = tmp_path / "wide.jsonl"
+    rows = [{"path": "img/00000.png", **{f"c{n}": n for n in range(40)}}, {"path": "img/00001.png", "kind": "dog"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert [question.name for question in asked_of(str(path), (task,), (), DataOptions()).questions] == ["kind"]
+
+
+def test_images_that_one_set_trains_on_and_another_reports_on_are_noted(tmp_path):
+    table, photos = people(tmp_path), fill(tmp_path / "photos", {"train/a": 8, "train/b": 8, "test/a": 4, "test/b": 4})
+    dataset = opened("anything", specs=asked(f"size={table}:size", f"letter={photos}"))
+
+    def numbers(name: str, *parts: object) -> set[int]:
+        return {number_of(each) for part in parts for each in part.samples if each.id.startswith(f"{name}/")}  # type: ignore[attr-defined]
+
+    for name, other in (("people", "photos"), ("photos", "people")):
+        same = numbers(name, dataset.report) & numbers(other, dataset.fit, dataset.choose)
+        said = f"{name}: {len(same)} image(s) that it reports on are exact copies of images that {other} trains on"
+        assert same and any(note.startswith(said) for note in dataset.notes)
+    far = fill(tmp_path / "far", {"a": 8, "b": 8}, start=500)
+    notes = opened("anything", specs=asked(f"size={table}:size", f"far={far}")).notes
+    assert not any("exact copies" in note for note in notes)
+
+
+def test_parts_of_several_data_sets_can_be_put_together(tmp_path):
+    """As a second training does: it must not decode every image in every epoch."""
+    table, photos = people(tmp_path), fill(tmp_path / "photos", {"a": 8, "b": 8}, start=500)
+    dataset = opened("anything", specs=asked(f"kind={table}:kind", f"letter={photos}"), image_size=16)
+    both = dataset.fit.joined(dataset.choose)
+    assert both.is_stored(16, "bicubic") and len(both) == len(dataset.fit) + len(dataset.choose)
+    assert both.stored(len(dataset.fit), 16, "bicubic") is not None
+    assert dataset.choose_cut, "which lets refit decide"
+    given = fill(
+        tmp_path / "given", {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}, 600
+    )
+    assert not opened("anything", specs=asked(f"kind={table}:kind", f"letter={given}")).choose_cut
+
+
+def test_a_label_of_the_wrong_sort_is_an_error(tmp_path):
+    part = opened(fill(tmp_path, {"a": 5, "b": 5})).fit
+    with pytest.raises(TypeError, match="are no answers to tasks"):
+        part.targets  # noqa: B018
+
+
 def test_several_data_sets_are_joined(tmp_path):
     table = people(tmp_path / "people")
     photos = fill(tmp_path / "photos", {"train/a": 8, "train/b": 8, "test/a": 4, "test/b": 4}, start=500)
@@ -126,6 +234,11 @@ def test_several_data_sets_are_joined(tmp_path):
         stored = dataset.fit.stored(place, 16, "bicubic")
         assert np.abs(stored.astype(int) - np.asarray(dataset.fit.image(place)).astype(int)).max() == 0
     assert dataset.counts()["fit"]["per_class"][2:] == [6, 6]
+    assert dataset.counts()["report"]["answers"]["letter"] == 8 and dataset.counts()["report"]["n"] == 14
+    assert [(one.name, one.tasks, one.reported_on) for one in dataset.sets] == [
+        ("people", ("kind",), "test (cut from all images)"), ("photos", ("letter",), "test"),
+    ]  # fmt: skip
+    assert dataset.license is None
 
 
 def test_a_low_temperature_draws_tasks_alike(tmp_path):

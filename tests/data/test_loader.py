@@ -15,9 +15,9 @@ from zoo.data import (
     Batch,
     Dataset,
     TrainLoader,
+    assembly,
     auto_workers,
     class_weights,
-    dataset,
     eval_batches,
     is_quick,
     train_loader,
@@ -185,7 +185,7 @@ def test_an_unreadable_image_met_while_training_stops_it_by_name(data: Dataset, 
 def test_an_unreadable_image_is_skipped_and_counted_where_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "BIG", 1)
+    monkeypatch.setattr(assembly, "BIG", 1)
     fill(tmp_path, {"train/a": 10, "train/b": 10, "test/a": 2, "test/b": 2})
     for name in ("train/a/00000.png", "train/a/00001.png", "test/a/00020.png"):
         (tmp_path / name).write_bytes(b"spoilt")

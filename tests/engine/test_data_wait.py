@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.engine.toy import GROUPS, Loader, Toy
 from zoo.data import Batch
 from zoo.engine.checkpoint import load_checkpoint
-from zoo.engine.estimate import Cost, estimate
+from zoo.engine.estimate import Cost, estimate, try_step
+from zoo.engine.objective import Objective
+from zoo.planning import PhasePlan
 from zoo.recipe import Recipe
 
 RECIPE = Recipe(strategy="probe", epochs=2, batch_size=4)
@@ -36,10 +39,10 @@ def test_the_time_until_a_batch_is_there_is_counted_and_kept(tmp_path: Path) -> 
     assert quick.session.position.loss_sum == slow.session.position.loss_sum
 
 
-def priced(toy: Toy, seconds_per_image: float, *, hidden: bool) -> Cost:
+def priced(toy: Toy, seconds_per_image: float, *, hidden: bool, objective: Objective | None = None) -> Cost:
     found = estimate(
-        toy.plan, toy.model, GROUPS, RECIPE, toy.accelerator, input_size=(3, 6, 6), training_images=12,
-        choosing_images=8, seconds_per_image=seconds_per_image, hidden=hidden, options={},
+        toy.plan, toy.model, GROUPS, RECIPE, objective or Objective(), toy.accelerator, input_size=(3, 6, 6),
+        training_images=12, choosing_images=8, seconds_per_image=seconds_per_image, hidden=hidden, options={},
         chunk=8,
     )  # fmt: skip
     return found["probe"].whole
@@ -54,3 +57,18 @@ def test_what_is_loaded_beside_the_training_costs_only_what_takes_longer(tmp_pat
     behind = priced(toy, 1.0, hidden=True)
     assert images - 5 < behind.waiting < images
     assert priced(toy, 1e-9, hidden=True).waiting == 0.0
+
+
+def test_going_back_several_times_takes_memory_and_is_done(tmp_path: Path) -> None:
+    class Thrice(Objective):
+        def backwards(self, phase: PhasePlan) -> int:
+            return 3
+
+    toy = Toy(tmp_path, RECIPE)
+    once, thrice = (priced(toy, 0.0, hidden=True, objective=each) for each in (Objective(), Thrice()))
+    gradients = 4 * sum(tensor.numel() for tensor in toy.model.fc.parameters())
+    assert thrice.memory == once.memory + 5 * gradients, "one from each of two ways back, and three to reckon with"
+    times: list[int] = []
+    toy.model.fc.weight.register_hook(lambda gradient: times.append(1))
+    try_step(toy.model, 2, (3, 6, 6), toy.accelerator, torch.float32, 3)
+    assert len(times) == 3

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from zoo.engine import machine
+from zoo.errors import RecipeError
 from zoo.recipe import Recipe
 
 
@@ -26,3 +29,15 @@ def test_bf16_is_taken_where_the_processor_gains_by_it(
     monkeypatch.setattr(machine, "_cpu_fact", lambda name: vendor)
     assert machine.settle(Recipe(device="cpu", threads=1)).precision == precision
     assert machine.settle(Recipe(device="cpu", threads=1, precision="bf16")).precision == "bf16"  # who asks gets it
+
+
+def test_gradients_of_several_tasks_are_not_compared_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "devices", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(machine, "_best_precision", lambda device: "fp16")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    asked = Recipe(tasks=("a=t.csv:a", "b=t.csv:b"), task_weighting="pcgrad", device="cuda", threads=1)
+    assert machine.settle(asked).precision == "fp32"
+    assert machine.settle(Recipe(device="cuda", threads=1)).precision == "fp16"
+    with pytest.raises(RecipeError) as caught:
+        machine.settle(replace(asked, precision="fp16"))
+    assert caught.value.what == "pcgrad cannot be had in fp16" and "--precision fp32" in caught.value.fix

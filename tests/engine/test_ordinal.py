@@ -42,8 +42,17 @@ def test_it_learns_an_order():
 
 
 def test_kappa_is_nothing_where_there_is_one_step():
-    assert kappa(np.array([1, 1]), np.array([1, 1])) == 0.0
-    assert kappa(np.array([0, 1, 2]), np.array([0, 1, 2])) == 1.0
+    assert kappa(np.array([1, 1]), np.array([1, 1]), 3) == 0.0
+    assert kappa(np.array([0, 1, 2]), np.array([0, 1, 2]), 3) == 1.0
+
+
+def test_a_step_that_nobody_has_still_lies_between_its_neighbours():
+    """Of steps 0 to 3, none is a 1: from 0 to 2 it is two steps, and 2 to 3 is one.
+
+    Disagreement: 4 + 1 = 5 over four images; by chance, truth 0 0 2 3 and guesses 0 2 2 2: for each pair of a true and
+    a guessed one, 2 x (0 + 3 x 4) + (4 + 0) + (9 + 3 x 1) = 40 over sixteen, so 1 - (5 / 4) / (40 / 16).
+    """
+    assert kappa(np.array([0, 2, 2, 2]), np.array([0, 0, 2, 3]), 4) == pytest.approx(0.5)
 
 
 def test_a_quantity_is_measured_in_its_own_unit():

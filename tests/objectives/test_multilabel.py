@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from zoo.data import Batch
-from zoo.engine.multilabel import mean_ap
-from zoo.objectives.multilabel import MultiLabel, asymmetric, label_loss
+from zoo.engine.multilabel import known_loss, mean_ap
+from zoo.objectives.multilabel import LOSSES, MultiLabel, asymmetric
 
 NAN = math.nan
 
@@ -25,11 +25,30 @@ def test_asymmetric_is_the_papers_formula():
 
 def test_an_unknown_label_has_neither_loss_nor_gradient():
     logits = torch.zeros(2, 2, requires_grad=True)
-    loss = label_loss(logits, torch.tensor([[1.0, NAN], [0.0, NAN]]), "bce", 0.0)
+    loss = known_loss(logits, torch.tensor([[1.0, NAN], [0.0, NAN]]))
     loss.backward()
     assert loss.item() == pytest.approx(math.log(2))
     assert logits.grad.tolist() == [[-0.25, 0.0], [0.25, 0.0]]
-    assert label_loss(logits, torch.full((2, 2), NAN), "asymmetric", 0.0).item() == 0
+    assert known_loss(logits, torch.full((2, 2), NAN), asymmetric).item() == 0
+
+
+@pytest.mark.parametrize("loss", ["bce", "asymmetric"])
+def test_a_label_counts_as_much_whoever_is_beside_it(loss):
+    """Or it would depend on how many processes or accumulated parts a batch is cut into."""
+    torch.manual_seed(0)
+    images, truth = torch.randn(8, 3), (torch.rand(8, 4) < 0.5).float()
+    truth[:3, 1:] = NAN  # all in the first half
+    truth[5] = NAN
+    share = float(truth.isfinite().float().mean())
+    network, objective = nn.Linear(3, 4), MultiLabel(loss, smoothing=0.2, share=share)
+
+    def batch(rows: slice) -> Batch:
+        return Batch(images[rows], truth[rows], torch.arange(8)[rows])
+
+    whole = objective(network, batch(slice(8)), 0.0).total
+    halves = [objective(network, batch(rows), 0.0).total for rows in (slice(4), slice(4, 8))]
+    assert whole.item() == pytest.approx(sum(half.item() for half in halves) / 2)
+    assert whole.item() == pytest.approx(known_loss(network(images), truth, LOSSES[loss], 0.2).item())
 
 
 @pytest.mark.parametrize("loss", ["bce", "asymmetric"])
@@ -51,4 +70,4 @@ def test_it_learns_labels_that_do_not_exclude_each_other(loss):
 def test_smoothing_moves_both_answers_inwards():
     logits = torch.tensor([[10.0, -10.0]])
     truth = torch.tensor([[1.0, 0.0]])
-    assert label_loss(logits, truth, "bce", 0.2).item() == pytest.approx(1.0, abs=0.01)
+    assert known_loss(logits, truth, smoothing=0.2).item() == pytest.approx(1.0, abs=0.01)

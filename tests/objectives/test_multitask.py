@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from zoo.data import Batch
-from zoo.objectives.multitask import MultiTask, projected
+from zoo.engine.losses import Step
+from zoo.engine.ordinal import ordinal_loss
+from zoo.objectives.multitask import MultiTask, answered, projected
+from zoo.planning import GroupPlan, PhasePlan
 from zoo.tasks import Task
 
 NAN = math.nan
@@ -68,7 +71,73 @@ def test_what_is_not_known_says_nothing(weighting):
     empty = objective(model, images, 0.0)
     empty.total.backward()
     assert empty.total.item() == 0 and model.fc.weight.grad.abs().max() == 0
-    assert empty.parts["kind"] == loss.parts["kind"], "the log says what the task's loss was last"
+    assert empty.amounts["kind"] == 0, "and the log says nothing of it"
+
+
+FOUR = (*TASKS, Task("signs", "multi-label", ("x", "y", "z")), Task("step", "ordinal", ("low", "middle", "high")))
+
+
+def gaps() -> Batch:
+    """Eight images, in whose halves not the same is known: of `kind` all is in the first one."""
+    torch.manual_seed(1)
+    images = torch.randn(8, 4)
+    signs = (torch.rand(8, 3) < 0.5).float()
+    signs[0, 1] = signs[6, 0] = signs[6, 2] = NAN
+    signs[2] = NAN
+    steps = torch.tensor([0, 0, 2, NAN, 2, 1, 2, NAN])
+    kind = torch.tensor([0, 1, 1, NAN, NAN, NAN, NAN, NAN])
+    size = torch.tensor([9.0, NAN, NAN, NAN, 10, 13, 8, 11])
+    return Batch(images, torch.cat([torch.stack([kind, size], 1), signs, steps[:, None]], 1), torch.arange(8))
+
+
+def cut(batch: Batch, rows: slice) -> Batch:
+    return Batch(batch.images[rows], batch.labels[rows], batch.indices[rows])
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_an_answer_counts_as_much_whoever_is_beside_it(weighting):
+    """Or it would depend on how many processes or accumulated parts a batch is cut into."""
+    torch.manual_seed(2)
+    model, batch = Network(2 + 1 + 3 + 2), gaps()
+    objective = MultiTask(FOUR, weighting=weighting, shares=answered(FOUR, batch.labels))
+    if objective.spread is not None:
+        with torch.no_grad():
+            objective.spread.copy_(torch.tensor([0.5, -1.0, 0.25, 1.0]))
+    whole = objective(model, batch, 0.0)
+    halves = [objective(model, cut(batch, rows), 0.0) for rows in (slice(4), slice(4, 8))]
+    trained = [*model.parameters(), *objective.parameters()]
+    mine = torch.autograd.grad(whole.total, trained)
+    theirs = torch.autograd.grad((halves[0].total + halves[1].total) / 2, trained)
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    phase = PhasePlan("probe", 1, 9, "constant", 0.0, (GroupPlan("head", 1, 0, 0.5, 0.0, False, "none"),))
+    step = Step(phase, 1, 1, {}, [], tuple(whole.parts), tuple(whole.amounts))
+    logged = step.done(*((halves[0].values + halves[1].values) / 2).tolist())
+    assert logged.loss == pytest.approx(whole.total.item(), rel=1e-5)
+    logits = model(batch.images)
+    known = batch.labels[:, 5].isfinite()
+    expected = {"kind": nn.functional.cross_entropy(logits[:3, :2], batch.labels[:3, 0].long()),
+                "step": ordinal_loss(logits[known, 6:], batch.labels[known, 5])}  # fmt: skip
+    for name, value in expected.items():
+        assert logged.parts[name] == pytest.approx(value.item(), rel=1e-5), "the log has the mean over those who answer"
+    late = objective(model, cut(batch, slice(4, 8)), 0.0)
+    assert "kind" not in step.done(*late.values.tolist()).parts, "a step without a task has no loss of it"
+
+
+def test_shares_are_those_of_the_questions_and_of_what_is_drawn():
+    answers = gaps().labels
+    kind, size, signs, step = answered(FOUR, answers)
+    assert (kind, size, signs) == pytest.approx((3 / 8, 5 / 8, 18 / 24))
+    assert step == 10 / 16, "two of the lowest step are asked one question, four others two"
+    often = torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 0], dtype=torch.float64)
+    assert answered(FOUR, answers, often)[:2] == pytest.approx([1.0, 1 / 3])
+    assert answered(TASKS, torch.full((2, 2), NAN)) == [1.0, 1.0], "nothing is divided by 0"
+
+
+def test_labels_of_a_task_are_smoothed_where_somebody_asks():
+    model, batch = Network(2 + 1 + 3 + 2), gaps()
+    plain, smoothed = (MultiTask(FOUR, label_smoothing=share)(model, batch, 0.0).parts for share in (0.0, 0.3))
+    assert smoothed["signs"] != plain["signs"] and smoothed["kind"] == plain["kind"]
 
 
 def test_uncertainty_is_kendalls():
@@ -138,6 +207,19 @@ def test_gradients_at_peace_are_added():
     assert projected([one, other]).tolist() == [2.0, 1.0]
     against = projected([torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])])
     assert against.tolist() == pytest.approx([0.5, 1.5]), "each is made orthogonal to the other as it was"
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_each_is_freed_of_the_others_as_they_were(order, monkeypatch):
+    """Calculated by hand, one other after the other; (1, 0) meets (-1, 1), then (-1, -2), or the other way about."""
+    monkeypatch.setattr(torch, "randperm", lambda count: torch.tensor(order))
+    gradients = [torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0]), torch.tensor([-1.0, -2.0])]
+    freed = {
+        (0, 1, 2): [(0.2, -0.1), (-0.4, 0.2), (-1.0, -1.0)],
+        (2, 1, 0): [(0.2, 0.2), (0.0, 0.6), (0.0, -1.5)],
+    }[order]
+    assert projected(gradients).tolist() == pytest.approx([sum(each) for each in zip(*freed, strict=True)])
+    assert [each.tolist() for each in gradients] == [[1, 0], [-1, 1], [-1, -2]], "what came is left alone"
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad"])

@@ -31,6 +31,16 @@ def test_colours_come_from_the_page() -> None:
     assert "color-mix(in oklab, var(--head) 100%, var(--early))" in drawn[2]
 
 
+def test_what_is_no_share_has_no_per_cent() -> None:
+    epochs = [{"phase": "p", "epoch": number, "step": number, "values": {"score": 0.5 + 0.1 * number}}
+              for number in (1, 2)]  # fmt: skip
+    best = {"phase": "p", "epoch": 2}
+    drawn = plots.accuracy_curve(History(epochs=epochs, spans=[("p", 1, 2)]), best)
+    assert "kept: 0.700" in drawn and "%</text>" not in drawn and "mean score" in drawn
+    shares = [{**each, "values": {"map": each["values"]["score"]}} for each in epochs]
+    assert "kept: 70.0%" in plots.accuracy_curve(History(epochs=shares, spans=[("p", 1, 2)]), best)
+
+
 def test_application_settings_and_pyplot_are_left_alone() -> None:
     before = dict(mpl.rcParams)
     loaded = "matplotlib.pyplot" in sys.modules

@@ -9,7 +9,10 @@ from typing import Any
 from tests.report.fixture import make_run
 from tests.report.html_reader import read
 from zoo.report import write_report
+from zoo.report.answered import alone_record
+from zoo.report.tables import class_rows
 from zoo.run import Run
+from zoo.tasks import Task, spans
 
 TASKS = [
     {"name": "kind", "kind": "single-label", "classes": ["<b>cat</b>", "dog"]},
@@ -80,6 +83,36 @@ def test_weights_that_nobody_learned_are_not_drawn_and_an_unfinished_run_has_los
     assert "Loss of each task" in words and "Learned weight" not in words and "90.0%" not in words
 
 
+def test_what_an_unfinished_run_has_reached_is_written_as_its_result_would_be(tmp_path: Path) -> None:
+    run = tasks_run(tmp_path, learned=False, status="interrupted")
+    run.metrics_path.write_text("")
+    run.write_record({**run.record, "best": {"phase": "finetune", "epoch": 2, "step": 9, "score": 0.5, "loss": 1.0}})
+    assert "Its mean score on the images that choose 0.500" in read(write_report(run, {})).words("result")
+
+
 def test_one_task_has_no_section(tmp_path: Path) -> None:
     html = write_report(make_run(tmp_path, curves=False), {}).read_text(encoding="utf-8")
     assert 'id="tasks"' not in html
+
+
+def test_an_unknown_score_is_a_dash(tmp_path):
+    record = tasks_run(tmp_path, learned=False).record
+    record["result"]["score"] = None
+    page = read(write_report(Run(tmp_path), {}, record))
+    assert page.words("result").split()[0] == "\N{EN DASH}"
+
+
+def test_a_task_alone_has_its_own_images_and_steps(tmp_path):
+    record = tasks_run(tmp_path, learned=False).record
+    for held in record["dataset"]["counts"].values():
+        held["answers"] = {"kind": 70, "age": 70, "size": 80, "signs": 90}
+    own = {"name": "photos", "tasks": ["size"], "reported_on": "test (cut)", "selected_on": "val (cut)"}
+    record["dataset"]["sets"] = [{"name": "people", "tasks": ["kind", "age", "signs"]}, own]
+    span = next(span for span in spans([Task.from_record(task) for task in TASKS]) if span.task.name == "size")
+    alone = alone_record(record, span)
+    assert alone["dataset"]["name"] == "photos" and alone["result"]["split"] == "test (cut)"
+    assert alone["dataset"]["counts"]["fit"] == {"n": 80, "per_class": [60, 20]} and "sets" not in alone["dataset"]
+    rows = {row.name: row for row in class_rows(alone)}
+    assert {name: row.trained_on for name, row in rows.items()} == {"small": 20, "middle": 40, "large": 20}
+    assert rows["small"].confused_with == "middle", "steps are told apart, though the outputs are one less"
+    assert record["dataset"]["sets"][1] is own

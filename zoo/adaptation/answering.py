@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -11,6 +12,7 @@ from zoo import data, methods, tasks
 from zoo.adaptation import beside
 from zoo.adaptation.beside import Besides
 from zoo.data import Dataset, EvaluationLoader, Part
+from zoo.data.targets import draw_weights
 from zoo.engine import scoring
 from zoo.engine.choosing import select_by_for
 from zoo.engine.evaluation import collect
@@ -19,14 +21,10 @@ from zoo.errors import RecipeError
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.objectives.multilabel import MultiLabel
-from zoo.objectives.multitask import MultiTask
+from zoo.objectives.multitask import MultiTask, answered, passes
 from zoo.objectives.supervised import Supervised
-from zoo.recipe import Problem, Recipe
+from zoo.recipe import ONE_CLASS, Problem, Recipe
 from zoo.tasks import Task
-
-# Choices that need one class of each image, when they are off.
-_ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
-              "unlabelled": None, "soup": False, "wise": None}  # fmt: skip
 
 _BY_CLASS = ("accuracy", "loss", "refinement", "entropy", "information", "density")
 _MERITS = {"one class": _BY_CLASS, "labels": ("map", "loss", "refinement"), "tasks": ("score", "loss")}
@@ -46,7 +44,7 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     wrong: list[str] = []
     why = "they are not what such images are measured by"
     if dataset.tasks:
-        wrong = [name for name, off in _ONE_CLASS.items() if getattr(recipe, name) != off]
+        wrong = [name for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]
     elif recipe.label_loss != "bce":
         wrong = [f"label_loss {recipe.label_loss}"]
     if wrong:
@@ -55,10 +53,26 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
             why = "it is about several labels of an image, and here each has one class"
     if recipe.select_by not in ("auto", *_MERITS[_kind(dataset.tasks)]):
         wrong.append(f"select_by {recipe.select_by}")
+    reasons = [why] if wrong else []
+    for names, reason in _idle(recipe, dataset):
+        wrong += names
+        reasons.append(reason)
     if wrong:
         raise RecipeError(
-            f"these choices do not go with {dataset.name}: {', '.join(wrong)}", why=why, fix="leave them out"
+            f"these choices do not go with {dataset.name}: {', '.join(wrong)}",
+            why="; ".join(reasons),
+            fix="leave them out",
         )
+
+
+def _idle(recipe: Recipe, dataset: Dataset) -> Iterator[tuple[list[str], str]]:
+    """Choices about tasks that would change nothing with these ones, and why."""
+    asked = [f"task_weighting {recipe.task_weighting}"] if recipe.task_weighting != "fixed" else []
+    asked += [f"task_weights {name}" for name in recipe.task_weights]
+    if asked and len(dataset.tasks) == 1:
+        yield asked, "there is one task, and nothing to weigh it against"
+    if dataset.tasks and recipe.label_loss != "bce" and not any(task.kind == "multi-label" for task in dataset.tasks):
+        yield [f"label_loss {recipe.label_loss}"], "none of the tasks gives an image several labels"
 
 
 def problem(recipe: Recipe, dataset: Dataset) -> Problem:
@@ -84,10 +98,38 @@ def compiled(recipe: Recipe) -> str:
     return "off" if recipe.task_weighting == "pcgrad" else recipe.compile
 
 
-def smoothing(recipe: Recipe, dataset: Dataset) -> float:
-    """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it."""
+def backwards(recipe: Recipe, dataset: Dataset) -> int:
+    """How many times a batch goes back through what is shared."""
+    return passes(recipe.task_weighting, len(dataset.tasks))
+
+
+def surgery_note(recipe: Recipe, dataset: Dataset, processes: int) -> str:
+    """What a person should know about PCGrad where a step has several batches, empty where there is nothing.
+
+    Args:
+        recipe: With its batch size.
+        dataset: The images.
+        processes: That share each batch.
+    """
+    count = processes * recipe.accumulate
+    if backwards(recipe, dataset) == 1 or count == 1:
+        return ""
+    return (
+        f"pcgrad compares the tasks' gradients within each {recipe.batch // processes} of a step's "
+        f"{recipe.batch * recipe.accumulate} images, for each of {processes} process(es) and each of "
+        f"{recipe.accumulate} batch(es) by itself, and adds up what is left: not quite as if a step had one batch"
+    )
+
+
+def smoothing(recipe: Recipe, dataset: Dataset) -> float | None:
+    """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it.
+
+    None where some tasks have classes and others labels, and nobody asked: then it is the default for classes alone.
+    """
     if _kind(dataset.tasks) == "labels":
         return recipe.label_smoothing or 0.0
+    if any(task.kind == "multi-label" for task in dataset.tasks):
+        return recipe.label_smoothing
     return recipe.smoothing
 
 
@@ -102,7 +144,8 @@ def objective(
 ) -> Objective:
     """What is minimised on the images of a part, and on those without labels beside them."""
     if _kind(part.tasks) == "labels":
-        return MultiLabel(settled.label_loss, smoothing=settled.smoothing)
+        (share,) = _answered(part, settled.task_temperature)
+        return MultiLabel(settled.label_loss, smoothing=settled.smoothing, share=share)
     if part.tasks:
         return MultiTask(
             part.tasks,
@@ -110,7 +153,9 @@ def objective(
             weights=settled.task_weights,
             loss=settled.label_loss,
             smoothing=settled.smoothing,
+            label_smoothing=settled.label_smoothing or 0.0,
             head=head.parameters,
+            shares=_answered(part, settled.task_temperature),
         ).to(accelerator.device)
     supervised = Supervised(
         len(part.classes),
@@ -120,6 +165,14 @@ def objective(
         cutmix=settled.cutmix,
     )
     return beside.objective(settled, supervised, besides, model, config, accelerator.device)
+
+
+def _answered(part: Part, temperature: float) -> list[float]:
+    """Of each task, the share of its questions that images answer as often as these are drawn."""
+    often = None
+    if temperature != 1.0:
+        often = torch.tensor(draw_weights(part.tasks, part.targets, temperature), dtype=torch.float64)
+    return answered(part.tasks, part.truth(), often)
 
 
 def with_thresholds(

@@ -42,7 +42,7 @@ def costed(
     Args:
         plan: The plan.
         material: The network, the images, the recipe.
-        objective: What is minimised; it may want more than activations.
+        objective: What is minimised; it may want more than activations, and go back more than once.
         loader: Of training images.
         input_size: (C, H, W), pixels.
         emit: Told about progress.
@@ -64,6 +64,7 @@ def costed(
                 material.model,
                 material.groups,
                 settled,
+                objective,
                 accelerator,
                 input_size=input_size,
                 training_images=len(material.dataset.fit),

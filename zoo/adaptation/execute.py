@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from zoo.engine.scoring import scores_of
 from zoo.engine.session import Session
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.interval import parse_interval
-from zoo.recipe import Recipe
+from zoo.recipe import Recipe, refuse_other_data
 from zoo.recipe_file import recipe_of_run
 from zoo.run import Run
 
@@ -197,7 +197,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
         "dataset": {
             "ref": ready.dataset_ref,
             "name": ready.dataset.name,
-            **_on_the_hub(ready.dataset_ref),
+            **(_NOWHERE if ready.dataset.sets else _on_the_hub(ready.dataset_ref)),
             "fingerprint": ready.dataset.fingerprint,
             "classes": list(ready.dataset.classes),
             "counts": ready.dataset.counts(),
@@ -207,6 +207,11 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
             "bad": [image.as_dict() for image in ready.dataset.bad],
             "notes": list(ready.dataset.notes),
             **({"tasks": [task.record() for task in ready.dataset.tasks]} if ready.dataset.tasks else {}),
+            **(
+                {"sets": [asdict(one) | _on_the_hub(one.ref) for one in ready.dataset.sets]}
+                if ready.dataset.sets
+                else {}
+            ),
         },
         "recipe": ready.recipe.record(),
         "resolved": ready.resolved(),
@@ -220,8 +225,14 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     }
 
 
+_NOWHERE = {"hub": None, "revision": None}
+
+
 def _on_the_hub(reference: str) -> dict[str, str | None]:
-    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named."""
+    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named.
+
+    Of several data sets together it is None: each says so for itself.
+    """
     if reference.startswith("hf:"):
         hub, _, revision = reference.removeprefix("hf:").partition("@")
         return {"hub": hub, "revision": revision or None}
@@ -273,13 +284,8 @@ def required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple
 
     Tasks name their data sets, of which the first stands for all.
     """
+    refuse_other_data(recipe, dataset)
     named = [spec.dataset for spec in recipe.task_specs]
-    if named and dataset not in (None, *named):
-        raise RecipeError(
-            f"each task names its data set, and none of them names {dataset}",
-            why=f"the tasks are of {', '.join(dict.fromkeys(named))}",
-            fix="leave the data set out, or let a task name it",
-        )
     dataset = named[0] if named else dataset
     missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
     if missing or backbone is None or dataset is None:

@@ -14,6 +14,7 @@ from zoo import heads, models, run
 from zoo.errors import RunError
 from zoo.hub.card import model_card
 from zoo.hub.folder import checked_record
+from zoo.report.answered import alone_record
 from zoo.run import Run, write_atomic
 from zoo.tasks import Span, spans
 from zoo.tensors import file_sha256, write_tensors
@@ -41,6 +42,12 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
     if span is None or len(tasks) < 2:
         there = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
         raise RunError(f"{whole.path} has no task {name!r}", why=there, fix="name one of them, or leave --task out")
+    if name not in record["result"]["tasks"]:
+        raise RunError(
+            f"the task {name} of {whole.path} cannot be published alone",
+            why=f"no image of {record['result']['split']} answers it, so it was never measured",
+            fix="publish all tasks together: leave --task out; or train again with images there that answer it",
+        )
     network = models.load(whole.path)
     small = heads.one_task(network, tasks, name)
     kept = load_file(whole.path / "verify.safetensors")
@@ -73,22 +80,15 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
 
 
 def _record(record: dict[str, Any], span: Span) -> dict[str, Any]:
-    """The record as if one task were all that was asked."""
+    """The record of the task's own run: one of classes says no more of tasks than any classifier's."""
     task = span.task
-    found = copy.deepcopy({key: value for key, value in record.items() if key != "files"})
-    about = {key: record["result"][key] for key in ("split", "selected_on")}
-    result = {key: value for key, value in record["result"]["tasks"][task.name].items() if key != "problem"}
+    found = copy.deepcopy({key: value for key, value in alone_record(record, span).items() if key != "files"})
     found["kind"] = "classifier"
     found["name"] = f"{record['name']}-{task.name}"
     found["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when it is pushed again
-    found["result"] = {**result, **about}
-    found["dataset"]["classes"] = list(task.output_names)
-    for held in found["dataset"]["counts"].values():
-        held["per_class"] = held["per_class"][span.outputs]
-    found["dataset"].pop("tasks")
-    if task.kind != "single-label":
-        found["result"]["problem"] = task.kind
-        found["dataset"]["tasks"] = [task.record()]
+    if task.kind == "single-label":
+        found["dataset"].pop("tasks")
+        found["result"].pop("problem")
     return found
 
 

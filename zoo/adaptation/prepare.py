@@ -137,8 +137,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if opened.bad:
         notes.append(f"{len(opened.bad)} unreadable image(s) were left out; run.json lists them")
     found = groups.assign(model, spec)
-    if opened.tasks:
-        heads.require(model, opened.tasks)
+    heads.require(model, opened.tasks)
     facts = [_facts(model, group) for group in found]
     model.to(accelerator.device)
     if machine.device == "cuda":  # cuDNN would convert the weights in every step
@@ -160,13 +159,15 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if recipe.batch_size == "auto":
         emit(Progress("trying batch sizes", 0, 0))
         first = planned(_without_range_test(recipe), 1, "live")
-        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit))
+        back = answering.backwards(recipe, opened)
+        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit), back)
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
     norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
     refit, later = _refitted(recipe, opened)
-    notes += [note for note in (recalibration.note, why, later) if note]
+    parts = answering.surgery_note(sized, opened, machine.processes)
+    notes += [note for note in (recalibration.note, why, later, parts) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
@@ -294,8 +295,8 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
     """
     images = len(dataset.fit) + len(dataset.choose)
     apart = dataset.choose.samples != dataset.fit.samples
-    cut = dataset.selected_on.startswith("val (cut")
-    if recipe.refit == "off" or not apart or (recipe.refit == "auto" and (not cut or images >= FEW_LABELLED)):
+    wanted = recipe.refit == "on" or (dataset.choose_cut and images < FEW_LABELLED)
+    if recipe.refit == "off" or not apart or not wanted:
         return "off", ""
     if recipe.soup or recipe.wise is not None:
         return "off", "no second training on all labelled images: averages of weights need those that choose afterwards"

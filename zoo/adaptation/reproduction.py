@@ -65,15 +65,8 @@ def reproduce(
     name, first, record = _first(reference, emit)
     refuse_several(record, name)
     again = recipe_of_run(record)
-    data = dataset or record["dataset"].get("ref")
-    if data is None:
-        raise RunError(
-            f"{name} does not say where its images are",
-            why="they were on the machine that published it; their fingerprint is "
-            f"{record['dataset']['fingerprint'][:12]}",
-            fix="name them: --dataset …",
-        )
-    recipe = again.recipe if weights is None else replace(again.recipe, weights=weights)
+    data, recipe = _placed(again.recipe, record, dataset, name)
+    recipe = recipe if weights is None else replace(recipe, weights=weights)
     assert again.backbone is not None
     if out is not None:
         folder.refuse_used(out)
@@ -107,6 +100,35 @@ def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapp
     raise RunError(
         f"{reference} is neither a run nor a model on the Hub", fix="see `zoo runs` for the runs here, or name ORG/NAME"
     )
+
+
+def _placed(recipe: Recipe, record: Mapping[str, Any], dataset: str | None, name: str) -> tuple[str, Recipe]:
+    """Where the images are, and the recipe, whose tasks say so too."""
+    images = record["dataset"]
+    if len(recipe.tasks) > 1 and len(images.get("tasks") or ()) < 2:
+        raise RunError(
+            f"{name} was taken out of a run of {len(recipe.tasks)} tasks, and training gave all of them at once",
+            why=f"they are: {', '.join(spec.name for spec in recipe.task_specs)}",
+            fix="reproduce the run that it was pushed from, or a model of all its tasks",
+        )
+    if len({spec.dataset for spec in recipe.task_specs}) > 1:
+        gone = [str(one.get("name")) for one in images.get("sets") or () if one.get("ref") is None]
+        if dataset is not None or gone:
+            raise RunError(
+                f"{name} was trained on several data sets, and --dataset names one",
+                why=f"these were on the machine that published it: {', '.join(gone)}" if gone else "",
+                fix=f"train anew instead, with a --task for each: zoo adapt {record['backbone']['name']} --task …",
+            )
+    data = dataset or images.get("ref")
+    if data is None:
+        raise RunError(
+            f"{name} does not say where its images are",
+            why=f"they were on the machine that published it; their fingerprint is {images['fingerprint'][:12]}",
+            fix="name them: --dataset …",
+        )
+    if dataset is None:
+        return data, recipe
+    return data, replace(recipe, tasks=tuple(str(replace(spec, dataset=data)) for spec in recipe.task_specs))
 
 
 def _possible_here(recipe: Recipe, emit: Listener) -> Recipe:

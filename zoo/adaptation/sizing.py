@@ -23,15 +23,23 @@ def sized(
     accelerator: Accelerator,
     config: DataConfig,
     training_images: int,
+    backwards: int,
 ) -> tuple[Recipe, str]:
     """The recipe with a batch size that was found by trying, and what there is to say about it.
 
     The rates are left alone: how they should follow the batch depends on the optimizer, and the plan is to show what
-    was asked for.
+    was asked for. `backwards` is how many times a batch goes back where more than the head trains.
     """
     phase = max(plan.phases, key=lambda phase: phase.trained_params)
     best = find_batch_size(
-        model, groups, phase, recipe, accelerator, input_size=config.input_size, training_images=training_images
+        model,
+        groups,
+        phase,
+        recipe,
+        accelerator,
+        input_size=config.input_size,
+        training_images=training_images,
+        backwards=backwards if phase.trains_body else 1,
     )
     tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
     usual = Recipe().batch

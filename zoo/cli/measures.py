@@ -7,17 +7,21 @@ from typing import Any
 
 from zoo.cli.output import printable, say
 from zoo.cli.text import percent
-from zoo.tasks import headline
+from zoo.tasks import SHARES, headline
 
 GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are",
            "kappa": "accuracy of always guessing the commonest step"}  # fmt: skip
-SHARES = ("accuracy", "mAP")  # what is written in per cent
+
+
+def written(name: str, value: float | None) -> str:
+    """`97.2%` where the measure of this name is a share, else `0.720`."""
+    return percent(value) if name in SHARES or value is None else f"{value:.3f}"
 
 
 def worth(result: Mapping[str, Any]) -> str:
     """`97.2% (95.1% to 98.4%)`: the number that a result is known by, with its 95 % interval where there is one."""
     name, value = headline(result)
-    text = percent(value) if name in SHARES or value is None else f"{value:.3f}"
+    text = written(name, value)
     interval = result.get("interval")
     return f"{text} ({percent(interval[0])} to {percent(interval[1])})" if interval else text
 

@@ -153,9 +153,10 @@ def settle(
             "each task names its data set, so --dataset has nothing to say",
             fix=f"leave it out, or write --task {specs[0].name}={dataset}:COLUMN",
         )
-    if dataset is not None and specs:  # of the file: another data set takes their place
-        settled = _on_top(settled, {"tasks": ()})
-        specs = ()
+    try:
+        recipe.refuse_other_data(settled, dataset)
+    except RecipeError as error:
+        raise WrongUsage(error.what, why=error.why, fix=error.fix) from error
     backbone, data = model or base.backbone, specs[0].dataset if specs else dataset or base.dataset
     if backbone is None:
         raise WrongUsage("which backbone? none was named", fix="name one: zoo adapt MODEL --dataset …; see `zoo list`")
@@ -187,7 +188,7 @@ def settle_shared(
     """
     base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
     data = dataset or base.dataset
-    if choices.get("tasks"):
+    if choices.get("tasks") or base.recipe.tasks:
         raise WrongUsage(
             f"{' '.join(command.split()[:2])} takes images of one class each, and tasks ask more of them",
             fix="adapt one backbone after another: zoo adapt MODEL --task …",

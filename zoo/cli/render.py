@@ -193,7 +193,8 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
         size = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
         say(f"weights   not the same: {size}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
     name, _ = headline(run.record.get("result") or {})
-    say(f"{name:<9} {percent(record['accuracy']['before'])} then, {percent(record['accuracy']['now'])} now")
+    before, now = (measures.written(name, record["accuracy"][when]) for when in ("before", "now"))
+    say(f"{name:<9} {before} then, {now} now")
     for entry in record["differences"]:
         say(f"differs   {printable(entry['what'])}: {printable(entry['before'])} then, {printable(entry['now'])} now")
     if not record["differences"]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo.cli import render
-from zoo.cli.measures import SHARES
+from zoo.cli.measures import written
 from zoo.cli.output import Answer, Json, say, warn
 from zoo.cli.render import Column
 from zoo.cli.text import percent
@@ -91,7 +91,7 @@ def _score(row: dict[str, Any]) -> str:
     name = headline(row)[0]
     if row["score"] is None or name == "accuracy":
         return percent(row["score"])
-    return f"{percent(row['score']) if name in SHARES else format(row['score'], '.3f')} {name}"
+    return f"{written(name, row['score'])} {name}"
 
 
 def _date(created: str | None) -> str:

@@ -1,10 +1,11 @@
 """Images from wherever they are to batches: sources, splits, the scan, the decoded store, transforms, loaders."""
 
 from zoo.data.batches import Batch, Unlabelled
-from zoo.data.dataset import Dataset, EvaluationSet, open_dataset, open_evaluation
+from zoo.data.dataset import Dataset, EvaluationSet
 from zoo.data.files import image_paths, open_images
 from zoo.data.joint import asked_of
 from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
+from zoo.data.opening import open_dataset, open_evaluation
 from zoo.data.part import Part, class_weights
 from zoo.data.records import BadImage, DataOptions, Sample
 from zoo.data.transforms import store_side

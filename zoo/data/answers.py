@@ -2,6 +2,9 @@
 
 Several labels of an image are written in one of three ways: in one cell, with a separator (or as a list, in JSON lines
 and Parquet); in several rows of the same path; or in a column for each label that says whether an image has it.
+
+Where nobody asked for tasks, an empty cell of labels says that an image has none, and the rows of a path are one image.
+A task's empty cell says nothing, as of any other kind, and each row is an image.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.data.cells import NAN, flag_of, in_order, is_list, is_missing, label_text, number_of, parts_of
+from zoo.data.cells import NAN, flag_of, in_order, is_list, is_missing, label_text, number_of, parts_of, without_point
 from zoo.data.records import DataOptions, Question, Target
 from zoo.errors import DataError
-from zoo.tasks import PLAIN, Task, whole_numbers
+from zoo.tasks import UNASKED, Task, whole_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +27,7 @@ _SEPARATORS = ("|", ";", ",", "/", " ")  # that a message proposes, in this orde
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answered:
     """What a table's rows come to."""
 
     tasks: tuple[Task, ...]
@@ -48,16 +51,16 @@ def questions(options: DataOptions, frame: pd.DataFrame) -> tuple[Question, ...]
     column = options.label_column or "label"
     several = options.problem == "multi-label" or options.label_separator is not None
     if "," in column and column not in frame.columns and options.problem != "single-label":
-        return (Question(PLAIN, tuple(parts_of(column, ",")), "multi-label"),)
+        return (Question(UNASKED, tuple(parts_of(column, ",")), "multi-label"),)
     if options.problem == "auto" and column in frame.columns:
         several = several or any(is_list(value) for value in frame[column])
-    return (Question(PLAIN, (column,), "multi-label"),) if several else ()
+    return (Question(UNASKED, (column,), "multi-label"),) if several else ()
 
 
 def read_answers(
     path: Path, frame: pd.DataFrame, asked: Sequence[Question], options: DataOptions,
     names: Sequence[str], splits: Sequence[str],
-) -> Answers:  # fmt: skip
+) -> Answered:  # fmt: skip
     """Read what each row answers.
 
     Args:
@@ -78,10 +81,10 @@ def read_answers(
     rows = list(range(len(names)))
     parts: list[tuple[Task, list[Target]]] = []
     notes: list[str] = []
-    merges = len(asked) == 1 and asked[0].kind == "multi-label" and len(asked[0].columns) == 1
+    plain = not options.questions
     for question in asked:
-        reader = _Column(path, frame, question, options.label_separator, training, known.get(question.name))
-        if merges:
+        reader = _Column(path, frame, question, options.label_separator, training, known.get(question.name), plain)
+        if plain and len(question.columns) == 1:
             cells, rows, extra = _collected(path, reader.label_sets(), names, splits, options)
             notes += extra
             reader.training = [training[row] for row in rows]
@@ -89,13 +92,24 @@ def read_answers(
         else:
             parts.append(reader.read())
             notes += reader.notes
+            if parts[-1][0].kind == "multi-label" and len(question.columns) == 1:
+                _refuse_scattered(path, question, reader.label_sets(), names)
+                if question.kind == "multi-label" and not options.tasks:
+                    _require_several(path, question, list(frame[question.columns[0]]), reader.label_sets(), options)
     targets = [tuple(number for _, column in parts for number in column[place]) for place in range(len(rows))]
     if options.questions:
         telling = [place for place, target in enumerate(targets) if any(number == number for number in target)]
+        if not telling:
+            columns = ", ".join(name for question in asked for name in question.columns)
+            raise DataError(
+                f"no row of {path} answers {f'the task {asked[0].name}' if len(asked) == 1 else 'any of the tasks'}",
+                why=f"nothing is written under {columns}",
+                fix="fill in what is known, or name another table",
+            )
         if len(telling) < len(targets):
             notes.append(f"{len(targets) - len(telling)} row(s) of {path.name} answer no task, and are left out")
             rows, targets = [rows[place] for place in telling], [targets[place] for place in telling]
-    return Answers(tuple(task for task, _ in parts), targets, rows, tuple(notes))
+    return Answered(tuple(task for task, _ in parts), targets, rows, tuple(notes))
 
 
 class _Column:
@@ -103,10 +117,10 @@ class _Column:
 
     def __init__(
         self, path: Path, frame: pd.DataFrame, question: Question, separator: str | None, training: list[bool],
-        known: Task | None,
+        known: Task | None, plain: bool,
     ) -> None:  # fmt: skip
         self._path, self._frame, self._question, self._separator = path, frame, question, separator
-        self.training, self._known = training, known
+        self.training, self._known, self._plain = training, known, plain
         self.notes: list[str] = []
 
     def read(self) -> tuple[Task, list[Target]]:
@@ -119,8 +133,10 @@ class _Column:
         if kind == "multi-label":
             return self.of_sets([None if is_missing(value) else labels for value, labels in
                                  zip(values, self.label_sets(), strict=True)])  # fmt: skip
-        texts = [None if is_missing(value) else label_text(value) for value in values]
-        if not any(text is not None for text, fits in zip(texts, self.training, strict=True) if fits):
+        texts = self._texts(values)
+        if not self._known and not any(
+            text is not None for text, fits in zip(texts, self.training, strict=True) if fits
+        ):
             raise self._error("no training image has a value", "name another column, or leave the task out")
         if kind == "regression":
             return Task(question.name, kind), [(self._number(row, text),) for row, text in enumerate(texts)]
@@ -131,6 +147,12 @@ class _Column:
         position = {name: float(place) for place, name in enumerate(classes)}
         self._refuse_unknown({text for text in texts if text is not None}, position)
         return Task(question.name, kind, classes), [(NAN if text is None else position[text],) for text in texts]
+
+    def _texts(self, values: Sequence[Any]) -> list[str | None]:
+        """Each cell's text, whole numbers without a point unless steps or classes are written with one."""
+        texts = [None if is_missing(value) else label_text(value) for value in values]
+        named = {*self._question.steps, *(self._known.classes if self._known else ())}
+        return texts if named.issuperset(text for text in texts if text is not None) else without_point(texts)
 
     def label_sets(self) -> list[list[str]]:
         """Each cell's labels."""
@@ -149,7 +171,12 @@ class _Column:
         fitted = {label for labels, fits in zip(cells, self.training, strict=True) if fits for label in labels or ()}
         classes = self._known.classes if self._known else in_order(fitted)
         if not classes:
-            raise self._error("no training image has a label", "name another column with --label-column")
+            fix = (
+                "name another column with --label-column"
+                if self._plain
+                else "name another column, or leave the task out"
+            )
+            raise self._error("no training image has a label", fix)
         position = {name: place for place, name in enumerate(classes)}
         self._refuse_unknown({label for labels in cells for label in labels or ()}, position)
         targets: list[Target] = []
@@ -179,7 +206,7 @@ class _Column:
             raise DataError(
                 f"{self._path}: {len(nobody)} label(s) that no training image has: {', '.join(nobody[:10])}",
                 why="what nobody shows cannot be learnt",
-                fix="leave these columns out of --label-column, or add images",
+                fix="leave these columns out, or add images",
             )
         task = Task(self._question.name, "multi-label", self._question.columns)
         if self._known and self._known.classes != task.classes:
@@ -194,7 +221,7 @@ class _Column:
         """The kind that a column's values look like."""
         if any(is_list(value) for value in values):
             return "multi-label"
-        texts = {label_text(value) for value in values if not is_missing(value)}
+        texts = {text for text in self._texts(values) if text is not None}
         if self._separator and any(self._separator in text for text in texts):
             return "multi-label"
         name = self._question.name
@@ -244,8 +271,7 @@ class _Column:
 
     def _error(self, why: str, fix: str) -> DataError:
         what = f"{self._path}: the column {self._question.columns[0]!r} cannot be used"
-        return DataError(f"{what} for the task {self._question.name}" if self._question.name != PLAIN else what,
-                         why=why, fix=fix)  # fmt: skip
+        return DataError(what if self._plain else f"{what} for the task {self._question.name}", why=why, fix=fix)
 
 
 def _collected(
@@ -265,24 +291,60 @@ def _collected(
         found.setdefault(name, {}).update(dict.fromkeys(labels))
     sets = [list(labels) for labels in found.values()]
     if not options.tasks and not any(len(labels) > 1 for labels in sets):
-        raise _nowhere_several(path, options, [text for labels in cells for text in labels], len(first) < len(names))
+        column = options.label_column or "label"
+        rows = "rows of one path agree" if len(first) < len(names) else "no path is in two rows"
+        raise _nowhere_several(
+            path, column, options, cells, f"no --label-separator was given, and {rows}",
+            "leave --label-separator and --problem away",
+        )  # fmt: skip
     bare = sum(not labels for labels in sets)
     return sets, list(first.values()), [f"{bare} image(s) have no label at all"] if bare else []
 
 
-def _nowhere_several(path: Path, options: DataOptions, texts: list[str], twice: bool) -> DataError:
-    column = options.label_column or "label"
+def _refuse_scattered(path: Path, question: Question, cells: list[list[str]], names: Sequence[str]) -> None:
+    """Refuse a task's labels in several rows of one path: each row would say that the others' are not there."""
+    first: dict[str, int] = {}
+    for row, (name, labels) in enumerate(zip(names, cells, strict=True)):
+        start = first.setdefault(name, row) if labels else row
+        if set(cells[start]) != set(labels):
+            raise DataError(
+                f"{path}: rows {start + 1} and {row + 1} give {name} different labels",
+                why=f"the task {question.name} takes each row for all that is there of an image",
+                fix="write an image's labels into one cell, with the --label-separator between",
+            )
+
+
+def _require_several(
+    path: Path, question: Question, values: list[Any], cells: list[list[str]], options: DataOptions
+) -> None:
+    """Refuse a task of several labels that has one of each image: what separates them is most likely another sign."""
+    if any(is_list(value) for value in values) or any(len(labels) > 1 for labels in cells):
+        return
+    column = question.columns[0]
+    raise _nowhere_several(
+        path, column, options, cells, "no --label-separator was given",
+        f"write --task {question.name}={path.name}:{column}:single-label",
+    )  # fmt: skip
+
+
+def _nowhere_several(
+    path: Path, column: str, options: DataOptions, cells: list[list[str]], unsaid: str, single: str
+) -> DataError:
+    """The error that no image has more than one label.
+
+    Args:
+        path: The table.
+        column: Where labels were looked for.
+        options: The separator.
+        cells: The labels of each row.
+        unsaid: Why, where there is no separator.
+        single: What to do where each image has one label.
+    """
+    texts = [text for labels in cells for text in labels]
     likely = [each for each in _SEPARATORS if each != options.label_separator and
               2 * sum(each in text for text in texts) > len(texts)]  # fmt: skip
-    if options.label_separator:
-        reason = f"no cell of {column!r} contains {options.label_separator!r}"
-    else:
-        rows = "rows of one path agree" if twice else "no path is in two rows"
-        reason = f"no --label-separator was given, and {rows}"
-    fix = (
-        "name what stands between labels with --label-separator; or where each image has one label, leave "
-        "--label-separator and --problem away"
-    )
+    reason = f"no cell of {column!r} contains {options.label_separator!r}" if options.label_separator else unsaid
+    fix = f"name what stands between labels with --label-separator; or where each image has one label, {single}"
     if likely:
         fix = f"most cells contain {likely[0]!r}: try --label-separator {likely[0]!r}"
     return DataError(f"no image of {path} has more than one label", why=reason, fix=fix)

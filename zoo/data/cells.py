@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zoo.tasks import whole_numbers
@@ -24,6 +25,12 @@ def label_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def without_point(texts: Sequence[str | None]) -> list[str | None]:
+    """Cells without the point of whole numbers, where all are such: pandas writes 1.0 once a column has gaps."""
+    whole = all(re.fullmatch(r"-?[0-9]{1,18}(\.0+)?", text) for text in texts if text is not None)
+    return [text.partition(".")[0] if whole and text is not None else text for text in texts]
 
 
 def parts_of(text: str, separator: str) -> list[str]:

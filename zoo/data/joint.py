@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.data.cells import parts_of
-from zoo.data.dataset import Dataset, open_dataset
-from zoo.data.part import Part
+from zoo.data.dataset import Dataset, Origin
+from zoo.data.opening import open_dataset
+from zoo.data.part import Decoded, Part
 from zoo.data.records import DataOptions, Progress, Question, Reader, Target
 from zoo.data.segment import Pixels
 from zoo.data.store import Store
 from zoo.data.table import columns_of, is_table
 from zoo.data.targets import standardised, widened
 from zoo.errors import DataError
-from zoo.tasks import PLAIN, Task, TaskSpec, output_names
+from zoo.tasks import UNASKED, Task, TaskSpec, output_names
 
 
 def question(spec: TaskSpec) -> Question:
@@ -35,18 +36,19 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     it lacks is not known. Anything else has one class of each image, and answers the one task that has these classes.
 
     Raises:
-        DataError: A table has none of the columns.
+        DataError: A table has none of the columns; or there is a separator of labels, and no task has any.
     """
     if not tasks:
         return options
     options = replace(options, tasks=tuple(tasks))
-    if len(tasks) == 1 and tasks[0].name == PLAIN:
+    if not specs and len(tasks) == 1 and (tasks[0].name, tasks[0].kind) == (UNASKED, "multi-label"):
         return replace(options, problem="multi-label")
+    _refuse_idle_separator(tasks, options)
     if not is_table(Path(ref)):
         return options
     named = {spec.name: question(spec) for spec in specs}
     asked = [named.get(task.name, Question(task.name, (task.name,))) for task in tasks]
-    there = set(columns_of(Path(ref)))
+    there = set(columns_of(Path(ref), [column for each in asked for column in each.columns]))
     found = tuple(each for each in asked if set(each.columns) <= there)
     if not found:
         wanted = ", ".join(column for each in asked for column in each.columns)
@@ -87,8 +89,18 @@ def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Pro
         opened.append(found if found.tasks else _as_task(found, asked[0].name))
     tasks = {task.name: task for dataset in opened for task in dataset.tasks}
     ordered = tuple(tasks[spec.name] for spec in specs)
-    joined = _ordered(opened[0], ordered) if len(opened) == 1 else _joined(opened, ordered)
+    _refuse_idle_separator(ordered, options)
+    joined = _ordered(opened[0], ordered) if len(opened) == 1 else _joined(opened, list(groups), ordered)
     return _with_statistics(joined)
+
+
+def _refuse_idle_separator(tasks: Sequence[Task], options: DataOptions) -> None:
+    if options.label_separator is not None and not any(task.kind == "multi-label" for task in tasks):
+        raise DataError(
+            f"no task has several labels in a cell, so {options.label_separator!r} separates nothing",
+            why=f"the tasks are: {', '.join(f'{task.name} ({task.kind})' for task in tasks)}",
+            fix="leave --label-separator out; in training a task of labels is NAME=TABLE:COLUMN:multi-label",
+        )
 
 
 def _require_plain(ref: str, specs: Sequence[TaskSpec]) -> None:
@@ -119,13 +131,29 @@ def _ordered(dataset: Dataset, tasks: tuple[Task, ...]) -> Dataset:
     return replace(dataset, tasks=tasks, classes=output_names(tasks), **parts)
 
 
-def _joined(datasets: Sequence[Dataset], tasks: tuple[Task, ...]) -> Dataset:
+def _joined(datasets: Sequence[Dataset], refs: Sequence[str], tasks: tuple[Task, ...]) -> Dataset:
     names: list[str] = []
     for dataset in datasets:
         names.append(dataset.name if dataset.name not in names else f"{dataset.name}-{len(names) + 1}")
-    parts = {role: _one_part([_roles(dataset)[role] for dataset in datasets], names, tasks)
-             for role in ("fit", "choose", "report")}  # fmt: skip
-    licenses = {dataset.license for dataset in datasets}
+    reader, store = _source(datasets)
+    parts: dict[str, Any] = {
+        role: _one_part([_roles(dataset)[role] for dataset in datasets], names, tasks, reader, store)
+        for role in ("fit", "choose", "report")
+    }
+    sets = [
+        Origin(
+            ref,
+            name,
+            tuple(task.name for task in dataset.tasks),
+            dataset.fingerprint,
+            dataset.license,
+            dataset.selected_on,
+            dataset.reported_on,
+        )
+        for ref, name, dataset in zip(refs, names, datasets, strict=True)
+    ]
+    notes = [f"{name}: {note}" for name, dataset in zip(names, datasets, strict=True) for note in dataset.notes]
+    known = any(dataset.license for dataset in datasets)
     return Dataset(
         name="+".join(names),
         classes=output_names(tasks),
@@ -134,31 +162,60 @@ def _joined(datasets: Sequence[Dataset], tasks: tuple[Task, ...]) -> Dataset:
         reported_on=_said([dataset.reported_on for dataset in datasets], names),
         fingerprint=hashlib.sha256("\n".join(dataset.fingerprint for dataset in datasets).encode()).hexdigest(),
         bad=tuple(image for dataset in datasets for image in dataset.bad),
-        license=licenses.pop() if len(licenses) == 1 else None,
-        notes=tuple(f"{name}: {note}" for name, dataset in zip(names, datasets, strict=True) for note in dataset.notes),
+        license=_said([dataset.license or "not known" for dataset in datasets], names) if known else None,
+        notes=(*notes, *_leaks(datasets, names)),
         hflip=all(dataset.hflip for dataset in datasets),
         tasks=tasks,
+        choose_cut=all(dataset.choose_cut for dataset in datasets),
+        sets=tuple(sets),
     )
 
 
-def _one_part(parts: Sequence[Part], names: Sequence[str], tasks: tuple[Task, ...]) -> Part:
+def _leaks(datasets: Sequence[Dataset], names: Sequence[str]) -> list[str]:
+    """Images on which one data set reports and another trains: each was cut by itself."""
+    notes = []
+    for name, dataset in zip(names, datasets, strict=True):
+        reported = dataset.contents.get("report", frozenset())
+        for other, its in zip(names, datasets, strict=True):
+            trained = its.contents.get("fit", frozenset()) | its.contents.get("choose", frozenset())
+            same = len(reported & trained) if its is not dataset else 0
+            if same:
+                notes.append(
+                    f"{name}: {same} image(s) that it reports on are exact copies of images that {other} trains on; "
+                    "give both the same split, in a column `split`"
+                )
+    return notes
+
+
+def _source(datasets: Sequence[Dataset]) -> tuple[Reader, Decoded | None]:
+    """What reads the images of all parts, and their stores: one of each, so that parts can be put together."""
+    sources = [dataset.fit.source for dataset in datasets]
+    first = next((source.store for source in sources if source.store is not None), None)
+    stores = tuple(source.store for source in sources)
+    return (
+        _Readers(tuple(source.reader for source in sources)),
+        None if first is None else _Stores(stores, first.side, first.interpolation),
+    )
+
+
+def _one_part(
+    parts: Sequence[Part], names: Sequence[str], tasks: tuple[Task, ...], reader: Reader, store: Decoded | None
+) -> Part:
     sources = [part.source for part in parts]
     named = list(enumerate(zip(names, sources, strict=True)))
     items = [item._replace(id=f"{name}/{item.id}", locator=_Located(number, item.locator))
              for number, (name, source) in named for item in source.items]  # fmt: skip
-    stores = [source.store for source in sources]
     count = len(parts)
     rows = [row * count + number if row >= 0 else -1
             for number, source in enumerate(sources) for row in source.rows or [-1] * len(source.items)]  # fmt: skip
-    first = next((store for store in stores if store is not None), None)
     return Part(
         role=parts[0].role,
         items=items,
         labels=[target for part in parts for target in _widened(part, tasks)],
         classes=output_names(tasks),
-        reader=_Readers(tuple(source.reader for source in sources)),
-        store=None if first is None else _Stores(tuple(stores), first.side, first.interpolation),
-        rows=None if first is None else rows,
+        reader=reader,
+        store=store,
+        rows=None if store is None else rows,
         hflip=all(part.hflip for part in parts),
         on_bad_image=parts[0].on_bad_image,
         tasks=tasks,

@@ -13,7 +13,7 @@ from PIL import Image
 from zoo.data.decode import UnreadableImage, decode
 from zoo.data.records import Item, Reader, Sample, Target
 from zoo.data.segment import Pixels
-from zoo.data.targets import counts
+from zoo.data.targets import counts, targets_of
 from zoo.errors import DataError
 from zoo.tasks import Task, output_names
 
@@ -114,7 +114,7 @@ class Part:
     @property
     def targets(self) -> list[Target]:
         """The answers of images that have tasks."""
-        return [label for label in self.labels if not isinstance(label, int)]
+        return targets_of(self.labels)
 
     @cached_property
     def samples(self) -> list[Sample]:

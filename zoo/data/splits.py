@@ -25,6 +25,14 @@ def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
     return sorted(range(len(ids)), key=key)
 
 
+def units(ids: Sequence[str], contents: Sequence[bytes] | None, *, seed: int, purpose: str) -> list[list[int]]:
+    """Positions of images in the order in which a cut meets them, those with equal bytes together."""
+    grouped: dict[object, list[int]] = defaultdict(list)
+    for position in ranked(ids, seed=seed, purpose=purpose):
+        grouped[contents[position] if contents is not None else position].append(position)
+    return list(grouped.values())
+
+
 def share(count: int, fraction: float) -> int:
     """How many of `count` images of a class a cut takes (see the module's text)."""
     if count < 2:
@@ -54,13 +62,9 @@ def cut(
     Returns:
         Positions that stay and positions cut off, each ascending.
     """
-    units: dict[object, list[int]] = defaultdict(list)
-    order = ranked(ids, seed=seed, purpose=purpose)
-    for position in order:
-        units[contents[position] if contents is not None else position].append(position)
     # A unit with images of several classes counts for the first of them.
     of_class: dict[int, list[list[int]]] = defaultdict(list)
-    for unit in units.values():
+    for unit in units(ids, contents, seed=seed, purpose=purpose):
         of_class[min(labels[position] for position in unit)].append(unit)
     taken: set[int] = set()
     for groups in of_class.values():
@@ -97,12 +101,9 @@ def fold(
     Returns:
         Positions of the other parts and of this one, each ascending.
     """
-    units: dict[object, list[int]] = defaultdict(list)
-    for position in ranked(ids, seed=seed, purpose="fold"):
-        units[contents[position] if contents is not None else position].append(position)
     sizes: dict[tuple[int, int], int] = defaultdict(int)  # (class, part) -> images
     taken: set[int] = set()
-    for unit in units.values():
+    for unit in units(ids, contents, seed=seed, purpose="fold"):
         label = min(labels[position] for position in unit)
         part = min(range(of), key=lambda each: (sizes[label, each], (each + label) % of))
         sizes[label, part] += len(unit)

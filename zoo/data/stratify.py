@@ -7,12 +7,11 @@ get `zoo.data.splits.share(n)`, so at least one, and at least one stays. Images 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.data.splits import ranked, share
+from zoo.data.splits import ranked, share, units
 from zoo.data.targets import Flags
 
 
@@ -38,18 +37,15 @@ def cut_answers(
     Returns:
         Positions that stay and positions cut off, each ascending.
     """
-    grouped: dict[object, list[int]] = defaultdict(list)
-    for position in ranked(ids, seed=seed, purpose=purpose):
-        grouped[contents[position] if contents is not None else position].append(position)
-    units = list(grouped.values())
-    sizes = np.array([len(unit) for unit in units])
-    has = np.stack([flags[unit].any(0) for unit in units])  # (units, answers)
+    together = units(ids, contents, seed=seed, purpose=purpose)
+    sizes = np.array([len(unit) for unit in together])
+    has = np.stack([flags[unit].any(0) for unit in together])  # (units, answers)
     totals = has.sum(0)
     off = np.array([share(int(total), fraction) for total in totals])
     wanted = np.stack([totals - off, off])  # images of each answer that each part lacks
     room = np.array([len(ids) - round(len(ids) * fraction), round(len(ids) * fraction)])
-    left = np.ones(len(units), dtype=np.bool_)
-    taken = np.zeros(len(units), dtype=np.bool_)
+    left = np.ones(len(together), dtype=np.bool_)
+    taken = np.zeros(len(together), dtype=np.bool_)
 
     def give(unit: int, part: int) -> None:
         left[unit] = False
@@ -61,14 +57,14 @@ def cut_answers(
         counts = has[left].sum(0)
         if not counts.any():
             break
-        rarest = int(np.where(counts > 0, counts, len(units) + 1).argmin())
+        rarest = int(np.where(counts > 0, counts, len(together) + 1).argmin())
         for unit in np.flatnonzero(left & has[:, rarest]):
             lacks = wanted[:, rarest]
             part = int(lacks.argmax()) if lacks[0] != lacks[1] else int(room.argmax())
             give(int(unit), part)
     for unit in np.flatnonzero(left):  # images that answer nothing
         give(int(unit), int(room[1] > 0))
-    chosen = sorted(position for unit in np.flatnonzero(taken) for position in units[unit])
+    chosen = sorted(position for unit in np.flatnonzero(taken) for position in together[unit])
     cut_off = set(chosen)
     return [position for position in range(len(ids)) if position not in cut_off], chosen
 

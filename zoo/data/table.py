@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.bounded import parse_json
-from zoo.data.answers import Answers, label_columns, questions, read_answers
+from zoo.data.answers import Answered, label_columns, questions, read_answers
 from zoo.data.cells import in_order, label_text
 from zoo.data.folder import FileReader
 from zoo.data.layout import SPLIT_NAMES
@@ -79,7 +79,7 @@ def read_table(path: Path, options: DataOptions) -> Listing:
             )
     paths = [str(value) for value in frame[path_column]]
     split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
-    answers: Answers | None = None
+    answers: Answered | None = None
     rows: Sequence[int] = range(len(paths))
     labels: Sequence[str | Target]
     if asked:
@@ -125,13 +125,14 @@ def read_table(path: Path, options: DataOptions) -> Listing:
     )
 
 
-def columns_of(path: Path) -> list[str]:
-    """The names of a table's columns.
+def columns_of(path: Path, wanted: Sequence[str]) -> list[str]:
+    """The names of a table's columns: of JSON lines, whose every line may have others, the wanted ones and a few more.
 
     Raises:
         DataError: It cannot be read.
     """
-    return [str(name) for name in _frame(path, ()).attrs["columns"]]
+    frame = _frame(path, wanted)
+    return list(dict.fromkeys(map(str, [*frame.columns, *frame.attrs["columns"]])))
 
 
 def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -18,6 +18,30 @@ BINS = 4  # quantiles of a quantity that count as answers of their own
 Flags = npt.NDArray[np.bool_]
 
 
+def classes_of(labels: Sequence[int | Target]) -> list[int]:
+    """The labels of images of one class each.
+
+    Raises:
+        TypeError: One is an answer to tasks.
+    """
+    found = [label for label in labels if isinstance(label, int)]
+    if len(found) < len(labels):
+        raise TypeError(f"{len(labels) - len(found)} of {len(labels)} labels are no class's position")
+    return found
+
+
+def targets_of(labels: Sequence[int | str | Target]) -> list[Target]:
+    """The labels of images that answer tasks.
+
+    Raises:
+        TypeError: One is a class.
+    """
+    found = [label for label in labels if isinstance(label, tuple)]
+    if len(found) < len(labels):
+        raise TypeError(f"{len(labels) - len(found)} of {len(labels)} labels are no answers to tasks")
+    return found
+
+
 def indicators(tasks: Sequence[Task], targets: Sequence[Target]) -> Flags:
     """Which answers each image gives, (N, answers): classes, labels, steps, quarters of a quantity."""
     table = np.array(targets, dtype=np.float64)
@@ -48,6 +72,12 @@ def widened(targets: Sequence[Target], own: Sequence[Task], tasks: Sequence[Task
     return rows
 
 
+def answers(tasks: Sequence[Task], targets: Sequence[Target]) -> dict[str, int]:
+    """For each task by name, the images that answer it."""
+    return {span.task.name: sum(any(number == number for number in target[span.columns]) for target in targets)
+            for span in spans(tasks)}  # fmt: skip
+
+
 def standardised(tasks: Sequence[Task], targets: Sequence[Target]) -> tuple[Task, ...]:
     """The tasks with mean and deviation of the values that images have, where these are quantities."""
     table = np.array(targets, dtype=np.float64)
@@ -67,6 +97,8 @@ def draw_weights(tasks: Sequence[Task], targets: Sequence[Target], temperature: 
     """How often each image is drawn: its tasks come in proportion to their size to the power of the temperature.
 
     An image that answers several tasks gets the mean of what they ask for; one that answers none gets the least of all.
+    So the proportion holds exactly where no image answers two tasks; where images do, a draw of one task is also one of
+    the other, and at 0 the tasks come only more alike than they would.
     """
     table = np.array(targets, dtype=np.float64)
     answers = np.stack([np.isfinite(table[:, span.columns]).any(1) for span in spans(tasks)], axis=1)

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from zoo.data.dataset import unreadable
+from zoo.data.assembly import unreadable
 from zoo.data.part import Part
 from zoo.data.records import BadImage, DataOptions, Item, Listing, Progress
 from zoo.data.resolve import open_listing

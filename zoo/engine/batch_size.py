@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from zoo.engine.estimate import try_step
+from zoo.engine.estimate import kept_gradients, try_step
 from zoo.engine.optim import make_optimizer
 from zoo.engine.room import available_memory
 from zoo.groups import Freezer, Group
@@ -46,6 +46,7 @@ def find_batch_size(
     *,
     input_size: tuple[int, int, int],
     training_images: int,
+    backwards: int = 1,
 ) -> Found:
     """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
 
@@ -60,9 +61,10 @@ def find_batch_size(
         accelerator: Device, precision and processes, which all get the same answer.
         input_size: (C, H, W), pixels.
         training_images: Images of an epoch.
+        backwards: How many times a batch goes back through the network.
     """
     processes = accelerator.num_processes
-    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size)
+    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards)
     all_of_them = max(1, training_images // processes)
     most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
     size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
@@ -96,14 +98,16 @@ class _Trial:
         recipe: Recipe,
         accelerator: Accelerator,
         input_size: tuple[int, int, int],
+        backwards: int,
     ) -> None:
         self._model, self._accelerator, self._input_size = model, accelerator, input_size
+        self._backwards = backwards
         Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
         self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
         trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         # Gradients and two moments; the best weights, and the average.
-        self._fixed = 3 * trained + (1 + bool(recipe.ema)) * weights
+        self._fixed = (3 + kept_gradients(backwards)) * trained + (1 + bool(recipe.ema)) * weights
         self._per_image = 0.0
 
     def speed(self, size: int) -> float | None:
@@ -144,7 +148,7 @@ class _Trial:
         return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
 
     def _step(self, size: int) -> tuple[float, int]:
-        found = try_step(self._model, size, self._input_size, self._accelerator, torch.float32)
+        found = try_step(self._model, size, self._input_size, self._accelerator, torch.float32, self._backwards)
         self._optimizer.step()  # so that its moments are there when memory is looked at
         self._optimizer.zero_grad(set_to_none=True)
         return found

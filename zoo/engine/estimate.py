@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.engine.folding import folded_parts
+from zoo.engine.objective import Objective
 from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.engine.source import Option
@@ -49,6 +50,7 @@ def estimate(
     model: nn.Module,
     groups: Sequence[Group],
     recipe: Recipe,
+    objective: Objective,
     accelerator: Accelerator,
     *,
     input_size: tuple[int, int, int],
@@ -66,6 +68,7 @@ def estimate(
         model: The model on its device.
         groups: Its layer groups.
         recipe: Batch size, accumulation, EMA.
+        objective: How many times a batch goes back; what it computes besides is not counted.
         accelerator: Gives device and precision.
         input_size: (C, H, W), pixels.
         training_images: Images of an epoch.
@@ -87,7 +90,8 @@ def estimate(
     for phase in plan.phases:
         steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
         images = batch + phase.unlabelled // accelerator.num_processes
-        step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator)
+        back = objective.backwards(phase)
+        step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator, backwards=back)
         loading = seconds_per_image * images
         waiting = steps * (max(0.0, loading - step) if hidden else loading)
         whole = Cost(steps * step + waiting + scored * forward, held + weights, waiting)
@@ -96,7 +100,7 @@ def estimate(
             option = options[phase.name]
             cut, cache, dtype = option.cut, option.plan, option.layout.torch_dtype
             suffix = cut.suffix(trial)
-            step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype)
+            step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype, back)
             after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
             first, waiting = cache.bytes / _READ, 0.0
             if option.missing:
@@ -121,34 +125,55 @@ def _measure(
     input_size: tuple[int, ...],
     accelerator: Accelerator,
     dtype: torch.dtype = torch.float32,
+    backwards: int = 1,
 ) -> tuple[float, int]:
     """Seconds of one batch forward and back, and the bytes that it holds."""
+
+    def step(images: int) -> tuple[float, int]:
+        return try_step(network, images, input_size, accelerator, dtype, backwards)
+
     Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
     optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
     small = min(batch, 4)
-    try_step(network, small, input_size, accelerator, dtype)  # the first one pays for what later ones find ready
-    seconds, held = try_step(network, small, input_size, accelerator, dtype)
+    step(small)  # the first one pays for what later ones find ready
+    seconds, held = step(small)
     scale = batch / small
     if seconds * scale < _QUICK:
         # Another program may slow one step down: the quickest of a few is what the machine can do.
-        tries = [try_step(network, batch, input_size, accelerator, dtype) for _ in range(4)]
+        tries = [step(batch) for _ in range(4)]
         seconds, held = min(tries[1:] if small < batch else tries)
     else:
-        seconds, held = (
-            min(seconds, try_step(network, small, input_size, accelerator, dtype)[0]) * scale,
-            int(held * scale),
-        )
+        seconds, held = min(seconds, step(small)[0]) * scale, int(held * scale)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     moments = 2 if any("beta" in key for key in optimizer.defaults) else 1
     model.zero_grad(set_to_none=True)
-    return seconds, weights + trained * (1 + moments) + held
+    return seconds, weights + trained * (1 + moments + kept_gradients(backwards)) + held
+
+
+def kept_gradients(backwards: int) -> int:
+    """How many times all gradients are in memory beside those that the optimizer takes."""
+    return backwards + 2 if backwards > 1 else 0  # one from each way back but the last, and three to reckon with
 
 
 def try_step(
-    network: Network, batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype
+    network: Network,
+    batch: int,
+    input_size: tuple[int, ...],
+    accelerator: Accelerator,
+    dtype: torch.dtype,
+    backwards: int = 1,
 ) -> tuple[float, int]:
-    """Seconds of one batch of made-up images forward and back, and the bytes that it holds in between."""
+    """Seconds of one batch of made-up images forward and back, and the bytes that it holds in between.
+
+    Args:
+        network: What computes.
+        batch: Images.
+        input_size: Of one of them, without the batch.
+        accelerator: Device and precision.
+        dtype: Of the images.
+        backwards: How many times it goes back.
+    """
     seed_all(0, "estimate")
     made = _made_up(batch, input_size, accelerator, dtype)
     held: dict[int, int] = {}
@@ -164,7 +189,8 @@ def try_step(
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), accelerator.autocast():
         logits = network(images).float()
         loss = functional.cross_entropy(logits, torch.zeros(batch, dtype=torch.long, device=logits.device))
-    loss.backward()  # type: ignore[no-untyped-call]
+    for later in reversed(range(backwards)):
+        loss.backward(retain_graph=later > 0)  # type: ignore[no-untyped-call]
     _settle(accelerator)
     return time.perf_counter() - started, sum(held.values()) + images.nbytes
 

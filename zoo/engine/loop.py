@@ -99,7 +99,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
                 if phase.extra:  # on its own: its gradients are not to cut the network's short
                     nn.utils.clip_grad_norm_(job.objective.parameters(), job.recipe.clip)
             positions = [batch.indices for batch in micro_batches]
-            step = Step(phase, at.epoch, at.step + 1, rates, positions, tuple(loss.parts))
+            step = Step(phase, at.epoch, at.step + 1, rates, positions, tuple(loss.parts), tuple(loss.amounts))
             known = losses.add(step, accelerator.reduce(values, "mean"))  # raises where the loss is not finite
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -28,10 +28,19 @@ class Step:
     rates: dict[str, float]  # learning rate of each group that trains, input to head
     images: Sequence[torch.Tensor]  # positions of this process's training images, on the CPU
     parts: Sequence[str] = ()  # names of what is logged beside the loss
+    amounts: Sequence[str] = ()  # of these, the names of those that not every image has
 
-    def done(self, loss: float, *parts: float) -> StepDone:
-        """The event that tells of it."""
-        named = dict(zip(self.parts, parts, strict=True))
+    def done(self, loss: float, *values: float) -> StepDone:
+        """The event that tells of it; a part of which there was nothing in this step is left out.
+
+        Args:
+            loss: The loss, nats.
+            values: The other numbers of `Loss.values`, averaged over the step's batches.
+        """
+        count = len(self.parts)
+        amounts = dict(zip(self.amounts, values[count:], strict=True))
+        named = {name: value / amounts.get(name, 1.0) for name, value in zip(self.parts, values[:count], strict=True)
+                 if amounts.get(name, 1.0)}  # fmt: skip
         return StepDone(self.phase.name, self.epoch, self.number, loss, self.rates, named)
 
 
@@ -56,11 +65,11 @@ class Losses:
         self._last = time.monotonic()
 
     def add(self, step: Step, values: torch.Tensor) -> list[StepDone]:
-        """Take a step's loss and its parts, and give back the steps whose losses can be read by now.
+        """Take a step's loss and what is logged beside it, and give back the steps whose losses can be read by now.
 
         Args:
             step: The step.
-            values: (1 + parts,) on the device; the same number of them in every step.
+            values: (1 + parts + amounts,) on the device, see `Loss.values`; the same number of them in every step.
 
         Raises:
             TrainingError: One of them is not finite.
@@ -103,9 +112,9 @@ class Losses:
         if done is not None:
             done.synchronize()
         events = []
-        for step, (loss, *parts) in zip(steps, values.tolist(), strict=True):
+        for step, (loss, *others) in zip(steps, values.tolist(), strict=True):
             self._check(step, loss)
-            events.append(step.done(loss, *parts))
+            events.append(step.done(loss, *others))
         return events
 
     def _check(self, step: Step, value: float) -> None:

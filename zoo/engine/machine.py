@@ -57,6 +57,14 @@ def settle(recipe: Recipe) -> Machine:
             fix=f"use {most} or fewer, or add --device cpu",
         )
     precision = _best_precision(device) if recipe.precision == "auto" else recipe.precision
+    if precision == "fp16" and recipe.task_weighting == "pcgrad":
+        if recipe.precision != "auto":
+            raise RecipeError(
+                "pcgrad cannot be had in fp16",
+                why="it compares the tasks' gradients before they are scaled up, and in fp16 small ones are 0 there",
+                fix="use --precision fp32, or bf16 where the GPU has it",
+            )
+        precision = "fp32"
     if precision == "fp16" and device != "cuda":
         raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
     threads = recipe.threads or max(1, _cores() // here)

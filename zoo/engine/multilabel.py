@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,28 @@ RESAMPLES = 200  # of the images, for the interval
 FEW = 5  # images with a label below which a threshold of its own would be chance
 
 Floats = npt.NDArray[np.float64]
+Each = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def known_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean binary cross-entropy over the labels that are known, nats.
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The binary cross-entropy of each label, (N, labels), nats."""
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def known_loss(
+    logits: torch.Tensor, truth: torch.Tensor, each: Each = cross_entropy, smoothing: float = 0.0
+) -> torch.Tensor:
+    """The mean loss over the labels that are known, nats; 0 where none is.
 
     Args:
         logits: (N, labels).
         truth: (N, labels): 1, 0, or NaN where it is not known.
+        each: The loss of each label, from logits and targets.
+        smoothing: Share of each target that goes to the other answer: 1 becomes 1 - s/2, 0 becomes s/2.
     """
     known = truth.isfinite()
-    losses = functional.binary_cross_entropy_with_logits(logits, truth.nan_to_num(), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
+    targets = truth.nan_to_num() * (1 - smoothing) + smoothing / 2
+    return (each(logits, targets) * known).sum() / known.sum().clamp(min=1)
 
 
 def average_precision(scores: Floats, truth: Floats, weights: Floats | None = None) -> Floats:
@@ -137,7 +147,9 @@ def _interval(probabilities: Floats, real: Floats, found: float) -> list[float]:
         inside = np.isfinite(column)
         if (column[inside] == 1).any():
             areas.append(average_precision(scores[inside], column[inside], draws[:, inside]))
-    half = 1.96 * float(np.nanstd(np.nanmean(np.stack(areas), axis=0)))
+    each = np.stack(areas)
+    drawn = np.isfinite(each).any(0)  # where labels are rare, a resample may have none of them
+    half = 1.96 * float(np.std(np.nanmean(each[:, drawn], axis=0))) if drawn.any() else 0.0
     return [max(0.0, found - half), min(1.0, found + half)]
 
 

@@ -19,12 +19,19 @@ class Loss:
 
     total: torch.Tensor  # a scalar, nats: what is minimised
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)  # scalars for the log, the same names in each step
+    # Of parts that are means over what not every image has: how much of it there is in this batch, 1 on average.
+    amounts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def values(self) -> torch.Tensor:
-        """(1 + parts,) the total and its parts, without gradients."""
+        """(1 + parts + amounts,) the total, its parts times their amounts, and these, without gradients.
+
+        So each may be averaged over the batches of a step, however much of a part is in which of them.
+        """
         total = self.total.detach()
-        return torch.stack([total, *(part.detach().to(total) for part in self.parts.values())])
+        amounts = {name: amount.detach().to(total) for name, amount in self.amounts.items()}
+        parts = [part.detach().to(total) * amounts.get(name, 1.0) for name, part in self.parts.items()]
+        return torch.stack([total, *parts, *amounts.values()])
 
 
 class Objective(nn.Module):
@@ -49,8 +56,14 @@ class Objective(nn.Module):
         """Why a phase cannot train from kept activations; empty where it can."""
         return ""
 
+    def backwards(self, phase: PhasePlan) -> int:
+        """How many times a batch goes back through the network in a phase."""
+        return 1
+
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
         """The loss of one batch.
+
+        How much an image counts must not depend on the others beside it: a step's batch may be cut into parts.
 
         Args:
             network: Takes images (or kept activations), gives (B, classes) logits.

@@ -45,11 +45,17 @@ def step_of(logits: torch.Tensor) -> torch.Tensor:
     return (logits.sigmoid().cumprod(1) > 0.5).sum(1)
 
 
-def kappa(guesses: Places, steps: Places) -> float:
-    """Cohen's kappa with quadratic weights: 1 where all is right, 0 by chance, less where it is worse."""
+def kappa(guesses: Places, steps: Places, count: int) -> float:
+    """Cohen's kappa with quadratic weights: 1 where all is right, 0 by chance, less where it is worse.
+
+    Args:
+        guesses: (N,), positions of steps.
+        steps: (N,), of the true ones.
+        count: Steps that there are; one that nobody has or guesses still lies between its neighbours.
+    """
     if len(np.unique(np.concatenate([guesses, steps]))) < 2:  # there is nothing to agree on
         return 0.0
-    return float(cohen_kappa_score(steps, guesses, weights="quadratic"))
+    return float(cohen_kappa_score(steps, guesses, labels=np.arange(count), weights="quadratic"))
 
 
 def measure_steps(
@@ -76,7 +82,7 @@ def measure_steps(
     wrong = np.flatnonzero(away)
     worst = wrong[np.argsort(-away[wrong], kind="stable")][:most]
     return {
-        "kappa": kappa(guesses, real),
+        "kappa": kappa(guesses, real, len(names)),
         "accuracy": float((away == 0).mean()),
         "mae": float(away.mean()),
         "loss": float(ordinal_loss(logits.double(), steps)),

@@ -53,10 +53,13 @@ def find_rate(
     The rate chosen is a tenth of the one at which the smoothed loss is lowest before it blows up: near the steepest
     descent, and less moved by noise than the steepest point itself.
 
+    Model and objective are left untouched.
+
     Raises:
         TrainingError: The loss is not finite from the start.
     """
     trial = copy.deepcopy(model)
+    objective = copy.deepcopy(objective)  # what it counts, and the gradients of what it learns, stay in the copy
     freezer = Freezer(trial, groups, phase.frozen, phase.fixed_norm)
     optimizer = make_optimizer(recipe.optimizer, trial, groups, phase)
     head = phase.groups[-1].lr or max(plan.lr for plan in phase.groups)

@@ -15,6 +15,7 @@ from zoo.engine.loop import Scores
 from zoo.engine.multilabel import choose_thresholds, known_loss, mean_ap, measure_labels
 from zoo.engine.ordinal import kappa, measure_steps, ordinal_loss, step_of
 from zoo.engine.quantity import measure_quantity, quantity_loss, r_squared
+from zoo.errors import DataError
 from zoo.tasks import SEVERAL, Span, Task, headline, problem, spans
 
 HALF = 0.5  # the threshold of a label for which none was chosen
@@ -48,7 +49,7 @@ def _task_scores(outputs: Outputs, tasks: Sequence[Task]) -> dict[str, float]:
         logits, truth, _ = _answered(outputs, span)
         if len(truth):
             mine = _SCORES[span.task.kind](logits, truth, span.task)
-            found[f"{span.task.name}"] = max(0.0, mine[0])
+            found[span.task.name] = max(0.0, mine[0])
             loss += mine[1]
     mean = float(np.mean([*found.values()])) if found else 0.0
     return {"score": mean, "loss": loss, **{f"score of {name}": value for name, value in found.items()}}
@@ -65,7 +66,8 @@ def _labels(logits: torch.Tensor, truth: torch.Tensor, task: Task) -> tuple[floa
 
 
 def _steps(logits: torch.Tensor, truth: torch.Tensor, task: Task) -> tuple[float, float]:
-    return kappa(step_of(logits).numpy(), truth[:, 0].long().numpy()), float(ordinal_loss(logits, truth[:, 0]))
+    agreement = kappa(step_of(logits).numpy(), truth[:, 0].long().numpy(), len(task.classes))
+    return agreement, float(ordinal_loss(logits, truth[:, 0]))
 
 
 def _quantity(logits: torch.Tensor, truth: torch.Tensor, task: Task) -> tuple[float, float]:
@@ -105,6 +107,9 @@ def measured(outputs: Outputs, tasks: Sequence[Task], classes: Sequence[str], id
         Plain values: see `measure`, `measure_labels`, `zoo.engine.ordinal.measure_steps` and
         `zoo.engine.quantity.measure_quantity`; of several tasks `tasks` with each one's, the mean of what each is known
         by (`score`, at least 0 of each), and the sum of the losses. A task that no image answers is left out.
+
+    Raises:
+        DataError: No image answers any task: there is nothing to measure by.
     """
     if not tasks:
         return measure(outputs, classes, ids)
@@ -114,6 +119,12 @@ def measured(outputs: Outputs, tasks: Sequence[Task], classes: Sequence[str], id
         if len(rows):
             names = [ids[row] for row in rows]
             found[span.task.name] = {"problem": span.task.kind, **_measured(logits, truth, span.task, names)}
+    if not found:
+        raise DataError(
+            f"none of the {len(ids):,} images to measure on has an answer to {', '.join(task.name for task in tasks)}",
+            why="cells are empty there, so there is nothing to compare with what the model says",
+            fix="fill some of them in, or name images that have answers",
+        )
     if len(tasks) == 1:
         return found[tasks[0].name]
     worth = [max(0.0, headline(each)[1] or 0.0) for each in found.values()]

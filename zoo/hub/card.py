@@ -74,6 +74,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "modules": sorted({m["module"] for m in part(record, "stack").get("members") or () if m.get("module")}),
         "dataset": dataset,
         "hub_dataset": _hub_dataset(record),
+        "sets": [{**one, "hub": _place(one)} for one in dataset.get("sets") or ()],
         "classes": classes,
         "shown": classes[:MAX_CLASSES],
         "result": part(record, "result"),
@@ -98,7 +99,9 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
     """The YAML header; a key without a known value is left out."""
-    result, base_model, hub_dataset = part(record, "result"), _base_model(record), _hub_dataset(record)
+    result, base_model = part(record, "result"), _base_model(record)
+    every = part(record, "dataset").get("sets") or [part(record, "dataset")]
+    hub_datasets = list(dict.fromkeys(place for place in map(_place, every) if place))
     license_, license_name = _license(chosen)
     name = _line(record.get("name") or "model")
     return ModelCardData(
@@ -110,34 +113,40 @@ def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
         license_name=license_name,
         base_model=base_model,
         base_model_relation="finetune" if base_model else None,
-        datasets=[hub_dataset] if hub_dataset else None,
+        datasets=hub_datasets or None,
         metrics=_metrics(record) if words.finished(record) else None,
         eval_results=_eval_results(record, result) if words.finished(record) else None,
     )
 
 
 def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[EvalResult]:
-    dataset = part(record, "dataset")
-    name = _line(dataset.get("name") or "images")
-    revision = _revision(record)
-    measured = [(metric, f"{title}, {name}" if name else title, value) for name, each in _each(result).items()
-                for metric, title, value in _measures(each)]  # fmt: skip
+    measured = [(_data_of(record, name), metric, f"{title}, {name}" if name else title, value)
+                for name, each in _each(result).items() for metric, title, value in _measures(each)]  # fmt: skip
     return [
         EvalResult(
             task_type="image-classification",
             task_name="Image classification",
-            dataset_type=_hub_dataset(record) or re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "images",
-            dataset_name=name,
-            dataset_split=_line(result.get("split")),
-            dataset_revision=revision,
+            dataset_type=_place(data) or re.sub(r"[^A-Za-z0-9_.-]+", "-", data["name"]).strip("-.") or "images",
+            dataset_name=data["name"],
+            dataset_split=data["split"],
+            dataset_revision=_revision(data),
             metric_type=metric,
             metric_name=title,
             metric_value=round(value, 6),
             metric_args={"average": "macro"} if metric == "f1" else None,
         )
-        for metric, title, value in measured
+        for data, metric, title, value in measured
         if words.is_number(value)
     ]
+
+
+def _data_of(record: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """What is known of the images that answer a task, of one of several data sets or of the only one; on one line."""
+    dataset = part(record, "dataset")
+    own = next((one for one in dataset.get("sets") or () if task in (one.get("tasks") or ())), None)
+    split = part(record, "result").get("split") if own is None else own.get("reported_on")
+    found = own or dataset
+    return {**found, "name": _line(found.get("name") or "images"), "split": _line(split)}
 
 
 def _metrics(record: Mapping[str, Any]) -> list[str]:
@@ -195,17 +204,22 @@ def _base_model(record: Mapping[str, Any]) -> str | None:
 
 
 def _hub_dataset(record: Mapping[str, Any]) -> str | None:
-    """The data set's Hub id, where it came from the Hub."""
+    """The data set's Hub id, where it is one and came from the Hub."""
     dataset = part(record, "dataset")
+    return None if dataset.get("sets") else _place(dataset)
+
+
+def _place(dataset: Mapping[str, Any]) -> str | None:
+    """Where on the Hub a data set is."""
     reference = str(dataset.get("ref") or "")
     hub = str(dataset.get("hub") or (reference.removeprefix("hf:") if reference.startswith("hf:") else ""))
     return hub.partition("@")[0] or None
 
 
-def _revision(record: Mapping[str, Any]) -> str | None:
-    dataset = part(record, "dataset")
-    return dataset.get("revision") or str(dataset.get("ref") or "").partition("@")[2] or None \
-        if _hub_dataset(record) else None  # fmt: skip
+def _revision(dataset: Mapping[str, Any]) -> str | None:
+    if not _place(dataset):
+        return None
+    return dataset.get("revision") or str(dataset.get("ref") or "").partition("@")[2] or None
 
 
 def _changed(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -146,6 +146,9 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     for images in data:
         if _is_local(str(images["ref"])) and not images.get("hub"):
             images["ref"] = None
+        for one in images.get("sets") or ():
+            if _is_local(str(one["ref"])) and not one.get("hub"):
+                one["ref"] = None
         images.pop("bad", None)
     for measured in (public, *data):
         result = measured.get("result") or {}

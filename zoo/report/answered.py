@@ -8,7 +8,7 @@ from typing import Any
 from zoo.report import tables, words
 from zoo.report.tables import History
 from zoo.report.words import part
-from zoo.tasks import Task, headline, spans
+from zoo.tasks import SHARES, Span, Task, headline, spans
 
 
 def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -20,13 +20,13 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     for span in spans(tasks):
         task = span.task
         result = part(record, "result", "tasks", task.name)
-        alone = alone_record(record, task, span.outputs)
+        alone = alone_record(record, span)
         name, value = headline({**result, "problem": task.kind})
         rows.append({
             "name": task.name,
             "kind": task.kind,
             "measure": name,
-            "worth": words.percent(value) if name in ("accuracy", "mAP") else words.number(value),
+            "worth": words.percent(value) if name in SHARES else words.number(value),
             "result": result,
             "guess": words.guess(result),
             "class_rows": tables.class_rows(alone),
@@ -36,14 +36,31 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def alone_record(record: Mapping[str, Any], task: Task, outputs: slice) -> dict[str, Any]:
-    """The record as if one task were all that was asked; what is known of each class at training goes along."""
-    counts: dict[str, Any] = {}
-    for role, held in part(record, "dataset", "counts").items():
-        each = (held.get("per_class") or [])[outputs]
-        counts[role] = {**held, "per_class": each if task.kind in ("single-label", "multi-label") else []}
-    dataset = {**part(record, "dataset"), "classes": list(task.classes), "counts": counts, "tasks": [task.record()]}
-    return {**record, "dataset": dataset, "result": part(record, "result", "tasks", task.name) or None}
+def alone_record(record: Mapping[str, Any], span: Span) -> dict[str, Any]:
+    """The record as if one task were all that was asked, of its own data set where there are several.
+
+    Images that say nothing of the task do not count.
+    """
+    task, dataset = span.task, part(record, "dataset")
+    own: dict[str, Any] = next(
+        (one for one in dataset.pop("sets", None) or () if task.name in (one.get("tasks") or ())), {}
+    )
+    counts = {
+        role: {"n": (held.get("answers") or {}).get(task.name, held.get("n")),
+               "per_class": (held.get("per_class") or [])[span.outputs]}
+        for role, held in part(dataset, "counts").items()
+    }  # fmt: skip
+    dataset |= {**own, "classes": list(task.output_names), "counts": counts, "tasks": [task.record()]}
+    if own:  # what is noted of one of several data sets begins with its name
+        prefix = f"{own.get('name')}: "
+        notes = [str(note) for note in dataset.get("notes") or ()]
+        dataset["notes"] = [note.removeprefix(prefix) for note in notes if note.startswith(prefix)]
+    result = part(record, "result", "tasks", task.name)
+    if result:
+        said = part(record, "result")
+        result["split"] = own.get("reported_on", said.get("split"))
+        result["selected_on"] = own.get("selected_on", said.get("selected_on"))
+    return {**record, "dataset": dataset, "result": result or None}
 
 
 def colours(count: int) -> list[str]:

@@ -21,7 +21,7 @@ from zoo.recipe import Recipe
 from zoo.report import answered, tables, words
 from zoo.report.words import part
 from zoo.run import Run, write_atomic
-from zoo.tasks import headline
+from zoo.tasks import SHARES, headline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -146,15 +146,15 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
 
 def _score(record: dict[str, Any]) -> dict[str, Any]:
     """The number that the run is known by, what it is called, and what guessing would reach."""
-    problem = words.problem(record)
+    problem, best = words.problem(record), part(record, "best")
     name, value = headline({**part(record, "result"), "problem": problem})
     return {
-        "score": value if words.is_number(value) else 0.0,
+        "score": value if words.is_number(value) else None,
         "score_name": name,
         "purpose": words.purpose(record),
-        "in_percent": name in ("accuracy", "mAP"),
+        "in_percent": name in SHARES,
         "curve_name": name.capitalize() if name.islower() else name,
-        "best_score": headline({**part(record, "best"), "problem": problem})[1],
+        "best_score": best.get("score", headline({**best, "problem": problem})[1]),
         "guess": words.guess(part(record, "result")),
     }
 

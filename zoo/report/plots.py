@@ -22,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from zoo.report.tables import History, aggregate, epoch_score
 from zoo.report.words import is_number, rate
+from zoo.tasks import SHARES
 
 # Stand-in colour -> CSS value; the page defines the variables for light, dark and print.
 _COLOURS = {
@@ -103,21 +104,25 @@ def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accur
     what = measured[0][1] if measured else "accuracy"
     with canvas(name, f"Validation {what} after each epoch", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
-        points = [(int(event["step"]), 100 * value) for event, _, value in measured if value is not None]
+        share = what in SHARES
+        unit = 100 if share else 1
+        points = [(int(event["step"]), unit * value) for event, _, value in measured if value is not None]
         if points:
             axes.plot(*zip(*points, strict=True), color=GOOD, linewidth=1.7, marker="o", markersize=3.2)
             low, high = min(value for _, value in points), max(value for _, value in points)
-            room = max(1.0, 0.15 * (high - low))
-            axes.set_ylim(max(0.0, low - room), min(101.0, high + 2 * room))
+            room = max(0.01 * unit, 0.15 * (high - low))
+            axes.set_ylim(max(0.0, low - room), min(1.01 * unit, high + 2 * room))
         for event, _, score in measured:
             is_best = (event.get("phase"), event.get("epoch")) == (best.get("phase"), best.get("epoch"))
             if is_best and score is not None:
-                value = 100 * score
+                value = unit * score
                 axes.plot([event["step"]], [value], marker="o", markersize=9, color=INK, fillstyle="none", linewidth=0)
-                axes.annotate(f"kept: {value:.1f}%", (event["step"], value), xytext=(-7, 8), ha="right",
+                said = f"kept: {value:.1f}%" if share else f"kept: {value:.3f}"
+                axes.annotate(said, (event["step"], value), xytext=(-7, 8), ha="right",
                               textcoords="offset points", color=INK, fontsize=8.5)  # fmt: skip
         _steps_axis(axes, history)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
+        if share:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
         axes.set_ylabel(what)
         return finish()
 

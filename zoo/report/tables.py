@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,24 @@ def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
 
 
 def class_names(record: Mapping[str, Any]) -> list[str]:
-    """The classes in the order of the head's outputs."""
-    return [str(name) for name in part(record, "dataset").get("classes") or ()]
+    """The classes in the order of the head's outputs; of a run about steps, all of these, one more than outputs."""
+    return [str(name) for name in _steps(record) or part(record, "dataset").get("classes") or ()]
+
+
+def _steps(record: Mapping[str, Any]) -> list[str]:
+    """The steps that a run is about, from low to high; empty where it is about anything else."""
+    tasks: list[dict[str, Any]] = part(record, "dataset").get("tasks") or []
+    return list(tasks[0].get("classes") or ()) if len(tasks) == 1 and tasks[0].get("kind") == "ordinal" else []
+
+
+def _of_each(record: Mapping[str, Any], role: str) -> list[int]:
+    """Images of each class in a part; of steps, that are on it, where the record has those above it."""
+    held = part(record, "dataset", "counts", role)
+    sizes = [int(size) for size in held.get("per_class") or ()]
+    if not _steps(record):
+        return sizes
+    above = [int(held.get("n") or 0), *sizes, 0]
+    return [more - less for more, less in pairwise(above)]
 
 
 def confusion_matrix(record: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]] | None:
@@ -125,7 +142,7 @@ def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
     """Every class, the weakest first; classes that were not measured come last."""
     names, matrix = class_names(record), confusion_matrix(record)
     roles = ("fit", "choose") if record.get("refit") else ("fit",)
-    counts = [part(record, "dataset", "counts", role).get("per_class") or [] for role in roles]
+    counts = [_of_each(record, role) for role in roles]
     fitted = [sum(sizes) for sizes in zip(*counts, strict=False)]
     rows = []
     for index, entry in enumerate(part(record, "result").get("classes") or ()):

@@ -198,8 +198,7 @@ def caveats(record: Record) -> list[str]:
         kind = "labels" if labels else "classes"
         found.append(f"No image of these {kind} was measured: {', '.join(map(str, empty[:3]))}{more}.")
     sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
-    several = len(dataset.get("tasks") or ()) > 1
-    if sizes and not labels and not several and max(sizes) > 10 * max(1, min(sizes)):
+    if sizes and problem(record) == "single-label" and max(sizes) > 10 * max(1, min(sizes)):
         found.append(
             f"Training classes are unequal: the smallest has {plural(min(sizes), 'image')}, "
             f"the largest {max(sizes):,}. Accuracy leans towards the large ones; macro-F1 does not."
