@@ -206,7 +206,7 @@ def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatc
 
     def estimate(*arguments: Any, **named: Any) -> dict[str, Costs]:
         monkeypatch.setattr("zoo.engine.estimate._forward_seconds", lambda *_rest: 1.0)
-        monkeypatch.setattr("zoo.engine.estimate._measure", lambda *_rest: (0.0, 0))
+        monkeypatch.setattr("zoo.engine.estimate._measure", lambda *_rest, **_named: (0.0, 0))
         found = real(*arguments, **{**named, "seconds_per_image": 0.5})
         seconds.update({name: each.above.seconds for name, each in found.items() if each.above})
         return found

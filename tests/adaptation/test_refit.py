@@ -71,7 +71,10 @@ def test_the_first_training_is_as_without_and_another_model_is_saved(whole: Run,
     assert mine == theirs, "the first training is the same"
 
 
-@pytest.mark.parametrize("stopped_in", ["probe", "refit probe", "refit finetune"])
+@pytest.mark.parametrize(
+    "stopped_in",
+    [pytest.param(phase, marks=pytest.mark.heavy) for phase in ("probe", "refit probe")] + ["refit finetune"],
+)
 def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, photos: Path, tmp_path: Path, stopped_in: str) -> None:
     if stopped_in.removeprefix("refit ") not in whole.record["refit"]["epochs"]:
         pytest.skip("the best epoch came before")

@@ -35,6 +35,7 @@ DYNAMIC = (
     "timm/vgg11_bn",  # timm parts convolutions from their norms here
     "timm/poolformer_s12",  # has no group matcher
 )
+LARGE = {"timm/densenet121", "timm/inception_v3", "timm/swin_tiny_patch4_window7_224"}
 STRUCTURE_ONLY = {"timm/vgg11_bn", "timm/poolformer_s12"}  # there for their groups, not for their numbers
 
 
@@ -56,7 +57,9 @@ def test_numerics(name: str) -> None:
     testing.assert_conforms(name)
 
 
-@pytest.mark.parametrize("name", DYNAMIC)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.heavy if name in LARGE else ()) for name in DYNAMIC]
+)
 def test_timm_architectures_of_different_kinds(name: str) -> None:
     testing.assert_conforms(name, numerics=name not in STRUCTURE_ONLY)
 
