@@ -52,6 +52,12 @@ dir(zoo); zoo.Run; zoo.ZooError
     assert run(code)[1] == []
 
 
+def test_adapting_does_not_wait_for_statistics_that_few_runs_need():
+    loaded = run("import zoo\nzoo.adapt")[1]
+    assert "torch" in loaded
+    assert not {"sklearn", "pandas", "matplotlib", "datasets"} & set(loaded)
+
+
 def test_a_plugin_that_imports_torch_at_its_top_stays_unimported(greedy):
     code = """
 import sys, zoo

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch import nn
 
 from zoo import data
@@ -140,6 +139,8 @@ def _batches(ready: Prepared, part: Part, rank: int = 0, world: int = 1) -> Eval
 @torch.no_grad()
 def _drawn(ready: Prepared, model: nn.Module) -> dict[str, Any]:
     """The two directions in which the features of both domains vary most (PCA), and where each image lies in them."""
+    from sklearn.decomposition import PCA  # takes seconds to import
+
     assert ready.besides is not None
     parts = {"source": ready.dataset.choose, "target": ready.besides.images.choose}
     found: dict[str, np.ndarray[Any, Any]] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 LEVEL = 0.05  # a difference is called one below this, all pairs of a comparison together
 
@@ -80,7 +80,7 @@ def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> floa
     gained, lost = int((first & ~second).sum()), int((~first & second).sum())
     if gained + lost == 0:
         return 1.0
-    return float(stats.binomtest(gained, gained + lost).pvalue)
+    return float(scipy.stats.binomtest(gained, gained + lost).pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -107,5 +107,5 @@ def _normal(mean: float, variance: float, freedom: float, covers: str) -> Mean:
     if variance <= 0:
         return Mean(mean, (mean, mean), 1.0 if mean == 0 else 0.0, covers)
     error = math.sqrt(variance)
-    reach = float(stats.t.ppf(0.975, freedom)) * error
-    return Mean(mean, (mean - reach, mean + reach), float(2 * stats.t.sf(abs(mean) / error, freedom)), covers)
+    reach = float(scipy.stats.t.ppf(0.975, freedom)) * error
+    return Mean(mean, (mean - reach, mean + reach), float(2 * scipy.stats.t.sf(abs(mean) / error, freedom)), covers)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import cohen_kappa_score, confusion_matrix
 from torch.nn import functional
 
 Places = npt.NDArray[np.int64]
@@ -53,6 +52,8 @@ def kappa(guesses: Places, steps: Places, count: int) -> float:
         steps: (N,), of the true ones.
         count: Steps that there are; one that nobody has or guesses still lies between its neighbours.
     """
+    from sklearn.metrics import cohen_kappa_score  # takes seconds to import
+
     if len(np.unique(np.concatenate([guesses, steps]))) < 2:  # there is nothing to agree on
         return 0.0
     return float(cohen_kappa_score(steps, guesses, labels=np.arange(count), weights="quadratic"))
@@ -74,6 +75,8 @@ def measure_steps(
         Plain values: kappa (quadratic weights), accuracy, mae (in steps), loss (nats), n, baseline (accuracy of the
         commonest step), classes, confusion (rows: truth), mistakes (the farthest off).
     """
+    from sklearn.metrics import confusion_matrix
+
     guesses, real = step_of(logits).numpy(), steps.numpy().astype(np.int64)
     away = np.abs(guesses - real)
     present = np.bincount(real, minlength=len(names))

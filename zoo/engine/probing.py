@@ -9,11 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from zoo.errors import DataError
 
@@ -63,6 +58,13 @@ def cross_validated(
     Raises:
         DataError: A class has one image only.
     """
+    # These take seconds to import, and few runs need them.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     sizes = np.bincount(labels)
     smallest = int(sizes[sizes > 0].min())
     if smallest < 2 or len(np.unique(labels)) < 2:

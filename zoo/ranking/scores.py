@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
 
 from zoo.engine.probing import Floats, Labels
 
@@ -79,6 +78,8 @@ def h_score(features: Floats, labels: Labels) -> float:
     Returns:
         0 to about K - 1; more is better.
     """
+    from sklearn.covariance import LedoitWolf  # takes seconds to import, and adapting does not need it
+
     values = features.astype(np.float64)
     values -= values.mean(0)
     fitted = LedoitWolf(assume_centered=True, store_precision=False).fit(values)

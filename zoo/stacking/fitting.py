@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import minimize, minimize_scalar
-from sklearn.model_selection import StratifiedKFold
 from torch.nn import functional
 
 from zoo.engine.randomness import derive
@@ -66,6 +65,8 @@ def fitted(
         seed: Of the folds.
         check: Told each way before it is fitted.
     """
+    from sklearn.model_selection import StratifiedKFold  # takes seconds to import
+
     temperatures = torch.tensor([best_temperature(logs, said.labels) for logs in said.logs], dtype=torch.float64)
     own = replace(said, logs=calibrated(said.logs, temperatures))
     smallest = int(torch.bincount(said.labels).clamp(min=1).min())
@@ -114,7 +115,7 @@ def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:
     def loss(value: float) -> float:
         return float(functional.cross_entropy(logs / math.exp(value), labels))
 
-    found = minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
+    found = scipy.optimize.minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
     return float(math.exp(found.x))
 
 
@@ -165,7 +166,7 @@ def _fit(
     first = np.zeros(sum(sizes) + 1)
     if start is not None:
         first[:-1] = torch.cat([start[name].flatten() for name in shapes]).numpy()
-    done = minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    done = scipy.optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
     return named(torch.as_tensor(done.x[:-1], dtype=torch.float64))
 
 
