@@ -7,6 +7,7 @@ cuts the images alike for all members and ways, so each is compared with the oth
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 import time
@@ -107,8 +108,12 @@ def _run(path: Path, make: Callable[..., Run]) -> Run:
     if not run.record_path.is_file():
         make(out=run.path)
     elif not run.finished:
-        again = zoo.stack if run.record.get("kind") == "stack" else zoo.adapt
-        again(resume=run.path)
+        if run.record.get("soup"):
+            shutil.rmtree(run.path)
+            make(out=run.path)
+        else:
+            again = zoo.stack if run.record.get("kind") == "stack" else zoo.adapt
+            again(resume=run.path)
     sys.stderr.write(f"{path.parent.name} {path.name}: {run.result.accuracy:.4f}\n")
     return run
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -207,7 +208,7 @@ class Run:
         if record.get("status") != "finished" or result is None:
             raise RunError(
                 f"the run {self.path} is not finished (status: {record.get('status')})",
-                fix=f"go on with it: zoo {'stack' if record.get('kind') == 'stack' else 'adapt'} --resume {self.path}",
+                fix=way_on(record, self.path),
             )
         missing = Result.missing(result)
         if missing:
@@ -219,6 +220,14 @@ class Run:
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         # A file name that is not UTF-8 holds lone surrogates; as \udcxx they are valid JSON and come back as they were.
         write_atomic(self.record_path, text.encode("utf-8", "backslashreplace"))
+
+
+def way_on(record: Mapping[str, Any], path: Path) -> str:
+    """What to do about a run that is not finished, with the command."""
+    if record.get("soup"):  # of runs: that of a run's own epochs is written when the run is finished
+        return f"delete {shlex.quote(str(path))}, and make the soup again: zoo soup RUN RUN ..."
+    command = "stack" if record.get("kind") == "stack" else "adapt"
+    return f"go on with it: zoo {command} --resume {shlex.quote(str(path))}"
 
 
 def read_record(path: Path) -> dict[str, Any]:

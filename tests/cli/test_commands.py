@@ -242,7 +242,7 @@ def test_runs(zoo_, api):
     assert rows["half"]["status"] == "interrupted" and rows["half"]["accuracy"] is None
     assert rows["odd"]["status"] == "damaged" and "run.json cannot be read" in done.err
     shown = zoo_("runs").out
-    assert "97.2%" in shown and "go on with half: zoo adapt --resume runs/half" in shown
+    assert "97.2%" in shown and "half is not finished: go on with it: zoo adapt --resume runs/half" in shown
 
 
 def test_tables_on_a_terminal_fit_it(zoo_, monkeypatch):

@@ -16,6 +16,7 @@ import zoo
 from tests.stacking.conftest import RECIPE
 from zoo.cli import main
 from zoo.engine.averaging import Sum
+from zoo.engine.events import Progress
 from zoo.errors import DataError, RecipeError, RunError
 from zoo.run import Run
 from zoo.stacking.members import members
@@ -59,6 +60,21 @@ def test_nobody_takes_its_record_for_a_recipe(soup, tmp_path):
     with pytest.raises(RecipeError, match="put together from 3 runs"):
         zoo.reproduce(soup, out=tmp_path / "again")
     assert not (tmp_path / "again").exists()
+
+
+def test_one_that_was_interrupted_is_not_trained_on(runs, tmp_path):
+    def stop(event):
+        if isinstance(event, Progress) and event.stage == "trying soups" and event.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        zoo.soup(runs, out=tmp_path / "half", on_event=stop)
+    for use in (lambda path: zoo.adapt(resume=path), zoo.evaluate, lambda path: zoo.soup(runs, out=path)):
+        with pytest.raises(RunError) as caught:
+            use(tmp_path / "half")
+        assert f"delete {tmp_path / 'half'}, and make the soup again: zoo soup" in caught.value.fix
+    left = Run(tmp_path / "half")
+    assert left.record["status"] == "interrupted" and not (left.path / "model.safetensors").exists()
 
 
 def test_on_the_command_line(runs, tmp_path, capsys):

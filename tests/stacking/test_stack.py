@@ -194,6 +194,9 @@ def test_folds_ask_members_about_what_they_did_not_see_and_go_on_after_a_stop(ru
     assert caught.value.fix == f"go on with it: zoo stack --resume {tmp_path / 'folded'}"
     stopped = Run(tmp_path / "folded")
     assert stopped.record["status"] == "interrupted"
+    with pytest.raises(RunError, match="put together of runs") as refused:
+        zoo.adapt(resume=stopped.path)
+    assert refused.value.fix == caught.value.fix
     kept = {path.name: Run(path) for path in (stopped.checkpoints / "folds").iterdir()}
     assert {name: run.finished for name, run in kept.items()} == {"0-1-of-2": True, "1-1-of-2": True, "0-2-of-2": False}
     asked = [kept[name].record["dataset"] for name in ("0-1-of-2", "1-1-of-2")]

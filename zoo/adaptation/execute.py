@@ -96,6 +96,8 @@ def go_on(
         raise RunError(f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     this = Run(found.path.resolve())
     _refuse_finished(this, path)
+    if found.record.get("kind") == "stack" or found.record.get("soup"):
+        raise RunError(f"{path} is put together of runs, not trained", fix=run.way_on(found.record, path))
     writes = machines.process_index() == 0
     with folder.held(this) if writes else nullcontext():
         _refuse_finished(this, path)  # by the process that held it until now

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import socket
 import uuid
@@ -32,10 +31,7 @@ def refuse_used(path: Path) -> None:
         RunError: It holds something already, or cannot be written to.
     """
     if (path / "run.json").is_file():
-        raise RunError(
-            f"{path} holds a run already",
-            fix=f"choose another --out, or go on with it: zoo adapt --resume {shlex.quote(str(path))}",
-        )
+        raise RunError(f"{path} holds a run already", fix=f"choose another --out, or {_way_on(path)}")
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is not a folder", fix="choose another --out")
     with run.friendly_os_errors(path):
@@ -159,6 +155,12 @@ def _left_by_a_start(path: Path) -> bool:
     early = {name for name in inside if name == "checkpoints" or name.startswith((".run.json.", ".tmp"))}
     states = any((path / "checkpoints").glob("step-*")) or any((path / "checkpoints").glob("best-*"))
     return inside == early and not states
+
+
+def _way_on(path: Path) -> str:
+    with contextlib.suppress(RunError):
+        return run.way_on(run.read_record(path), path)
+    return "delete it: its record is damaged"
 
 
 def _in_use(this: Run) -> RunError:

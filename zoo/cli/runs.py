@@ -14,7 +14,7 @@ from zoo.cli.output import Answer, Json, say, warn
 from zoo.cli.render import Column
 from zoo.cli.text import percent
 from zoo.errors import RunError
-from zoo.run import Run, list_runs
+from zoo.run import Run, list_runs, way_on
 from zoo.tasks import headline
 
 
@@ -32,7 +32,8 @@ def command(
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is not a folder", fix="name the folder that holds the runs")
-    rows = [_row(run) for run in list_runs(folder)]
+    found = list_runs(folder)
+    rows = [_row(run) for run in found]
 
     def show() -> None:
         if not rows:
@@ -42,10 +43,9 @@ def command(
                    Column("strategy"), Column("accuracy", right=True), Column("images", right=True),
                    Column("date")]  # fmt: skip
         render.table(columns, [_cells(row) for row in rows])
-        for row in rows:
+        for run, row in zip(found, rows, strict=True):
             if row["status"] == "interrupted":
-                command = "stack" if row["kind"] == "stack" else "adapt"
-                say(f"go on with {row['name']}: zoo {command} --resume {row['run']}")
+                say(f"{row['name']} is not finished: {way_on(run.record, run.path)}")
 
     return Answer(rows, show, as_json)
 

@@ -59,7 +59,11 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     accelerator = machines.make_accelerator(machine)
 
     kept = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
-    facts = {key: first[key] for key in kept} | {"environment": machines.environment(machine)}
+    # Of what it is made stands in it from the start: an unfinished soup is no adaptation to go on with.
+    facts = {key: first[key] for key in kept} | {
+        "environment": machines.environment(machine),
+        "soup": {"candidates": [member.facts() for member in chosen]},
+    }
     name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
     with folder.made(out, name, "classifier", facts) as this:
         network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
