@@ -94,6 +94,10 @@ def test_the_targets_labels_change_nothing_but_the_report(
     assert "result" not in none.record["target"] and "oracle" not in none.record["target"]
     assert len(told["epochs"]) == 3 and told["oracle"]["accuracy"] >= told["chosen"]["accuracy"]
     assert told["select_by"] == "information" and told["result"]["n"] == 56
+    assert right.record["result"]["selected_on"] == "56 images of right, without labels, by information"
+    card = (right.path / "README.md").read_text()
+    assert "| epochs compared on" in card and "| trained on without labels, another domain | right | 56 |" in card
+    assert f"that domain: accuracy {told['result']['accuracy']:.1%}" in card
     assert not list(right.path.glob("domains.json")) and not right.checkpoints.exists()
     steps = [line for line in metrics(right) if line["event"] == "step"]
     assert all(("parts" in line) == line["phase"].endswith("finetune") for line in steps)
@@ -145,7 +149,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
     tmp_path: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trying, "TRIED", ("none", "mcc"))
+    monkeypatch.setattr(trying, "TRIED", ("none", "adabn", "mcc"))
+    monkeypatch.setattr(trying, "tracking_norms", lambda model: [])  # as of a network without norms
     choices: dict[str, Any] = {"align": "auto", "epochs": 1, "probe_epochs": 0, "select_by": "entropy"}
     run = adapted(source, tmp_path / "run", target / "right.csv", **choices)
     rows = run.record["target"]["tried"]["rows"]
@@ -160,6 +165,8 @@ def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
     assert [path.name for path in (run.path / "tried").iterdir()] == [other["align"]]
     assert zoo.evaluate(run)["accuracy"] == run.record["result"]["accuracy"], "it is a run as any other"
     assert run.record["files"]["run.json"] == seal(run.record)
+    with pytest.raises(RecipeError, match="--select-by refinement cannot choose a method"):
+        adapted(source, tmp_path / "other", target / "right.csv", **choices | {"select_by": "refinement"})
     with pytest.raises(RecipeError, match="there is no one plan for --align auto"):
         zoo.plan("resnet_nano", str(source), replace(RECIPE, target=str(target), align="auto"))
 
@@ -172,6 +179,7 @@ def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: 
     for name in mine:
         moved = name.endswith(("running_mean", "running_var"))
         assert torch.equal(mine[name], theirs[name]) != moved or name.endswith("num_batches_tracked"), name
+    assert "oracle" in plain.record["target"] and "oracle" not in adabn.record["target"], "its epochs were not adapted"
 
 
 def test_adabn_without_norms_is_refused() -> None:

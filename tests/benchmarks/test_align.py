@@ -35,14 +35,18 @@ def test_differences_are_taken_seed_by_seed_and_what_hurts_is_said() -> None:
     rows = [
         {"pair": "A to B", "method": "none", "runs": [run(0, 0.5, 0.2), run(1, 0.7, 0.2), run(2, 0.1, 0.2)]},
         {"pair": "A to B", "method": "dann", "runs": [run(0, 0.6, 0.3), run(1, 0.8, 0.1)]},
-        {"pair": "A to B", "method": "mcc", "runs": [run(0, 0.4, 0.9), run(1, 0.5, 0.9)]},
+        {"pair": "A to B", "method": "daan", "runs": [run(0, 0.4, 0.25), run(1, 0.75, 0.25)]},
+        {"pair": "A to B", "method": "mcc", "runs": [run(0, 0.4, 0.9), run(1, 0.6, 0.9)]},
     ]
     text = align.table({"machines": [MACHINE], "backbone": "x", "epochs": 1, "limit": None, "rows": rows})
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "| 70.0 ± 127.1 | 10.0 ± 0.0 |" in lines["`dann`"], "two seeds that differ, each with the same gain"
     assert "means over 2 to 3 seeds" in text, "one that only some have is told, and taken for no difference"
     assert "(hurts)" in lines["`mcc`"] and "(hurts)" not in lines["`dann`"]
-    assert "information: `mcc` (45.0 ± 63.5 %)" in text and "The best is `dann`." in text
+    assert "| -2.5 ± 95.3 |" in lines["`daan`"], "worse on average, but within noise"
+    assert "| 1.0 ± 0.0 | 90.0 ± 0.0 |" in lines["`mcc`"], "what choosing the epoch cost"
+    assert "`daan` against `dann`: -12.5 ± 95.3 points." in text
+    assert "information: `mcc` (50.0 ± 127.1 %)" in text and "The best is `dann`." in text
     assert "DEV: `none`, `dann` (65.0 ± 190.6 %)" in text, "the lower the better"
     assert align.interval([0.5]) == "50.0"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -94,6 +95,20 @@ def test_images_that_the_result_is_for_are_not_trained_on(tmp_path: Path) -> Non
         open_unlabelled(
             str(tmp_path), ("a", "b"), OPTIONS, without=ids(dataset.fit) | ids(images.fit) | ids(dataset.report)
         )
+
+
+def test_nor_are_their_copies_elsewhere(tmp_path: Path) -> None:
+    fill(tmp_path / "labelled", {"a": 10, "b": 10})
+    dataset = opened(tmp_path / "labelled", image_size=20)
+    for number, path in enumerate(sorted((tmp_path / "labelled").rglob("*.png"))):
+        (tmp_path / "all").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "all" / f"{number:03}.png")
+    reported = dataset.contents["report"]
+    images, _ = open_unlabelled(str(tmp_path / "all"), dataset.classes, OPTIONS, reported=reported)
+    assert len(images.fit) == 20 - len(dataset.report) < 20
+    trained = {hashlib.sha256(images.fit.raw(place)).digest() for place in range(len(images.fit))}
+    assert not trained & {hashlib.sha256(dataset.report.raw(place)).digest() for place in range(len(dataset.report))}
+    assert f"{len(dataset.report)} image(s) of all are left out: they are those that the result is for" in images.notes
 
 
 def test_a_broken_image_is_said_or_left_out(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def opened(
 ) -> tuple[UnlabelledSet, Answers | None] | tuple[None, None]:
     """The images without labels that a recipe names, and the answers for the report; None where there are none.
 
-    Images that the result is measured on are not trained on, where both are taken from the same place.
+    Images that the result is measured on are not trained on: told by their names, where both are taken from the same
+    place, and by their bytes elsewhere, as far as these are known of the labelled ones.
     """
     named = reference(recipe)
     if named is None:
@@ -93,6 +94,7 @@ def opened(
         options if same else replace(options, config=None),
         lambda stage, done, total: emit(Progress(stage, done, total)),
         without={report.id(place) for place in range(len(report))} if same else (),
+        reported=dataset.contents.get("report", frozenset()) - {b""},
     )
 
 

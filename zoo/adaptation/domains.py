@@ -20,7 +20,7 @@ from zoo.data.splits import ranked
 from zoo.engine.evaluation import Outputs, collect, measure
 from zoo.engine.randomness import derive
 from zoo.engine.recalibration import features, recalibrate
-from zoo.engine.validators import validators
+from zoo.engine.validators import VALIDATORS, validators
 from zoo.run import Run, write_atomic
 
 DRAWN = 300  # images of each domain in the plot
@@ -41,6 +41,14 @@ def facts(ready: Prepared) -> dict[str, Any]:
         "notes": list(images.notes),
     }
     return {"target" if ready.recipe.target else "unlabelled": named}
+
+
+def selected_on(ready: Prepared) -> str:
+    """The images that chose the epoch: target images, where what is chosen by looks at these, else labelled ones."""
+    if ready.besides is not None and ready.settled.select_by in VALIDATORS:
+        images = ready.besides.images
+        return f"{len(images.choose):,} images of {images.name}, without labels, by {ready.settled.select_by}"
+    return ready.dataset.selected_on
 
 
 def remember_features(this: Run, ready: Prepared) -> None:
@@ -91,10 +99,10 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
             ready.dataset.classes,
             [sample.id for sample in answers.report.samples],
         )
-        said["result"] = result | {"split": answers.split, "selected_on": "source and target images, without labels"}
+        said["result"] = result | {"split": answers.split, "selected_on": selected_on(ready)}
     if not ready.accelerator.is_main_process:
         return {"target": said}
-    if answers is not None:
+    if answers is not None and ready.recipe.align != "adabn":  # whose epochs were guessed with the source's statistics
         said |= _truth(this, ready, best or {}, answers.choose)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None

@@ -17,12 +17,14 @@ from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine import machine as machines
 from zoo.engine.choosing import RISING
 from zoo.engine.events import Listener, Note
+from zoo.engine.recalibration import tracking_norms
 from zoo.engine.validators import VALIDATORS
-from zoo.errors import RunError
+from zoo.errors import RecipeError, RunError
 from zoo.recipe import Recipe
 from zoo.run import Run
 
 TRIED = ("none", "adabn", "mcc", "dann", "daan")  # quick ones, and one of each kind
+_ON_SOURCE = ("accuracy", "loss")  # of the best epoch, on labelled images: told without looking at the target
 FOLDER = "tried"  # in the run's own: the runs of the methods that were not taken
 
 
@@ -30,7 +32,8 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
     """Adapt with each method in turn, and make the run of the best one the run.
 
     What a method is worth is told by what `recipe.select_by` says of its finished model on target images, without
-    labels; by `information` where nothing was chosen.
+    labels, or of its best epoch on the source's choosing images; by `information` where nothing was chosen. AdaBN is
+    left out where the network has no norm statistics.
 
     Args:
         backbone: Its name.
@@ -38,12 +41,23 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         recipe: The choices, with `align` left to be found.
         out: The folder; None: a new one under `runs/`.
         emit: Told about progress.
+
+    Raises:
+        RecipeError: `recipe.select_by` cannot compare methods.
     """
     place = _place(out, f"{backbone.rpartition('/')[2]}-auto")
-    by = recipe.select_by if recipe.select_by in VALIDATORS else "information"
+    by = "information" if recipe.select_by == "auto" else recipe.select_by
+    if by not in (*VALIDATORS, *_ON_SOURCE):
+        raise RecipeError(
+            f"--select-by {by} cannot choose a method",
+            fix=f"choose by {', '.join((*VALIDATORS, *_ON_SOURCE))}",
+        )
     found: dict[str, Run] = {}
     ready: Prepared | None = None
     for method in TRIED:
+        if method == "adabn" and ready is not None and not tracking_norms(ready.model):
+            emit(Note("--align adabn is not tried: the network has no norms that keep statistics"))
+            continue
         emit(Note(f"trying --align {method}"))
         began = time.monotonic()
         ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
@@ -51,8 +65,8 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         found[method] = execute.begin(ready, place / FOLDER / method / place.name, emit, began)
     assert ready is not None
     records = {method: each.record for method, each in found.items()}
-    best = max(TRIED, key=lambda method: _score(records[method], by))
-    rows = [_row(method, records[method], by, method == best) for method in TRIED]
+    best = max(found, key=lambda method: _merit(records[method], by))
+    rows = [_row(method, records[method], by, method == best) for method in found]
     emit(Note(f"--align {best} is taken: of all that were tried, {by} speaks for it most"))
     this = Run(place)
     if machines.process_index() == 0:
@@ -77,15 +91,18 @@ def _place(out: Path | None, name: str) -> Path:
 
 
 def _score(record: Mapping[str, Any], by: str) -> float:
-    value = float(record["target"]["validators"][by])
-    return value if by in RISING else -value
+    return float(record["best"][by] if by in _ON_SOURCE else record["target"]["validators"][by])
+
+
+def _merit(record: Mapping[str, Any], by: str) -> float:
+    return _score(record, by) if by in RISING else -_score(record, by)
 
 
 def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[str, Any]:
     target = record["target"]
     return {
         "align": method,
-        "score": target["validators"][by],
+        "score": _score(record, by),
         "validators": target["validators"],
         "source": record["result"]["accuracy"],
         "accuracy": target["result"]["accuracy"] if target.get("result") else None,

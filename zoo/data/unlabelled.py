@@ -51,6 +51,7 @@ def open_unlabelled(
     on_progress: Progress | None = None,
     *,
     without: Collection[str] = (),
+    reported: Collection[bytes] = (),
 ) -> tuple[UnlabelledSet, Answers | None]:
     """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
 
@@ -62,6 +63,7 @@ def open_unlabelled(
         options: Columns, configuration, unreadable images, store. Nothing is cut or limited.
         on_progress: Called with (stage, done, total).
         without: Ids of images that must not be trained on.
+        reported: Hashes of such images' bytes, whatever they are called here and wherever they lie.
 
     Raises:
         DataError: They cannot be reached or read, or there are none.
@@ -71,10 +73,12 @@ def open_unlabelled(
     reported = next(name for name in ("test", "val", training) if listing.splits.get(name))
     left_out = frozenset(without)
     fit = [item for item in listing.splits[training] if item.id not in left_out]
-    if not fit:
-        raise DataError(f"{ref} has no images to train on", why="all of them are among those that the result is for")
     scanner = Scanner(listing, options, on_progress)
     fit, bad = _readable(ref, fit, scanner, options)
+    count = len(fit)
+    fit = [item for item in fit if scanner.finding(item).content not in reported]
+    if not fit:
+        raise DataError(f"{ref} has no images to train on", why="all of them are among those that the result is for")
     order = ranked([item.id for item in fit], seed=options.seed, purpose="choosing without labels")
     choose = [fit[position] for position in sorted(order[:CHOOSING])]
 
@@ -99,6 +103,8 @@ def open_unlabelled(
             "all images" if reported == training else reported,
             tuple(label for label in known if label is not None) if None not in known else None,
         )
+    left = count - len(fit)
+    copies = f"{left} image(s) of {listing.name} are left out: they are those that the result is for" if left else ""
     images = UnlabelledSet(
         name=listing.name,
         fit=bare("unlabelled", fit),
@@ -106,7 +112,12 @@ def open_unlabelled(
         fingerprint=_fingerprint(fit, scanner),
         bad=tuple(bad),
         license=listing.license,
-        notes=(*listing.notes, *filter(None, [note]), *scanner.notes, *scanner.remarks()),
+        notes=(
+            *listing.notes,
+            *filter(None, [note, copies]),
+            *scanner.notes,
+            *scanner.remarks(),
+        ),
     )
     return images, answers
 
