@@ -94,7 +94,7 @@ def test_the_targets_labels_change_nothing_but_the_report(
     assert "result" not in none.record["target"] and "oracle" not in none.record["target"]
     assert len(told["epochs"]) == 3 and told["oracle"]["accuracy"] >= told["chosen"]["accuracy"]
     assert told["select_by"] == "information" and told["result"]["n"] == 56
-    assert right.record["result"]["selected_on"] == "56 images of right, without labels, by information"
+    assert right.record["result"]["selected_on"] == "56 target images, without labels, by information"
     card = (right.path / "README.md").read_text()
     assert "| epochs compared on" in card and "| trained on without labels, another domain | right | 56 |" in card
     assert f"that domain: accuracy {told['result']['accuracy']:.1%}" in card

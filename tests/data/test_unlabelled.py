@@ -104,7 +104,7 @@ def test_nor_are_their_copies_elsewhere(tmp_path: Path) -> None:
         (tmp_path / "all").mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / "all" / f"{number:03}.png")
     reported = dataset.contents["report"]
-    images, _ = open_unlabelled(str(tmp_path / "all"), dataset.classes, OPTIONS, reported=reported)
+    images, _ = open_unlabelled(str(tmp_path / "all"), dataset.classes, OPTIONS, copies_of=reported)
     assert len(images.fit) == 20 - len(dataset.report) < 20
     trained = {hashlib.sha256(images.fit.raw(place)).digest() for place in range(len(images.fit))}
     assert not trained & {hashlib.sha256(dataset.report.raw(place)).digest() for place in range(len(dataset.report))}

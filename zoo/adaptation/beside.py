@@ -94,7 +94,7 @@ def opened(
         options if same else replace(options, config=None),
         lambda stage, done, total: emit(Progress(stage, done, total)),
         without={report.id(place) for place in range(len(report))} if same else (),
-        reported=dataset.contents.get("report", frozenset()) - {b""},
+        copies_of=dataset.contents.get("report", frozenset()) - {b""},
     )
 
 

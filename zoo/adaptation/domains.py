@@ -46,8 +46,7 @@ def facts(ready: Prepared) -> dict[str, Any]:
 def selected_on(ready: Prepared) -> str:
     """The images that chose the epoch: target images, where what is chosen by looks at these, else labelled ones."""
     if ready.besides is not None and ready.settled.select_by in VALIDATORS:
-        images = ready.besides.images
-        return f"{len(images.choose):,} images of {images.name}, without labels, by {ready.settled.select_by}"
+        return f"{len(ready.besides.images.choose):,} target images, without labels, by {ready.settled.select_by}"
     return ready.dataset.selected_on
 
 

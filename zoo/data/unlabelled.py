@@ -51,7 +51,7 @@ def open_unlabelled(
     on_progress: Progress | None = None,
     *,
     without: Collection[str] = (),
-    reported: Collection[bytes] = (),
+    copies_of: Collection[bytes] = (),
 ) -> tuple[UnlabelledSet, Answers | None]:
     """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
 
@@ -63,7 +63,7 @@ def open_unlabelled(
         options: Columns, configuration, unreadable images, store. Nothing is cut or limited.
         on_progress: Called with (stage, done, total).
         without: Ids of images that must not be trained on.
-        reported: Hashes of such images' bytes, whatever they are called here and wherever they lie.
+        copies_of: Hashes of such images' bytes, whatever they are called here and wherever they lie.
 
     Raises:
         DataError: They cannot be reached or read, or there are none.
@@ -76,7 +76,7 @@ def open_unlabelled(
     scanner = Scanner(listing, options, on_progress)
     fit, bad = _readable(ref, fit, scanner, options)
     count = len(fit)
-    fit = [item for item in fit if scanner.finding(item).content not in reported]
+    fit = [item for item in fit if scanner.finding(item).content not in copies_of]
     if not fit:
         raise DataError(f"{ref} has no images to train on", why="all of them are among those that the result is for")
     order = ranked([item.id for item in fit], seed=options.seed, purpose="choosing without labels")
