@@ -22,8 +22,9 @@ SHARES = {"resnet_nano-probe": 0.6, "resnet_nano-lp-ft": 0.9, "test_vit-probe": 
 class Work:
     """Answers jobs as `zoo.comparing.child` would, and remembers them."""
 
-    def __init__(self, faults=()):
+    def __init__(self, faults=(), *, cut_anew=False):
         self.faults = dict(faults)  # job's name -> what it raises
+        self.cut_anew = cut_anew  # whether each seed measures images of its own
         self.names: list[str] = []
         self.jobs: dict[str, dict] = {}
 
@@ -45,7 +46,8 @@ class Work:
         return {"accuracy": float(right.mean()), "loss": 1.0, "n": 200, "split": "test", "selected_on": "val",
                 "seconds": {"setup": 1.0, "train": 5.0 + len(member), "total": 20.0}, "environment": {"cpu": "a cpu"},
                 "fingerprint": "f", "images_per_second": 100.0, "right": "".join("01"[int(v)] for v in right),
-                "ids": "same images", "memory_bytes": 5 * 10**8}  # fmt: skip
+                "ids": f"of {seed}" if self.cut_anew else "same images", "trained_on": 800,
+                "memory_bytes": 5 * 10**8}  # fmt: skip
 
 
 def start(tmp_path, work, **choices):
@@ -71,6 +73,15 @@ def test_everything_is_planned_before_anything_trains_and_then_run_seed_by_seed(
     assert work.jobs["test_vit-probe-1"]["recipe"]["epochs"] == 7, "every seed trains as it was planned"
     assert work.jobs["test_vit-probe-1"]["out"] == str(found.path / "test_vit-probe-1")
     assert any(note.startswith("4 members, 2 seed(s): about 1.2 min") for note in start.notes)
+
+
+def test_seeds_with_images_of_their_own_leave_more_open(tmp_path):
+    found = start(tmp_path, Work(cut_anew=True), strategies=("probe",))
+    row = found.summary["rows"][0]
+    assert "cut anew for each seed" in row["covers"]
+    # Both seeds are right about the same share: what is open is at least what 200 images leave open.
+    assert row["interval"][1] - row["interval"][0] > 2 * (row["accuracy"] * (1 - row["accuracy"]) / 200) ** 0.5
+    assert all("corrected resampled t test over 2 seeds" in pair["test"] for pair in found.summary["differences"])
 
 
 def test_the_summary_the_table_and_the_page_say_the_same(tmp_path):

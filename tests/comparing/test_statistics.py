@@ -48,9 +48,36 @@ def test_identical_classifiers_do_not_differ():
     assert (found.value, found.interval, found.p) == (0.0, (0.0, 0.0), 1.0)
 
 
-def test_images_of_their_own_leave_the_seeds_means():
-    found = nested([0.8, 0.84, 0.79])
-    assert found.interval == pytest.approx(stats.t.interval(0.95, 2, 0.81, stats.sem([0.8, 0.84, 0.79])))
+def hits(share: float, count: int) -> np.ndarray:
+    return (np.arange(count) < round(share * count)).astype(float)
+
+
+def test_seeds_whose_cuts_overlap_say_less_than_as_many_independent_ones():
+    means = (0.6, 0.9, 0.5)
+    found = nested([hits(mean, 100) for mean in means], trained_on=400)
+    error = np.std(means, ddof=1) * (1 / 3 + 100 / 400) ** 0.5
+    assert found.interval == pytest.approx(stats.t.interval(0.95, 2, np.mean(means), error))
+
+
+def test_seeds_that_agree_by_chance_leave_open_what_their_images_do():
+    gains = np.zeros(40)
+    gains[0] = 1.0  # one image better, with both seeds
+    found = nested([gains, gains], 160, (-1.0, 1.0))
+    assert found.interval[0] < 0 < found.interval[1] and found.p > 0.3
+    perfect = nested([np.ones(20)] * 3, 80)
+    assert perfect.interval[0] < 0.95 and perfect.value == 1.0
+
+
+def test_seeds_cut_anew_cover_as_often_as_they_say():
+    """Many data sets of 100 images, of which every seed measures 20 that it draws."""
+    generator = np.random.default_rng(1)
+    inside, draws = 0, 400
+    for _ in range(draws):
+        right = generator.random(100) < 0.8
+        rows = [generator.permutation(right)[:20].astype(float) for _ in range(3)]
+        low, high = nested(rows, trained_on=80).interval
+        inside += low <= 0.8 <= high
+    assert inside / draws > 0.93
 
 
 def test_mcnemar_counts_only_where_they_disagree():

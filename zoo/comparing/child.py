@@ -73,6 +73,7 @@ def measured(run: Run, emit: Listener) -> dict[str, Any]:
         "accuracy": record["result"]["accuracy"],
         "loss": record["result"]["loss"],
         "n": record["result"]["n"],
+        "trained_on": sum(record["dataset"]["counts"][role]["n"] for role in ("fit", "choose")),
         "split": record["result"]["split"],
         "selected_on": record["result"]["selected_on"],
         "seconds": record["seconds"],

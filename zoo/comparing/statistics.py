@@ -57,16 +57,28 @@ def crossed(values: Values) -> Mean:
     return _normal(mean, total / (seeds * images), freedom, "training and which images are measured")
 
 
-def nested(means: Sequence[float]) -> Mean:
-    """Mean over seeds, each of which was measured on images of its own: the seeds' means carry both kinds of noise."""
-    values = np.asarray(means, dtype=np.float64)
-    variance = float(values.var(ddof=1)) / len(values)
-    return _normal(
-        float(values.mean()),
-        variance,
-        len(values) - 1,
-        "training and which images are measured, cut anew for each seed",
-    )
+def nested(rows: Sequence[Values], trained_on: int, span: tuple[float, float] = (0.0, 1.0)) -> Mean:
+    """Mean over seeds, each of which was measured on images of its own, cut from the same data.
+
+    The seeds' means carry both kinds of noise, but their cuts overlap, so they are no independent draws: the variance
+    of the mean is (1/seeds + measured/trained) times that of the seeds' means (Nadeau and Bengio 2003, "Inference for
+    the Generalization Error"). That is taken to be no less than what the images of one seed alone leave open, or a few
+    seeds that agree by chance would leave nothing.
+
+    Args:
+        rows: For each seed, the values of its images, (images,).
+        trained_on: Images that each seed left to train on.
+        span: The least and the largest value there can be. One more image with each keeps images that are all alike
+            from leaving nothing open (as the rule of Agresti and Coull 1998 does).
+    """
+    means = np.asarray([row.mean() for row in rows])
+    images = min(len(row) for row in rows)
+    one = float(np.mean([np.append(row, span).var() / (len(row) + 2) for row in rows]))
+    between = float(means.var(ddof=1))
+    variance = (1 / len(rows) + images / max(1, trained_on)) * max(between, one)
+    freedom = len(rows) - 1 if between > one else images - 1
+    covers = "training and which images are measured, cut anew for each seed"
+    return _normal(float(means.mean()), variance, max(1, freedom), covers)
 
 
 def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:

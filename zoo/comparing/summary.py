@@ -83,8 +83,16 @@ def _accuracy(runs: Mapping[str, Record]) -> Mean:
         known = crossed(np.stack(rights).astype(np.float64))
         return Mean(float(rights[0].mean()), (low, high), known.p, known.covers)
     if len({run["ids"] for run in runs.values()}) == 1:
-        return crossed(np.stack(rights).astype(np.float64))
-    return nested([float(right.mean()) for right in rights])
+        known = crossed(np.stack(rights).astype(np.float64))
+        if known.interval[0] < known.interval[1]:
+            return known
+        low, high = wilson(int(rights[0].sum()), len(rights[0]))  # all seeds are right, or wrong, about the same images
+        return Mean(known.value, (low, high), known.p, known.covers)
+    return nested([right.astype(np.float64) for right in rights], _trained_on(runs))
+
+
+def _trained_on(runs: Mapping[str, Record]) -> int:
+    return int(min(run["trained_on"] for run in runs.values()))
 
 
 def _differences(members: Sequence[Record]) -> list[dict[str, Any]]:
@@ -112,8 +120,8 @@ def _difference(one: Record, other: Record) -> dict[str, Any] | None:
         mean = crossed(np.stack(gains))
         p, test = mean.p, f"paired t test over images and {len(seeds)} seeds, both random"
     else:
-        mean = nested([float(gain.mean()) for gain in gains])
-        p, test = mean.p, f"paired t test over {len(seeds)} seeds, each with images of its own"
+        mean = nested(gains, min(_trained_on(ours), _trained_on(theirs)), (-1.0, 1.0))
+        p, test = mean.p, f"paired, corrected resampled t test over {len(seeds)} seeds, each with images of its own"
     return {"first": one["name"], "second": other["name"], "difference": mean.value, "interval": list(mean.interval),
             "p": p, "test": test, "seeds": seeds}  # fmt: skip
 
