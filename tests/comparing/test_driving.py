@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -159,6 +160,24 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_its_run_goes_on(tmp_pat
     assert work.names[0] == "test_vit-probe-0" and work.jobs["test_vit-probe-0"]["resume"] is True
     assert work.jobs["test_vit-lp-ft-0"]["resume"] is False and not (broken.path / "half.safetensors").exists()
     assert comparison.finished
+
+
+def test_a_folder_is_worked_on_by_one_comparison_at_a_time(tmp_path):
+    seen = []
+
+    class Nosy(Work):
+        def __call__(self, job, emit):
+            if not seen:
+                comparison = driving.Comparison(tmp_path / "c")
+                assert Path(job["activations"]).parent == comparison.work and comparison.work.is_dir()
+                with pytest.raises(RunError, match="is in use") as caught:
+                    driving.go_on(comparison.path, lambda event: None, Work())
+                seen.append(caught.value)
+            return super().__call__(job, emit)
+
+    found = start(tmp_path, Nosy())
+    assert found.finished and not found.work.exists()
+    assert f"process {os.getpid()} on " in seen[0].why
 
 
 def test_when_nothing_could_be_run_it_says_why(tmp_path):

@@ -40,6 +40,11 @@ class Comparison:
         return self.path / "comparison.html"
 
     @property
+    def work(self) -> Path:
+        """What is there only while the comparison is worked on: the lock, and the activations of one run at a time."""
+        return self.path / ".work"
+
+    @property
     def record(self) -> dict[str, Any]:
         """The content of `comparison.json`.
 
