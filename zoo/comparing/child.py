@@ -21,6 +21,7 @@ from zoo.adaptation.fitting import fitted
 from zoo.adaptation.prepare import prepare
 from zoo.budget import Budget
 from zoo.cache import activations_apart
+from zoo.comparing import origin
 from zoo.comparing.costs import flops, images_per_second, peak_memory
 from zoo.engine.events import Event, Listener, PhaseStarted, Progress, StepDone
 from zoo.errors import TrainingInterrupted, ZooError
@@ -47,6 +48,7 @@ def plan(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
         "params": sum(parameter.numel() for parameter in ready.model.parameters()),
         "flops": flops(ready.model, ready.config.input_size),
         "input": list(ready.config.input_size),
+        "weights": origin.of(ready.spec, ready.weights),
         "notes": list(ready.plan.notes),
     }
 

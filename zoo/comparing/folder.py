@@ -14,8 +14,9 @@ from zoo.run import write_atomic
 
 SCHEMA = 1
 # Columns of comparison.csv: as in a row of the summary, lists apart.
-COLUMNS = ("member", "backbone", "weights", "strategy", "seeds", "accuracy", "low", "high", "params", "flops", "epochs",
-           "steps", "train_seconds", "total_seconds", "memory_bytes", "images_per_second", "pareto")  # fmt: skip
+COLUMNS = ("member", "backbone", "weights", "weights_name", "weights_source", "weights_license", "weights_origin",
+           "strategy", "seeds", "accuracy", "low", "high", "params", "flops", "epochs", "steps", "train_seconds",
+           "total_seconds", "memory_bytes", "images_per_second", "pareto")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,16 +52,19 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
     field = entrants.named(backbones)
     if len(strategies) > 1 and recipe.phases:
         raise RecipeError("phases in full leave no use for several strategies", fix="leave out one of the two")
+    # From random weights, the same backbone is the same, whatever weights it was named with.
+    bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
+    labels = dict(zip(field, entrants.labels(field), strict=True))
+    bare_labels = dict(zip(bare, entrants.labels(bare), strict=True))
     found: list[Member] = []
-    for entrant, label in zip(field, entrants.labels(field), strict=True):
+    for entrant in field:
         for strategy in strategies:
             scratch = strategy == "scratch"
-            if scratch and any(m.entrant.backbone == entrant.backbone and m.recipe.strategy == strategy for m in found):
-                continue  # from random weights, the same backbone is the same
-            weights = "default" if scratch else entrant.weights
-            chosen: Any = {"strategy": strategy, "weights": weights}
-            name = f"{entrants.labels([entrant])[0] if scratch else label}-{strategy}"
-            found.append(Member(name, entrant, replace(recipe, **chosen)))
+            start = Entrant(entrant.backbone, "default") if scratch else entrant
+            name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
+            if all(name != member.name for member in found):
+                chosen: Any = {"strategy": strategy, "weights": start.weights}
+                found.append(Member(name, entrant, replace(recipe, **chosen)))
     if len(found) < 2:
         raise RecipeError(
             "there is nothing to compare", why=f"this is {len(found)} backbone(s) with one strategy",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zoo.comparing import origin
 from zoo.comparing.statistics import (
     LEVEL,
     Mean,
@@ -58,6 +59,7 @@ def summarise(record: Record) -> dict[str, Any]:
 def _row(member: Record, trained: int) -> Row:
     runs = _done(member)
     plan = member["plan"] or {}
+    start = plan.get("weights")
     accuracy = _accuracy(runs, trained)
     memory = [run["memory_bytes"] for run in runs.values() if run["memory_bytes"] is not None]
     low, high = accuracy.interval
@@ -65,6 +67,8 @@ def _row(member: Record, trained: int) -> Row:
         "member": member["name"],
         "backbone": member["backbone"],
         "weights": member["weights"],
+        "starts_from": origin.words(start, member["weights"]),
+        **{f"weights_{name}": start[name] if start else None for name in ("name", "source", "license", "origin")},
         "strategy": member["strategy"],
         "accuracy": accuracy.value,
         "interval": [max(0.0, low), min(1.0, high)],
@@ -140,9 +144,13 @@ def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
     seeds = {len(row["accuracies"]) for row in rows}
     if len(seeds) > 1:
         notes.append("not every member has all seeds; differences are over the seeds that both have")
-    if len({row["weights"] for row in rows}) > 1:
+    # Training from scratch is another strategy, which is what is compared; the others should start alike.
+    starts = {row["weights_origin"] or row["starts_from"]: row["starts_from"]
+              for row in rows if row["strategy"] != "scratch"}  # fmt: skip
+    if len(starts) > 1:
         notes.append(
-            "the backbones start from different weights: what these were trained on is part of every difference"
+            f"the weights come from different training: {'; '.join(starts.values())}. What that was is part of every "
+            "difference between members that do not share it"
         )
     if len({tuple(row["input"] or ()) for row in rows}) > 1:
         notes.append("the backbones take images of different sizes, which is part of accuracy and of every cost")

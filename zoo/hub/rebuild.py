@@ -63,9 +63,9 @@ def _compared(job: dict[str, Any], place: str, kept: str, tolerance: float) -> d
     raw = [told[name] for name in sorted(told) if name.startswith("raw.")]
     inputs = torch.stack([transform(Image.fromarray(pixels.numpy())) for pixels in raw])
     if inputs.shape != told["inputs"].shape:
-        faults.append(f"its preprocessing gives {tuple(inputs.shape[1:])}, the run's {tuple(kept['inputs'].shape[1:])}")
+        faults.append(f"its preprocessing gives {tuple(inputs.shape[1:])}, the run's {tuple(told['inputs'].shape[1:])}")
     elif not torch.allclose(inputs, told["inputs"], rtol=0, atol=1e-6):
-        faults.append(f"its preprocessing differs from the run's by up to {(inputs - kept['inputs']).abs().max():.2g}")
+        faults.append(f"its preprocessing differs from the run's by up to {(inputs - told['inputs']).abs().max():.2g}")
     labels = list(model.pretrained_cfg.get("label_names") or ())
     if (sorted(labels) != sorted(job["classes"])) if place else (labels != job["classes"]):
         faults.append(f"it names its classes {_few(labels)}, the run {_few(job['classes'])}")
