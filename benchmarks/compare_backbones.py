@@ -131,7 +131,7 @@ def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trai
         "--limit": arguments.limit,
     }
     there = {
-        "--backbones": sorted({member["weights"] for member in record["members"]}),
+        "--backbones": sorted({member["weights"] for member in record["members"] if member["weights"] != "none"}),
         "--strategies": sorted(record["strategies"]),
         "--seeds": len(record["seeds"]),
         "--budget": record["budget"],

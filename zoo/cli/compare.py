@@ -115,16 +115,17 @@ def command(
 def _show(summary: Mapping[str, Any]) -> None:
     """The table of members, the differences, and what failed."""
     columns = [Column("member", wrap=True), Column("weights", wrap=True), Column("accuracy", right=True),
-               Column("interval", right=True), Column("seeds", right=True), Column("parameters", right=True), Column("FLOPs", right=True),
-               Column("epochs", right=True), Column("training", right=True), Column("memory", right=True),
-               Column("images/s", right=True), Column("front")]  # fmt: skip
+               Column("interval", right=True), Column("seeds", right=True), Column("parameters", right=True),
+               Column("FLOPs", right=True), Column("epochs", right=True), Column("training", right=True),
+               Column("memory", right=True), Column("images/s", right=True), Column("front")]  # fmt: skip
     rows = []
     for row in summary["rows"]:
         low, high = row["interval"]
         fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])
         rows.append([row["member"], printable(row["starts_from"]), percent(row["accuracy"]),
-                     f"{percent(low)} to {percent(high)}", str(len(row["accuracies"])), count(row["params"]), count(row["flops"]), str(row["epochs"]),
-                     duration(row["train_seconds"]), memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
+                     f"{percent(low)} to {percent(high)}", str(len(row["accuracies"])), count(row["params"]),
+                     count(row["flops"]), str(row["epochs"]), duration(row["train_seconds"]),
+                     memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
                      f"{row['images_per_second']:.0f}", fronts or "-"])  # fmt: skip
     render.table(columns, rows)
     say()

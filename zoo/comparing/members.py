@@ -52,6 +52,17 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
     field = entrants.named(backbones)
     if len(strategies) > 1 and recipe.phases:
         raise RecipeError("phases in full leave no use for several strategies", fix="leave out one of the two")
+    found = label_members(field, strategies, recipe)
+    if len(found) < 2:
+        raise RecipeError(
+            "there is nothing to compare", why=f"this is {len(found)} backbone(s) with one strategy",
+            fix="name two backbones, or two strategies: zoo compare resnet18 vgg11_bn --dataset …",
+        )  # fmt: skip
+    return found
+
+
+def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: Recipe) -> list[Member]:
+    """Every entrant with every strategy, under names that differ."""
     # From random weights, the same backbone is the same, whatever weights it was named with.
     bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
     labels = dict(zip(field, entrants.labels(field), strict=True))
@@ -65,9 +76,4 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
             if all(name != member.name for member in found):
                 chosen: Any = {"strategy": strategy, "weights": start.weights}
                 found.append(Member(name, entrant, replace(recipe, **chosen)))
-    if len(found) < 2:
-        raise RecipeError(
-            "there is nothing to compare", why=f"this is {len(found)} backbone(s) with one strategy",
-            fix="name two backbones, or two strategies: zoo compare resnet18 vgg11_bn --dataset …",
-        )  # fmt: skip
     return found
