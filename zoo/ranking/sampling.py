@@ -30,7 +30,7 @@ def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], li
     """
     parts = [dataset.fit] if dataset.choose.samples == dataset.fit.samples else [dataset.fit, dataset.choose]
     places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
-    labels = [label for part in parts for label in part.labels]
+    labels: list[int] = [label for part in parts for label in part.truth().tolist()]
     sizes = Counter(labels)
     enough = sorted(label for label, size in sizes.items() if size >= LEAST)
     if len(enough) < 2:
