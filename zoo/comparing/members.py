@@ -67,13 +67,13 @@ def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: R
     bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
     labels = dict(zip(field, entrants.labels(field), strict=True))
     bare_labels = dict(zip(bare, entrants.labels(bare), strict=True))
-    found: list[Member] = []
+    found: dict[tuple[Entrant, str], Member] = {}
     for entrant in field:
         for strategy in strategies:
             scratch = strategy == "scratch"
             start = Entrant(entrant.backbone, "default") if scratch else entrant
-            name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
-            if all(name != member.name for member in found):
+            if (start, strategy) not in found:
+                name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
                 chosen: Any = {"strategy": strategy, "weights": start.weights}
-                found.append(Member(name, entrant, replace(recipe, **chosen)))
-    return found
+                found[start, strategy] = Member(name, entrant, replace(recipe, **chosen))
+    return [*found.values()]
