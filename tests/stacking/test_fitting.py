@@ -29,7 +29,7 @@ def said(*strengths: float) -> Said:
 
 
 def test_the_better_member_gets_the_greater_weight():
-    (found,) = fitted(said(3.0, 0.1), ["weighted"], 0)
+    (found,) = fitted(said(2.5, 0.5), ["weighted"], 0)
     first, second = found.combiner.weights((), 2).tolist()
     assert first > 0.7 and first + second == pytest.approx(1)
 

@@ -123,17 +123,17 @@ def per_class(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: in
     return sorted(chosen)
 
 
-def limited(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int, least: int = 1) -> list[int]:
+def limited(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int) -> list[int]:
     """Positions of `count` images with every class in its proportion (largest remainders), ascending.
 
-    Every class keeps `least` images, or all that it has, while `count` allows it.
+    Every class keeps one image at least while `count` allows it.
     """
     if count >= len(ids):
         return list(range(len(ids)))
     sizes: dict[int, int] = defaultdict(int)
     for label in labels:
         sizes[label] += 1
-    quota = _proportional(sizes, count, least)
+    quota = _proportional(sizes, count)
     chosen = []
     for position in ranked(ids, seed=seed, purpose="limit"):
         if quota[labels[position]] > 0:
@@ -142,19 +142,17 @@ def limited(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int,
     return sorted(chosen)
 
 
-def _proportional(sizes: Mapping[int, int], count: int, least: int) -> dict[int, int]:
+def _proportional(sizes: Mapping[int, int], count: int) -> dict[int, int]:
     total = sum(sizes.values())
-    floors = {label: min(least, size) for label, size in sizes.items()}
-    if sum(floors.values()) > count:
-        floors = dict.fromkeys(sizes, 0)
+    floor = 1 if count >= len(sizes) else 0
     exact = {label: size * count / total for label, size in sizes.items()}
-    quota = {label: max(floors[label], int(value)) for label, value in exact.items()}
+    quota = {label: max(floor, int(value)) for label, value in exact.items()}
     rest = count - sum(quota.values())
     by_remainder = sorted(sizes, key=lambda label: (-(exact[label] - quota[label]), label))
     while rest != 0:
         for label in by_remainder if rest > 0 else reversed(by_remainder):
             step = 1 if rest > 0 else -1
-            if rest and floors[label] <= quota[label] + step <= sizes[label]:
+            if rest and floor <= quota[label] + step <= sizes[label]:
                 quota[label] += step
                 rest -= step
     return quota

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zoo.data import Dataset, Part
-from zoo.data.splits import limited, ranked
+from zoo.data.splits import limited, per_class, ranked
 from zoo.errors import DataError
 
 LEAST = 2  # images of a class: a probe that is fitted on one is judged by the other
@@ -14,7 +14,7 @@ _SHOWN = 5  # classes that a note lists
 
 
 def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], list[str]]:
-    """Draw images, every class in its proportion and with two images at least.
+    """Draw images: two of every class, and the rest in the classes' proportion.
 
     Args:
         dataset: The images.
@@ -48,13 +48,24 @@ def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], li
         enough = [enough[position] for position in drawn]
     there = set(enough)
     open_to = [position for position, label in enumerate(labels) if label in there]
-    ids = [f"{number}/{parts[number].id(index)}" for number, index in (places[position] for position in open_to)]
-    chosen = limited(ids, [labels[position] for position in open_to], images, seed=seed, least=LEAST)
+    ids = [f"{number}/{parts[number].id(index)}" for number, index in places]
+    first = _drawn(open_to, lambda *known: per_class(*known, LEAST, seed=seed, purpose="rank"), ids, labels)
+    taken = set(first)
+    others = [position for position in open_to if position not in taken]
+    more = _drawn(others, lambda *known: limited(*known, images - len(first), seed=seed), ids, labels)
     rows: list[list[int]] = [[] for _ in parts]
-    for position in chosen:
-        number, index = places[open_to[position]]
+    for position in sorted([*first, *more]):
+        number, index = places[position]
         rows[number].append(index)
     return [part.some(mine) for part, mine in zip(parts, rows, strict=True) if mine], notes
+
+
+def _drawn(
+    among: Sequence[int], draw: Callable[[list[str], list[int]], list[int]], ids: Sequence[str], labels: Sequence[int]
+) -> list[int]:
+    """The positions that a draw takes of those that are open to it."""
+    chosen = draw([ids[position] for position in among], [labels[position] for position in among])
+    return [among[place] for place in chosen]
 
 
 def _some(names: Sequence[str]) -> str:
