@@ -95,18 +95,18 @@ def fitted(
 
 
 def chosen_of(found: Sequence[Fitted]) -> Fitted:
-    """The simplest that none beats by more than chance would.
+    """The simplest that no other beats by more than chance would.
 
-    One with more to fit takes the place of a simpler one only where its loss in cross-validation is lower by more than
-    a standard error of the difference (the rule of Breiman et al. 1984).
+    One beats another where its loss in cross-validation is lower by more than a standard error of the difference (the
+    rule of Breiman et al. 1984). The one with the lowest loss is beaten by none, so there always is one.
     """
     order = sorted(found, key=lambda each: KINDS.index(each.combiner.kind))
-    best = order[0]
-    for other in order[1:]:
-        gain = best.losses - other.losses
-        if float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain)):
-            best = other
-    return best
+    return next(each for each in order if not any(_beats(other, each) for other in order))
+
+
+def _beats(one: Fitted, other: Fitted) -> bool:
+    gain = other.losses - one.losses
+    return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))
 
 
 def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:
@@ -134,7 +134,9 @@ def _cross_validated(
             starts[number] = free  # a weaker penalty's solution is near a stronger one's
             about = said.some(judged)
             logs[judged] = raw_logs(kind, fixed | free, about.logs, about.features)
-        tried.append((float(functional.cross_entropy(logs, said.labels)), strength, logs))
+        # At the temperature that the way gets in the end, which `_fit` leaves free.
+        tempered = logs / best_temperature(logs, said.labels)
+        tried.append((float(functional.cross_entropy(tempered, said.labels)), strength, logs))
         if len(tried) > 2 and tried[-1][0] > tried[-2][0] > tried[-3][0]:
             break  # it only gets worse from here
     _, best, logs = min(tried, key=lambda each: each[0])
