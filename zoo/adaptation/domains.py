@@ -21,7 +21,7 @@ from zoo.data.splits import ranked
 from zoo.engine.evaluation import Outputs, collect, measure
 from zoo.engine.randomness import derive
 from zoo.engine.recalibration import features, recalibrate
-from zoo.engine.validators import validators
+from zoo.engine.validators import VALIDATORS, validators
 from zoo.run import Run, write_atomic
 
 DRAWN = 300  # images of each domain in the plot
@@ -37,11 +37,19 @@ def facts(ready: Prepared) -> dict[str, Any]:
         "name": images.name,
         "fingerprint": images.fingerprint,
         "n": len(images.fit),
+        "choosing": len(images.choose) if ready.recipe.target else 0,
         "license": images.license,
         "bad": [image.as_dict() for image in images.bad],
         "notes": list(images.notes),
     }
     return {"target" if ready.recipe.target else "unlabelled": named}
+
+
+def chosen_on(ready: Prepared) -> str:
+    """The images that chose the epoch: labelled ones, or those of the target."""
+    if ready.besides is None or ready.settled.select_by not in VALIDATORS:
+        return ready.dataset.selected_on
+    return f"{ready.besides.images.name}, without labels"
 
 
 def remember_features(this: Run, ready: Prepared) -> None:
@@ -78,7 +86,8 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
     Returns:
         Under `target`: the facts; what the validators say of the model; `result`, as a run's; `epochs`, the accuracy of
         each on the images that epochs are compared on, with `chosen` and `oracle` among them, which is the epoch that
-        their labels would have chosen; `domains`, the plot; this and the last two in the main process alone.
+        their labels would have chosen (of AdaBN none: the network that is saved is not one of those that were compared);
+        `domains`, the plot; this and the last in the main process alone.
     """
     besides, answers = ready.besides, ready.answers
     if besides is None or not ready.recipe.target:
@@ -92,10 +101,10 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
             ready.dataset.classes,
             [sample.id for sample in answers.report.samples],
         )
-        said["result"] = result | {"split": answers.split, "selected_on": "source and target images, without labels"}
+        said["result"] = result | {"split": answers.split, "selected_on": chosen_on(ready)}
     if not ready.accelerator.is_main_process:
         return {"target": said}
-    if answers is not None:
+    if answers is not None and ready.recipe.align != "adabn":  # its guesses were those of the statistics before
         said |= _truth(this, ready, best or {}, answers.choose)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
