@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.nn import functional
@@ -52,7 +53,12 @@ def weights(source: Any, target: Any, held_out: Any) -> Any:
     told = make_pipeline(
         StandardScaler(),
         LogisticRegressionCV(
-            Cs=REGULARISATIONS, l1_ratios=(0,), scoring="neg_log_loss", use_legacy_attributes=False, max_iter=1000
+            Cs=REGULARISATIONS,
+            l1_ratios=(0,),
+            cv=StratifiedKFold(5, shuffle=True, random_state=0),  # images come in the order of their classes
+            scoring="neg_log_loss",
+            use_legacy_attributes=False,
+            max_iter=1000,
         ),
     )
     told.fit(np.concatenate([source, target]), np.repeat([0, 1], [len(source), len(target)]))

@@ -80,8 +80,8 @@ def opened(
 ) -> tuple[UnlabelledSet, Answers | None] | tuple[None, None]:
     """The images without labels that a recipe names, and the answers for the report; None where there are none.
 
-    Images that the result is measured on are not trained on: neither where both are taken from the same place, nor where
-    copies of them are found elsewhere. Of very many images nobody knows the content; then that is said.
+    Images that the result is measured on are not trained on: neither where both are taken from the same place, nor
+    where copies of them are found elsewhere. Of very many images nobody knows the content; then that is said.
     """
     named = reference(recipe)
     if named is None:
@@ -174,8 +174,8 @@ def cut_note(recipe: Recipe, processes: int) -> str:
         return ""
     return (
         f"{' and '.join(names)} compares images within each {recipe.batch // processes} labelled ones of a step's "
-        f"{recipe.batch * recipe.accumulate} (and those without labels beside them), for each of {processes} process(es) "
-        f"and each of {recipe.accumulate} batch(es) by itself: not quite as if a step had one batch"
+        f"{recipe.batch * recipe.accumulate} (and those without labels beside them), for each of {processes} "
+        f"process(es) and each of {recipe.accumulate} batch(es) by itself: not quite as if a step had one batch"
     )
 
 

@@ -86,8 +86,8 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
     Returns:
         Under `target`: the facts; what the validators say of the model; `result`, as a run's; `epochs`, the accuracy of
         each on the images that epochs are compared on, with `chosen` and `oracle` among them, which is the epoch that
-        their labels would have chosen (of AdaBN none: the network that is saved is not one of those that were compared);
-        `domains`, the plot; this and the last in the main process alone.
+        their labels would have chosen (of AdaBN none: the network that is saved is none of those that were compared);
+        `domains`, the plot; the last two in the main process alone.
     """
     besides, answers = ready.besides, ready.answers
     if besides is None or not ready.recipe.target:

@@ -164,9 +164,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
-    norm, why = norms.mode(
-        sized, model, weights, len(opened.fit), machine.processes, beside=extra, unlabelled=others
-    )
+    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes, beside=extra, unlabelled=others)
     refit, later = _refitted(recipe, opened)
     parts = answering.surgery_note(sized, opened, machine.processes), beside.cut_note(sized, machine.processes)
     notes += [note for note in (recalibration.note, why, later, *parts) if note]

@@ -48,6 +48,6 @@ def sized(
     tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
     usual = Recipe().batch
     return replace(recipe, batch_size=best.size), (
-        f"batches are of {best.size} images, for {best.why} ({labelled} per second: {tried}); the rates stay as they are, "
-        f"where linear scaling from batches of {usual} would multiply them by {best.size / usual:g}"
+        f"batches are of {best.size} images, for {best.why} ({labelled} per second: {tried}); the rates stay as they "
+        f"are, where linear scaling from batches of {usual} would multiply them by {best.size / usual:g}"
     )

@@ -129,7 +129,7 @@ def _left_out(listing: Listing, count: int) -> str:
     """How many images the result is measured on, and so are not trained on; empty where there are none."""
     if not count:
         return ""
-    return f"{count:,} image(s) of {listing.name} are not trained on: they are among those that the result is measured on"
+    return f"{count:,} image(s) of {listing.name} are not trained on: the result is measured on them"
 
 
 def _note(listing: Listing, split: str, classes: Collection[str]) -> str:

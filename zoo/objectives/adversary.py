@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-HIDDEN = (256, 1024)  # units of a discriminator's two layers: at least, and at most, as the papers have for 2048 features
+HIDDEN = (256, 1024)  # units of a discriminator's two layers, at least and at most; the papers have 1024 for 2048
 
 
 class _Reversal(torch.autograd.Function):
