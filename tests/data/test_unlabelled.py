@@ -96,6 +96,25 @@ def test_images_that_the_result_is_for_are_not_trained_on(tmp_path: Path) -> Non
         )
 
 
+def test_copies_of_images_that_the_result_is_for_are_not_trained_on_under_other_names(tmp_path: Path) -> None:
+    fill(tmp_path / "labelled", {"a": 10, "b": 10})
+    dataset = opened(tmp_path / "labelled", image_size=20)
+    reported = sorted(ids(dataset.report))
+    fill(tmp_path / "more", {"": 3}, start=50)
+    for number, name in enumerate(reported):
+        shutil.copy(tmp_path / "labelled" / name, tmp_path / "more" / f"copy-{number}.png")
+    ref = str(tmp_path / "more")
+    images, _ = open_unlabelled(ref, dataset.classes, OPTIONS, contents=dataset.contents["report"])
+    assert len(images.fit) == len(images.choose) == 3 and not any("copy" in name for name in ids(images.fit))
+    left_out = f"{len(reported)} image(s) of more are not trained on: the result is measured on them"
+    assert left_out in images.notes
+    images, _ = open_unlabelled(ref, dataset.classes, OPTIONS)
+    assert len(images.fit) == 3 + len(reported) and left_out not in images.notes
+    with pytest.raises(DataError, match="no images to train on"):
+        open_unlabelled(str(tmp_path / "labelled"), ("a", "b"), OPTIONS,
+                        contents=frozenset.union(*dataset.contents.values()))  # fmt: skip
+
+
 def test_a_broken_image_is_said_or_left_out(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 3})
     (tmp_path / "a" / "bad.png").write_bytes(b"no image")
