@@ -41,7 +41,7 @@ def test_differences_are_taken_seed_by_seed_and_what_hurts_is_said() -> None:
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert "| 70.0 ± 127.1 | 10.0 ± 0.0 |" in lines["`dann`"], "two seeds that differ, each with the same gain"
     assert "means over 2 to 3 seeds" in text, "one that only some have is told, and taken for no difference"
-    assert "(within noise)" in lines["`mcc`"] and "(within noise)" not in lines["`dann`"], "three seeds may differ so"
+    assert "(within noise)" in lines["`mcc`"] and "(within noise)" not in lines["`dann`"], "two seeds may differ so"
     assert "| 70.0 ± 127.1 | 71.0 ± 127.1 | 1.0 ± 0.0 |" in lines["`dann`"], "what choosing costs, on the same images"
     assert "at most of those trained on" in text and "2,000" in text
     assert "`daan` against" not in text
