@@ -66,7 +66,8 @@ def test_body_has_the_measured_table(tmp_path: Path) -> None:
 def test_the_card_says_what_came_of_a_target_without_labels(tmp_path: Path) -> None:
     target: dict[str, Any] = {
         "ref": "hf:someone/drawings", "name": "drawings", "n": 500, "choosing": 300, "license": "cc0-1.0",
-        "align": "dann", "semi": "none", "result": {"accuracy": 0.625, "interval": [0.6, 0.65], "n": 80, "split": "test"},
+        "align": "dann", "semi": "none",
+        "result": {"accuracy": 0.625, "interval": [0.6, 0.65], "n": 80, "split": "test"},
     }  # fmt: skip
     changes: dict[str, Any] = {"resolved": {"select_by": "entropy", "precision": "fp32", "device": "cpu"}}
     card = model_card(made(tmp_path, target=target, **changes))
