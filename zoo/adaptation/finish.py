@@ -78,7 +78,7 @@ def finish(
     accelerator.wait_for_everyone()
     batch_size, workers = ready.settled.batch, ready.settled.workers or 0
     model, result = measured(this, ready.dataset, accelerator, batch_size, workers, session.emit)
-    result |= {"selected_on": domains.selected_on(ready)}
+    result["selected_on"] = domains.chosen_on(ready)
     images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",

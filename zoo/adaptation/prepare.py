@@ -155,19 +155,19 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             notes=notes,
         )
 
-    sized = recipe
+    sized, extra, others = recipe, beside.added(recipe) if images else 0, len(images.fit) if images else 0
     if recipe.batch_size == "auto":
         emit(Progress("trying batch sizes", 0, 0))
         first = planned(_without_range_test(recipe), 1, "live")
         back = answering.backwards(recipe, opened)
-        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit), back)
+        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit), back, extra)
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
-    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
+    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes, beside=extra, unlabelled=others)
     refit, later = _refitted(recipe, opened)
-    parts = answering.surgery_note(sized, opened, machine.processes)
-    notes += [note for note in (recalibration.note, why, later, parts) if note]
+    parts = answering.surgery_note(sized, opened, machine.processes), beside.cut_note(sized, machine.processes)
+    notes += [note for note in (recalibration.note, why, later, *parts) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
@@ -190,6 +190,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
     )
+    beside.require_enough(settled, len(opened.fit), others, machine.processes)
     besides = beside.streamed(images, len(opened.fit), settled, config, accelerator) if images else None
     loader = training_loader(opened.fit, settled, besides, config, accelerator)
     choosing = data.eval_batches(

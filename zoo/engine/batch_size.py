@@ -47,6 +47,7 @@ def find_batch_size(
     input_size: tuple[int, int, int],
     training_images: int,
     backwards: int = 1,
+    beside: int = 0,
 ) -> Found:
     """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
 
@@ -62,9 +63,11 @@ def find_batch_size(
         input_size: (C, H, W), pixels.
         training_images: Images of an epoch.
         backwards: How many times a batch goes back through the network.
+        beside: Images without labels that a step takes for each labelled one, all views counted. Sizes and speeds are
+            of labelled images.
     """
     processes = accelerator.num_processes
-    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards)
+    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards, 1 + beside)
     all_of_them = max(1, training_images // processes)
     most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
     size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
@@ -99,9 +102,10 @@ class _Trial:
         accelerator: Accelerator,
         input_size: tuple[int, int, int],
         backwards: int,
+        each: int,
     ) -> None:
         self._model, self._accelerator, self._input_size = model, accelerator, input_size
-        self._backwards = backwards
+        self._backwards, self._each = backwards, each  # images of a step for each labelled one
         Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
         self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
         trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
@@ -148,7 +152,8 @@ class _Trial:
         return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
 
     def _step(self, size: int) -> tuple[float, int]:
-        found = try_step(self._model, size, self._input_size, self._accelerator, torch.float32, self._backwards)
+        images = size * self._each
+        found = try_step(self._model, images, self._input_size, self._accelerator, torch.float32, self._backwards)
         self._optimizer.step()  # so that its moments are there when memory is looked at
         self._optimizer.zero_grad(set_to_none=True)
         return found
