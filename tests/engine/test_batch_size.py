@@ -11,6 +11,7 @@ from tests.engine.toy import GROUPS, net, same, state_of
 from zoo.adaptation.prepare import _facts
 from zoo.engine import batch_size, machine
 from zoo.engine.batch_size import Found, find_batch_size
+from zoo.errors import TrainingError
 from zoo.planning import make_plan
 from zoo.recipe import Recipe
 
@@ -67,8 +68,13 @@ def test_running_out_of_memory_ends_the_search_and_nothing_else(steps: dict[str,
     steps["fails"] = 64
     found = search(1000)
     assert (found.size, found.why) == (32, "the next one would not fit into memory")
-    steps["fails"] = 2
-    assert search(1000).size == 1
+    for fails, fits in ((8, 4), (5, 4), (2, 1)):
+        steps["fails"] = fails
+        found = search(1000)
+        assert (found.size, found.why) == (fits, "the next one would not fit into memory") and found.speeds
+    steps["fails"] = 1
+    with pytest.raises(TrainingError, match="not even a batch of one image"):
+        search(1000)
 
 
 def test_another_fault_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,9 @@ def options(
             reasons[phase.name] = f"--cache {recipe.cache}"
         elif why := objective.needs_images(phase):
             reasons[phase.name] = why
+        elif recipe.ema and not _untouched(phase, plan.phases[:number]):
+            # Epochs are compared with the average, whose own frozen part is not yet what the network's is.
+            reasons[phase.name] = "the average of the weights (--ema) still follows what earlier phases trained"
         else:
             splitter = splitter or Splitter(material.model, material.groups, image)
             option = _option(plan, number, material, splitter, image)

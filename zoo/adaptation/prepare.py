@@ -65,10 +65,10 @@ class Prepared:
     @property
     def material(self) -> Material:
         """What activations are made of, and trained with."""
-        names = (self.spec.full_name, self.dataset.name)
         return Material(
-            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator, names
-        )
+            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator,
+            (self.spec.full_name, self.dataset.name), _code(self.spec),
+        )  # fmt: skip
 
     def resolved(self) -> dict[str, Any]:
         """The automatic choices, for the record."""
@@ -213,8 +213,9 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)
-    names = (spec.full_name, opened.name)
-    material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
+    material = Material(
+        model, found, settled, opened, loader, choosing, accelerator, (spec.full_name, opened.name), _code(spec)
+    )
     done = costs.costed(plan, material, minimised, loader, config.input_size, emit, cost)
     return Prepared(
         spec=spec,
@@ -310,6 +311,10 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
 def _chosen(asked: str, weights: Weights | None) -> str:
     """The name of the weights that `default` came to: the tag in a backbone's name, or the manifest's first."""
     return weights.name if asked == "default" and weights is not None else asked
+
+
+def _code(spec: BackboneSpec) -> str:
+    return f"{spec.distribution} {spec.version}"
 
 
 def _facts(model: nn.Module, group: Group) -> GroupFacts:

@@ -15,6 +15,7 @@ from torch import nn
 from zoo.engine.estimate import kept_gradients, try_step
 from zoo.engine.optim import make_optimizer
 from zoo.engine.room import available_memory
+from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan
 from zoo.recipe import Recipe
@@ -51,6 +52,8 @@ def find_batch_size(
 ) -> Found:
     """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
 
+    Where the first one does not fit, it is halved until one does.
+
     On a GPU a size that does not fit fails, and is given up. On the CPU the system would end the process: there a size
     is tried only if what smaller ones hold says that it fits.
 
@@ -65,6 +68,9 @@ def find_batch_size(
         backwards: How many times a batch goes back through the network.
         beside: Images without labels that a step takes for each labelled one, all views counted. Sizes and speeds are
             of labelled images.
+
+    Raises:
+        TrainingError: Not even one image fits into memory.
     """
     processes = accelerator.num_processes
     trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards, 1 + beside)
@@ -76,7 +82,10 @@ def find_batch_size(
         speed = trial.speed(size)
         if speed is None:
             why = "the next one would not fit into memory"
-            break
+            if best or size == 1:
+                break
+            size, most = size // 2, 0
+            continue
         speeds[size * processes] = round(speed * processes, 1)
         if best and speed < GAIN * speeds[best * processes] / processes:
             why = "the next one brings less than 5 % more images per second"
@@ -85,10 +94,14 @@ def find_batch_size(
         if 2 * size > most:
             break
         size *= 2
-    answers = [(best or 1, why)]
+    answers = [(best, why)]
     if processes > 1:  # each has tried for itself
         answers = gather_object(answers)
     best, why = min(answers)
+    if not best:
+        raise TrainingError(
+            "not even a batch of one image fits into memory", fix="use a smaller --image-size, or a smaller backbone"
+        )
     return Found(best * processes, speeds, why)
 
 

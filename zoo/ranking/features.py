@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+import torchvision
 
 import zoo
 from zoo import data
@@ -89,7 +90,8 @@ def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:
         weights.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
         weights.update(plain.flatten().view(torch.uint8).numpy().data)
     return (
-        *(zoo.__version__, torch.__version__, timm.__version__, ready.spec.full_name, weights.hexdigest(), layout),
+        *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
+        *(ready.spec.full_name, weights.hexdigest(), layout),
         *(ready.accelerator.device.type, ready.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
     )
 

@@ -74,6 +74,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
         network.load_state_dict(made.state)
         _save(network, this, config, chosen[0])
         model, result = measured(this, found.dataset, accelerator, _BATCH, 0, emit)
+        del result["bad"]  # its members' records have them
         record = this.record | {
             "status": "finished",
             "result": result,
