@@ -134,9 +134,7 @@ def _cross_validated(
             starts[number] = free  # a weaker penalty's solution is near a stronger one's
             about = said.some(judged)
             logs[judged] = raw_logs(kind, fixed | free, about.logs, about.features)
-        # At the temperature that the way gets in the end, which `_fit` leaves free.
-        tempered = logs / best_temperature(logs, said.labels)
-        tried.append((float(functional.cross_entropy(tempered, said.labels)), strength, logs))
+        tried.append((float(functional.cross_entropy(logs, said.labels)), strength, logs))
         if len(tried) > 2 and tried[-1][0] > tried[-2][0] > tried[-3][0]:
             break  # it only gets worse from here
     _, best, logs = min(tried, key=lambda each: each[0])
