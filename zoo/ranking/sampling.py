@@ -49,10 +49,13 @@ def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], li
     there = set(enough)
     open_to = [position for position, label in enumerate(labels) if label in there]
     ids = [f"{number}/{parts[number].id(index)}" for number, index in places]
-    first = _drawn(open_to, lambda *known: per_class(*known, LEAST, seed=seed, purpose="rank"), ids, labels)
+    first = _drawn(
+        open_to, lambda names, classes: per_class(names, classes, LEAST, seed=seed, purpose="rank"), ids, labels
+    )
     taken = set(first)
     others = [position for position in open_to if position not in taken]
-    more = _drawn(others, lambda *known: limited(*known, images - len(first), seed=seed), ids, labels)
+    room = images - len(first)
+    more = _drawn(others, lambda names, classes: limited(names, classes, room, seed=seed), ids, labels)
     rows: list[list[int]] = [[] for _ in parts]
     for position in sorted([*first, *more]):
         number, index = places[position]
