@@ -51,3 +51,12 @@ def test_without_labels_there_is_no_accuracy_and_without_a_target_no_section(tmp
     assert "Its labels are not known" in words and "Accuracy" not in words
     plain = write_report(make_run(tmp_path / "b", curves=False), {}).read_text(encoding="utf-8")
     assert 'id="target"' not in plain and 'id="objective"' not in plain
+
+
+def test_the_curve_is_of_labelled_images_whoever_chose_the_epoch(tmp_path: Path) -> None:
+    run = make_run(tmp_path, target=TARGET)
+    record = run.record
+    record["result"]["selected_on"] = "500 target images, without labels, by information"
+    run.write_record(record)
+    words = read(write_report(run, {})).words("training")
+    assert "Validation is val (cut from train): the epoch that was kept was chosen on 500 target images" in words
