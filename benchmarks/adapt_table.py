@@ -104,9 +104,6 @@ def _whole(row: Row) -> float:
 
 
 def _training(row: Row) -> float:
-    """Of an epoch, its steps alone: scoring the choosing images is not part of it."""
-    if row["kind"] == "epoch" and row.get("epoch_seconds"):
-        return float(row["epoch_seconds"][0])
     return float(row["seconds"]["training"])
 
 

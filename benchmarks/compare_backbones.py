@@ -55,7 +55,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         found = run.record
         record["scratch"].append({
             "backbone": name, "accuracy": found["result"]["accuracy"], "n": found["result"]["n"],
-            "epochs": arguments.epochs, "seconds": found["seconds"]["train"],
+            "epochs": sum(phase["epochs"] for phase in found["plan"]["phases"]), "seconds": found["seconds"]["train"],
             "device": found["environment"]["device"], "params": found["backbone"]["params"],
         })  # fmt: skip
     for target in (target for target in TARGETS if target in arguments.part):
@@ -112,12 +112,34 @@ def _compare(arguments: argparse.Namespace, target: str, trained: Mapping[str, R
             sys.stderr.write(f"{target}: {event.text}\n")
 
     if (folder / "comparison.json").is_file():
+        _require_same(Comparison(folder).record, arguments, trained)
         return zoo.compare(resume=folder, on_event=tell)
     names = [f"{name}={run.path.resolve()}" for name, run in trained.items()]
     return zoo.compare(
         names, str(arguments.data / target), zoo.Recipe(image_size=SIDE, limit=arguments.limit),
         strategies=arguments.strategies, seeds=arguments.seeds, budget=arguments.budget, out=folder, on_event=tell,
     )  # fmt: skip
+
+
+def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trained: Mapping[str, Run]) -> None:
+    """Stop where a comparison that is there is not the one that is asked for."""
+    asked = {
+        "--backbones": sorted(str(run.path.resolve()) for run in trained.values()),
+        "--strategies": sorted(arguments.strategies),
+        "--seeds": arguments.seeds,
+        "--budget": str(Budget.parse(arguments.budget)),
+        "--limit": arguments.limit,
+    }
+    there = {
+        "--backbones": sorted({member["weights"] for member in record["members"] if member["weights"] != "none"}),
+        "--strategies": sorted(record["strategies"]),
+        "--seeds": len(record["seeds"]),
+        "--budget": record["budget"],
+        "--limit": record["recipe"]["limit"],
+    }
+    other = [f"{name} {there[name]}, now {asked[name]}" for name in asked if there[name] != asked[name]]
+    if other:
+        raise SystemExit(f"the comparison {record['name']} was made with {'; '.join(other)}: choose another --work")
 
 
 def _price(arguments: argparse.Namespace, scratch: zoo.Recipe) -> dict[str, float]:

@@ -55,10 +55,10 @@ def weights(source: Any, target: Any, held_out: Any) -> Any:
         LogisticRegressionCV(
             Cs=REGULARISATIONS,
             l1_ratios=(0,),
+            cv=StratifiedKFold(5, shuffle=True, random_state=0),  # images come in the order of their classes
             scoring="neg_log_loss",
             use_legacy_attributes=False,
             max_iter=1000,
-            cv=StratifiedKFold(5, shuffle=True, random_state=0),  # images come class by class
         ),
     )
     told.fit(np.concatenate([source, target]), np.repeat([0, 1], [len(source), len(target)]))

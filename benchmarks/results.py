@@ -38,6 +38,9 @@ class Results:
         Raises:
             SystemExit: Timed runs are from another machine, or nothing is there to make a table of.
         """
+        limit = getattr(arguments, "limit", None) if timed else None
+        if limit:  # a try is not to stand among what is published
+            name += f"-limit-{limit}"
         self.path: Path = arguments.results or Path(__file__).parent / "results" / f"{name}.jsonl"
         self._machine = dict(machine)
         self._closed: bool = arguments.only_table

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from benchmarks.align import half_width
 from benchmarks.machine import describe_machine
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from benchmarks.results import Results, Row
 from benchmarks.results import add_arguments as add_results
 from benchmarks.tasks import MOBILENET, NANO, RESNET18
+from zoo.comparing.statistics import by_seed
 from zoo.run import Run
 
 MEMBERS = {"resnet_nano": NANO, "resnet18": RESNET18, "mobilenetv2_100": MOBILENET}
@@ -147,7 +147,8 @@ def _table(rows: list[Mapping[str, Any]], against: str) -> str:
     lines = []
     for way, found in of.items():
         gains = [100 * (row["accuracy"] - first[row["seed"]]) for row in found]
-        reach = f" ± {half_width(gains):.1f}" if len(gains) > 1 else ""
+        known = by_seed(gains) if len(gains) > 1 else None
+        reach = f" ± {(known.interval[1] - known.interval[0]) / 2:.1f}" if known is not None else ""
         kept = [f"{row['kept']:g}" for row in found if row["kept"] is not None]
         accuracy, loss, ece = (statistics.fmean(row[name] for row in found) for name in ("accuracy", "loss", "ece"))
         over = "-" if way == against else f"{statistics.fmean(gains):+.1f}{reach}"

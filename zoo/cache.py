@@ -6,6 +6,7 @@ import contextlib
 import json
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,23 @@ class Stored:
                 "about": self.about}  # fmt: skip
 
 
+_apart: Path | None = None  # where activations are instead, for now
+
+
 def activations_folder() -> Path:
     """Where files of activations are."""
-    return cache_dir() / "activations"
+    return _apart or cache_dir() / "activations"
+
+
+@contextlib.contextmanager
+def activations_apart(folder: Path) -> Iterator[None]:
+    """Keep activations in another folder within the block, and find none but those that are there."""
+    global _apart
+    before, _apart = _apart, folder
+    try:
+        yield
+    finally:
+        _apart = before
 
 
 def stored() -> list[Stored]:

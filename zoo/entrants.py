@@ -92,10 +92,9 @@ def labels(entrants: Sequence[Entrant]) -> list[str]:
         text = entrant.short
         if shorts.count(text) > 1:
             text += f"-{_origin(entrant.weights)}"
-        texts.append(text)
-    numbered = [text if texts.count(text) == 1 else f"{text}-{texts[:place].count(text) + 1}"
-                for place, text in enumerate(texts)]  # fmt: skip
-    return [run.slug(text) for text in numbered]
+        texts.append(run.slug(text))
+    return [text if texts.count(text) == 1 else f"{text}-{texts[:place].count(text) + 1}"
+            for place, text in enumerate(texts)]  # fmt: skip
 
 
 def _origin(weights: str) -> str:

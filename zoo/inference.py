@@ -187,7 +187,8 @@ def evaluate(
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)
-    result = measured(outputs, classifier.tasks, classifier.classes, [sample.id for sample in part.samples])
+    names = [part.id(place) for place in outputs.positions.tolist()]
+    result = measured(outputs, classifier.tasks, classifier.classes, names)
     return {
         "model": classifier.name,
         "dataset": dataset or (own.dataset if own is not None else None),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 SOURCE_ONLY = ("none", "adabn")  # train on the labelled images alone; adabn then takes the target's norm statistics
 AUTO = "auto"  # tries some
+VALIDATORS = ("entropy", "information", "density")  # what target images say without labels
 
 
 def _files(folder: str) -> tuple[str, ...]:

@@ -53,6 +53,20 @@ class CachePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """Estimated seconds of a phase, by its epochs."""
+
+    epoch: float  # of each epoch
+    once: float = 0.0  # before the first one, however many follow
+    view: float = 0.0  # of keeping activations of one more view of the training images
+    views: int = 0  # of these at most, one for each epoch
+
+    def seconds(self, epochs: int) -> float:
+        """Of so many epochs."""
+        return self.once + self.view * min(self.views, epochs) + self.epoch * epochs
+
+
+@dataclass(frozen=True, slots=True)
 class PhasePlan:
     """One phase with everything settled; it has an optimizer and a schedule of its own."""
 
@@ -67,6 +81,7 @@ class PhasePlan:
     compiled: bool = False  # whether torch.compile makes the training step
     extra: GroupPlan | None = None  # what the objective trains of its own, which is not published
     unlabelled: int = 0  # images without labels beside each batch, all views counted
+    paces: tuple[Pace, ...] = field(default=(), compare=False)  # of each way to train it that is open; none: unknown
 
     @property
     def steps(self) -> int:
@@ -306,6 +321,12 @@ def asked_phases(choice: str, plan: Plan, purpose: str) -> list[str]:
             fix=f"the phases are: {', '.join(names)}; or say auto, on or off",
         )
     return asked
+
+
+def with_paces(plan: Plan, paces: Mapping[str, tuple[Pace, ...]]) -> Plan:
+    """The plan with what each phase, by name, would take with other epochs; no record has that."""
+    phases = tuple(replace(phase, paces=paces.get(phase.name, ())) for phase in plan.phases)
+    return replace(plan, phases=phases)
 
 
 def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:

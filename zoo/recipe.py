@@ -454,7 +454,7 @@ def _unlabelled_faults(recipe: Recipe) -> list[str]:
         faults.append("unlabelled: with a target, its images are the ones without labels; leave one of them out")
     if recipe.unlabelled is not None and recipe.semi == "none":
         faults.append("unlabelled: nothing is learnt from these images; choose a method with --semi")
-    if recipe.select_by in ("entropy", "information", "density") and recipe.target is None:
+    if recipe.select_by in methods.VALIDATORS and recipe.target is None:
         faults.append(f"select_by: {recipe.select_by} looks at target images; name them with --target")
     if recipe.strategy == "probe" and (recipe.semi != "none" or recipe.align in methods.ALIGNMENT):
         faults.append("strategy: a probe leaves the features as they are, and images without labels change nothing else"

@@ -84,13 +84,18 @@ def refuse_several(record: Mapping[str, Any], path: object) -> None:
     Raises:
         RecipeError: It is a soup of runs, or a stack.
     """
-    rows = (record.get("soup") or {}).get("candidates") or (record.get("stack") or {}).get("members") or ()
-    names = [str(row["run"]) for row in rows if row.get("run")]
+    names = of_runs(record)
     if names:
         raise RecipeError(
             f"{path} was put together from {len(names)} runs, and has no recipe of its own",
             fix=f"name one of them: {', '.join(names)}",
         )
+
+
+def of_runs(record: Mapping[str, Any]) -> list[str]:
+    """The runs that one was put together from, as a soup of runs or a stack; none for one that was trained."""
+    rows = (record.get("soup") or {}).get("candidates") or (record.get("stack") or {}).get("members") or ()
+    return [str(row["run"]) for row in rows if row.get("run")]
 
 
 def recipe_of_run(record: Mapping[str, Any]) -> RecipeFile:

@@ -34,6 +34,7 @@ from zoo.errors import DataError, RecipeError, TrainingInterrupted
 from zoo.planning import CachePlan
 from zoo.recipe_file import read_recipe
 from zoo.run import Run
+from zoo.strategies import Phase
 
 CUT = Cut("fc", "head", (3, 8, 8), (4,), {}, (), ())
 LAYOUT = Layout((4,), "float32", False)
@@ -274,6 +275,9 @@ def test_why_nothing_is_kept_is_said(photos: Path) -> None:
     assert reason(strategy="lp-ft", cache="probe") == "the first group trains"
     assert reason(cache="off") == "--cache off"
     assert reason() == "asked for"
+    late = {"phases": (Phase("all", 1, 1e-3, "all"), Phase("top", 1, 1e-3, "head"))}
+    assert reason(**late) == "asked for" and "(--ema) still follows what earlier" in reason(**late, ema=0.9)
+    assert reason(ema=0.9) == "asked for", "where nothing below has trained, the average's body is the network's"
     assert views(augment="light", epochs=9) == 4 and views(augment="light") == 3 and views(epochs=9) == 1
     assert views(augment="light", epochs=9, strategy="probe", cache_views=6) == 6
     with pytest.raises(RecipeError, match="there is no phase named warm to keep activations for"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,10 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four
+from zoo import methods
 from zoo.adaptation import beside, trying
-from zoo.adaptation.prepare import prepare
-from zoo.engine.events import Event, StepDone, ignore
+from zoo.adaptation.prepare import Prepared, prepare
+from zoo.engine.events import Event, Note, StepDone, ignore
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.models import DataConfig
 from zoo.objectives.supervised import Supervised
@@ -86,18 +89,18 @@ def test_the_targets_labels_change_nothing_but_the_report(
     right, wrong, none = (runs[name] for name in ("right", "wrong", "none"))
     for other in (wrong, none):
         assert same_model(right, other) and metrics(right) == metrics(other)
-        assert right.record["best"] == other.record["best"] and right.record["result"] == other.record["result"]
+        assert right.record["best"] == other.record["best"]
+        named = {"selected_on": other.record["result"]["selected_on"]}  # with the table's own name
+        assert right.record["result"] | named == other.record["result"]
         for key in ("validators", "domains", "fingerprint"):
             assert right.record["target"][key] == other.record["target"][key]
     told = right.record["target"]
     assert told["result"]["confusion"] != wrong.record["target"]["result"]["confusion"]
     assert "result" not in none.record["target"] and "oracle" not in none.record["target"]
     assert len(told["epochs"]) == 3 and told["oracle"]["accuracy"] >= told["chosen"]["accuracy"]
-    assert told["select_by"] == "information" and told["result"]["n"] == 56
-    assert right.record["result"]["selected_on"] == "56 target images, without labels, by information"
-    card = (right.path / "README.md").read_text()
-    assert "| epochs compared on" in card and "| trained on without labels, another domain | right | 56 |" in card
-    assert f"that domain: accuracy {told['result']['accuracy']:.1%}" in card
+    assert told["select_by"] == "information" and told["result"]["n"] == told["choosing"] == 56
+    chose = f"{told['name']}, without labels"
+    assert told["result"]["selected_on"] == right.record["result"]["selected_on"] == chose
     assert not list(right.path.glob("domains.json")) and not right.checkpoints.exists()
     steps = [line for line in metrics(right) if line["event"] == "step"]
     assert all(("parts" in line) == line["phase"].endswith("finetune") for line in steps)
@@ -149,11 +152,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
     tmp_path: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trying, "TRIED", ("none", "adabn", "mcc"))
-    monkeypatch.setattr(trying, "tracking_norms", lambda model: [])  # as of a network without norms
+    monkeypatch.setattr(trying, "TRIED", ("none", "mcc"))
     choices: dict[str, Any] = {"align": "auto", "epochs": 1, "probe_epochs": 0, "select_by": "entropy"}
-    run = adapted(source, tmp_path / "run", target / "right.csv", **choices)
+    run, bare = (
+        adapted(source, tmp_path / name, target / f"{labels}.csv", **choices)
+        for name, labels in (("run", "right"), ("bare", "none"))
+    )
     rows = run.record["target"]["tried"]["rows"]
+    others = bare.record["target"]["tried"]["rows"]
+    assert [(row["score"], row["chosen"]) for row in others] == [(row["score"], row["chosen"]) for row in rows]
+    assert same_model(run, bare) and bare.record["best"] == run.record["best"], "whether there are labels or not"
+    assert all(row["accuracy"] is not None for row in rows) and all(row["accuracy"] is None for row in others)
     assert [row["align"] for row in rows] == ["none", "mcc"] and run.record["target"]["tried"]["by"] == "entropy"
     (taken,) = (row for row in rows if row["chosen"])
     assert taken["score"] == min(row["score"] for row in rows)
@@ -165,8 +174,6 @@ def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
     assert [path.name for path in (run.path / "tried").iterdir()] == [other["align"]]
     assert zoo.evaluate(run)["accuracy"] == run.record["result"]["accuracy"], "it is a run as any other"
     assert run.record["files"]["run.json"] == seal(run.record)
-    with pytest.raises(RecipeError, match="--select-by refinement cannot choose a method"):
-        adapted(source, tmp_path / "other", target / "right.csv", **choices | {"select_by": "refinement"})
     with pytest.raises(RecipeError, match="there is no one plan for --align auto"):
         zoo.plan("resnet_nano", str(source), replace(RECIPE, target=str(target), align="auto"))
 
@@ -179,19 +186,112 @@ def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: 
     for name in mine:
         moved = name.endswith(("running_mean", "running_var"))
         assert torch.equal(mine[name], theirs[name]) != moved or name.endswith("num_batches_tracked"), name
-    assert "oracle" in plain.record["target"] and "oracle" not in adabn.record["target"], "its epochs were not adapted"
+
+    truth = adabn.record["target"]
+    assert not {"epochs", "chosen", "oracle"} & truth.keys(), "what was compared is not what was saved"
+    assert truth["result"]["selected_on"] == adabn.record["result"]["selected_on"] == "val (cut from all images)"
+    assert {"epochs", "chosen", "oracle"} <= plain.record["target"].keys()
 
 
-def test_adabn_without_norms_is_refused() -> None:
+def test_adabn_without_statistics_is_refused() -> None:
     recipe = Recipe(strategy="finetune", target="elsewhere", align="adabn")
-    network, config = torch.nn.Linear(3, 2), DataConfig((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
-    with pytest.raises(RecipeError, match="--align adabn has nothing to adapt"):
-        beside.objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
+    config = DataConfig((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
+
+    def made(recipe: Recipe, network: torch.nn.Module) -> object:
+        return beside.objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
+
+    folded = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))  # mean 0, variance 1
+    for network, why in ((torch.nn.Linear(3, 2), "no norms that keep statistics"), (folded, "folded batch norms")):
+        with pytest.raises(RecipeError, match="--align adabn has nothing to adapt") as caught:
+            made(recipe, network)
+        assert why in caught.value.why
+    assert made(replace(recipe, strategy="scratch"), folded), "where all begins anew, norms look like that too"
 
 
-def test_both_sets_are_passed_over_and_in_orders_of_their_own(source: Path, target: Path) -> None:
-    recipe = replace(RECIPE, target=str(target / "right.csv"), align="mcc")
-    ready = prepare("resnet_nano", str(source), recipe, ignore)
+def test_methods_that_compare_images_say_what_a_cut_batch_is_to_them_and_refuse_too_small_a_one() -> None:
+    shared: dict[str, Any] = {"strategy": "finetune", "target": "elsewhere", "batch_size": 4}
+    for method in methods.ALIGNMENT:
+        recipe = Recipe(align=method, **shared)
+        assert beside.cut_note(recipe, 1) == ""
+        cut = f"{method} compares images within each 2 labelled ones of a step's 4"
+        told = method in ("coral", "mmd", "mcc", "cdan")
+        assert beside.cut_note(recipe, 2).startswith(cut) == told == bool(beside.cut_note(recipe, 2))
+        assert bool(beside.cut_note(replace(recipe, accumulate=3), 1)) == told
+        beside.require_enough(recipe, 100, 100, 2)
+        for labelled, images, processes in ((100, 100, 4), (1, 100, 1), (100, 1, 1)):
+            if method in ("coral", "mmd"):
+                with pytest.raises(RecipeError, match=f"{method} needs 2 images of each domain"):
+                    beside.require_enough(recipe, labelled, images, processes)
+            else:
+                beside.require_enough(recipe, labelled, images, processes)
+
+
+def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prepared) -> None:
+    assert trying.left_out(prepared) == {}
+    without = copy.deepcopy(prepared.model)
+    for module in list(without.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, torch.nn.Identity())
+    assert trying.left_out(replace(prepared, model=without)) == {
+        "adabn": "the network has no norms that keep statistics"
+    }
+
+
+@pytest.mark.parametrize(
+    ("by", "taken"),
+    [("auto", "mcc"), ("information", "mcc"), ("entropy", "none"), ("accuracy", "dann"), ("loss", "daan"),
+     ("refinement", "none")],
+)  # fmt: skip
+def test_auto_takes_what_it_was_told_to_choose_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, taken: str
+) -> None:
+    best = {"none": (0.5, 0.9, 0.1), "mcc": (0.6, 0.8, 0.2), "dann": (0.9, 0.7, 0.3), "daan": (0.7, 0.2, 0.4)}
+    said = {"none": (0.1, 0.1), "mcc": (0.2, 0.9), "dann": (0.3, 0.8), "daan": (0.4, 0.7)}
+    written: list[dict[str, Any]] = []
+
+    def stand_in(backbone: str, dataset: str, recipe: Recipe, emit: object) -> Any:
+        return SimpleNamespace(
+            align=recipe.align,
+            dataset=SimpleNamespace(report=None),
+            accelerator=SimpleNamespace(wait_for_everyone=lambda: None),
+        )
+
+    def begin(ready: Any, out: Path, emit: object, began: float) -> Any:
+        out.mkdir(parents=True)
+        accuracy, loss, refinement = best[ready.align]
+        entropy, information = said[ready.align]
+        found = {"entropy": entropy, "information": information, "density": 0.0}
+        record = {
+            "align": ready.align,
+            "best": {"accuracy": accuracy, "loss": loss, "refinement": refinement},
+            "target": {"validators": found},
+            "result": {"accuracy": 0.5},
+        }
+        return SimpleNamespace(path=out, record=record)
+
+    monkeypatch.setattr(trying, "prepare", stand_in)
+    monkeypatch.setattr(trying, "left_out", lambda ready: {"adabn": "no norms"})
+    monkeypatch.setattr(trying.execute, "begin", begin)
+    monkeypatch.setattr(trying, "write_up", lambda this, part, record: written.append(record))
+    recipe = Recipe(strategy="finetune", target="elsewhere", align="auto", select_by=by)
+    notes: list[Event] = []
+    trying.start("resnet_nano", "photos", recipe, tmp_path / "run", notes.append)
+    (record,) = written
+    tried = record["target"]["tried"]
+    assert record["align"] == taken and tried["by"] == ("information" if by == "auto" else by)
+    assert [row["align"] for row in tried["rows"]] == ["none", "mcc", "dann", "daan"]
+    assert tried["left_out"] == {"adabn": "no norms"} and Note("--align adabn is not tried: no norms") in notes
+    assert next(row for row in tried["rows"] if row["chosen"])["align"] == taken
+
+
+@pytest.fixture(scope="module")
+def prepared(source: Path, target: Path) -> Prepared:
+    return prepare("resnet_nano", str(source), replace(RECIPE, target=str(target / "right.csv"), align="mcc"), ignore)
+
+
+def test_both_sets_are_passed_over_and_in_orders_of_their_own(prepared: Prepared) -> None:
+    ready = prepared
     assert ready.besides is not None
     assert len(ready.dataset.fit) == 32 + 4 and len(ready.besides.images.fit) == 56
     assert ready.plan.phases[1].steps_per_epoch == ready.loader.steps_per_epoch == 7, "the larger set decides"

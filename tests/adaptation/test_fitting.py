@@ -6,7 +6,7 @@ import pytest
 
 from zoo.adaptation.fitting import fitted
 from zoo.budget import Budget
-from zoo.planning import GroupPlan, PhasePlan, Plan
+from zoo.planning import GroupPlan, Pace, PhasePlan, Plan, with_paces
 from zoo.recipe import Recipe
 
 HEAD = (GroupPlan("head", 10, 1, 1e-3, 0.0, False, "none"),)
@@ -47,3 +47,39 @@ def test_what_leaves_no_epoch_for_each_phase_does_not_fit():
     probe = replace(PLAN, phases=PLAN.phases[:1], seconds=30.0)
     fault = fitted(probe, Recipe(strategy="probe"), Budget(seconds=1)).fault
     assert fault is not None and fault.why == "one epoch takes about 3 s"
+
+
+def test_what_is_paid_once_is_not_paid_again_by_each_epoch():
+    """The probe computes activations for 40 s and then trains at next to nothing; an epoch of the rest takes 6 s."""
+    paces = {"probe": (Pace(0.1, once=40.0),), "finetune": (Pace(6.0),)}
+    plan = with_paces(replace(PLAN, seconds=101.0), paces)
+    for seconds, epochs in ((101, 20), (202, 53), (60, 7)):
+        cut = fitted(plan, Recipe(), Budget(seconds=seconds))
+        shared = [phase.epochs for phase in cut.recipe.expand()]
+        assert cut.epochs == epochs and cut.fault is None
+        assert cut.seconds == pytest.approx(40 + 0.1 * shared[0] + 6 * shared[1]) and cut.seconds <= seconds
+        one_more = [phase.epochs for phase in fitted(plan, Recipe(), Budget(steps=25 * (epochs + 1))).recipe.expand()]
+        assert 40 + 0.1 * one_more[0] + 6 * one_more[1] > seconds, "no more would fit"
+    fault = fitted(plan, Recipe(), Budget(seconds=30)).fault
+    assert fault is not None and "takes about 46 s" in fault.why
+
+
+def test_few_epochs_keep_few_views_or_none():
+    kept = Pace(0.5, once=1.0, view=10.0, views=4)
+    assert [kept.seconds(epochs) for epochs in (1, 4, 8)] == [11.5, 43.0, 45.0]
+    probe = replace(PLAN, phases=PLAN.phases[:1], seconds=46.0)
+    plan = with_paces(probe, {"probe": (Pace(9.0), kept)})
+    recipe = Recipe(strategy="probe")
+    assert fitted(plan, recipe, Budget(seconds=10)).epochs == 1, "without activations, which would not fit"
+    assert fitted(plan, recipe, Budget(seconds=46)).epochs == 10
+
+
+def test_a_phase_that_the_plan_has_not_got_costs_nothing():
+    phases = (replace(PLAN.phases[0], name="head"), replace(PLAN.phases[1], name="finetune"))
+    names = [phase.name for phase in Recipe(strategy="gradual").expand()]
+    assert names[-1] == "finetune" and len(names) == 4
+    phases = (replace(phases[0], name=names[0]), phases[1])
+    plan = with_paces(replace(PLAN, phases=phases), {names[0]: (Pace(1.0),), "finetune": (Pace(2.0),)})
+    cut = fitted(plan, Recipe(strategy="gradual"), Budget(seconds=30))
+    by_name = {phase.name: phase.epochs for phase in cut.recipe.expand()}
+    assert cut.seconds == by_name[names[0]] + 2 * by_name["finetune"] <= 30

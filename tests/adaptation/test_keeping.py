@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,9 @@ def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Pat
     assert len(set(two)) == 3 and names(light, epochs=range(1, 2))[0] == two[1]
     assert names(prepared(photos, augment="light", seed=1), epochs=range(2))[0] != two[0]
     assert names(prepared(photos, seed=1)) == before, "without it the seed changes only the head"
+
+    newer = replace(ready, spec=replace(ready.spec, version="99.0"))
+    assert not set(names(newer)) & set(before), "another version of the plugin may compute otherwise"
 
     images = make_photos(tmp_path)
     assert names(prepared(images)) == before, "the same images elsewhere"

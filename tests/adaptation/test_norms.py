@@ -17,6 +17,7 @@ from zoo.adaptation import norms
 from zoo.adaptation.prepare import prepare
 from zoo.engine.events import StepDone, ignore
 from zoo.run import Run
+from zoo.spec import Weights
 
 CHOICES: dict[str, Any] = {
     "strategy": "probe", "image_size": 32, "refit": "off", "augment": "none", "precision": "fp32", "threads": 1,
@@ -108,3 +109,15 @@ def test_a_person_decides(digits: Path, strange: str) -> None:
     assert settled(digits, weights=strange, recalibrate="off")[0] == "off"
     setting, notes = settled(digits, recalibrate="on")
     assert setting == "on" and "not of the pretraining" in notes
+
+
+def test_images_without_labels_count_where_they_go_through_the_norms() -> None:
+    model, weights = zoo.load("resnet_nano"), Weights(name="any", source="timm")
+    recipe = zoo.Recipe(strategy="finetune", batch_size=16)
+    assert norms.mode(recipe, model, weights, 40, 1)[0] == "fixed", "too few to follow"
+    assert norms.mode(recipe, model, weights, 40, 1, unlabelled=5000)[0] == "fixed", "which are looked at alone"
+    assert norms.mode(recipe, model, weights, 40, 1, beside=7, unlabelled=5000) == ("live", "")
+    small = zoo.Recipe(strategy="finetune", batch_size=4)
+    assert "batches are under 8" in norms.mode(small, model, weights, 4000, 1)[1]
+    assert norms.mode(small, model, weights, 4000, 1, beside=1, unlabelled=5000)[0] == "live"
+    assert norms.mode(small, model, weights, 4000, 1, beside=1, unlabelled=3)[0] == "fixed"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from benchmarks import compare_backbones, rank
+from zoo.run import Run
 
 MACHINE = {"cpu": "a cpu", "cores": 2, "packages": {"torch": "2.0"}, "when": "2026-01-02T03:04:05"}
 
@@ -42,3 +45,14 @@ def test_the_table_names_whose_weights_they_are_and_what_is_noise():
     assert "| a-lp-ft | 90.0 | 85.0 to 95.0 | 1 | 2 | 10 | - | 50 | flops |" in text
     assert "Within noise: a-lp-ft and b-lp-ft." in text and "Failed: c-lp-ft: no memory." in text
     assert "| a from scratch | 2 |" in compare_backbones.table({"estimate": {"a from scratch": 120.0}})
+
+
+def test_a_comparison_that_is_there_must_be_the_one_that_is_asked_for(tmp_path):
+    trained = {"a": Run(tmp_path / "a")}
+    record = {"name": "cifar10", "members": [{"weights": str(tmp_path / "a")}], "strategies": ["lp-ft"],
+              "seeds": [0, 1, 2], "budget": "2m", "recipe": {"limit": 5000}}  # fmt: skip
+    asked = SimpleNamespace(strategies=["lp-ft"], seeds=3, budget="120s", limit=5000)
+    compare_backbones._require_same(record, asked, trained)
+    other = SimpleNamespace(**{**vars(asked), "seeds": 5, "budget": "10m"})
+    with pytest.raises(SystemExit, match="cifar10 was made with --seeds 3, now 5; --budget 2m, now 10m"):
+        compare_backbones._require_same(record, other, trained)

@@ -21,6 +21,12 @@ def fail() -> dict:
     raise AssertionError("it is finished already")
 
 
+def test_a_try_with_few_images_has_a_file_of_its_own():
+    few = Namespace(results=None, again=False, only_table=False, limit=5)
+    assert results.Results("x", HERE, few).path.name == "x-limit-5.jsonl"
+    assert results.Results("x", HERE, few, timed=False).path.name == "x.jsonl", "there it is a choice like others"
+
+
 def test_what_is_finished_is_not_run_again(tmp_path):
     first = results.Results("x", HERE, asked(tmp_path))
     first.get({"seed": 0}, lambda: dict(ROW))

@@ -11,6 +11,7 @@ from zoo.recipe import Recipe
 
 ROW = {
     "member": "resnet18-lp-ft", "backbone": "resnet/resnet18", "weights": "default", "strategy": "lp-ft",
+    "starts_from": "a1_in1k (timm)",
     "accuracy": 0.912, "interval": [0.88, 0.94], "accuracies": {"0": 0.9, "1": 0.924}, "params": 11_200_000,
     "flops": 3_600_000_000, "epochs": 7, "train_seconds": 61.0, "memory_bytes": None, "images_per_second": 88.4,
     "pareto": ["flops", "params"],
@@ -69,10 +70,10 @@ def test_compare_hands_on_what_was_typed(zoo_, comparing):
 def test_compare_shows_the_table_and_what_is_noise(zoo_, comparing):
     done = zoo_("compare", "a", "b", "--dataset", "photos")
     lines = done.out.splitlines()
-    assert lines[0].split() == ["member", "accuracy", "interval", "seeds", "parameters", "FLOPs", "epochs", "training",
-                                "memory", "images/s", "front"]  # fmt: skip
-    assert lines[1] == "resnet18-lp-ft     91.2%  88.0% to 94.0%      2      11.2 M  3.6 G       7      61 s       -" \
-                       "        88  FLOPs, parameters"  # fmt: skip
+    assert lines[0].split() == ["member", "weights", "accuracy", "interval", "seeds", "parameters", "FLOPs", "epochs",
+                                "training", "memory", "images/s", "front"]  # fmt: skip
+    shown = " ".join(lines[1].split())
+    assert shown == "resnet18-lp-ft a1_in1k (timm) 91.2% 88.0% to 94.0% 2 11.2 M 3.6 G 7 61 s - 88 FLOPs, parameters"
     assert "1 of 1 difference within noise (exact McNemar test, one seed; adjusted for all pairs):" in lines
     assert "  resnet18-lp-ft over alexnet-lp-ft: +5.1 points (-1.0 to +11.0), p 0.080, within noise" in lines
     assert "note: one seed" in lines and "page        c/comparison.html" in lines
@@ -92,6 +93,8 @@ def test_compare_goes_on_with_nothing_but_the_folder(zoo_, comparing):
     assert comparing.calls == [((), {"resume": "runs/compare-photos"})]
     done = zoo_("compare", "--resume", "runs/compare-photos", "--limit", 5, "--budget", "1m")
     assert done.code == 2 and "takes no others, but got --budget, --limit" in done.err
+    done = zoo_("compare", "--resume", "runs/compare-photos", "--seeds", 3)
+    assert done.code == 2 and "takes no others, but got --seeds" in done.err
 
 
 @pytest.mark.parametrize(

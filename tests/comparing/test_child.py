@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.comparing import child, costs, process
+from zoo.cache import activations_folder
+from zoo.comparing import child, costs, driving, process
+from zoo.comparing.folder import Comparison
 from zoo.engine.events import Progress
 from zoo.errors import TrainingError, ZooError
 
@@ -44,6 +46,21 @@ def test_a_run_says_which_images_it_names_rightly(tmp_path):
     assert again["memory_bytes"] is None, "this process did not train it"
 
 
+def test_no_run_finds_the_activations_of_another(tmp_path):
+    """Two seeds with one cut of the images freeze the same network: the second would read what the first computed."""
+    recipe = {**RECIPE.record(), "epochs": 1, "data_seed": 0, "cache": "on", "refit": "off", "recalibrate": "off"}
+    comparison = Comparison(tmp_path)
+    for seed in (0, 1):
+        heard = []
+        job = {**JOB, "task": "adapt", "recipe": recipe | {"seed": seed}, "out": str(tmp_path / f"run-{seed}"),
+               "resume": False}  # fmt: skip
+        driving._apart(comparison, child.do, job, heard.append)
+        stages = {event.stage for event in heard if isinstance(event, Progress)}
+        assert any(stage.startswith("computing activations") for stage in stages), seed
+        assert not (comparison.work / "activations").exists()
+    assert not activations_folder().exists(), "nor does it leave any for others"
+
+
 def test_flops_are_those_of_the_layers():
     import torch
 
@@ -53,10 +70,11 @@ def test_flops_are_those_of_the_layers():
     assert network.training, "it is left as it was"
 
 
-def test_a_job_in_a_process_of_its_own_tells_what_happens_and_why_it_failed():
+def test_a_job_in_a_process_of_its_own_tells_what_happens_and_why_it_failed(tmp_path):
     heard = []
+    job = {"task": "plan", **JOB, "backbone": "no_such_backbone", "activations": str(tmp_path)}
     with pytest.raises(ZooError) as caught:
-        process.carry_out({"task": "plan", **JOB, "backbone": "no_such_backbone"}, heard.append)
+        process.carry_out(job, heard.append)
     assert caught.value.what == "no installed plugin has a backbone named 'no_such_backbone'"
     assert caught.value.fix
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 
 from tests.report.html_reader import read
+from zoo import plugins
 from zoo.budget import Budget
-from zoo.comparing import driving
+from zoo.comparing import driving, origin
+from zoo.comparing.members import label_members
+from zoo.entrants import Entrant
 from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted
 from zoo.recipe import Recipe
 from zoo.run import Run
+from zoo.spec import Weights
 
 SHARES = {"resnet_nano-probe": 0.6, "resnet_nano-lp-ft": 0.9, "test_vit-probe": 0.58, "test_vit-lp-ft": 0.3}
 
@@ -22,9 +27,8 @@ SHARES = {"resnet_nano-probe": 0.6, "resnet_nano-lp-ft": 0.9, "test_vit-probe": 
 class Work:
     """Answers jobs as `zoo.comparing.child` would, and remembers them."""
 
-    def __init__(self, faults=(), *, cut_anew=False):
+    def __init__(self, faults=()):
         self.faults = dict(faults)  # job's name -> what it raises
-        self.cut_anew = cut_anew  # whether each seed measures images of its own
         self.names: list[str] = []
         self.jobs: dict[str, dict] = {}
 
@@ -46,8 +50,7 @@ class Work:
         return {"accuracy": float(right.mean()), "loss": 1.0, "n": 200, "split": "test", "selected_on": "val",
                 "seconds": {"setup": 1.0, "train": 5.0 + len(member), "total": 20.0}, "environment": {"cpu": "a cpu"},
                 "fingerprint": "f", "images_per_second": 100.0, "right": "".join("01"[int(v)] for v in right),
-                "ids": f"of {seed}" if self.cut_anew else "same images", "trained_on": 800,
-                "memory_bytes": 5 * 10**8}  # fmt: skip
+                "ids": "same images", "memory_bytes": 5 * 10**8}  # fmt: skip
 
 
 def start(tmp_path, work, **choices):
@@ -73,15 +76,6 @@ def test_everything_is_planned_before_anything_trains_and_then_run_seed_by_seed(
     assert work.jobs["test_vit-probe-1"]["recipe"]["epochs"] == 7, "every seed trains as it was planned"
     assert work.jobs["test_vit-probe-1"]["out"] == str(found.path / "test_vit-probe-1")
     assert any(note.startswith("4 members, 2 seed(s): about 1.2 min") for note in start.notes)
-
-
-def test_seeds_with_images_of_their_own_leave_more_open(tmp_path):
-    found = start(tmp_path, Work(cut_anew=True), strategies=("probe",))
-    row = found.summary["rows"][0]
-    assert "cut anew for each seed" in row["covers"]
-    # Both seeds are right about the same share: what is open is at least what 200 images leave open.
-    assert row["interval"][1] - row["interval"][0] > 2 * (row["accuracy"] * (1 - row["accuracy"]) / 200) ** 0.5
-    assert all("corrected resampled t test over 2 seeds" in pair["test"] for pair in found.summary["differences"])
 
 
 def test_the_summary_the_table_and_the_page_say_the_same(tmp_path):
@@ -172,6 +166,24 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_its_run_goes_on(tmp_pat
     assert comparison.finished
 
 
+def test_a_folder_is_worked_on_by_one_comparison_at_a_time(tmp_path):
+    seen = []
+
+    class Nosy(Work):
+        def __call__(self, job, emit):
+            if not seen:
+                comparison = driving.Comparison(tmp_path / "c")
+                assert Path(job["activations"]).parent == comparison.work and comparison.work.is_dir()
+                with pytest.raises(RunError, match="is in use") as caught:
+                    driving.go_on(comparison.path, lambda event: None, Work())
+                seen.append(caught.value)
+            return super().__call__(job, emit)
+
+    found = start(tmp_path, Nosy())
+    assert found.finished and not found.work.exists()
+    assert f"process {os.getpid()} on " in seen[0].why
+
+
 def test_when_nothing_could_be_run_it_says_why(tmp_path):
     work = Work({f"plan {name}": TrainingError("it cannot be built", why="a reason") for name in SHARES})
     with pytest.raises(
@@ -185,6 +197,64 @@ def test_one_seed_is_tested_by_mcnemar_and_says_what_it_lacks(tmp_path):
     found = start(tmp_path, Work(), seeds=1)
     assert {pair["test"] for pair in found.summary["differences"]} == {"exact McNemar test, one seed"}
     assert any("nothing about chance in training" in note for note in found.summary["notes"])
+
+
+def weights(name: str, source: str = "timm", license: str | None = None, origin: str | None = None) -> dict:
+    return {"name": name, "source": source, "license": license, "origin": origin or name}
+
+
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        ({"resnet_nano": weights("tv_in1k"), "test_vit": weights("tv_in1k", license="mit")}, None),
+        ({"resnet_nano": weights("a", "file", origin="tiny, after random weights"),
+          "test_vit": weights("b", "file", origin="tiny, after random weights")}, None),
+        ({"resnet_nano": weights("tiny_imagenet", "file"), "test_vit": weights("r160_in1k", license="apache-2.0")},
+         "tiny_imagenet (file); r160_in1k (timm, apache-2.0)"),
+    ],
+    ids=["one tag", "runs on one data set", "two trainings"],
+)  # fmt: skip
+def test_the_weights_are_named_and_the_note_goes_by_where_they_come_from(tmp_path, starts, said):
+    class Told(Work):
+        def __call__(self, job, emit):
+            answer = super().__call__(job, emit)
+            short = job["backbone"].rpartition("/")[2]
+            return answer | ({"weights": starts[short]} if job["task"] == "plan" else {})
+
+    found = start(tmp_path, Told(), strategies=("probe",), seeds=1)
+    about = [note for note in found.summary["notes"] if "different training" in note]
+    assert len(about) == (said is not None) and (said is None or said in about[0])
+    (row,) = [row for row in found.summary["rows"] if row["backbone"] == "timm/test_vit"]
+    facts = starts["test_vit"]
+    assert row["starts_from"].startswith(f"{facts['origin']} ({facts['source']}")
+    with found.table.open() as file:
+        (line,) = [line for line in csv.DictReader(file) if line["backbone"] == "timm/test_vit"]
+    kept = [line[f"weights_{name}"] for name in ("name", "source", "license", "origin")]
+    assert kept == [facts["name"], facts["source"], facts["license"] or "", facts["origin"]]
+    assert row["starts_from"] in {cells[1] for cells in read(found.page).cells("members")}
+
+
+def test_a_run_says_what_the_weights_in_it_were_trained_on(tmp_path):
+    spec = plugins.get("resnet_nano")
+    (embedded, *_) = spec.weights
+    assert origin.of(spec, embedded)["origin"] == embedded.name
+    assert origin.words(origin.of(spec, None), "none") == "random weights"
+    file = tmp_path / "model.safetensors"
+    own = Weights(name="mine", source="file", path=str(file))
+    assert origin.of(spec, own)["origin"] == str(file)
+    Run(tmp_path).write_record({"schema": 1, "dataset": {"name": "photos"}, "backbone": {"weights": None}})
+    assert origin.of(spec, own)["origin"] == "photos, after random weights"
+    assert origin.words(None, "default") == "default", "a comparison that was planned before weights were told"
+
+
+def test_no_two_members_share_a_name(tmp_path):
+    two = [Entrant("resnet/resnet18", "default"), Entrant("timm/resnet18", "default"),
+           Entrant("resnet/resnet18", "/runs/a")]  # fmt: skip
+    found = label_members(two, ["scratch", "probe"], Recipe())
+    names = [member.name for member in found]
+    assert len(set(names)) == len(names) == 5, "the two of one backbone are the same from scratch"
+    assert [name for name in names if name.endswith("scratch")] == ["resnet18-default-1-scratch",
+                                                                    "resnet18-default-2-scratch"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

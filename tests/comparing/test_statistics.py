@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zoo.comparing.statistics import crossed, holm, mcnemar, nested, pareto
+from zoo.comparing.statistics import (
+    by_seed,
+    crossed,
+    difference_variance,
+    holm,
+    mcnemar,
+    nested,
+    pareto,
+    share_variance,
+)
 
 
 def test_one_seed_gives_the_interval_of_a_mean_over_images():
@@ -48,36 +57,52 @@ def test_identical_classifiers_do_not_differ():
     assert (found.value, found.interval, found.p) == (0.0, (0.0, 0.0), 1.0)
 
 
-def hits(share: float, count: int) -> np.ndarray:
-    return (np.arange(count) < round(share * count)).astype(float)
+def test_seeds_alone_give_the_interval_of_a_mean_over_seeds():
+    found = by_seed([0.8, 0.84, 0.79])
+    assert found.interval == pytest.approx(stats.t.interval(0.95, 2, 0.81, stats.sem([0.8, 0.84, 0.79])))
 
 
-def test_seeds_whose_cuts_overlap_say_less_than_as_many_independent_ones():
-    means = (0.6, 0.9, 0.5)
-    found = nested([hits(mean, 100) for mean in means], trained_on=400)
-    error = np.std(means, ddof=1) * (1 / 3 + 100 / 400) ** 0.5
-    assert found.interval == pytest.approx(stats.t.interval(0.95, 2, np.mean(means), error))
+def test_cuts_that_share_their_images_widen_the_interval():
+    """(1/J + n_test/n_train) s^2 instead of s^2 / J: Nadeau and Bengio (2003)."""
+    found = nested([0.8, 0.84, 0.79], tested=200, trained=700)
+    error = np.sqrt((1 / 3 + 200 / 700) * np.var([0.8, 0.84, 0.79], ddof=1))
+    assert found.interval == pytest.approx(stats.t.interval(0.95, 2, 0.81, error))
+    assert found.p == pytest.approx(2 * stats.t.sf(0.81 / error, 2))
 
 
-def test_seeds_that_agree_by_chance_leave_open_what_their_images_do():
-    gains = np.zeros(40)
-    gains[0] = 1.0  # one image better, with both seeds
-    found = nested([gains, gains], 160, (-1.0, 1.0))
-    assert found.interval[0] < 0 < found.interval[1] and found.p > 0.3
-    perfect = nested([np.ones(20)] * 3, 80)
-    assert perfect.interval[0] < 0.95 and perfect.value == 1.0
+def test_equal_means_of_two_seeds_are_no_certainty():
+    perfect = np.ones(20, dtype=bool)
+    found = nested([1.0, 1.0], tested=20, trained=70, least=share_variance(perfect))
+    assert found.interval[0] < 0.9 and found.interval[1] > 1
+    same = crossed(np.ones((2, 20)), least=share_variance(perfect))
+    assert same.interval == pytest.approx(found.interval)
+    first, second = perfect, np.arange(20) > 0  # one image of 20 makes the difference
+    known = difference_variance(first, second)
+    for tested in (nested([0.05, 0.05], tested=20, trained=70, least=known),
+                   crossed(np.stack([first.astype(float) - second] * 2), least=known)):  # fmt: skip
+        assert tested.interval[0] < 0 < tested.interval[1] and tested.p > 0.05
 
 
-def test_seeds_cut_anew_cover_as_often_as_they_say():
-    """Many data sets of 100 images, of which every seed measures 20 that it draws."""
-    generator = np.random.default_rng(1)
-    inside, draws = 0, 400
-    for _ in range(draws):
-        right = generator.random(100) < 0.8
-        rows = [generator.permutation(right)[:20].astype(float) for _ in range(3)]
-        low, high = nested(rows, trained_on=80).interval
-        inside += low <= 0.8 <= high
-    assert inside / draws > 0.93
+def test_the_least_variance_is_that_of_counts_with_a_little_added():
+    right = np.arange(100) < 90
+    assert share_variance(right) == pytest.approx((92 / 104) * (12 / 104) / 104)
+    assert difference_variance(right, right) == pytest.approx(1 / 102**2)
+    other = np.arange(100) >= 5  # right on 10 where the first is wrong, wrong on 5 where it is right
+    assert difference_variance(right, other) == pytest.approx((16 - 5**2 / 102) / 102**2)
+
+
+def test_a_test_on_cuts_of_one_set_finds_nothing_where_there_is_nothing():
+    """Two classifiers that are equally good, on three cuts of 300 images, each testing on 60 and training on 240."""
+    generator = np.random.default_rng(0)
+    wrong = {"naive": 0, "corrected": 0}
+    for _ in range(400):
+        first, second = (generator.random(300) < 0.8 for _ in range(2))
+        cuts = [generator.permutation(300)[:60] for _ in range(3)]
+        gains = [float((first[cut].astype(float) - second[cut]).mean()) for cut in cuts]
+        least = np.mean([difference_variance(first[cut], second[cut]) for cut in cuts])
+        wrong["naive"] += by_seed(gains).p < 0.05
+        wrong["corrected"] += nested(gains, tested=60, trained=240, least=least).p < 0.05
+    assert wrong["corrected"] / 400 < 0.06 < wrong["naive"] / 400
 
 
 def test_mcnemar_counts_only_where_they_disagree():

@@ -195,7 +195,9 @@ def test_an_unreadable_image_is_skipped_and_counted_where_asked(
     bad = {s.id for s in found.fit.samples} & {"train/a/00000.png", "train/a/00001.png"}
     assert set(taken.skipped) == bad
     assert sum(len(batch) for batch in batches) == 16 - len(bad)
-    evaluated = list(eval_batches(found.report, config=config(), batch_size=3))
+    scoring = eval_batches(found.report, config=config(), batch_size=3)
+    evaluated = list(scoring)
+    assert set(scoring.skipped) == {"test/a/00020.png"}
     assert sum(len(batch) for batch in evaluated) == 3
     assert [bad.path for batch in evaluated for bad in batch.skipped] == ["test/a/00020.png"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -97,18 +96,23 @@ def test_images_that_the_result_is_for_are_not_trained_on(tmp_path: Path) -> Non
         )
 
 
-def test_nor_are_their_copies_elsewhere(tmp_path: Path) -> None:
+def test_copies_of_images_that_the_result_is_for_are_not_trained_on_under_other_names(tmp_path: Path) -> None:
     fill(tmp_path / "labelled", {"a": 10, "b": 10})
     dataset = opened(tmp_path / "labelled", image_size=20)
-    for number, path in enumerate(sorted((tmp_path / "labelled").rglob("*.png"))):
-        (tmp_path / "all").mkdir(exist_ok=True)
-        shutil.copy(path, tmp_path / "all" / f"{number:03}.png")
-    reported = dataset.contents["report"]
-    images, _ = open_unlabelled(str(tmp_path / "all"), dataset.classes, OPTIONS, copies_of=reported)
-    assert len(images.fit) == 20 - len(dataset.report) < 20
-    trained = {hashlib.sha256(images.fit.raw(place)).digest() for place in range(len(images.fit))}
-    assert not trained & {hashlib.sha256(dataset.report.raw(place)).digest() for place in range(len(dataset.report))}
-    assert f"{len(dataset.report)} image(s) of all are left out: they are those that the result is for" in images.notes
+    reported = sorted(ids(dataset.report))
+    fill(tmp_path / "more", {"": 3}, start=50)
+    for number, name in enumerate(reported):
+        shutil.copy(tmp_path / "labelled" / name, tmp_path / "more" / f"copy-{number}.png")
+    ref = str(tmp_path / "more")
+    images, _ = open_unlabelled(ref, dataset.classes, OPTIONS, contents=dataset.contents["report"])
+    assert len(images.fit) == len(images.choose) == 3 and not any("copy" in name for name in ids(images.fit))
+    left_out = f"{len(reported)} image(s) of more are not trained on: the result is measured on them"
+    assert left_out in images.notes
+    images, _ = open_unlabelled(ref, dataset.classes, OPTIONS)
+    assert len(images.fit) == 3 + len(reported) and left_out not in images.notes
+    with pytest.raises(DataError, match="no images to train on"):
+        open_unlabelled(str(tmp_path / "labelled"), ("a", "b"), OPTIONS,
+                        contents=frozenset.union(*dataset.contents.values()))  # fmt: skip
 
 
 def test_a_broken_image_is_said_or_left_out(tmp_path: Path) -> None:

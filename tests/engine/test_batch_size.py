@@ -11,18 +11,19 @@ from tests.engine.toy import GROUPS, net, same, state_of
 from zoo.adaptation.prepare import _facts
 from zoo.engine import batch_size, machine
 from zoo.engine.batch_size import Found, find_batch_size
+from zoo.errors import TrainingError
 from zoo.planning import make_plan
 from zoo.recipe import Recipe
 
 
-def search(images: int) -> Found:
+def search(images: int, beside: int = 0) -> Found:
     model, recipe = net(), Recipe(strategy="finetune", batch_size="auto")
     before = state_of(model)
     plan = make_plan(recipe, [_facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=1, norm="live")  # fmt: skip
     found = find_batch_size(
         model, GROUPS, plan.phases[0], recipe, machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1)),
-        input_size=(3, 6, 6), training_images=images,
+        input_size=(3, 6, 6), training_images=images, beside=beside,
     )  # fmt: skip
     assert same(before, state_of(model)) and all(parameter.grad is None for parameter in model.parameters())
     return found
@@ -50,6 +51,13 @@ def test_it_grows_while_that_pays(steps: dict[str, Any]) -> None:
     assert 64 not in steps["tried"]
 
 
+def test_images_without_labels_are_tried_with_those_that_they_come_with(steps: dict[str, Any]) -> None:
+    steps["seconds"] = {24: 1.0, 48: 1.5, 96: 2.95}
+    found = search(1000, beside=2)
+    assert set(steps["tried"]) == {6, 24, 48, 96}, "two of them with each labelled one, from the first careful step on"
+    assert (found.size, found.speeds) == (16, {8: 8.0, 16: 10.7, 32: 10.8}), "sizes and speeds are of labelled images"
+
+
 def test_it_leaves_steps_to_learn_in(steps: dict[str, Any]) -> None:
     found = search(300)
     assert (found.size, found.why) == (32, "larger ones leave under 8 steps an epoch") and max(steps["tried"]) == 32
@@ -60,8 +68,13 @@ def test_running_out_of_memory_ends_the_search_and_nothing_else(steps: dict[str,
     steps["fails"] = 64
     found = search(1000)
     assert (found.size, found.why) == (32, "the next one would not fit into memory")
-    steps["fails"] = 2
-    assert search(1000).size == 1
+    for fails, fits in ((8, 4), (5, 4), (2, 1)):
+        steps["fails"] = fails
+        found = search(1000)
+        assert (found.size, found.why) == (fits, "the next one would not fit into memory") and found.speeds
+    steps["fails"] = 1
+    with pytest.raises(TrainingError, match="not even a batch of one image"):
+        search(1000)
 
 
 def test_another_fault_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

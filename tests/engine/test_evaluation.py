@@ -96,4 +96,6 @@ def test_collect_restores_the_order_and_evaluates_in_eval_mode(tmp_path: Path) -
     told: list[int] = []
     found = collect(Shy().train(), batches, Accelerator(cpu=True), mixed=False, on_batch=told.append)
     assert torch.equal(found.logits, pixels.flatten(1)) and torch.equal(found.labels, labels)
-    assert told == [2, 4, 5]
+    assert told == [2, 4, 5] and found.positions.tolist() == [0, 1, 2, 3, 4]
+    some = collect(Shy(), batches[::2], Accelerator(cpu=True), mixed=False)  # the middle one could not be read
+    assert some.positions.tolist() == [1, 2, 3] and torch.equal(some.logits, pixels.flatten(1)[1:4])

@@ -30,6 +30,21 @@ class Weighed(Objective):
         return Loss(torch.exp(-self.weight) * loss + self.weight / 2)
 
 
+def test_a_step_has_as_many_batches_as_training_accumulates(tmp_path: Path) -> None:
+    counted: list[int] = []
+
+    class Counted(Weighed):
+        def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+            counted.append(len(batch))
+            return super().forward(network, batch, progress)
+
+    objective, recipe, loader = Counted(), Recipe(strategy="finetune", epochs=1, accumulate=3), Loader()
+    toy = Toy(tmp_path, recipe, objective=objective)
+    batches: Any = loader
+    found = find_rate(toy.model, GROUPS, toy.plan.phases[-1], recipe, batches, objective, toy.accelerator)
+    assert len(counted) in (3 * len(found.rates), 3 * len(found.rates) + 3), "the last step may have ended the test"
+
+
 def test_the_objective_stays_as_it_is(tmp_path: Path) -> None:
     objective, recipe, loader = Weighed(), Recipe(strategy="finetune", epochs=1), Loader()
     toy = Toy(tmp_path, recipe, objective=objective)

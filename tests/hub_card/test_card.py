@@ -63,6 +63,33 @@ def test_body_has_the_measured_table(tmp_path: Path) -> None:
     assert "The weights it started from are under apache-2.0, the images under cc-by-4.0." in text
 
 
+def test_the_card_says_what_came_of_a_target_without_labels(tmp_path: Path) -> None:
+    target: dict[str, Any] = {
+        "ref": "hf:someone/drawings", "name": "drawings", "n": 500, "choosing": 300, "license": "cc0-1.0",
+        "align": "dann", "semi": "none",
+        "result": {"accuracy": 0.625, "interval": [0.6, 0.65], "n": 80, "split": "test"},
+    }  # fmt: skip
+    changes: dict[str, Any] = {"resolved": {"select_by": "entropy", "precision": "fp32", "device": "cpu"}}
+    card = model_card(made(tmp_path, target=target, **changes))
+    assert metadata(card)["datasets"] == ["someone/drawings"]
+    text = body(card)
+    assert "On test of drawings, the domain that it was adapted to, the accuracy is **62.5%** (95% interval" in text
+    assert "| trained on without labels | drawings | 500 |" in text
+    assert "| looked at after every epoch | val (cut from train) |" in text
+    assert "| best epoch chosen on (entropy), without labels | drawings | 300 |" in text
+    assert "| measured on as well | test of drawings | 80 |" in text
+    assert "Images without labels: [someone/drawings](https://huggingface.co/datasets/someone/drawings)" in text
+    assert "licence cc0-1.0." in text and "like those of flowers, and of drawings where that is said" in text
+    del target["result"]
+    text = body(model_card(made(tmp_path / "bare", target=target | {"ref": None, "license": None})))
+    assert "nothing was measured: its labels are not known" in text
+    assert "Images without labels: drawings, whose licence is not known." in text
+    assert "| best epoch chosen on | val (cut from train) |" in text, "labelled images chose it"
+    more = {"ref": None, "name": "more", "n": 70, "license": None}
+    text = body(model_card(made(tmp_path / "more", unlabelled=more)))
+    assert "Images without labels: more, whose licence is not known." in text and "the domain" not in text
+
+
 def test_tables_are_whole(tmp_path: Path) -> None:
     """Every line of a table has as many cells as its head, and a table starts after an empty line."""
     lines = body(model_card(made(tmp_path, classes=["a|b", "c"]))).splitlines()

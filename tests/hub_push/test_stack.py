@@ -14,6 +14,7 @@ from tests.hub.server import Server
 from tests.hub_push.conftest import RECIPE, turn_to
 from tests.pictures import make_images
 from zoo.errors import HubError
+from zoo.hub import verify
 from zoo.run import Run
 from zoo.tensors import read_tensors, write_tensors
 
@@ -51,6 +52,17 @@ def test_a_stack_is_pushed_verified_and_used_from_there(
         other = Run(stack.path / "members" / "0")
         zoo.push(other, "tester/tints")
     close_session()
+
+
+def test_each_model_is_compared_as_nearly_as_its_own_device_allows(tmp_path: Path) -> None:
+    for number, device in enumerate(("cuda", "cpu")):
+        member = Run(tmp_path / "members" / str(number))
+        member.path.mkdir(parents=True)
+        member.write_record({"schema": 1, "status": "finished", "resolved": {"device": device}})
+    tolerances = [verify._expected(Run(tmp_path / "members" / str(n)), None)["tolerance"] for n in (0, 1)]
+    assert tolerances == [verify.TOLERANCE_ELSEWHERE, verify.TOLERANCE["cpu"]], "whatever the stack was made on"
+    own = verify._expected(Run(tmp_path), {"resolved": {"device": "cpu"}})
+    assert own == {"kept": str(tmp_path / "verify.safetensors"), "tolerance": verify.TOLERANCE["cpu"]}
 
 
 def test_a_member_that_does_something_else_is_told(

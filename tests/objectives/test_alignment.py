@@ -16,7 +16,7 @@ from zoo.objectives.alignment.coral import distance
 from zoo.objectives.alignment.daan import DAAN
 from zoo.objectives.alignment.dann import DANN
 from zoo.objectives.alignment.mcc import TEMPERATURE, confusion
-from zoo.objectives.alignment.mmd import SCALES, discrepancy
+from zoo.objectives.alignment.mmd import SCALES, discrepancy, squared_distances
 from zoo.objectives.beside import Seen, Sight, Sizes
 
 SIZES = Sizes(features=4, classes=3, images=10)
@@ -43,6 +43,43 @@ class Fixed(nn.Module):
         logit = self.logits[len(self.shown) % len(self.logits)]
         self.shown.append(features.detach().clone())
         return torch.full((len(features), 1), logit)
+
+
+class Told(nn.Module):
+    """A discriminator that is told what to say of each image of the source, and then of the target."""
+
+    def __init__(self, *logits: list[float]) -> None:
+        super().__init__()
+        self.logits, self.calls = logits, 0
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return torch.tensor(self.logits[self.calls - 1])[:, None]
+
+
+def both(view: Sight) -> list[tuple[Seen, float]]:
+    """What is seen of each domain, and its label."""
+    return [(view.source, 0.0), (view.views[0], 1.0)]
+
+
+def losses_of(judge: nn.Module, shown: torch.Tensor, label: float) -> torch.Tensor:
+    """(B,) cross-entropies of a discriminator."""
+    logits = judge(shown)[:, 0]
+    return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
+
+
+def written_out(term: CDAN | DAAN, view: Sight) -> torch.Tensor:
+    """The loss of a method as its formula has it, with no gradient turned round."""
+    total = torch.zeros(())
+    for images, label in both(view):
+        if isinstance(term, CDAN):
+            total = total + (certainty(images.logits) * losses_of(term.judge, term.products(images), label)).mean() / 2
+            continue
+        shares = images.logits.detach().softmax(1)
+        local = sum(losses_of(judge, shares[:, [number]] * images.features, label).mean()
+                    for number, judge in enumerate(term.judges))  # fmt: skip
+        total = total + (0.5 * losses_of(term.judge, images.features, label).mean() + 0.5 * local) / 2
+    return total
 
 
 def test_the_adversarys_strength_is_that_of_the_paper() -> None:
@@ -80,6 +117,7 @@ def test_dann_turns_the_gradient_round_for_the_features_and_not_for_the_discrimi
 
 
 def test_cdan_sees_features_times_probabilities_and_weighs_by_certainty() -> None:
+    torch.manual_seed(0)
     term, view = CDAN(SIZES), sight()
     products = term.products(view.source)
     shares = view.source.logits.softmax(1)
@@ -89,11 +127,31 @@ def test_cdan_sees_features_times_probabilities_and_weighs_by_certainty() -> Non
     entropy = -(shares * shares.log()).sum(1)
     weights = 1 + torch.exp(-entropy)
     torch.testing.assert_close(certainty(view.source.logits), weights / weights.mean())
-    term.judge = Fixed(-2.0, 3.0)
-    wanted = (functional.softplus(torch.tensor(-2.0)) + functional.softplus(torch.tensor(-3.0))) / 2
+    with torch.no_grad():
+        term.judge[-1].weight.mul_(20)  # so that it judges images differently, and weights show
+    judged = [losses_of(term.judge, term.products(images), label) for images, label in both(view)]
+    wanted = sum((certainty(images.logits) * losses).mean() / 2
+                 for (images, _), losses in zip(both(view), judged, strict=True))  # fmt: skip
     torch.testing.assert_close(term(view).total, wanted)
+    plain = sum(losses.mean() / 2 for losses in judged)
+    assert (plain - wanted).abs() > 1e-3
     (gradient,) = torch.autograd.grad(term.products(view.source).sum(), view.source.logits, allow_unused=True)
     assert gradient is None, "the probabilities are a condition, and not adapted through"
+
+
+@pytest.mark.parametrize("method", [CDAN, DAAN])
+def test_the_others_turn_the_gradient_round_as_dann_does(method: type[CDAN | DAAN]) -> None:
+    torch.manual_seed(0)
+    term, view = method(SIZES), sight(0.3)
+    asked = [view.source.features, view.views[0].features]
+    own = list(term.parameters())
+    found = torch.autograd.grad(term(view).total, [*asked, *own])
+    wanted = torch.autograd.grad(written_out(term, view), [*asked, *own])
+    for one, other in zip(found[:2], wanted[:2], strict=True):
+        assert other.abs().max() > 1e-4
+        torch.testing.assert_close(one, -adversary.rising(0.3) * other)
+    for one, other in zip(found[2:], wanted[2:], strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_cdan_multiplies_in_random_directions_where_there_are_too_many_products() -> None:
@@ -124,6 +182,18 @@ def test_daans_local_discriminators_get_source_0_target_1_and_the_class_weights(
     torch.testing.assert_close(found.total, 0.5 * math.log(2) + 0.5 * local)
     assert found.parts["omega"] == 0.5
     assert found.parts["class_domain_error"] == pytest.approx((0 + 1 + 0.5) / 3)
+
+
+def test_daan_weighs_the_errors_of_a_class_by_probability() -> None:
+    """The first of five source images is taken for one of the target; all of the target are told rightly."""
+    term, view = DAAN(SIZES), sight()
+    said = [3.0, -3.0, -3.0, -3.0, -3.0], [3.0] * 7
+    term.judge, term.judges = Fixed(0.0), nn.ModuleList(Told(*said) for _ in range(3))
+    shares = view.source.logits.softmax(1)
+    wanted = (shares[0] / shares.sum(0) / 2).mean().detach()
+    found = term(view)
+    torch.testing.assert_close(found.parts["class_domain_error"], wanted)
+    assert abs(float(wanted) - 0.1) > 1e-3, "if all images counted alike, it would be half a fifth"
 
 
 def test_daans_errors_count_each_image_by_its_probability_of_the_class() -> None:
@@ -182,6 +252,23 @@ def test_mmd_is_the_unbiased_estimate_written_out() -> None:
     draws = [torch.randn(2, 20, 3, generator=generator) for _ in range(200)]
     assert abs(np.mean([discrepancy(one, other).item() for one, other in draws])) < 0.01
     assert np.mean([discrepancy(one, other + 1).item() for one, other in draws]) > 0.1
+
+
+def test_distances_are_those_written_out_and_take_no_more_memory_than_pairs() -> None:
+    rows = (torch.randn(9, 40) + 30).requires_grad_()
+    plain = (rows[:, None] - rows[None]).square().sum(2)
+    found = squared_distances(rows)
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-3)
+    assert not found.diagonal().any() and (squared_distances(torch.ones(3, 2) / 3) == 0).all(), "none is below 0"
+    weights = torch.randn(9, 9)
+    gradients = [torch.autograd.grad((weights * each).sum(), rows)[0] for each in (found, plain)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
+
+
+def test_a_discriminator_is_as_wide_as_its_papers_where_features_are_as_many() -> None:
+    assert [adversary.hidden(features) for features in (64, 512, 768, 2048, 4096)] == [256, 256, 384, 1024, 1024]
+    wide = CDAN(Sizes(features=768, classes=3, images=1)).judge
+    assert [(layer.in_features, layer.out_features) for layer in wide[::2]] == [(2304, 384), (384, 384), (384, 1)]
 
 
 def test_mcc_is_the_papers_confusion_written_out() -> None:

@@ -40,8 +40,8 @@ def phase(*frozen: bool) -> PhasePlan:
 
 
 def test_every_method_is_one_file_and_trains_the_network(model: nn.Module) -> None:
-    assert set(methods.ALIGNMENT) == {"cdan", "coral", "daan", "dann", "mcc", "mmd"}
-    assert set(methods.SEMI) == {"fixmatch", "flexmatch", "pseudo"}
+    assert {"cdan", "coral", "daan", "dann", "mcc", "mmd"} <= set(methods.ALIGNMENT)  # and whatever is added
+    assert {"fixmatch", "flexmatch", "pseudo"} <= set(methods.SEMI)
     for kind, name in [*(("align", name) for name in methods.ALIGNMENT), *(("semi", name) for name in methods.SEMI)]:
         made = objective(model, **{kind: name})
         views = VIEWS[: made.unlabelled(phase(False, False))]

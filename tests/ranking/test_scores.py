@@ -118,6 +118,11 @@ def test_the_probe_judges_images_that_it_was_not_fitted_on():
 def test_the_probe_makes_do_with_two_images_of_a_class_and_refuses_one():
     features, labels = blobs(8.0, count=8, classes=4)
     assert cross_validated(features, labels, seed=0).folds == 2
+    rare = np.repeat(np.arange(4), [2, 2, 30, 30])
+    many = np.eye(4)[rare] * 8 + np.random.default_rng(0).normal(size=(64, 4))
+    found = cross_validated(many, rare, seed=0, uneven=True)
+    assert found.folds == FOLDS and found.accuracy > 0.9 and np.isfinite(found.loss)
+    assert cross_validated(many, rare, seed=0).folds == 2
     with pytest.raises(DataError, match="too few images to judge features by"):
         cross_validated(features[:5], labels[:5], seed=0)
 

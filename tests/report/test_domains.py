@@ -9,6 +9,7 @@ from typing import Any
 from tests.report.fixture import make_run, pictures
 from tests.report.html_reader import read
 from zoo.report import write_report
+from zoo.report.words import beside_role
 
 POINTS = {"source": [[0.0, 1.0], [2.0, 3.0]], "target": [[4.0, 5.0]], "share": 0.8}
 TARGET: dict[str, Any] = {
@@ -18,7 +19,7 @@ TARGET: dict[str, Any] = {
     "chosen": {"phase": "finetune", "epoch": 3, "accuracy": 0.61},
     "oracle": {"phase": "finetune", "epoch": 5, "accuracy": 0.66},
     "domains": {"before": POINTS, "after": POINTS},
-    "tried": {"by": "information", "rows": [
+    "tried": {"by": "information", "left_out": {"adabn": "no norms"}, "rows": [
         {"align": "none", "score": 0.4, "source": 0.9, "accuracy": 0.31, "chosen": False},
         {"align": "daan", "score": 1.2, "source": 0.88, "accuracy": 0.625, "chosen": True},
     ]},
@@ -26,7 +27,7 @@ TARGET: dict[str, Any] = {
 
 
 def test_choice_oracle_source_only_and_both_plots_are_shown(tmp_path: Path) -> None:
-    run = make_run(tmp_path, target=TARGET)
+    run = make_run(tmp_path, target=TARGET, resolved={"select_by": "information"})
     lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     for line in lines:
         if line["event"] == "step":
@@ -39,6 +40,10 @@ def test_choice_oracle_source_only_and_both_plots_are_shown(tmp_path: Path) -> N
     assert "Epoch that its labels would choose 66.0% finetune 5" in words
     assert "Source only 31.0%" in words and "daan (chosen)" in words
     assert "nothing was trained or chosen by them" in words
+    assert "500 images trained on without labels" in words and "adabn was not tried: no norms." in words
+    page = read(path)
+    assert "information of images of <b>drawings</b>, without labels, chose the epoch" in page.words("training")
+    assert "is looked at after every epoch" in page.words("data") and "chooses the best epoch" not in page.words("data")
     html = path.read_text(encoding="utf-8")
     for title in ("Features of both domains, before", "Features of both domains, after", "omega over the steps"):
         assert title in html
@@ -49,6 +54,12 @@ def test_without_labels_there_is_no_accuracy_and_without_a_target_no_section(tmp
     bare = {name: TARGET[name] for name in ("name", "n", "align", "semi", "validators")} | {"domains": {"before": None}}
     words = read(write_report(make_run(tmp_path / "a", target=bare, curves=False), {})).words("target")
     assert "Its labels are not known" in words and "Accuracy" not in words
+    guessed = TARGET | {"semi": "fixmatch", "align": "none"}
+    run = make_run(tmp_path / "c", target=guessed, curves=False)
+    words = read(write_report(run, {})).words("target")
+    assert "Without alignment 31.0%" in words and "Source only" not in words, "guesses were learnt there too"
+    for align, role in (("adabn", "whose norm statistics it has"), ("none", "looked at without labels")):
+        assert beside_role({"target": bare | {"align": align}, "recipe": {}}) == role
     plain = write_report(make_run(tmp_path / "b", curves=False), {}).read_text(encoding="utf-8")
     assert 'id="target"' not in plain and 'id="objective"' not in plain
 

@@ -78,6 +78,23 @@ def test_the_simplest_is_taken_where_nothing_is_measurably_better():
     assert chosen_of([way("logistic", 0.5, 1.0), mean]).combiner.kind == "logistic"
 
 
+def test_the_simplest_that_no_other_beats_need_not_beat_a_simpler_one():
+    """Weighted is not measurably better than mean; logistic is, but not better than weighted."""
+
+    def way(kind: str, gains: torch.Tensor) -> Fitted:
+        return Fitted(Combiner(kind, {}, 1.0), None, 1.0 - gains, 0.5)
+
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    noise = (noise - noise.mean()) / noise.std()
+    nothing = torch.zeros(100, dtype=torch.float64)
+    mean, weighted = way("mean", nothing), way("weighted", 0.08 + noise.roll(50))
+    logistic = way("logistic", 0.15 + noise)  # 1.5 standard errors over mean, about half of one over weighted
+    assert chosen_of([mean, weighted]).combiner.kind == "mean"
+    assert chosen_of([mean, weighted, logistic]).combiner.kind == "weighted"
+    close = way("weighted", 0.08 + noise)  # logistic is better by 0.07 on every image
+    assert chosen_of([mean, close, logistic]).combiner.kind == "logistic"
+
+
 def test_what_comes_out_is_calibrated():
     """Members that are twice as sure as they should be, and cross-validation that sees it."""
     about = said(1.5, 1.5)

@@ -41,6 +41,7 @@ def test_the_weights_are_the_mean_of_those_that_it_says(soup, runs):
 
 def test_it_is_a_run_like_any_other(soup, images, tmp_path):
     record = soup.record
+    assert record["resolved"]["device"] == "cpu", "on which its outputs were measured"
     found = zoo.evaluate(soup)
     assert found["accuracy"] == record["result"]["accuracy"] and found["n"] == 20
     guess = zoo.predict(soup, [images / "test" / "amber" / "000.png"])[0]

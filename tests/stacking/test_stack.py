@@ -16,7 +16,7 @@ import zoo
 from tests.stacking.conftest import RECIPE
 from zoo import models
 from zoo.cli import main
-from zoo.engine.events import PhaseStarted
+from zoo.engine.events import Note, PhaseStarted
 from zoo.errors import DataError, RecipeError, RunError, TrainingInterrupted
 from zoo.hub.folder import checked_record
 from zoo.hub.licenses import settle_all
@@ -203,6 +203,8 @@ def test_folds_ask_members_about_what_they_did_not_see_and_go_on_after_a_stop(ru
     assert [each["reported_on"] for each in asked] == ["fold 1 of 2 of train"] * 2
     assert asked[0]["counts"]["report"]["n"] == 28, "half of the 56 training images"
     run = zoo.stack(resume=tmp_path / "folded", on_event=seen.append)
+    told = [event.text for event in seen if isinstance(event, Note) and event.text.startswith("fold ")]
+    assert told[0] == "fold 1 of 2: gentle" and {text.partition(": ")[2] for text in told} == {"gentle", "brisk"}
     assert sum(isinstance(event, PhaseStarted) for event in seen) == 3 + 2, "what was finished is not done again"
     found = run.record["stack"]
     assert found["n"] == 56 and found["folds"] == 2 and found["fit_on"] == "2 folds of the training images"

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from zoo import data, methods
+from zoo import data, methods, models
 from zoo.data import Batch, DataOptions, Dataset, EvaluationLoader, TrainLoader, Unlabelled
 from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
 from zoo.engine.evaluation import collect
@@ -80,21 +80,32 @@ def opened(
 ) -> tuple[UnlabelledSet, Answers | None] | tuple[None, None]:
     """The images without labels that a recipe names, and the answers for the report; None where there are none.
 
-    Images that the result is measured on are not trained on: told by their names, where both are taken from the same
-    place, and by their bytes elsewhere, as far as these are known of the labelled ones.
+    Images that the result is measured on are not trained on: neither where both are taken from the same place, nor
+    where copies of them are found elsewhere. Of very many images nobody knows the content; then that is said.
     """
     named = reference(recipe)
     if named is None:
         return None, None
     same = named == reference_of_dataset
     report = dataset.report
-    return open_unlabelled(
+    known = dataset.contents.get("report")
+    images, answers = open_unlabelled(
         named,
         dataset.classes,
         options if same else replace(options, config=None),
         lambda stage, done, total: emit(Progress(stage, done, total)),
         without={report.id(place) for place in range(len(report))} if same else (),
-        copies_of=dataset.contents.get("report", frozenset()) - {b""},
+        contents=known or (),
+    )
+    if known is None and not same:
+        images = replace(images, notes=(*images.notes, _unknown(dataset, images)))
+    return images, answers
+
+
+def _unknown(dataset: Dataset, images: UnlabelledSet) -> str:
+    return (
+        f"whether images of {images.name} are copies of those that the result is measured on is not known: "
+        f"the images of {dataset.name} are too many to be compared, so keep the two apart"
     )
 
 
@@ -146,6 +157,50 @@ def ratio(recipe: Recipe) -> int:
     return recipe.unlabelled_ratio or (MU if recipe.semi != "none" else 1)
 
 
+def added(recipe: Recipe) -> int:
+    """Images without labels that a step takes for each labelled one where the features train, all views counted."""
+    return ratio(recipe) * terms.views(recipe)
+
+
+def cut_note(recipe: Recipe, processes: int) -> str:
+    """What a person should know of methods that look at a batch as a whole, where a step has several parts.
+
+    Args:
+        recipe: With its batch size.
+        processes: That share each batch.
+    """
+    names = [method.name for method, _ in terms.chosen(recipe) if method.whole]
+    if not names or processes * recipe.accumulate == 1:
+        return ""
+    return (
+        f"{' and '.join(names)} compares images within each {recipe.batch // processes} labelled ones of a step's "
+        f"{recipe.batch * recipe.accumulate} (and those without labels beside them), for each of {processes} "
+        f"process(es) and each of {recipe.accumulate} batch(es) by itself: not quite as if a step had one batch"
+    )
+
+
+def require_enough(recipe: Recipe, labelled: int, images: int, processes: int) -> None:
+    """Refuse batches in which a method sees too few images of a domain to say anything.
+
+    Args:
+        recipe: With its batch size.
+        labelled: Images with labels.
+        images: Images without.
+        processes: That share each batch.
+
+    Raises:
+        RecipeError: There are fewer than it needs.
+    """
+    seen = min(min(recipe.batch, labelled), min(recipe.batch * ratio(recipe), images)) // processes
+    for method, _ in terms.chosen(recipe):
+        if seen < method.least:
+            raise RecipeError(
+                f"{method.name} needs {method.least} images of each domain in every process's part of a batch",
+                why=f"there would be {seen}, and no method can tell how such images differ among themselves",
+                fix=f"--batch-size {method.least * processes} or more, and as many images of each domain",
+            )
+
+
 def objective(
     recipe: Recipe,
     supervised: Supervised,
@@ -159,12 +214,8 @@ def objective(
     Raises:
         RecipeError: The network does not have what the method works on.
     """
-    if recipe.align == "adabn" and not tracking_norms(model):
-        raise RecipeError(
-            "--align adabn has nothing to adapt",
-            why="the network has no norms that keep statistics",
-            fix="choose another method, or a backbone with batch norm",
-        )
+    if recipe.align == "adabn":
+        _require_norms(recipe, model)
     chosen = terms.chosen(recipe)
     if besides is None or not chosen:
         return supervised
@@ -173,6 +224,19 @@ def objective(
     seed_all(recipe.seed, "objective")
     made = [(make(sizes), weight * make.weight) for make, weight in chosen]
     return Beside(supervised, made, ratio(recipe)).to(device)
+
+
+def _require_norms(recipe: Recipe, model: nn.Module) -> None:
+    pretrained = recipe.strategy != "scratch" and recipe.weights != "none"  # fresh norms look like folded ones
+    if pretrained and models.has_folded_norms(model):
+        why = "these weights have folded batch norms: the statistics are part of the convolutions"
+    elif not tracking_norms(model):
+        why = "the network has no norms that keep statistics"
+    else:
+        return
+    raise RecipeError(
+        "--align adabn has nothing to adapt", why=why, fix="choose another method, or a backbone with batch norm"
+    )
 
 
 def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:

@@ -58,6 +58,9 @@ def options(
             reasons[phase.name] = f"--cache {recipe.cache}"
         elif why := objective.needs_images(phase):
             reasons[phase.name] = why
+        elif recipe.ema and not _untouched(phase, plan.phases[:number]):
+            # Epochs are compared with the average, whose own frozen part is not yet what the network's is.
+            reasons[phase.name] = "the average of the weights (--ema) still follows what earlier phases trained"
         else:
             splitter = splitter or Splitter(material.model, material.groups, image)
             option = _option(plan, number, material, splitter, image)
@@ -111,7 +114,8 @@ def _option(
     blank = torch.zeros(2, *image, device=accelerator.device).to(memory_format=torch.channels_last)
     with accelerator.autocast():
         layout = Layout.of(cut.prefix(material.model)(blank))
-    count = _views(phase, recipe, material.loader.random)
+    most = (recipe.cache_views or VIEWS) if material.loader.random else 1  # where all look alike, one is enough
+    count = min(most, phase.epochs)
     images = count * len(material.dataset.fit) + len(material.dataset.choose)
     size = images * layout.row_bytes
     if size > 1e9 * max(recipe.cache_gb, recipe.cache_ram_gb / accelerator.num_processes):
@@ -120,12 +124,7 @@ def _option(
     if _untouched(phase, plan.phases[:number]):
         first = sum(earlier.epochs for earlier in plan.phases[:number])
         missing = Keeper(material, cut, layout, phase.frozen, range(first, first + count)).missing()
-    return Option(cut, layout, CachePlan(cut.group, cut.entry, count, size), missing)
-
-
-def _views(phase: PhasePlan, recipe: Recipe, random: bool) -> int:
-    """Views to keep of each training image: one where all look alike."""
-    return min(recipe.cache_views or VIEWS, phase.epochs) if random else 1
+    return Option(cut, layout, CachePlan(cut.group, cut.entry, count, size), missing, most)
 
 
 def _untouched(phase: PhasePlan, earlier: tuple[PhasePlan, ...]) -> bool:

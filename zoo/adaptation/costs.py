@@ -8,12 +8,12 @@ from zoo.adaptation import caching
 from zoo.adaptation.keeping import Material
 from zoo.data import TrainLoader
 from zoo.engine import compiling
-from zoo.engine.estimate import estimate
+from zoo.engine.estimate import Costs, estimate
 from zoo.engine.events import Listener, Progress
 from zoo.engine.memory import explained_memory
 from zoo.engine.objective import Objective
 from zoo.engine.source import Option
-from zoo.planning import Plan, asked_phases, with_caches, with_compiled, with_estimate
+from zoo.planning import Pace, Plan, asked_phases, with_caches, with_compiled, with_estimate, with_paces
 from zoo.recipe import Recipe
 
 Cost = tuple[float, int, float | None]  # seconds, bytes, and seconds of waiting for data
@@ -81,6 +81,7 @@ def costed(
         taken = [each.above if each.above and name in choice.options else each.whole for name, each in measured.items()]
         seconds = dict(zip(measured, (each.seconds for each in taken), strict=True))
         cost = sum(seconds.values()), max(each.memory for each in taken), sum(each.waiting for each in taken)
+        paces = {name: _open(each, settled, name in choice.options) for name, each in measured.items()}
         if settled.compile != "off":
             if settled.compile != "auto" or device == "cuda":
                 emit(Progress("looking whether compiling pays", 0, 0))
@@ -89,9 +90,19 @@ def costed(
             )
             plan = with_compiled(plan, [*pays.saved], pays.notes)
             cost = cost[0] - sum(pays.saved.values()), *cost[1:]
+            paces |= {phase.name: (Pace((seconds[phase.name] - pays.saved[phase.name]) / phase.epochs),)
+                      for phase in plan.phases if phase.name in pays.saved}  # fmt: skip
+        plan = with_paces(plan, paces)
     elif settled.compile not in ("auto", "off"):  # a run that goes on
         plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))
     assert cost is not None
     compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
     settled = replace(settled, cache=choice.setting, compile=compiled or "off")
     return Costed(with_estimate(plan, *cost), settled, choice.options)
+
+
+def _open(phase: Costs, recipe: Recipe, kept: bool) -> tuple[Pace, ...]:
+    """The ways to train a phase that are open where its epochs are others: auto would decide again."""
+    if phase.above is None or (recipe.cache != "auto" and not kept):
+        return (phase.whole.pace,)
+    return (phase.whole.pace, phase.above.pace) if recipe.cache == "auto" else (phase.above.pace,)

@@ -36,6 +36,7 @@ def facts(ready: Prepared) -> dict[str, Any]:
         "name": images.name,
         "fingerprint": images.fingerprint,
         "n": len(images.fit),
+        "choosing": len(images.choose) if ready.recipe.target else 0,
         "license": images.license,
         "bad": [image.as_dict() for image in images.bad],
         "notes": list(images.notes),
@@ -43,11 +44,11 @@ def facts(ready: Prepared) -> dict[str, Any]:
     return {"target" if ready.recipe.target else "unlabelled": named}
 
 
-def selected_on(ready: Prepared) -> str:
-    """The images that chose the epoch: target images, where what is chosen by looks at these, else labelled ones."""
-    if ready.besides is not None and ready.settled.select_by in VALIDATORS:
-        return f"{len(ready.besides.images.choose):,} target images, without labels, by {ready.settled.select_by}"
-    return ready.dataset.selected_on
+def chosen_on(ready: Prepared) -> str:
+    """The images that chose the epoch: labelled ones, or those of the target."""
+    if ready.besides is None or ready.settled.select_by not in VALIDATORS:
+        return ready.dataset.selected_on
+    return f"{ready.besides.images.name}, without labels"
 
 
 def remember_features(this: Run, ready: Prepared) -> None:
@@ -84,7 +85,8 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
     Returns:
         Under `target`: the facts; what the validators say of the model; `result`, as a run's; `epochs`, the accuracy of
         each on the images that epochs are compared on, with `chosen` and `oracle` among them, which is the epoch that
-        their labels would have chosen; `domains`, the plot; this and the last two in the main process alone.
+        their labels would have chosen (of AdaBN none: the network that is saved is none of those that were compared);
+        `domains`, the plot; the last two in the main process alone.
     """
     besides, answers = ready.besides, ready.answers
     if besides is None or not ready.recipe.target:
@@ -98,10 +100,10 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
             ready.dataset.classes,
             [sample.id for sample in answers.report.samples],
         )
-        said["result"] = result | {"split": answers.split, "selected_on": selected_on(ready)}
+        said["result"] = result | {"split": answers.split, "selected_on": chosen_on(ready)}
     if not ready.accelerator.is_main_process:
         return {"target": said}
-    if answers is not None and ready.recipe.align != "adabn":  # whose epochs were guessed with the source's statistics
+    if answers is not None and ready.recipe.align != "adabn":  # its guesses were those of the statistics before
         said |= _truth(this, ready, best or {}, answers.choose)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None

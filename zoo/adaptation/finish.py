@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from PIL import Image
 from timm.data import create_transform
 from torch import nn
@@ -22,6 +23,7 @@ from zoo.engine import scoring
 from zoo.engine.evaluation import collect
 from zoo.engine.events import Listener, Progress
 from zoo.engine.session import Session
+from zoo.errors import DataError
 from zoo.hub.card import model_card
 from zoo.models import DataConfig
 from zoo.report import write_report
@@ -78,11 +80,12 @@ def finish(
     accelerator.wait_for_everyone()
     batch_size, workers = ready.settled.batch, ready.settled.workers or 0
     model, result = measured(this, ready.dataset, accelerator, batch_size, workers, session.emit)
-    result |= {"selected_on": domains.selected_on(ready)}
+    result["selected_on"] = domains.chosen_on(ready)
+    bad = _met(ready, result.pop("bad"))
     images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
-        "dataset": this.record["dataset"] | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
+        "dataset": this.record["dataset"] | bad | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
         "result": result,
         **course,
         "seconds": {
@@ -109,7 +112,7 @@ def measured(
     """Load the saved model back, and say how well it does on the images that report.
 
     Returns:
-        The model on its device, and a record's `result`.
+        The model on its device, and a record's `result`, with the images that could not be read as `bad`.
     """
     model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     part = dataset.report
@@ -127,9 +130,18 @@ def measured(
         emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
 
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
-    names = [sample.id for sample in part.samples]
+    names = [part.id(place) for place in outputs.positions.tolist()]
     result = scoring.measured(outputs, models.tasks(this.path), dataset.classes, names)
-    return model, result | {"split": dataset.reported_on, "selected_on": dataset.selected_on}
+    result |= {"split": dataset.reported_on, "selected_on": dataset.selected_on}
+    return model, result | {"bad": [image.as_dict() for image in batches.skipped.values()]}
+
+
+def _met(ready: Prepared, reported: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """A record's `bad` with the unreadable images that were met later, where there were too many to look at first."""
+    found = {image.path: image.as_dict() for image in ready.dataset.bad}
+    met = [image.as_dict() for loader in (ready.loader, ready.choosing) for image in loader.skipped.values()]
+    everyone = gather_object([*met, *reported]) if ready.accelerator.num_processes > 1 else [*met, *reported]
+    return {"bad": [*(found | {each["path"]: each for each in everyone}).values()]}
 
 
 def write_up(this: Run, part: Part, record: dict[str, Any], sealed: Sequence[str] = SEALED) -> None:
@@ -156,13 +168,23 @@ def write_verification(this: Run, part: Part, model: nn.Module) -> None:
     config: DataConfig = models.data_config(model)
     transform = create_transform(**config.as_dict(), is_training=False)
     chosen = np.linspace(0, len(part) - 1, min(VERIFIED, len(part))).astype(int).tolist()
-    pictures = [part.image(index) for index in chosen]
+    pictures = list(_readable(part, chosen))
     inputs = torch.stack([transform(picture) for picture in pictures])
     device = next(model.parameters()).device
     tensors = {f"raw.{number:02d}": torch.from_numpy(np.array(picture)) for number, picture in enumerate(pictures)}
     tensors |= {"inputs": inputs, "logits": model.eval()(inputs.to(device)).float().cpu()}
     with replacing(this.path / "verify.safetensors") as temporary:
         write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def _readable(part: Part, positions: Sequence[int]) -> Iterator[Image.Image]:
+    """The images at these positions, without those that cannot be read, where such may be left out."""
+    for position in positions:
+        try:
+            yield part.image(position)
+        except DataError:
+            if part.on_bad_image == "error":
+                raise
 
 
 def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from zoo.budget import Budget, with_epochs
 from zoo.errors import RecipeError
-from zoo.planning import Plan
+from zoo.planning import Pace, Plan
 from zoo.recipe import Recipe
 
 SLACK = 1.1  # an estimate this much above the budget still counts as within it: it is no better known than that
+_MOST = 1 << 20  # epochs; nobody waits for more
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Fitted:
 def fitted(plan: Plan, recipe: Recipe, budget: Budget | None) -> Fitted:
     """Cut a recipe to a budget; without one it stays as it is.
 
-    The estimate is taken to grow with the epochs, each phase's share in them being kept.
+    The epochs are the most whose phases fit, each phase's share in them being kept. What comes before a phase's first
+    epoch, such as activations, is paid once; and an epoch of one phase may take many times that of another.
 
     Args:
         plan: What the recipe came to, with its estimate.
@@ -40,24 +43,50 @@ def fitted(plan: Plan, recipe: Recipe, budget: Budget | None) -> Fitted:
     """
     whole = sum(phase.epochs for phase in plan.phases)
     each = plan.phases[0].steps_per_epoch
-    seconds, memory = plan.seconds or 0.0, plan.memory_bytes or 0
+    memory = plan.memory_bytes or 0
     if budget is None:
-        return Fitted(recipe, whole, plan.steps, seconds, memory, None)
+        return Fitted(recipe, whole, plan.steps, plan.seconds or 0.0, memory, None)
     least = len(recipe.expand())
+    takes = partial(_seconds, plan, recipe)
     if budget.steps is not None:
         epochs = max(least, round(budget.steps / each))
         over = least * each > budget.steps * SLACK
     else:
         allowed = budget.seconds or 0.0
-        epochs = max(least, math.floor(whole * allowed / seconds) if seconds else whole)
-        over = seconds * epochs / whole > allowed * SLACK
-    takes = seconds * epochs / whole
+        epochs = _most(takes, least, allowed) if takes(least) else max(least, whole)
+        over = takes(epochs) > allowed * SLACK
     fault = None
     if over:
-        what = f"{epochs * each} steps" if budget.steps is not None else f"about {takes:.0f} s"
+        what = f"{epochs * each} steps" if budget.steps is not None else f"about {takes(epochs):.0f} s"
         fault = RecipeError(
             f"{plan.backbone} does not fit into {budget}",
             why=f"one epoch of each of its {least} phase(s) takes {what}" if least > 1 else f"one epoch takes {what}",
             fix="allow more with --budget, or take fewer images with --limit or smaller ones with --image-size",
         )
-    return Fitted(with_epochs(recipe, epochs), epochs, epochs * each, takes, memory, fault)
+    return Fitted(with_epochs(recipe, epochs), epochs, epochs * each, takes(epochs), memory, fault)
+
+
+def _seconds(plan: Plan, recipe: Recipe, epochs: int) -> float:
+    """What the plan's phases take with so many epochs shared out among them."""
+    shared = {phase.name: phase.epochs for phase in with_epochs(recipe, epochs).expand()}
+    whole = sum(phase.epochs for phase in plan.phases)
+    alike = (Pace((plan.seconds or 0.0) / whole),)  # all that is known of a plan whose phases were not timed
+    return sum(
+        min(pace.seconds(shared[phase.name]) for pace in phase.paces or alike)
+        for phase in plan.phases
+        if phase.name in shared
+    )
+
+
+def _most(takes: Callable[[int], float], least: int, allowed: float) -> int:
+    """The most epochs that fit, or the least that there can be."""
+    allowed *= 1 + 1e-9  # an estimate that is to be met exactly
+    step = 1
+    while step < _MOST and takes(least + step) <= allowed:
+        step *= 2
+    low, high = least, least + step  # the first fits, if any do; the second does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if takes(middle) <= allowed else (low, middle)
+    # One more epoch may be cheaper, where it is shared out otherwise.
+    return max([low, *(more for more in range(low + 1, low + 2 * least) if takes(more) <= allowed)])

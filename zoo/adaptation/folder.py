@@ -69,7 +69,7 @@ def made(out: Path | None, name: str, record: Callable[[Run], dict[str, Any]]) -
         RunError: Another process has just made a run there.
         DiskError: It cannot be written; what was made of it is gone again.
     """
-    this = Run(_reserved(name) if out is None else out.resolve())
+    this = Run(reserved(name) if out is None else out.resolve())
     there = out is not None and this.path.exists()
     with contextlib.ExitStack() as stack:
         try:
@@ -91,24 +91,40 @@ def made(out: Path | None, name: str, record: Callable[[Run], dict[str, Any]]) -
 def held(this: Run) -> Iterator[None]:
     """Keep other processes from writing in a run's folder within the block.
 
+    Raises:
+        RunError: Another process holds it; the message says which.
+        DiskError: The folder cannot be written to.
+    """
+    with held_by(this.path, this.checkpoints):
+        yield
+
+
+@contextlib.contextmanager
+def held_by(path: Path, inside: Path) -> Iterator[None]:
+    """Keep other processes from writing in a folder within the block.
+
     The operating system lets go of the lock of a process that is gone, however it went.
+
+    Args:
+        path: The folder.
+        inside: One in it, in which the lock lies.
 
     Raises:
         RunError: Another process holds it; the message says which.
         DiskError: The folder cannot be written to.
     """
-    with run.friendly_os_errors(this.path):
-        this.checkpoints.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(this.checkpoints / _LOCK)
-        holder = _holder(this)
+    with run.friendly_os_errors(path):
+        inside.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(inside / _LOCK)
+        holder = _holder(inside)
         try:
             lock.acquire(timeout=_WORKERS_GONE if holder and _is_gone(holder) else 0)
         except Timeout:
-            raise _in_use(this) from None
+            raise _in_use(path, inside) from None
     try:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        write_atomic(this.checkpoints / _HOLDER, json.dumps(facts))
+        write_atomic(inside / _HOLDER, json.dumps(facts))
         yield
     finally:
         lock.release()
@@ -125,7 +141,7 @@ def tidy(this: Run) -> None:
                     path.unlink(missing_ok=True)
 
 
-def _reserved(name: str) -> Path:
+def reserved(name: str) -> Path:
     """A new folder under `runs/`, which this process alone has made."""
     root = Path("runs")
     while True:
@@ -163,21 +179,21 @@ def _way_on(path: Path) -> str:
     return "delete it: its record is damaged"
 
 
-def _in_use(this: Run) -> RunError:
-    holder = _holder(this)
+def _in_use(path: Path, inside: Path) -> RunError:
+    holder = _holder(inside)
     if holder is None:
-        return RunError(f"{this.path} is in use by another process", fix="wait for it, or stop it")
+        return RunError(f"{path} is in use by another process", fix="wait for it, or stop it")
     stop = f": kill {holder['pid']}" if holder["host"] == socket.gethostname() else " there"
     return RunError(
-        f"{this.path} is in use",
+        f"{path} is in use",
         why=f"process {holder['pid']} on {holder['host']} has been writing in it since {holder['since']}",
         fix=f"wait for it, or stop it{stop}",
     )
 
 
-def _holder(this: Run) -> dict[str, Any] | None:
+def _holder(inside: Path) -> dict[str, Any] | None:
     try:
-        facts = json.loads((this.checkpoints / _HOLDER).read_text(encoding="utf-8"))
+        facts = json.loads((inside / _HOLDER).read_text(encoding="utf-8"))
         return {"pid": int(facts["pid"]), "host": str(facts["host"]), "since": str(facts["since"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None

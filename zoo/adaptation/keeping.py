@@ -10,6 +10,7 @@ from pathlib import Path
 
 import timm
 import torch
+import torchvision
 from accelerate import Accelerator
 from torch import nn
 
@@ -39,6 +40,7 @@ class Material:
     choosing: EvaluationLoader  # batches of the choosing images
     accelerator: Accelerator
     names: tuple[str, str]  # backbone and data set, for people
+    code: str  # the distribution that defines the network, and its version
 
     @property
     def chunk(self) -> int:
@@ -195,7 +197,8 @@ class Keeper:
         material = self._material
         return path_of(
             activations_folder(),
-            *(zoo.__version__, torch.__version__, timm.__version__, material.names[0], type(material.model).__name__),
+            *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, material.code),
+            *(material.names[0], type(material.model).__name__),
             *(self._weights, self._cut.entry, self._layout, folded, material.chunk),
             *(material.accelerator.device.type, material.accelerator.mixed_precision, torch.get_num_threads()),
             *(material.dataset.fingerprint, role, self._rows[role], look, *more),

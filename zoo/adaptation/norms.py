@@ -40,7 +40,16 @@ class Recalibration:
     note: str = ""  # what a person should know
 
 
-def mode(recipe: Recipe, model: nn.Module, weights: Weights | None, images: int, processes: int) -> tuple[str, str]:
+def mode(
+    recipe: Recipe,
+    model: nn.Module,
+    weights: Weights | None,
+    images: int,
+    processes: int,
+    *,
+    beside: int = 0,
+    unlabelled: int = 0,
+) -> tuple[str, str]:
     """What the norms of training groups do while they train, and a line about it where a person should know.
 
     Args:
@@ -49,6 +58,8 @@ def mode(recipe: Recipe, model: nn.Module, weights: Weights | None, images: int,
         weights: Where it starts; None: from scratch.
         images: Training images.
         processes: That share each batch.
+        beside: Images without labels that go through the norms with each labelled one.
+        unlabelled: How many of these there are.
 
     Returns:
         "live" or "fixed", and the line.
@@ -62,7 +73,9 @@ def mode(recipe: Recipe, model: nn.Module, weights: Weights | None, images: int,
         return recipe.norm, ""
     if not tracking_norms(model):
         return "live", ""
-    if weights is not None and min(recipe.batch, images) // processes < SMALL_BATCH:
+    together = min(recipe.batch, images) + min(recipe.batch * beside, unlabelled)
+    images += unlabelled if beside else 0
+    if weights is not None and together // processes < SMALL_BATCH:
         return "fixed", f"norm statistics stay fixed in training: batches are under {SMALL_BATCH} images per process"
     if weights is not None and images < FEW_TRAINED:
         return "fixed", f"norm statistics stay fixed in training: {images} images are too few to follow"

@@ -65,10 +65,10 @@ class Prepared:
     @property
     def material(self) -> Material:
         """What activations are made of, and trained with."""
-        names = (self.spec.full_name, self.dataset.name)
         return Material(
-            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator, names
-        )
+            self.model, self.groups, self.settled, self.dataset, self.loader, self.choosing, self.accelerator,
+            (self.spec.full_name, self.dataset.name), _code(self.spec),
+        )  # fmt: skip
 
     def resolved(self) -> dict[str, Any]:
         """The automatic choices, for the record."""
@@ -155,19 +155,19 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             notes=notes,
         )
 
-    sized = recipe
+    sized, extra, others = recipe, beside.added(recipe) if images else 0, len(images.fit) if images else 0
     if recipe.batch_size == "auto":
         emit(Progress("trying batch sizes", 0, 0))
         first = planned(_without_range_test(recipe), 1, "live")
         back = answering.backwards(recipe, opened)
-        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit), back)
+        sized, remark = sizing.sized(recipe, first, model, found, accelerator, config, len(opened.fit), back, extra)
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
-    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes)
+    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes, beside=extra, unlabelled=others)
     refit, later = _refitted(recipe, opened)
-    parts = answering.surgery_note(sized, opened, machine.processes)
-    notes += [note for note in (recalibration.note, why, later, parts) if note]
+    parts = answering.surgery_note(sized, opened, machine.processes), beside.cut_note(sized, machine.processes)
+    notes += [note for note in (recalibration.note, why, later, *parts) if note]
     chosen = sized.with_preset()
     augment = chosen.augment or "none"
     workers = recipe.workers
@@ -190,6 +190,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         unlabelled_ratio=beside.ratio(recipe) if images else None,
         weights=_chosen(recipe.weights, weights),
     )
+    beside.require_enough(settled, len(opened.fit), others, machine.processes)
     besides = beside.streamed(images, len(opened.fit), settled, config, accelerator) if images else None
     loader = training_loader(opened.fit, settled, besides, config, accelerator)
     choosing = data.eval_batches(
@@ -212,8 +213,9 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
             range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)
-    names = (spec.full_name, opened.name)
-    material = Material(model, found, settled, opened, loader, choosing, accelerator, names)
+    material = Material(
+        model, found, settled, opened, loader, choosing, accelerator, (spec.full_name, opened.name), _code(spec)
+    )
     done = costs.costed(plan, material, minimised, loader, config.input_size, emit, cost)
     return Prepared(
         spec=spec,
@@ -309,6 +311,10 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
 def _chosen(asked: str, weights: Weights | None) -> str:
     """The name of the weights that `default` came to: the tag in a backbone's name, or the manifest's first."""
     return weights.name if asked == "default" and weights is not None else asked
+
+
+def _code(spec: BackboneSpec) -> str:
+    return f"{spec.distribution} {spec.version}"
 
 
 def _facts(model: nn.Module, group: Group) -> GroupFacts:

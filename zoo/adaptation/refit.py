@@ -15,6 +15,7 @@ from zoo.adaptation.sources import Sources
 from zoo.engine.loop import Job
 from zoo.engine.position import Position
 from zoo.engine.session import Session
+from zoo.engine.source import Option
 from zoo.planning import Plan
 
 _PREFIX = "refit"  # of its phases' names
@@ -56,22 +57,28 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
     needed = ready.plan.phases[: names.index(best["phase"]) + 1]
     phases = tuple(replace(phase, name=_named(phase.name), steps_per_epoch=steps) for phase in needed)
     epochs = {_named(phase.name): first.done[phase.name] for phase in needed[:-1]}
+    epochs[phases[-1].name] = best["epoch"]
     return replace(
         job,
         plan=Plan(ready.plan.backbone, ready.plan.dataset, phases),
         recipe=replace(ready.settled, patience=None),
         sources=Sources(
             replace(ready.material, dataset=dataset, loader=loader),
-            {_named(name): option for name, option in ready.caches.items()},
+            {_named(name): _cut(option, epochs.get(_named(name), 1)) for name, option in ready.caches.items()},
             besides,
         ),
         objective=objective(
             ready.settled, images, besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
         ),
         sample_ids=[sample.id for sample in images.samples],
-        epochs={**epochs, phases[-1].name: best["epoch"]},
+        epochs=epochs,
         judged=False,
     )
+
+
+def _cut(option: Option, epochs: int) -> Option:
+    """No more views are kept than there are epochs to take them."""
+    return replace(option, plan=replace(option.plan, views=min(option.plan.views, max(1, epochs))))
 
 
 def record(ready: Prepared, position: Position) -> dict[str, Any]:

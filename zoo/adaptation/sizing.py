@@ -24,11 +24,13 @@ def sized(
     config: DataConfig,
     training_images: int,
     backwards: int,
+    beside: int = 0,
 ) -> tuple[Recipe, str]:
     """The recipe with a batch size that was found by trying, and what there is to say about it.
 
     The rates are left alone: how they should follow the batch depends on the optimizer, and the plan is to show what
-    was asked for. `backwards` is how many times a batch goes back where more than the head trains.
+    was asked for. `backwards` is how many times a batch goes back where more than the head trains, `beside` how many
+    images without labels it takes there for each labelled one.
     """
     phase = max(plan.phases, key=lambda phase: phase.trained_params)
     best = find_batch_size(
@@ -40,10 +42,12 @@ def sized(
         input_size=config.input_size,
         training_images=training_images,
         backwards=backwards if phase.trains_body else 1,
+        beside=beside if phase.trains_body else 0,
     )
+    labelled = f"labelled images, each with {beside} without labels," if beside and phase.trains_body else "images"
     tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
     usual = Recipe().batch
     return replace(recipe, batch_size=best.size), (
-        f"batches are of {best.size} images, for {best.why} (images per second: {tried}); the rates stay as they are, "
-        f"where linear scaling from batches of {usual} would multiply them by {best.size / usual:g}"
+        f"batches are of {best.size} images, for {best.why} ({labelled} per second: {tried}); the rates stay as they "
+        f"are, where linear scaling from batches of {usual} would multiply them by {best.size / usual:g}"
     )

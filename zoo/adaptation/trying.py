@@ -11,29 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from zoo import run
-from zoo.adaptation import execute, folder
+from zoo.adaptation import answering, execute, folder
 from zoo.adaptation.finish import write_up
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine import machine as machines
 from zoo.engine.choosing import RISING
 from zoo.engine.events import Listener, Note
-from zoo.engine.recalibration import tracking_norms
 from zoo.engine.validators import VALIDATORS
 from zoo.errors import RecipeError, RunError
 from zoo.recipe import Recipe
 from zoo.run import Run
 
 TRIED = ("none", "adabn", "mcc", "dann", "daan")  # quick ones, and one of each kind
-_ON_SOURCE = ("accuracy", "loss")  # of the best epoch, on labelled images: told without looking at the target
 FOLDER = "tried"  # in the run's own: the runs of the methods that were not taken
 
 
 def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: Listener) -> Run:
     """Adapt with each method in turn, and make the run of the best one the run.
 
-    What a method is worth is told by what `recipe.select_by` says of its finished model on target images, without
-    labels, or of its best epoch on the source's choosing images; by `information` where nothing was chosen. AdaBN is
-    left out where the network has no norm statistics.
+    What a method is worth is told by what `recipe.select_by` says: of its finished model on target images, without
+    labels, or of its best epoch on source images; by `information` where nothing was chosen. Methods that this network
+    cannot be adapted by are left out before the first trains.
 
     Args:
         backbone: Its name.
@@ -41,37 +39,30 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         recipe: The choices, with `align` left to be found.
         out: The folder; None: a new one under `runs/`.
         emit: Told about progress.
-
-    Raises:
-        RecipeError: `recipe.select_by` cannot compare methods.
     """
     place = _place(out, f"{backbone.rpartition('/')[2]}-auto")
     by = "information" if recipe.select_by == "auto" else recipe.select_by
-    if by not in (*VALIDATORS, *_ON_SOURCE):
-        raise RecipeError(
-            f"--select-by {by} cannot choose a method",
-            fix=f"choose by {', '.join((*VALIDATORS, *_ON_SOURCE))}",
-        )
+    began = time.monotonic()
+    ready = prepare(backbone, dataset, replace(recipe, align=TRIED[0]), emit)
+    unfit = left_out(ready)
+    for method, why in unfit.items():
+        emit(Note(f"--align {method} is not tried: {why}"))
     found: dict[str, Run] = {}
-    ready: Prepared | None = None
-    for method in TRIED:
-        if method == "adabn" and ready is not None and not tracking_norms(ready.model):
-            emit(Note("--align adabn is not tried: the network has no norms that keep statistics"))
-            continue
+    for method in (method for method in TRIED if method not in unfit):
         emit(Note(f"trying --align {method}"))
-        began = time.monotonic()
-        ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
+        if found:
+            began = time.monotonic()
+            ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
         # Named as the run will be: its name is in its files.
         found[method] = execute.begin(ready, place / FOLDER / method / place.name, emit, began)
-    assert ready is not None
     records = {method: each.record for method, each in found.items()}
-    best = max(found, key=lambda method: _merit(records[method], by))
-    rows = [_row(method, records[method], by, method == best) for method in found]
+    best = max(records, key=lambda method: _merit(records[method], by))
+    rows = [_row(method, records[method], by, method == best) for method in records]
     emit(Note(f"--align {best} is taken: of all that were tried, {by} speaks for it most"))
     this = Run(place)
     if machines.process_index() == 0:
         record = records[best]
-        record["target"] |= {"tried": {"by": by, "rows": rows}}
+        record["target"] |= {"tried": {"by": by, "rows": rows, "left_out": unfit}}
         _move_up(found[best].path, place)
         write_up(this, ready.dataset.report, record)
     ready.accelerator.wait_for_everyone()
@@ -90,19 +81,35 @@ def _place(out: Path | None, name: str) -> Path:
     raise RunError(f"there are thousands of runs named {name}", fix="choose a folder with --out")
 
 
-def _score(record: Mapping[str, Any], by: str) -> float:
-    return float(record["best"][by] if by in _ON_SOURCE else record["target"]["validators"][by])
+def left_out(ready: Prepared) -> dict[str, str]:
+    """The methods that a prepared network cannot be adapted by, and why; nothing has trained yet."""
+    found = {}
+    for method in TRIED:
+        recipe = replace(ready.settled, align=method)
+        try:
+            answering.objective(
+                recipe, ready.dataset.fit, ready.besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
+            )
+        except RecipeError as error:
+            found[method] = error.why or error.what
+    return found
+
+
+def score(record: Mapping[str, Any], by: str) -> float:
+    """What target images say of a finished run's model, or source images of its best epoch."""
+    return float((record["target"]["validators"] if by in VALIDATORS else record["best"])[by])
 
 
 def _merit(record: Mapping[str, Any], by: str) -> float:
-    return _score(record, by) if by in RISING else -_score(record, by)
+    value = score(record, by)
+    return value if by in RISING else -value
 
 
 def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[str, Any]:
     target = record["target"]
     return {
         "align": method,
-        "score": _score(record, by),
+        "score": score(record, by),
         "validators": target["validators"],
         "source": record["result"]["accuracy"],
         "accuracy": target["result"]["accuracy"] if target.get("result") else None,

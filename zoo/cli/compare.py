@@ -38,7 +38,12 @@ def command(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each, with seeds from --seed on.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", min=1, help="Runs of each, with seeds from --seed on. (default: 3)", show_default=False
+        ),
+    ] = None,
     budget: BudgetText = None,
     recipe: RecipeSource = None,
     out: Annotated[
@@ -76,8 +81,8 @@ def command(
         zoo compare --resume runs/compare-photos
     """
     if resume is not None:
-        given = {"MODEL": models, "--dataset": dataset, "--strategies": strategies, "--budget": budget,
-                 "--recipe": recipe, "--out": out}  # fmt: skip
+        given = {"MODEL": models, "--dataset": dataset, "--strategies": strategies, "--seeds": seeds,
+                 "--budget": budget, "--recipe": recipe, "--out": out}  # fmt: skip
         typed = [name for name, value in given.items() if value] + [options.flag(name) for name in choices]
         if typed:
             raise WrongUsage(
@@ -90,7 +95,7 @@ def command(
         if not models:
             raise WrongUsage("which backbones? none was named", fix="name some: zoo compare MODEL MODEL --dataset …")
         chosen = tuple(name.strip() for name in strategies.split(",")) if strategies else ()
-        work = {"backbones": models, "dataset": data, "recipe": settled, "strategies": chosen, "seeds": seeds,
+        work = {"backbones": models, "dataset": data, "recipe": settled, "strategies": chosen, "seeds": seeds or 3,
                 "budget": options.read_budget(budget), "out": out}  # fmt: skip
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
@@ -109,17 +114,18 @@ def command(
 
 def _show(summary: Mapping[str, Any]) -> None:
     """The table of members, the differences, and what failed."""
-    columns = [Column("member", wrap=True), Column("accuracy", right=True), Column("interval", right=True),
-               Column("seeds", right=True), Column("parameters", right=True), Column("FLOPs", right=True),
-               Column("epochs", right=True), Column("training", right=True), Column("memory", right=True),
-               Column("images/s", right=True), Column("front")]  # fmt: skip
+    columns = [Column("member", wrap=True), Column("weights", wrap=True), Column("accuracy", right=True),
+               Column("interval", right=True), Column("seeds", right=True), Column("parameters", right=True),
+               Column("FLOPs", right=True), Column("epochs", right=True), Column("training", right=True),
+               Column("memory", right=True), Column("images/s", right=True), Column("front")]  # fmt: skip
     rows = []
     for row in summary["rows"]:
         low, high = row["interval"]
         fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])
-        rows.append([row["member"], percent(row["accuracy"]), f"{percent(low)} to {percent(high)}",
-                     str(len(row["accuracies"])), count(row["params"]), count(row["flops"]), str(row["epochs"]),
-                     duration(row["train_seconds"]), memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
+        rows.append([row["member"], printable(row["starts_from"]), percent(row["accuracy"]),
+                     f"{percent(low)} to {percent(high)}", str(len(row["accuracies"])), count(row["params"]),
+                     count(row["flops"]), str(row["epochs"]), duration(row["train_seconds"]),
+                     memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
                      f"{row['images_per_second']:.0f}", fronts or "-"])  # fmt: skip
     render.table(columns, rows)
     say()

@@ -20,6 +20,8 @@ from zoo.adaptation import execute
 from zoo.adaptation.fitting import fitted
 from zoo.adaptation.prepare import prepare
 from zoo.budget import Budget
+from zoo.cache import activations_apart
+from zoo.comparing import origin
 from zoo.comparing.costs import flops, images_per_second, peak_memory
 from zoo.engine.events import Event, Listener, PhaseStarted, Progress, StepDone
 from zoo.errors import TrainingInterrupted, ZooError
@@ -46,6 +48,7 @@ def plan(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
         "params": sum(parameter.numel() for parameter in ready.model.parameters()),
         "flops": flops(ready.model, ready.config.input_size),
         "input": list(ready.config.input_size),
+        "weights": origin.of(ready.spec, ready.weights),
         "notes": list(ready.plan.notes),
     }
 
@@ -73,7 +76,6 @@ def measured(run: Run, emit: Listener) -> dict[str, Any]:
         "accuracy": record["result"]["accuracy"],
         "loss": record["result"]["loss"],
         "n": record["result"]["n"],
-        "trained_on": sum(record["dataset"]["counts"][role]["n"] for role in ("fit", "choose")),
         "split": record["result"]["split"],
         "selected_on": record["result"]["selected_on"],
         "seconds": record["seconds"],
@@ -86,6 +88,12 @@ def measured(run: Run, emit: Listener) -> dict[str, Any]:
 
 
 TASKS = {"plan": plan, "adapt": adapt}
+
+
+def do(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
+    """Do a job. It finds no activations that another one has left: those would make its training look quicker."""
+    with activations_apart(Path(job["activations"])):
+        return TASKS[job["task"]](job, emit)
 
 
 def main() -> int:
@@ -114,7 +122,7 @@ def main() -> int:
             write(type(event).__name__, content | ({"rates": {}} if isinstance(event, StepDone) else {}))
 
     try:
-        write("answer", TASKS[job["task"]](job, emit))
+        write("answer", do(job, emit))
     except TrainingInterrupted as error:
         write("interrupted", error.record())
         return 128 + error.signal_number

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import zoo
-from zoo import data, models, plugins, registry, run
-from zoo.adaptation.folder import refuse_used
+from zoo import data, models, plugins, registry
+from zoo.adaptation.folder import held_by, refuse_used, reserved
 from zoo.adaptation.prepare import data_options
 from zoo.budget import Budget
 from zoo.comparing.folder import SCHEMA, Comparison
@@ -23,7 +24,7 @@ from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.recipe import Recipe
 from zoo.report.comparison import write_comparison
-from zoo.run import Run, friendly_os_errors
+from zoo.run import Run
 
 Work = Callable[[dict[str, Any], Listener], dict[str, Any]]  # does a job of `zoo.comparing.child`
 
@@ -50,16 +51,12 @@ def start(
     if dataset not in registry.load().datasets and Path(dataset).exists():
         ref = str(Path(dataset).resolve())
     if out is not None:
-        if (out / "comparison.json").is_file():
-            fix = f"choose another --out, or go on with it: zoo compare --resume {shlex.quote(str(out))}"
-            raise RunError(f"{out} holds a comparison already", fix=fix)
+        _refuse_another(out)
         refuse_used(out)
     opened = _opened(found[0], ref, emit)
     opened.require_classes("zoo compare")
-    path = (out or run.free_path(Path("runs"), f"compare-{opened.name}")).resolve()
+    path = out.resolve() if out is not None else reserved(f"compare-{opened.name}")
     comparison = Comparison(path)
-    with friendly_os_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
     record = {
         "schema": SCHEMA,
         "zoo": zoo.__version__,
@@ -82,20 +79,58 @@ def start(
         "members": [member.record() for member in found],
         "summary": None,
     }
-    comparison.write_record(record)
-    return _go(comparison, record, emit, work)
+    with _held(comparison):
+        _refuse_another(path)  # which another process has begun while the data set was opened
+        comparison.write_record(record)
+        return _go(comparison, record, emit, work)
 
 
 def go_on(path: Path, emit: Listener, work: Work = carry_out) -> Comparison:
-    """Go on with a comparison: what is finished stays, what failed or was interrupted is tried again."""
+    """Go on with a comparison: what is finished stays, what failed or was interrupted is tried again.
+
+    Raises:
+        RunError: It is none, or another process works on it.
+    """
     comparison = Comparison(path.resolve())
-    record = comparison.record
-    for member in record["members"]:
-        member["error"] = None
-        member["runs"] = {seed: one for seed, one in member["runs"].items() if one.get("accuracy") is not None}
-    record["status"] = "running"
-    comparison.write_record(record)
-    return _go(comparison, record, emit, work)
+    _ = comparison.record  # or a folder that is none would get a lock
+    with _held(comparison):
+        record = comparison.record
+        for member in record["members"]:
+            member["error"] = None
+            member["runs"] = {seed: one for seed, one in member["runs"].items() if one.get("accuracy") is not None}
+        record["status"] = "running"
+        comparison.write_record(record)
+        return _go(comparison, record, emit, work)
+
+
+def _refuse_another(path: Path) -> None:
+    if (path / "comparison.json").is_file():
+        fix = f"choose another --out, or go on with it: zoo compare --resume {shlex.quote(str(path))}"
+        raise RunError(f"{path} holds a comparison already", fix=fix)
+
+
+@contextlib.contextmanager
+def _held(comparison: Comparison) -> Iterator[None]:
+    """Keep other processes from the folder within the block."""
+    with held_by(comparison.path, comparison.work):
+        try:
+            yield
+        finally:
+            shutil.rmtree(comparison.work, ignore_errors=True)
+
+
+def _apart(comparison: Comparison, work: Work, job: dict[str, Any], emit: Listener) -> dict[str, Any]:
+    """Do a job with a folder of activations that is empty, and gone afterwards.
+
+    Were it shared, a seed would read what the seed before had computed, or somebody last week, and its time, and the
+    epochs that a budget leaves it, would be those of a luckier member.
+    """
+    folder = comparison.work / "activations"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        return work({**job, "activations": str(folder)}, emit)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _go(comparison: Comparison, record: dict[str, Any], emit: Listener, work: Work) -> Comparison:
@@ -134,7 +169,7 @@ def _plan(comparison: Comparison, record: dict[str, Any], emit: Listener, work: 
         job = {"task": "plan", "backbone": member["backbone"], "dataset": record["dataset"]["ref"],
                "recipe": member["recipe"], "budget": record["budget"]}  # fmt: skip
         try:
-            answer = work(job, _muted(emit, member["name"]))
+            answer = _apart(comparison, work, job, _muted(emit, member["name"]))
         except TrainingInterrupted:
             raise
         except ZooError as error:
@@ -172,7 +207,7 @@ def _run(comparison: Comparison, record: dict[str, Any], emit: Listener, work: W
         job = {"task": "adapt", "backbone": member["backbone"], "dataset": record["dataset"]["ref"],
                "recipe": recipe, "out": str(this.path), "resume": _stopped(this)}  # fmt: skip
         try:
-            answer = work(job, _muted(emit, name))
+            answer = _apart(comparison, work, job, _muted(emit, name))
         except TrainingInterrupted:
             raise
         except ZooError as error:

@@ -14,8 +14,9 @@ from zoo.run import write_atomic
 
 SCHEMA = 1
 # Columns of comparison.csv: as in a row of the summary, lists apart.
-COLUMNS = ("member", "backbone", "weights", "strategy", "seeds", "accuracy", "low", "high", "params", "flops", "epochs",
-           "steps", "train_seconds", "total_seconds", "memory_bytes", "images_per_second", "pareto")  # fmt: skip
+COLUMNS = ("member", "backbone", "weights", "weights_name", "weights_source", "weights_license", "weights_origin",
+           "strategy", "seeds", "accuracy", "low", "high", "params", "flops", "epochs", "steps", "train_seconds",
+           "total_seconds", "memory_bytes", "images_per_second", "pareto")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Comparison:
     def page(self) -> Path:
         """`comparison.html`: the page to look at."""
         return self.path / "comparison.html"
+
+    @property
+    def work(self) -> Path:
+        """What is there only while the comparison is worked on: the lock, and the activations of one run at a time."""
+        return self.path / ".work"
 
     @property
     def record(self) -> dict[str, Any]:

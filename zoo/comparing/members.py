@@ -52,19 +52,28 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
     field = entrants.named(backbones)
     if len(strategies) > 1 and recipe.phases:
         raise RecipeError("phases in full leave no use for several strategies", fix="leave out one of the two")
-    found: list[Member] = []
-    for entrant, label in zip(field, entrants.labels(field), strict=True):
-        for strategy in strategies:
-            scratch = strategy == "scratch"
-            if scratch and any(m.entrant.backbone == entrant.backbone and m.recipe.strategy == strategy for m in found):
-                continue  # from random weights, the same backbone is the same
-            weights = "default" if scratch else entrant.weights
-            chosen: Any = {"strategy": strategy, "weights": weights}
-            name = f"{entrants.labels([entrant])[0] if scratch else label}-{strategy}"
-            found.append(Member(name, entrant, replace(recipe, **chosen)))
+    found = label_members(field, strategies, recipe)
     if len(found) < 2:
         raise RecipeError(
             "there is nothing to compare", why=f"this is {len(found)} backbone(s) with one strategy",
             fix="name two backbones, or two strategies: zoo compare resnet18 vgg11_bn --dataset …",
         )  # fmt: skip
     return found
+
+
+def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: Recipe) -> list[Member]:
+    """Every entrant with every strategy, under names that differ."""
+    # From random weights, the same backbone is the same, whatever weights it was named with.
+    bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
+    labels = dict(zip(field, entrants.labels(field), strict=True))
+    bare_labels = dict(zip(bare, entrants.labels(bare), strict=True))
+    found: dict[tuple[Entrant, str], Member] = {}
+    for entrant in field:
+        for strategy in strategies:
+            scratch = strategy == "scratch"
+            start = Entrant(entrant.backbone, "default") if scratch else entrant
+            if (start, strategy) not in found:
+                name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
+                chosen: Any = {"strategy": strategy, "weights": start.weights}
+                found[start, strategy] = Member(name, entrant, replace(recipe, **chosen))
+    return [*found.values()]

@@ -25,7 +25,32 @@ class Mean:
     covers: str  # what varies in the interval, in words
 
 
-def crossed(values: Values) -> Mean:
+def share_variance(right: npt.NDArray[np.bool_]) -> float:
+    """Variance of a share of images, with two images of either kind added (Agresti and Coull 1998).
+
+    They keep it above 0 where all images are named alike: 20 of 20 are no proof of 100 %.
+
+    Args:
+        right: (images,).
+    """
+    count = len(right) + 4
+    share = (int(right.sum()) + 2) / count
+    return share * (1 - share) / count
+
+
+def difference_variance(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Variance of a paired difference of shares, with half an image added of each kind (Agresti and Min 2005).
+
+    Args:
+        first: (images,), whether one classifier is right.
+        second: (images,), the same of the other.
+    """
+    count = len(first) + 2
+    gained, lost = int((first & ~second).sum()) + 0.5, int((~first & second).sum()) + 0.5
+    return (gained + lost - (gained - lost) ** 2 / count) / count**2
+
+
+def crossed(values: Values, *, least: float = 0.0) -> Mean:
     """Mean of values by seed and image, every seed on the same images: both count as drawn at random.
 
     The two-way random-effects model without repetition. The variance of the mean is (MS_images + MS_seeds - MS_rest) /
@@ -34,6 +59,7 @@ def crossed(values: Values) -> Mean:
 
     Args:
         values: (seeds, images); with one seed, only the images vary.
+        least: Variance of the mean over one seed's images, by counting; the mean is never taken to be known better.
     """
     seeds, images = values.shape
     mean = float(values.mean())
@@ -41,7 +67,8 @@ def crossed(values: Values) -> Mean:
         return Mean(mean, (-math.inf, math.inf), 1.0, "nothing: there is one image")
     if seeds == 1:
         variance = float(values[0].var(ddof=1)) / images
-        return _normal(mean, variance, images - 1, "which images are measured; one seed says nothing about training")
+        covers = "which images are measured; one seed says nothing about training"
+        return _normal(mean, variance, images - 1, least, covers)
     by_seed, by_image = values.mean(1), values.mean(0)
     of_seeds = images * float(by_seed.var(ddof=1))
     of_images = seeds * float(by_image.var(ddof=1))
@@ -54,31 +81,33 @@ def crossed(values: Values) -> Mean:
         terms = [(of_seeds, seeds - 1)]
     total = sum(square for square, _ in terms)
     freedom = total**2 / sum(square**2 / degrees for square, degrees in terms) if total > 0 else 1.0
-    return _normal(mean, total / (seeds * images), freedom, "training and which images are measured")
+    return _normal(mean, total / (seeds * images), freedom, least, "training and which images are measured")
 
 
-def nested(rows: Sequence[Values], trained_on: int, span: tuple[float, float] = (0.0, 1.0)) -> Mean:
-    """Mean over seeds, each of which was measured on images of its own, cut from the same data.
+def nested(means: Sequence[float], *, tested: int, trained: int, least: float = 0.0) -> Mean:
+    """Mean over seeds, each of which cut the images that train and those that test anew.
 
-    The seeds' means carry both kinds of noise, but their cuts overlap, so they are no independent draws: the variance
-    of the mean is (1/seeds + measured/trained) times that of the seeds' means (Nadeau and Bengio 2003, "Inference for
-    the Generalization Error"). That is taken to be no less than what the images of one seed alone leave open, or a few
-    seeds that agree by chance would leave nothing.
+    The cuts share most of their images, so the seeds' means are more alike than those of other images would be. Their
+    variance s^2 is corrected for it: (1/seeds + tested/trained) s^2 (Nadeau and Bengio 2003, "Inference for the
+    generalization error").
 
     Args:
-        rows: For each seed, the values of its images, (images,).
-        trained_on: Images that each seed left to train on.
-        span: The least and the largest value there can be. One more image with each keeps images that are all alike
-            from leaving nothing open (as the rule of Agresti and Coull 1998 does).
+        means: One for each seed, two or more.
+        tested: Images that a seed was measured on.
+        trained: Images that it was trained on.
+        least: As for `crossed`.
     """
-    means = np.asarray([row.mean() for row in rows])
-    images = min(len(row) for row in rows)
-    one = float(np.mean([np.append(row, span).var() / (len(row) + 2) for row in rows]))
-    between = float(means.var(ddof=1))
-    variance = (1 / len(rows) + images / max(1, trained_on)) * max(between, one)
-    freedom = len(rows) - 1 if between > one else images - 1
+    values = np.asarray(means, dtype=np.float64)
+    variance = (1 / len(values) + tested / max(1, trained)) * float(values.var(ddof=1))
     covers = "training and which images are measured, cut anew for each seed"
-    return _normal(float(means.mean()), variance, max(1, freedom), covers)
+    return _normal(float(values.mean()), variance, len(values) - 1, least, covers)
+
+
+def by_seed(means: Sequence[float]) -> Mean:
+    """Mean over seeds on images that are given: what varies is training alone."""
+    values = np.asarray(means, dtype=np.float64)
+    variance = float(values.var(ddof=1)) / len(values)
+    return _normal(float(values.mean()), variance, len(values) - 1, 0.0, "training")
 
 
 def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
@@ -115,9 +144,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]  # fmt: skip
 
 
-def _normal(mean: float, variance: float, freedom: float, covers: str) -> Mean:
-    if variance <= 0:
+def _normal(mean: float, variance: float, freedom: float, least: float, covers: str) -> Mean:
+    """By the variance that was found, and no surer than by the one that is known: few seeds may agree by chance."""
+    error, known = math.sqrt(max(0.0, variance)), math.sqrt(least)
+    reach = max(float(scipy.stats.t.ppf(0.975, freedom)) * error, float(scipy.stats.norm.ppf(0.975)) * known)
+    if reach == 0:
         return Mean(mean, (mean, mean), 1.0 if mean == 0 else 0.0, covers)
-    error = math.sqrt(variance)
-    reach = float(scipy.stats.t.ppf(0.975, freedom)) * error
-    return Mean(mean, (mean - reach, mean + reach), float(2 * scipy.stats.t.sf(abs(mean) / error, freedom)), covers)
+    found = [float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))] if error else []
+    found += [float(2 * scipy.stats.norm.sf(abs(mean) / known))] if known else []
+    return Mean(mean, (mean - reach, mean + reach), max(found), covers)

@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zoo.comparing.statistics import LEVEL, Mean, crossed, holm, mcnemar, nested, pareto
+from zoo.comparing import origin
+from zoo.comparing.statistics import (
+    LEVEL,
+    Mean,
+    crossed,
+    difference_variance,
+    holm,
+    mcnemar,
+    nested,
+    pareto,
+    share_variance,
+)
 from zoo.engine.evaluation import wilson
 
 COSTS = ("train_seconds", "flops", "params", "memory_bytes")  # that accuracy is weighed against
@@ -26,7 +37,8 @@ def summarise(record: Record) -> dict[str, Any]:
     Returns:
         `rows` (best first), `differences` (every pair of members that share a seed), `failed`, `notes`.
     """
-    rows = [_row(member) for member in record["members"] if _done(member)]
+    trained = record["dataset"]["counts"]["fit"]
+    rows = [_row(member, trained) for member in record["members"] if _done(member)]
     for cost in COSTS:
         priced = [row for row in rows if row[cost] is not None]
         fronts = pareto([(float(row[cost]), float(row["accuracy"])) for row in priced])
@@ -35,7 +47,7 @@ def summarise(record: Record) -> dict[str, Any]:
     rows.sort(key=lambda row: (-row["accuracy"], row["train_seconds"]))
     order = {row["member"]: place for place, row in enumerate(rows)}
     ended = sorted((member for member in record["members"] if _done(member)), key=lambda one: order[one["name"]])
-    differences = _differences(ended)
+    differences = _differences(ended, trained)
     return {
         "rows": rows,
         "differences": differences,
@@ -44,16 +56,19 @@ def summarise(record: Record) -> dict[str, Any]:
     }
 
 
-def _row(member: Record) -> Row:
+def _row(member: Record, trained: int) -> Row:
     runs = _done(member)
     plan = member["plan"] or {}
-    accuracy = _accuracy(runs)
+    start = plan.get("weights")
+    accuracy = _accuracy(runs, trained)
     memory = [run["memory_bytes"] for run in runs.values() if run["memory_bytes"] is not None]
     low, high = accuracy.interval
     return {
         "member": member["name"],
         "backbone": member["backbone"],
         "weights": member["weights"],
+        "starts_from": origin.words(start, member["weights"]),
+        **{f"weights_{name}": start[name] if start else None for name in ("name", "source", "license", "origin")},
         "strategy": member["strategy"],
         "accuracy": accuracy.value,
         "interval": [max(0.0, low), min(1.0, high)],
@@ -76,28 +91,21 @@ def _row(member: Record) -> Row:
     }
 
 
-def _accuracy(runs: Mapping[str, Record]) -> Mean:
+def _accuracy(runs: Mapping[str, Record], trained: int) -> Mean:
     rights = [_right(run) for run in runs.values()]
+    least = statistics.fmean(share_variance(right) for right in rights)
     if len(rights) == 1:
         low, high = wilson(int(rights[0].sum()), len(rights[0]))
-        known = crossed(np.stack(rights).astype(np.float64))
+        known = crossed(np.stack(rights).astype(np.float64), least=least)
         return Mean(float(rights[0].mean()), (low, high), known.p, known.covers)
     if len({run["ids"] for run in runs.values()}) == 1:
-        known = crossed(np.stack(rights).astype(np.float64))
-        if known.interval[0] < known.interval[1]:
-            return known
-        low, high = wilson(int(rights[0].sum()), len(rights[0]))  # all seeds are right, or wrong, about the same images
-        return Mean(known.value, (low, high), known.p, known.covers)
-    return nested([right.astype(np.float64) for right in rights], _trained_on(runs))
+        return crossed(np.stack(rights).astype(np.float64), least=least)
+    return nested([float(right.mean()) for right in rights], tested=len(rights[0]), trained=trained, least=least)
 
 
-def _trained_on(runs: Mapping[str, Record]) -> int:
-    return int(min(run["trained_on"] for run in runs.values()))
-
-
-def _differences(members: Sequence[Record]) -> list[dict[str, Any]]:
+def _differences(members: Sequence[Record], trained: int) -> list[dict[str, Any]]:
     """Every pair, the one with the higher accuracy first; p values are adjusted for all pairs together."""
-    found = [_difference(one, other) for one, other in itertools.combinations(members, 2)]
+    found = [_difference(one, other, trained) for one, other in itertools.combinations(members, 2)]
     pairs = [pair for pair in found if pair is not None]
     for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_adjusted"] = adjusted
@@ -105,7 +113,7 @@ def _differences(members: Sequence[Record]) -> list[dict[str, Any]]:
     return pairs
 
 
-def _difference(one: Record, other: Record) -> dict[str, Any] | None:
+def _difference(one: Record, other: Record, trained: int) -> dict[str, Any] | None:
     ours, theirs = _done(one), _done(other)
     # Pairs are of the same seed on the same images: the cut of a data set may follow the seed.
     same = ("ids", "fingerprint")
@@ -114,14 +122,16 @@ def _difference(one: Record, other: Record) -> dict[str, Any] | None:
         return None
     pairs = [(_right(ours[seed]), _right(theirs[seed])) for seed in seeds]
     gains = [first.astype(np.float64) - second for first, second in pairs]
+    least = statistics.fmean(difference_variance(first, second) for first, second in pairs)
     if len(seeds) == 1:
-        mean, p, test = crossed(np.stack(gains)), mcnemar(*pairs[0]), "exact McNemar test, one seed"
+        mean, p, test = crossed(np.stack(gains), least=least), mcnemar(*pairs[0]), "exact McNemar test, one seed"
     elif len({ours[seed]["ids"] for seed in seeds}) == 1:
-        mean = crossed(np.stack(gains))
+        mean = crossed(np.stack(gains), least=least)
         p, test = mean.p, f"paired t test over images and {len(seeds)} seeds, both random"
     else:
-        mean = nested(gains, min(_trained_on(ours), _trained_on(theirs)), (-1.0, 1.0))
-        p, test = mean.p, f"paired, corrected resampled t test over {len(seeds)} seeds, each with images of its own"
+        means = [float(gain.mean()) for gain in gains]
+        mean = nested(means, tested=len(gains[0]), trained=trained, least=least)
+        p, test = mean.p, f"corrected resampled t test over {len(seeds)} seeds, each with a cut of its own"
     return {"first": one["name"], "second": other["name"], "difference": mean.value, "interval": list(mean.interval),
             "p": p, "test": test, "seeds": seeds}  # fmt: skip
 
@@ -134,9 +144,13 @@ def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
     seeds = {len(row["accuracies"]) for row in rows}
     if len(seeds) > 1:
         notes.append("not every member has all seeds; differences are over the seeds that both have")
-    if len({row["weights"] for row in rows}) > 1:
+    # Training from scratch is another strategy, which is what is compared; the others should start alike.
+    starts = {row["weights_origin"] or row["starts_from"]: row["starts_from"]
+              for row in rows if row["strategy"] != "scratch"}  # fmt: skip
+    if len(starts) > 1:
         notes.append(
-            "the backbones start from different weights: what these were trained on is part of every difference"
+            f"the weights come from different training: {'; '.join(starts.values())}. What that was is part of every "
+            "difference between members that do not share it"
         )
     if len({tuple(row["input"] or ()) for row in rows}) > 1:
         notes.append("the backbones take images of different sizes, which is part of accuracy and of every cost")

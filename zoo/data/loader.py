@@ -181,6 +181,7 @@ class EvaluationLoader:
         self._workers = workers
         self._device = device
         self._feed = Feed(maker, workers, device)
+        self.skipped: dict[str, BadImage] = {}  # unreadable images met so far, where the part says to skip them
 
     def __len__(self) -> int:
         """Batches of this process."""
@@ -210,6 +211,7 @@ class EvaluationLoader:
         """
         for batch in self._feed.batches(self._batches):
             _refuse(batch, self._maker.part)
+            self.skipped.update({bad.path: bad for bad in batch.skipped})
             yield batch
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def open_unlabelled(
     on_progress: Progress | None = None,
     *,
     without: Collection[str] = (),
-    copies_of: Collection[bytes] = (),
+    contents: Collection[bytes] = (),
 ) -> tuple[UnlabelledSet, Answers | None]:
     """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
 
@@ -63,7 +63,7 @@ def open_unlabelled(
         options: Columns, configuration, unreadable images, store. Nothing is cut or limited.
         on_progress: Called with (stage, done, total).
         without: Ids of images that must not be trained on.
-        copies_of: Hashes of such images' bytes, whatever they are called here and wherever they lie.
+        contents: Hashes of such images' bytes: copies of them are not trained on either, wherever they are.
 
     Raises:
         DataError: They cannot be reached or read, or there are none.
@@ -71,14 +71,16 @@ def open_unlabelled(
     listing = open_listing(ref, replace(options, labels=False), on_progress)
     training = next(name for name in ("train", "all", "val", "test") if listing.splits.get(name))
     reported = next(name for name in ("test", "val", training) if listing.splits.get(name))
-    left_out = frozenset(without)
-    fit = [item for item in listing.splits[training] if item.id not in left_out]
+    there, without, contents = len(listing.splits[training]), frozenset(without), frozenset(contents)
+    fit = [item for item in listing.splits[training] if item.id not in without]
     scanner = Scanner(listing, options, on_progress)
     fit, bad = _readable(ref, fit, scanner, options)
-    count = len(fit)
-    fit = [item for item in fit if scanner.finding(item).content not in copies_of]
+    fit = [item for item in fit if scanner.finding(item).content not in contents]
+    left_out = there - len(bad) - len(fit)
     if not fit:
-        raise DataError(f"{ref} has no images to train on", why="all of them are among those that the result is for")
+        rest = "all others" if bad else "all of them"
+        why = f"{rest} are among those that the result is for" if left_out else "none of them can be read"
+        raise DataError(f"{ref} has no images to train on", why=why)
     order = ranked([item.id for item in fit], seed=options.seed, purpose="choosing without labels")
     choose = [fit[position] for position in sorted(order[:CHOOSING])]
 
@@ -103,8 +105,6 @@ def open_unlabelled(
             "all images" if reported == training else reported,
             tuple(label for label in known if label is not None) if None not in known else None,
         )
-    left = count - len(fit)
-    copies = f"{left} image(s) of {listing.name} are left out: they are those that the result is for" if left else ""
     images = UnlabelledSet(
         name=listing.name,
         fit=bare("unlabelled", fit),
@@ -112,12 +112,7 @@ def open_unlabelled(
         fingerprint=_fingerprint(fit, scanner),
         bad=tuple(bad),
         license=listing.license,
-        notes=(
-            *listing.notes,
-            *filter(None, [note, copies]),
-            *scanner.notes,
-            *scanner.remarks(),
-        ),
+        notes=(*listing.notes, *filter(None, [note, _left_out(listing, left_out)]), *scanner.notes, *scanner.remarks()),
     )
     return images, answers
 
@@ -128,6 +123,13 @@ def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOption
     if bad and options.on_bad_image == "error":
         raise unreadable(ref, bad, len(items))
     return [item for item in items if not scanner.finding(item).error], bad
+
+
+def _left_out(listing: Listing, count: int) -> str:
+    """How many images the result is measured on, and so are not trained on; empty where there are none."""
+    if not count:
+        return ""
+    return f"{count:,} image(s) of {listing.name} are not trained on: the result is measured on them"
 
 
 def _note(listing: Listing, split: str, classes: Collection[str]) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from zoo.engine.estimate import kept_gradients, try_step
 from zoo.engine.optim import make_optimizer
 from zoo.engine.room import available_memory
+from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
 from zoo.planning import PhasePlan
 from zoo.recipe import Recipe
@@ -47,8 +48,11 @@ def find_batch_size(
     input_size: tuple[int, int, int],
     training_images: int,
     backwards: int = 1,
+    beside: int = 0,
 ) -> Found:
     """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
+
+    Where the first one does not fit, it is halved until one does.
 
     On a GPU a size that does not fit fails, and is given up. On the CPU the system would end the process: there a size
     is tried only if what smaller ones hold says that it fits.
@@ -62,9 +66,14 @@ def find_batch_size(
         input_size: (C, H, W), pixels.
         training_images: Images of an epoch.
         backwards: How many times a batch goes back through the network.
+        beside: Images without labels that a step takes for each labelled one, all views counted. Sizes and speeds are
+            of labelled images.
+
+    Raises:
+        TrainingError: Not even one image fits into memory.
     """
     processes = accelerator.num_processes
-    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards)
+    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards, 1 + beside)
     all_of_them = max(1, training_images // processes)
     most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
     size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
@@ -73,7 +82,10 @@ def find_batch_size(
         speed = trial.speed(size)
         if speed is None:
             why = "the next one would not fit into memory"
-            break
+            if best or size == 1:
+                break
+            size, most = size // 2, 0
+            continue
         speeds[size * processes] = round(speed * processes, 1)
         if best and speed < GAIN * speeds[best * processes] / processes:
             why = "the next one brings less than 5 % more images per second"
@@ -82,10 +94,14 @@ def find_batch_size(
         if 2 * size > most:
             break
         size *= 2
-    answers = [(best or 1, why)]
+    answers = [(best, why)]
     if processes > 1:  # each has tried for itself
         answers = gather_object(answers)
     best, why = min(answers)
+    if not best:
+        raise TrainingError(
+            "not even a batch of one image fits into memory", fix="use a smaller --image-size, or a smaller backbone"
+        )
     return Found(best * processes, speeds, why)
 
 
@@ -99,9 +115,10 @@ class _Trial:
         accelerator: Accelerator,
         input_size: tuple[int, int, int],
         backwards: int,
+        each: int,
     ) -> None:
         self._model, self._accelerator, self._input_size = model, accelerator, input_size
-        self._backwards = backwards
+        self._backwards, self._each = backwards, each  # images of a step for each labelled one
         Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
         self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
         trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
@@ -148,7 +165,8 @@ class _Trial:
         return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
 
     def _step(self, size: int) -> tuple[float, int]:
-        found = try_step(self._model, size, self._input_size, self._accelerator, torch.float32, self._backwards)
+        images = size * self._each
+        found = try_step(self._model, images, self._input_size, self._accelerator, torch.float32, self._backwards)
         self._optimizer.step()  # so that its moments are there when memory is looked at
         self._optimizer.zero_grad(set_to_none=True)
         return found

@@ -18,10 +18,13 @@ from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.engine.source import Option
 from zoo.groups import Freezer, Group
-from zoo.planning import PhasePlan, Plan
+from zoo.planning import Pace, PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+_UNTOLD = Pace(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Cost:
     seconds: float  # of training, what is computed before included
     memory: int  # bytes at the peak
     waiting: float = 0.0  # seconds of it in which images are not there yet
+    pace: Pace = _UNTOLD  # how the seconds depend on the epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ def estimate(
         step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator, backwards=back)
         loading = seconds_per_image * images
         waiting = steps * (max(0.0, loading - step) if hidden else loading)
-        whole = Cost(steps * step + waiting + scored * forward, held + weights, waiting)
+        seconds = steps * step + waiting + scored * forward
+        whole = Cost(seconds, held + weights, waiting, Pace(seconds / phase.epochs))
         above = None
         if phase.name in options:
             option = options[phase.name]
@@ -109,8 +114,11 @@ def estimate(
                 waiting = option.missing * (max(0.0, seconds_per_image - before) if hidden else seconds_per_image)
                 first += option.missing * before + waiting
             in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
-            seconds = first + steps * step + scored * after
-            above = Cost(seconds, held + weights + cache.bytes * in_memory, waiting)
+            seconds = steps * step + scored * after
+            kept = cache.views * training_images
+            view = first * training_images / (kept + choosing_images)
+            pace = Pace(seconds / phase.epochs, first - cache.views * view, view, option.most)
+            above = Cost(first + seconds, held + weights + cache.bytes * in_memory, waiting, pace)
         found[phase.name] = Costs(whole, above)
     return found
 

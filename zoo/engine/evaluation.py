@@ -29,12 +29,20 @@ class Outputs:
         logits: (N, classes), float32, on the CPU.
         labels: (N,), int64.
         target: What it said about images without labels, (M, classes), if it was asked.
+        positions: (N,), the images' places in the set, where unreadable ones may be left out; None: all are there.
     """
 
-    def __init__(self, logits: torch.Tensor, labels: torch.Tensor, target: torch.Tensor | None = None) -> None:
+    def __init__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        target: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+    ) -> None:
         self.logits = logits
         self.labels = labels
         self.target = target
+        self.positions = torch.arange(len(logits)) if positions is None else positions
 
     def scores(self) -> dict[str, float]:
         """What choosing an epoch goes by: accuracy (0 to 1), mean cross-entropy (nats), and the refinement error.
@@ -87,8 +95,9 @@ def collect(
         [(torch.cat(logits).cpu(), torch.cat(labels).cpu(), torch.cat(indices).cpu())] if logits else []
     )  # fewer images than processes: this one has none
     everyone = gather_object(mine) if accelerator.num_processes > 1 else mine
-    order = torch.cat([part[2] for part in everyone]).argsort()
-    return Outputs(torch.cat([part[0] for part in everyone])[order], torch.cat([part[1] for part in everyone])[order])
+    said, truth, places = (torch.cat(found) for found in zip(*everyone, strict=True))
+    order = places.argsort()
+    return Outputs(said[order], truth[order], positions=places[order])
 
 
 def measure(outputs: Outputs, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:

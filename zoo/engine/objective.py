@@ -63,7 +63,9 @@ class Objective(nn.Module):
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
         """The loss of one batch.
 
-        How much an image counts must not depend on the others beside it: a step's batch may be cut into parts.
+        How much an image counts must not depend on the others beside it: a step's batch may be cut into parts. What
+        compares the images of a batch with each other cannot keep to that; its terms say so (`Term.whole` in
+        `objectives/beside`), and the plan tells where a batch is cut. So does PCGrad.
 
         Args:
             network: Takes images (or kept activations), gives (B, classes) logits.

@@ -41,6 +41,7 @@ def cross_validated(
     *,
     seed: int,
     strengths: Sequence[float] = STRENGTHS,
+    uneven: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Probe:
     """Fit logistic regressions (scikit-learn) on all folds but one, and judge each on that one.
@@ -53,6 +54,7 @@ def cross_validated(
         labels: (N,), 0 to K - 1.
         seed: Of the folds; the same images and seed give the same folds for every backbone.
         strengths: Of the penalty, to choose from, the strongest first.
+        uneven: Leave a class that has few images out of some folds, instead of making as few folds as it has images.
         check: Called between fits.
 
     Raises:
@@ -73,8 +75,11 @@ def cross_validated(
             why=f"the smallest class has {smallest}, and one half of the images is judged by the other",
             fix="give more images, at least 2 of each class",
         )
-    splitter = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed)
-    folds = list(splitter.split(features, labels))
+    count = min(FOLDS, int(sizes.max()) if uneven else smallest)
+    splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer images than there are folds
+        folds = list(splitter.split(features, labels))
     values = features.astype(np.float32)
     tried: dict[float, tuple[float, npt.NDArray[np.bool_]]] = {}
     for strength in strengths:

@@ -68,20 +68,26 @@ def find_rate(
     losses: list[float] = []
     average, lowest, epoch = 0.0, math.inf, 0
     batches = loader.epoch(epoch)
+    scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
     for step in range(STEPS):
-        batch = next(batches, None)
-        if batch is None:
-            epoch += 1
-            batches = loader.epoch(epoch)
-            batch = next(batches)
         seed_all(recipe.seed, "range test", step)
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] / head * rate
-        images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
-        with accelerator.autocast():
-            loss = objective(trial, replace(batch.to(accelerator.device), images=images), 0.0).total
-        value = float(accelerator.reduce(loss.detach(), "mean"))
+        total = torch.zeros((), device=accelerator.device)
+        for _ in range(recipe.accumulate):
+            batch = next(batches, None)
+            if batch is None:
+                epoch += 1
+                batches = loader.epoch(epoch)
+                batch = next(batches)
+            images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
+            with accelerator.autocast():
+                loss = objective(trial, replace(batch.to(accelerator.device), images=images), 0.0).total
+            loss = loss / recipe.accumulate
+            scaler.scale(loss).backward()
+            total += loss.detach()
+        value = float(accelerator.reduce(total, "mean"))
         if not math.isfinite(value):
             break
         average = SMOOTHING * average + (1 - SMOOTHING) * value
@@ -91,11 +97,22 @@ def find_rate(
         lowest = min(lowest, smooth)
         if smooth > 4 * lowest:
             break
-        loss.backward()
-        optimizer.step()
+        _share_gradients(optimizer, accelerator)
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
     if not losses:
         raise TrainingError("the range test found no rate", why="the loss is not finite from the first step on",
                             fix="give a rate with --lr, and try --precision fp32")  # fmt: skip
     chosen = rates[losses.index(min(losses))] / 10
     return RangeTest(tuple(rates), tuple(losses), float(f"{chosen:.2g}"))
+
+
+def _share_gradients(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> None:
+    """Give all processes the mean of their gradients: the copy that is tried is not wrapped, and no batch is whole."""
+    if accelerator.num_processes == 1:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(own, "mean")

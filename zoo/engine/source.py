@@ -31,3 +31,4 @@ class Option:
     layout: Layout  # of one image's activations
     plan: CachePlan
     missing: int  # images that have to go through the frozen part first; those on the disk need not
+    most: int = 1  # views that would be kept of each training image, were there epochs enough

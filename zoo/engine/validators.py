@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-VALIDATORS = ("entropy", "information", "density")
+from zoo import methods
+
+VALIDATORS = methods.VALIDATORS
 TEMPERATURE = 0.05  # of similarities, as in Saito et al. 2021
 
 

@@ -26,7 +26,8 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: `repo`, `commit`, `files` (name -> sha256), `modules` (that register architectures), `models` (place in the
-            repository -> the run's verify.safetensors), `classes`, `tolerance` (of logits, as a share of the largest).
+            repository -> `kept`, the run's verify.safetensors, and `tolerance` of logits, as a share of the largest),
+            `classes`.
 
     Returns:
         `faults`, in words; `images`; `difference`, the largest between logits; `allowed`.
@@ -38,7 +39,7 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
             faults.append(f"{name} on the Hub is not the file that was sent")
     for module in job["modules"]:
         importlib.import_module(module)
-    found = [_compared(job, place, kept) for place, kept in job["models"].items()]
+    found = [_compared(job, place, **expected) for place, expected in job["models"].items()]
     return {
         "faults": faults + [fault for one in found for fault in one["faults"]],
         "images": sum(one["images"] for one in found),
@@ -47,7 +48,7 @@ def compare(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _compared(job: dict[str, Any], place: str, path: str) -> dict[str, Any]:
+def _compared(job: dict[str, Any], place: str, kept: str, tolerance: float) -> dict[str, Any]:
     """One model of the repository; its class names may come in another order than a stack's."""
     faults = []
     what = f"{place.rstrip('/')}: " if place else ""
@@ -58,18 +59,18 @@ def _compared(job: dict[str, Any], place: str, path: str) -> dict[str, Any]:
     model: Any = timm.create_model(name, pretrained=True).eval()
     data: Any = timm.data
     transform = data.create_transform(**data.resolve_model_data_config(model), is_training=False)
-    kept = load_file(path)
-    raw = [kept[name] for name in sorted(kept) if name.startswith("raw.")]
+    told = load_file(kept)
+    raw = [told[name] for name in sorted(told) if name.startswith("raw.")]
     inputs = torch.stack([transform(Image.fromarray(pixels.numpy())) for pixels in raw])
-    if inputs.shape != kept["inputs"].shape:
-        faults.append(f"its preprocessing gives {tuple(inputs.shape[1:])}, the run's {tuple(kept['inputs'].shape[1:])}")
-    elif not torch.allclose(inputs, kept["inputs"], rtol=0, atol=1e-6):
-        faults.append(f"its preprocessing differs from the run's by up to {(inputs - kept['inputs']).abs().max():.2g}")
+    if inputs.shape != told["inputs"].shape:
+        faults.append(f"its preprocessing gives {tuple(inputs.shape[1:])}, the run's {tuple(told['inputs'].shape[1:])}")
+    elif not torch.allclose(inputs, told["inputs"], rtol=0, atol=1e-6):
+        faults.append(f"its preprocessing differs from the run's by up to {(inputs - told['inputs']).abs().max():.2g}")
     labels = list(model.pretrained_cfg.get("label_names") or ())
     if (sorted(labels) != sorted(job["classes"])) if place else (labels != job["classes"]):
         faults.append(f"it names its classes {_few(labels)}, the run {_few(job['classes'])}")
-    logits, wanted = model(kept["inputs"]).float(), kept["logits"]
-    allowed = job["tolerance"] * max(1.0, float(wanted.abs().max()))
+    logits, wanted = model(told["inputs"]).float(), told["logits"]
+    allowed = tolerance * max(1.0, float(wanted.abs().max()))
     difference = float("inf")
     if logits.shape != wanted.shape:
         faults.append(f"it gives {logits.shape[1]} logits, the run {wanted.shape[1]}")

@@ -76,9 +76,8 @@ def verify(
         "commit": commit,
         "files": {file.name: file.sha256 for file in files},
         "modules": modules,
-        "models": {place: str((run.path / place / "verify.safetensors").resolve()) for place in places(record)},
+        "models": {place: _expected(Run(run.path / place), record if not place else None) for place in places(record)},
         "classes": record["dataset"]["classes"],
-        "tolerance": TOLERANCE.get(record["resolved"].get("device"), TOLERANCE_ELSEWHERE),
     }
     what = f"{repo} was pushed (commit {commit[:12]}), but is not verified"
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as name:
@@ -89,6 +88,13 @@ def verify(
     if answer["faults"]:
         raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced))
     return Proof(answer["images"], answer["difference"], answer["allowed"], ", ".join(modules) or None)
+
+
+def _expected(model: Run, record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a model is to say, and how nearly: that depends on the device on which it said so."""
+    device = (record or model.record)["resolved"].get("device")
+    kept = str((model.path / "verify.safetensors").resolve())
+    return {"kept": kept, "tolerance": TOLERANCE.get(device, TOLERANCE_ELSEWHERE)}
 
 
 def _fetch(repo: str, commit: str, name: str, cache: Path, what: str, emit: Listener) -> None:

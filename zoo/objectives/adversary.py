@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-HIDDEN = 256  # units of a discriminator's two layers; the papers' 1024 are for features of 2048
+HIDDEN = (256, 1024)  # units of a discriminator's two layers, at least and at most; the papers have 1024 for 2048
 
 
 class _Reversal(torch.autograd.Function):
@@ -34,10 +34,22 @@ def rising(progress: float) -> float:
     return 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0
 
 
-def discriminator(width: int) -> nn.Sequential:
-    """A network that says which domain (B, width) features are of: (B, 1) logits, high for the target."""
+def hidden(features: int) -> int:
+    """Units of each layer of a discriminator: half as many as there are features, within bounds."""
+    least, most = HIDDEN
+    return min(max(features // 2, least), most)
+
+
+def discriminator(features: int, width: int | None = None) -> nn.Sequential:
+    """A network that says which domain images are of: (B, 1) logits, high for the target.
+
+    Args:
+        features: Of the network that is adapted.
+        width: Of what it sees, (B, width); None: the features themselves.
+    """
+    units = hidden(features)
     return nn.Sequential(
-        nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1)
+        nn.Linear(width or features, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
     )
 
 

@@ -58,6 +58,8 @@ class Term(nn.Module):
     name: ClassVar[str]
     views: ClassVar[int] = 1  # of each image without a label; with 2 the second is strongly augmented
     weight: ClassVar[float] = 1.0  # that the paper gives it
+    whole: ClassVar[bool] = False  # whether it compares the images of a batch, so that a batch in parts is not the same
+    least: ClassVar[int] = 1  # images of each domain that it must see together
 
     def forward(self, sight: Sight) -> Loss:
         """The term, unweighted, and what there is to log of it."""

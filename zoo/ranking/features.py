@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+import torchvision
 
 import zoo
 from zoo import data
 from zoo.adaptation.prepare import Prepared
 from zoo.cache import activations_folder
-from zoo.data import Dataset, Part
+from zoo.data import Part
 from zoo.engine.activations import Layout, NoRoom, keep, open_kept, path_of
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.probing import Floats, Labels
@@ -24,23 +25,23 @@ _CHUNK = 32  # images at once: always as many, so that the same bits come out ag
 _ENTRY = "the classifier"
 
 
-def frozen_features(ready: Prepared, dataset: Dataset, emit: Listener) -> tuple[Floats, Labels]:
-    """What goes into the classifier, for every image that trains or chooses; those that report are not looked at.
+def frozen_features(ready: Prepared, parts: Sequence[Part], emit: Listener) -> tuple[Floats, Labels]:
+    """What goes into the classifier, for every image of some parts of the data set.
 
     Args:
         ready: The backbone, nothing trained yet.
-        dataset: The images.
+        parts: The images.
         emit: Told about progress.
 
     Returns:
         Features (N, D) and labels (N,), unreadable images left out.
     """
-    parts = [dataset.fit] if dataset.choose.samples == dataset.fit.samples else [dataset.fit, dataset.choose]
-    found = [_of_part(ready, dataset, part, emit) for part in parts]
+    found = [_of_part(ready, part, emit) for part in parts]
     return np.concatenate([features for features, _ in found]), np.concatenate([labels for _, labels in found])
 
 
-def _of_part(ready: Prepared, dataset: Dataset, part: Part, emit: Listener) -> tuple[Floats, Labels]:
+def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Labels]:
+    dataset = ready.dataset
     workers = ready.settled.workers or 0
     loader = data.eval_batches(part, config=ready.config, batch_size=_CHUNK, workers=workers)
     model: Any = ready.model.eval()
@@ -89,7 +90,8 @@ def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:
         weights.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
         weights.update(plain.flatten().view(torch.uint8).numpy().data)
     return (
-        *(zoo.__version__, torch.__version__, timm.__version__, ready.spec.full_name, weights.hexdigest(), layout),
+        *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
+        *(ready.spec.full_name, weights.hexdigest(), layout),
         *(ready.accelerator.device.type, ready.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
     )
 

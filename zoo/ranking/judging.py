@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from zoo import data, entrants
+import numpy as np
+
+from zoo import entrants
 from zoo.adaptation.fitting import Fitted, fitted
-from zoo.adaptation.prepare import Prepared, data_options, prepare
+from zoo.adaptation.prepare import prepare
 from zoo.budget import Budget
 from zoo.data import Dataset
-from zoo.engine.events import Listener, Note, Progress
+from zoo.engine.events import Event, Listener, Note, Progress
 from zoo.engine.probing import Probe, cross_validated
 from zoo.entrants import Entrant, LeftOut
 from zoo.errors import DataError, RecipeError, ZooError
 from zoo.planning import Plan
 from zoo.ranking.features import frozen_features
 from zoo.ranking.ordering import Place, places
+from zoo.ranking.sampling import LEAST, sampled
 from zoo.ranking.scores import h_score, log_me, neighbours
 from zoo.recipe import Recipe
 
@@ -125,6 +128,7 @@ def ranked(
             why="no weights of any are on this machine",
             fix="name some: zoo rank MODEL …",
         )
+    emit = _once(emit)
     judged: list[Judged] = []
     dataset_seen: Dataset | None = None
     count = 0
@@ -166,7 +170,12 @@ def _judge(
     began = time.monotonic()
     ready = prepare(entrant.backbone, dataset, replace(recipe, weights=entrant.weights), emit)
     ready.dataset.require_classes("zoo rank")
-    features, labels = frozen_features(ready, _looked_at(ready, images, emit), emit)
+    parts, notes = sampled(ready.dataset, images, seed=ready.recipe.cut_seed)
+    for note in notes:
+        emit(Note(note))
+    features, labels = frozen_features(ready, parts, emit)
+    enough = np.bincount(labels)[labels] >= LEAST  # an image that cannot be read may have been one of two
+    features, labels = features[enough], labels[enough]
     stage = f"linear probe of {ready.spec.full_name}"
     fits = 0
 
@@ -175,7 +184,7 @@ def _judge(
         emit(Progress(stage, fits, 0))
         fits += 1
 
-    probe = cross_validated(features, labels, seed=recipe.seed, check=count)
+    probe = cross_validated(features, labels, seed=recipe.seed, uneven=True, check=count)
     emit(Progress(f"scores of {ready.spec.full_name}", 0, 0))
     one = Judged(
         entrant=entrant,
@@ -192,16 +201,18 @@ def _judge(
     return one, ready.dataset, len(labels)
 
 
-def _looked_at(ready: Prepared, images: int, emit: Listener) -> Dataset:
-    """The data set, cut to as many training images as are looked at."""
-    opened = ready.dataset
-    if len(opened.fit) + len(opened.choose) <= images:
-        return opened
+def _once(emit: Listener) -> Listener:
+    """Tell a note about the images once, though it holds for every backbone."""
+    told: set[str] = set()
 
-    def tell(stage: str, done: int, total: int) -> None:
-        emit(Progress(stage, done, total))
+    def listen(event: Event) -> None:
+        if isinstance(event, Note):
+            if event.text in told:
+                return
+            told.add(event.text)
+        emit(event)
 
-    return data.open_dataset(ready.dataset_ref, data_options(replace(ready.recipe, limit=images), ready.config), tell)
+    return listen
 
 
 def _refuse(recipe: Recipe, images: int) -> None:

@@ -130,6 +130,8 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "gap": words.confidence_gap(record),
         "plan": _plan(record),
         "target": part(record, "target"),
+        "blind": words.blind(record),
+        "beside_role": words.beside_role(record),
         **_candidates(record),
         "loss_parts": _loss_parts(history),
         "recipe": _recipe(record),
@@ -214,7 +216,12 @@ def _candidates(record: dict[str, Any]) -> dict[str, Any]:
     chosen = part(record, "target", "tried")
     rows = list(chosen.get("rows") or ())
     source_only = next((row for row in rows if row.get("align") == "none"), None)
-    return {"candidates": rows, "source_only": source_only, "chosen_by": str(chosen.get("by") or "")}
+    return {
+        "candidates": rows,
+        "source_only": source_only,
+        "chosen_by": str(chosen.get("by") or ""),
+        "left_out": part(chosen, "left_out"),
+    }
 
 
 def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo import methods
 from zoo.tasks import Task
 from zoo.tasks import problem as problem_of
 
@@ -173,6 +174,21 @@ def purpose(record: Record) -> str:
         "ordinal": f"to say which of {plural(len(task.classes), 'step')} an image is on ({task.name})",
         "regression": f"to say a quantity ({task.name})",
     }[task.kind]
+
+
+def blind(record: Record) -> str:
+    """What of target images chose the epoch, without labels; empty where labelled images did."""
+    by = str(part(record, "resolved").get("select_by") or "")
+    return by if by in methods.VALIDATORS and part(record, "target") else ""
+
+
+def beside_role(record: Record) -> str:
+    """What the images without labels were used for."""
+    target, recipe = part(record, "target"), part(record, "recipe")
+    align, semi = (target.get(name) or recipe.get(name) or "none" for name in ("align", "semi"))
+    if align in methods.ALIGNMENT or semi != "none":
+        return "trained on without labels"
+    return "whose norm statistics it has" if align == "adabn" else "looked at without labels"
 
 
 def caveats(record: Record) -> list[str]:

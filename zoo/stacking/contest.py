@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.comparing.statistics import LEVEL, crossed, holm, mcnemar
+from zoo.comparing.statistics import LEVEL, crossed, difference_variance, holm, mcnemar
 from zoo.engine.evaluation import Outputs, measure
 
 
@@ -61,6 +61,6 @@ def contest(
 
 def _difference(first: str, second: str, right: Mapping[str, Any]) -> dict[str, Any]:
     one, other = right[first], right[second]
-    mean = crossed((one.astype(np.float64) - other)[None])
+    mean = crossed((one.astype(np.float64) - other)[None], least=difference_variance(one, other))
     return {"first": first, "second": second, "difference": mean.value, "interval": list(mean.interval),
             "p": mcnemar(one, other)}  # fmt: skip

@@ -29,7 +29,7 @@ from zoo.stacking.combining import KINDS, Said
 from zoo.stacking.contest import Entry, contest
 from zoo.stacking.fitting import chosen_of, fitted
 from zoo.stacking.images import HeldOut, held_out, refuse_few
-from zoo.stacking.members import PLAIN, SOUP, Member, members
+from zoo.stacking.members import PLAIN, SOUP, Member, again_members, members
 from zoo.stacking.model import Panel, load_stack, write_combiner
 from zoo.stacking.soup import averageable, greedy_soup, soup_record
 
@@ -108,7 +108,7 @@ def go_on(path: Path, emit: Listener) -> Run:
                 f"{path} lacks members: {', '.join(missing)}", fix="delete it, and stack the runs again: zoo stack …"
             )
         this.write_record(this.record | {"status": "running"})
-        ready = _opened(members(places), emit)
+        ready = _opened(again_members(this.record, places), emit)
         return _carry_out(this, ready, began, emit)
 
 

@@ -95,18 +95,18 @@ def fitted(
 
 
 def chosen_of(found: Sequence[Fitted]) -> Fitted:
-    """The simplest that none beats by more than chance would.
+    """The simplest that no other beats by more than chance would.
 
-    One with more to fit takes the place of a simpler one only where its loss in cross-validation is lower by more than
-    a standard error of the difference (the rule of Breiman et al. 1984).
+    One beats another where its loss in cross-validation is lower by more than a standard error of the difference (the
+    rule of Breiman et al. 1984). The one with the lowest loss is beaten by none, so there always is one.
     """
     order = sorted(found, key=lambda each: KINDS.index(each.combiner.kind))
-    best = order[0]
-    for other in order[1:]:
-        gain = best.losses - other.losses
-        if float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain)):
-            best = other
-    return best
+    return next(each for each in order if not any(_beats(other, each) for other in order))
+
+
+def _beats(one: Fitted, other: Fitted) -> bool:
+    gain = other.losses - one.losses
+    return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))
 
 
 def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:

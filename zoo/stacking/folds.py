@@ -14,7 +14,8 @@ from zoo.adaptation import execute
 from zoo.adaptation.prepare import data_options
 from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import DataError, RecipeError
-from zoo.recipe_file import recipe_of_run
+from zoo.recipe import Recipe
+from zoo.recipe_file import of_runs, recipe_of_run
 from zoo.run import Run
 from zoo.stacking import images
 from zoo.stacking.combining import Said
@@ -29,13 +30,20 @@ def refuse_other_images(chosen: Sequence[Member], found: HeldOut) -> None:
     """Folds are of one set of images.
 
     Raises:
-        DataError: The members were not all trained on the same ones.
-        RecipeError: One was trained without a fold already.
+        DataError: The members were not all trained on the same ones, or there are fewer than `LEAST` of a class.
+        RecipeError: One was trained without a fold already, or was not trained at all.
     """
+    for member in chosen:
+        if of_runs(member.record):
+            raise RecipeError(
+                f"{member.run.path} was put together from runs, and cannot be retrained without a fold",
+                fix="name its runs instead, or leave --folds out",
+            )
     if not found.same:
         raise DataError("the members were not adapted to the same images, so no folds are common", fix=DIFFERENT)
-    counts = [part.class_counts() for part in (found.dataset.fit, found.dataset.choose)]
-    each = [sum(count) for count in zip(*counts, strict=True)]
+    # What folds are cut from: images that were given to choose by are never trained on.
+    cut = [found.dataset.fit, *([found.dataset.choose] if found.dataset.choose_cut else [])]
+    each = [sum(count) for count in zip(*(part.class_counts() for part in cut), strict=True)]
     if min(each) < images.LEAST:
         raise DataError(
             "there are too few images to fit a combination on",
@@ -72,12 +80,15 @@ def out_of_fold(
         What the members say about all images of all folds; without their features, for those of another training of a
         network mean something else.
     """
+    # Their images are the same, so their seeds have cut nothing else; but they would cut folds.
+    cut_seed = chosen[0].recipe.cut_seed
     found: list[Said] = []
     for number in range(1, folds + 1):
         asked = []
         for place, member in enumerate(chosen):
             emit(Note(f"fold {number} of {folds}: {member.name}"))
-            run = _adapted(member, f"{number}/{folds}", root / f"{place}-{number}-of-{folds}", emit)
+            recipe = replace(member.recipe, fold=f"{number}/{folds}", data_seed=cut_seed)
+            run = _adapted(member, recipe, root / f"{place}-{number}-of-{folds}", emit)
             asked.append(_about_its_fold(run, member, classes, accelerator, emit))
         if len({tuple(ids) for _, ids in asked}) > 1:
             raise DataError("the members' folds have other images in them", fix=DIFFERENT)
@@ -86,11 +97,10 @@ def out_of_fold(
     return Said(torch.cat([said.logs for said in found], dim=1), (), torch.cat([said.labels for said in found]))
 
 
-def _adapted(member: Member, fold: str, path: Path, emit: Listener) -> Run:
+def _adapted(member: Member, recipe: Recipe, path: Path, emit: Listener) -> Run:
     run = Run(path)
     if run.record_path.is_file():
         return run if run.finished else execute.go_on(path, emit)
-    recipe = replace(member.recipe, fold=fold)
     return execute.start(member.record["backbone"]["name"], member.dataset, recipe, path, emit)
 
 

@@ -13,7 +13,7 @@ from zoo.engine.events import Listener, Progress
 from zoo.errors import DataError
 from zoo.models import DataConfig
 from zoo.run import MEMBERS, Run
-from zoo.stacking.members import Member, members
+from zoo.stacking.members import Member, again_members
 
 LEAST = 10  # images of each class, below which a combination is fitted to chance
 DIFFERENT = (
@@ -93,7 +93,7 @@ def images_of(stack: Run, emit: Listener) -> HeldOut:
     """
     record = stack.finished_record()
     places = [stack.path / MEMBERS / str(number) for number in range(len(record["stack"]["members"]))]
-    chosen = members(places)
+    chosen = again_members(record, places)
     found = held_out(chosen, [DataConfig(**member.record["data_config"]) for member in chosen], emit)
     return replace(found, fit_on=record["stack"]["fit_on"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,16 @@ def members(references: Sequence[str | Path | Run]) -> list[Member]:
         order = _order(classes, found[0], record["dataset"]["classes"], each)
         made.append(Member(name, each, record, read.recipe, read.dataset, order))
     return made
+
+
+def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[Member]:
+    """The members of a stack from its own folder, by the names that its record has for them.
+
+    Raises:
+        RunError: As for `members`.
+    """
+    names = [entry["name"] for entry in record["stack"]["members"]]
+    return [replace(member, name=name) for member, name in zip(members(places), names, strict=True)]
 
 
 def _found(reference: str | Path | Run) -> Run:

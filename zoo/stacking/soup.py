@@ -61,6 +61,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     kept = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
     # Of what it is made stands in it from the start: an unfinished soup is no adaptation to go on with.
     facts = {key: first[key] for key in kept} | {
+        "resolved": first["resolved"] | {"device": accelerator.device.type},  # on which its outputs are measured
         "environment": machines.environment(machine),
         "soup": {"candidates": [member.facts() for member in chosen]},
     }
@@ -73,6 +74,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
         network.load_state_dict(made.state)
         _save(network, this, config, chosen[0])
         model, result = measured(this, found.dataset, accelerator, _BATCH, 0, emit)
+        del result["bad"]  # its members' records have them
         record = this.record | {
             "status": "finished",
             "result": result,

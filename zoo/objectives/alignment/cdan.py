@@ -22,6 +22,7 @@ class CDAN(Term):
     """
 
     name = "cdan"
+    whole = True
     of_features: torch.Tensor
     of_classes: torch.Tensor
 
@@ -31,7 +32,7 @@ class CDAN(Term):
         if self._random:
             self.register_buffer("of_features", torch.randn(sizes.features, RANDOM))
             self.register_buffer("of_classes", torch.randn(sizes.classes, RANDOM))
-        self.judge = discriminator(RANDOM if self._random else sizes.features * sizes.classes)
+        self.judge = discriminator(sizes.features, RANDOM if self._random else sizes.features * sizes.classes)
 
     def products(self, seen: Seen) -> torch.Tensor:
         """(B, D x C), or (B, 1024) random combinations of these; no gradient goes into the probabilities."""

@@ -12,6 +12,8 @@ class CORAL(Term):
     """The covariances of both domains' logits are drawn together: ||C_s - C_t||^2 / (4 d^2), d the classes."""
 
     name = "coral"
+    whole = True
+    least = 2
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

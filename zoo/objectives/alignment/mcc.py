@@ -15,6 +15,7 @@ class MCC(Term):
     """How often the classifier, on target images, gives two classes a share of the same image, becomes less."""
 
     name = "mcc"
+    whole = True
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

@@ -18,6 +18,8 @@ class MMD(Term):
     """
 
     name = "mmd"
+    whole = True
+    least = 2
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -34,12 +36,21 @@ def discrepancy(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     if min(count, other) < 2:
         return 0.0 * (source.sum() + target.sum())
     both = torch.cat([source, target])
-    squares = (both[:, None, :] - both[None, :, :]).square().sum(2)
+    squares = squared_distances(both)
     width = squares.detach().sum() / (len(both) * (len(both) - 1))
     kernel = torch.stack([torch.exp(-squares / (2 * scale * width).clamp(min=1e-12)) for scale in SCALES]).mean(0)
     within, without = kernel[:count, :count], kernel[count:, count:]
     same = (within.sum() - count) / (count * (count - 1)) + (without.sum() - other) / (other * (other - 1))
     return same - 2 * kernel[:count, count:].mean()
+
+
+def squared_distances(rows: torch.Tensor) -> torch.Tensor:
+    """The (N, N) squared distances between the rows of (N, d), which never takes N x N x d numbers."""
+    with torch.autocast(rows.device.type, enabled=False):  # little differences of large products: halves would not do
+        centred = rows - rows.detach().mean(0)  # which moves no two rows apart, and makes the products small
+        norms = centred.square().sum(1)
+        squares = (norms[:, None] + norms[None, :] - 2 * centred @ centred.T).clamp(min=0)
+        return squares * (1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device))
 
 
 METHOD = MMD
