@@ -203,6 +203,15 @@ def test_daans_errors_count_each_image_by_its_probability_of_the_class() -> None
     assert adversary.domain_error(logits, logits, (weights, weights)) == pytest.approx((0.9 + 0.1) / 2)
 
 
+def test_local_discriminators_take_no_more_memory_with_many_classes() -> None:
+    def width(classes: int) -> int:
+        with torch.device("meta"):
+            first = DAAN(Sizes(features=2048, classes=classes, images=10)).judges[0][0]
+        return first.out_features
+
+    assert [width(classes) for classes in (2, 65, 130, 1000)] == [1024, 1024, 512, 66]
+
+
 @pytest.mark.parametrize(
     ("whole", "local", "omega"),
     [(0.5, 0.0, 1.0), (0.0, 0.5, 0.0), (0.25, 0.25, 0.5), (0.125, 0.375, 0.25), (0.5, 0.5, 0.5), (0.9, 0.7, 0.5)],

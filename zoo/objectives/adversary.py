@@ -40,14 +40,15 @@ def hidden(features: int) -> int:
     return min(max(features // 2, least), most)
 
 
-def discriminator(features: int, width: int | None = None) -> nn.Sequential:
+def discriminator(features: int, width: int | None = None, most: int = HIDDEN[1]) -> nn.Sequential:
     """A network that says which domain images are of: (B, 1) logits, high for the target.
 
     Args:
         features: Of the network that is adapted.
         width: Of what it sees, (B, width); None: the features themselves.
+        most: Units of a layer, at most.
     """
-    units = hidden(features)
+    units = min(hidden(features), most)
     return nn.Sequential(
         nn.Linear(width or features, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
     )

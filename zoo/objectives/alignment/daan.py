@@ -10,6 +10,7 @@ from zoo.objectives.adversary import discriminator, domain_error, domain_loss, r
 from zoo.objectives.beside import Sight, Sizes, Term
 
 MOMENTUM = 0.99  # of the averages that omega is made of
+LOCAL = 65 * 1024  # units of a layer of all local discriminators together, at most: the paper's largest has 65 classes
 
 
 class DAAN(Term):
@@ -30,7 +31,8 @@ class DAAN(Term):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.judge = discriminator(sizes.features)
-        self.judges = nn.ModuleList(discriminator(sizes.features) for _ in range(sizes.classes))
+        most = max(LOCAL // sizes.classes, 1)
+        self.judges = nn.ModuleList(discriminator(sizes.features, most=most) for _ in range(sizes.classes))
         self.register_buffer("distances", torch.zeros(2))
 
     @property
