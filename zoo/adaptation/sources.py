@@ -62,8 +62,9 @@ class Sources:
             session.emit(Note(f"{phase.name}: no activations are kept: {made}"))
             return self._whole(phase, session)
         dataset, loader, choosing = self.material.dataset, self.material.loader, self.material.choosing
-        training = _Shelf(made[:-1], first, dataset.fit.truth())
-        scoring = _Shelf(made[-1:], 0, dataset.choose.truth())
+        pinned = self.material.accelerator.device.type == "cuda"
+        training = _Shelf(made[:-1], first, dataset.fit.truth(), pinned=pinned)
+        scoring = _Shelf(made[-1:], 0, dataset.choose.truth(), pinned=pinned)
 
         def evaluate(candidate: nn.Module) -> Outputs:
             batches = map(scoring.batch, choosing.keys)
@@ -131,10 +132,11 @@ class _Shelf:
         views: One or more, which epochs take in turn.
         first: The epoch that takes the first one.
         labels: Of all images, as `Part.truth` has them.
+        pinned: Put batches where a GPU fetches them from while it computes.
     """
 
-    def __init__(self, views: Sequence[Kept], first: int, labels: torch.Tensor) -> None:
-        self._views, self._first, self._labels = views, first, labels
+    def __init__(self, views: Sequence[Kept], first: int, labels: torch.Tensor, *, pinned: bool = False) -> None:
+        self._views, self._first, self._labels, self._pinned = views, first, labels, pinned
         self._present = np.stack([view.present for view in views])
 
     def batch(self, keys: Sequence[Key]) -> Batch:
@@ -146,7 +148,8 @@ class _Shelf:
             if not len(positions):
                 raise DataError("no image of a batch can be read", fix="repair or remove the unreadable images")
         indices = torch.from_numpy(np.ascontiguousarray(positions))
-        return Batch(gather(self._views, which, positions), self._labels[indices], indices)
+        batch = Batch(gather(self._views, which, positions), self._labels[indices], indices)
+        return batch.pin_memory() if self._pinned else batch
 
 
 def _tried(make: Callable[[], list[Kept]]) -> list[Kept] | str:
