@@ -33,7 +33,7 @@ def table(record: Mapping[str, Any]) -> str:
         ratios.append((
             work,
             *(_ratio(_middle(ours, part), _middle(theirs, part)) for part in (_whole, _training)),
-            f"{_ratio(statistics.median(times), 1)} ({len(times)} of {len(pairs)})" if times else f"0 of {len(pairs)}",
+            _times(times, len(pairs)),
             _ratio(_middle(ours, _memory), _middle(theirs, _memory)),
             points_apart([our["accuracy"] - their["accuracy"] for our, their in pairs]),
             len(pairs),
@@ -89,6 +89,14 @@ def _reached(ours: Row, theirs: Row) -> float | None:
     """When zoo is at the accuracy that the other ends with, as a share of the other's time to its end."""
     time = time_to(_curve(ours), theirs["accuracy"])
     return None if time is None else time / theirs["marks"]["trained"]
+
+
+def _times(times: Sequence[float], pairs: int) -> str:
+    """The median of the runs that got there, how far these are apart, and how many of all they are."""
+    if not times:
+        return f"0 of {pairs}"
+    spread = f"{min(times):.2f} to {max(times):.2f}; " if len(times) > 1 else ""
+    return f"{statistics.median(times):.2f} ({spread}{len(times)} of {pairs})"
 
 
 def _curve(row: Row) -> list[tuple[float, float]]:

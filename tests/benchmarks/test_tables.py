@@ -40,7 +40,7 @@ def test_the_table_has_both_sides_and_their_ratios():
     )
     assert "|  | fastai | 95.0 ± 0.0 | 101.0 | 2.0 | 98.0 | 800 | 500 |" in text
     # 5 s against the 100 s after which the other has trained.
-    assert "| cifar10-probe | 0.11 | 0.08 | 0.05 (2 of 2) | 1.00 | +1.0 ± 0.0 | 2 |" in text
+    assert "| cifar10-probe | 0.11 | 0.08 | 0.05 (0.05 to 0.05; 2 of 2) | 1.00 | +1.0 ± 0.0 | 2 |" in text
 
 
 def test_an_accuracy_that_is_not_reached_is_said_so():
