@@ -275,7 +275,7 @@ def test_why_nothing_is_kept_is_said(photos: Path) -> None:
     assert reason(strategy="lp-ft", cache="probe") == "the first group trains"
     assert reason(cache="off") == "--cache off"
     assert reason() == "asked for"
-    late = {"phases": (Phase("all", 1, 1e-3, "all"), Phase("top", 1, 1e-3, "head"))}
+    late = {"phases": (Phase("all", 1, 1e-3, "all"), Phase("top", 1, 1e-3, "head")), "epochs": None, "lr": None}
     assert reason(**late) == "asked for" and "(--ema) still follows what earlier" in reason(**late, ema=0.9)
     assert reason(ema=0.9) == "asked for", "where nothing below has trained, the average's body is the network's"
     assert views(augment="light", epochs=9) == 4 and views(augment="light") == 3 and views(epochs=9) == 1
