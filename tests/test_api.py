@@ -352,6 +352,12 @@ def test_names_that_are_missing_are_asked_for() -> None:
         zoo.adapt("resnet_nano", resume="somewhere")
 
 
+@pytest.mark.parametrize("choice", [{"seeds": 5}, {"seeds": 3}, {"budget": "1m"}, {"dataset": "digits"}])
+def test_a_resumed_comparison_takes_no_choice_that_would_be_ignored(choice: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="a resumed comparison takes everything from its folder"):
+        zoo.compare(resume=tmp_path, **choice)
+
+
 def test_out_of_memory_says_what_to_change(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.objectives.supervised import Supervised
 

@@ -157,7 +157,7 @@ def compare(
     recipe: Recipe | None = None,
     *,
     strategies: Sequence[str] = (),
-    seeds: int = 3,
+    seeds: int | None = None,
     budget: str | Budget | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -173,7 +173,7 @@ def compare(
         dataset: As for `plan`.
         recipe: The choices that all share; default: `Recipe()`.
         strategies: Default: the recipe's.
-        seeds: How many; they count from the recipe's.
+        seeds: How many, default 3; they count from the recipe's.
         budget: What each run's training may take, by the plan's estimate: "10m", "500steps"; default: the recipe's
             epochs. A member that it leaves no epoch for each phase is left out.
         out: The folder of the comparison, which must not exist yet; default: a new one under `runs/`.
@@ -188,7 +188,7 @@ def compare(
         ZooError: Something cannot be used, or no member could be run.
     """
     if resume is not None:
-        if backbones or dataset or recipe or strategies or budget or out:
+        if backbones or dataset or recipe or strategies or seeds is not None or budget or out:
             raise RecipeError("a resumed comparison takes everything from its folder", fix="give resume alone")
         return driving.go_on(Path(resume), on_event)
     if dataset is None:
@@ -197,8 +197,8 @@ def compare(
         )
     asked = recipe or Recipe()
     return driving.start(
-        backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=seeds, budget=_budget(budget),
-        out=None if out is None else Path(out), emit=on_event,
+        backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=3 if seeds is None else seeds,
+        budget=_budget(budget), out=None if out is None else Path(out), emit=on_event,
     )  # fmt: skip
 
 

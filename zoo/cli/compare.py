@@ -95,7 +95,7 @@ def command(
         if not models:
             raise WrongUsage("which backbones? none was named", fix="name some: zoo compare MODEL MODEL --dataset …")
         chosen = tuple(name.strip() for name in strategies.split(",")) if strategies else ()
-        work = {"backbones": models, "dataset": data, "recipe": settled, "strategies": chosen, "seeds": seeds or 3,
+        work = {"backbones": models, "dataset": data, "recipe": settled, "strategies": chosen, "seeds": seeds,
                 "budget": options.read_budget(budget), "out": out}  # fmt: skip
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
