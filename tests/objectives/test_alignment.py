@@ -241,6 +241,18 @@ def test_coral_is_the_distance_of_covariances() -> None:
     assert distance(source[:1], target) == 0.0
 
 
+def test_what_compares_images_of_a_batch_is_computed_in_float32_whatever_the_network_is() -> None:
+    view = sight(source=6, target=9)
+    for compare in (
+        lambda: distance(view.source.logits, view.views[0].logits),
+        lambda: discrepancy(view.source.features, view.views[0].features),
+        lambda: confusion(view.views[0].logits),
+    ):
+        expected = compare()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(compare(), expected)
+
+
 def test_mmd_is_the_unbiased_estimate_written_out() -> None:
     source, target = torch.randn(4, 3), torch.randn(5, 3) + 1
     both = [*source, *target]

@@ -31,8 +31,9 @@ def distance(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def _covariance(values: torch.Tensor) -> torch.Tensor:
-    centred = values - values.mean(0)
-    return centred.T @ centred / (len(values) - 1)
+    with torch.autocast(values.device.type, enabled=False):  # halves would blur how far two of these are apart
+        centred = values - values.mean(0)
+        return centred.T @ centred / (len(values) - 1)
 
 
 METHOD = CORAL

@@ -33,7 +33,8 @@ def confusion(logits: torch.Tensor) -> torch.Tensor:
     log_shares = functional.log_softmax(logits / TEMPERATURE, 1)
     shares = log_shares.exp()
     weights = 1.0 + torch.exp((shares * log_shares).sum(1).detach())
-    matrix = (shares * (weights / weights.mean())[:, None]).T @ shares
+    with torch.autocast(logits.device.type, enabled=False):
+        matrix = (shares * (weights / weights.mean())[:, None]).T @ shares
     matrix = matrix / matrix.sum(1, keepdim=True)
     return 1.0 - matrix.diagonal().mean()
 
