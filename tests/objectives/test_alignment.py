@@ -78,6 +78,7 @@ def written_out(term: CDAN | DAAN, view: Sight) -> torch.Tensor:
         shares = images.logits.detach().softmax(1)
         local = sum(losses_of(judge, shares[:, [number]] * images.features, label).mean()
                     for number, judge in enumerate(term.judges))  # fmt: skip
+        local = local / len(term.judges)
         total = total + (0.5 * losses_of(term.judge, images.features, label).mean() + 0.5 * local) / 2
     return total
 
@@ -178,7 +179,7 @@ def test_daans_local_discriminators_get_source_0_target_1_and_the_class_weights(
             torch.testing.assert_close(features, share * images.features)
     # Right about both, wrong about both, wrong about the source alone: a loss of 0, 6 and 3, and a half for omega.
     right, wrong = functional.softplus(torch.tensor(-6.0)), functional.softplus(torch.tensor(6.0))
-    local = right + wrong + (right + wrong) / 2
+    local = (right + wrong + (right + wrong) / 2) / 3
     torch.testing.assert_close(found.total, 0.5 * math.log(2) + 0.5 * local)
     assert found.parts["omega"] == 0.5
     assert found.parts["class_domain_error"] == pytest.approx((0 + 1 + 0.5) / 3)
@@ -229,8 +230,8 @@ def test_omega_leans_to_where_the_domains_differ_more(whole: float, local: float
 def test_omega_decides_how_much_each_side_counts() -> None:
     term, view = DAAN(SIZES), sight()
     term.distances.copy_(torch.tensor([0.5, 1.5]))
-    term.judge, term.judges = Fixed(0.0), nn.ModuleList(Fixed(0.0) for _ in range(3))
-    torch.testing.assert_close(term(view).total, torch.tensor(0.25 * math.log(2) + 0.75 * 3 * math.log(2)))
+    term.judge, term.judges = Fixed(0.0), nn.ModuleList(Fixed(-30.0, 30.0) for _ in range(3))
+    torch.testing.assert_close(term(view).total, torch.tensor(0.25 * math.log(2)))
 
 
 def test_coral_is_the_distance_of_covariances() -> None:
