@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -70,6 +71,7 @@ class Results:
         """Run what is not finished yet; `key` says what it is."""
         if self._closed or any(row["key"] == key for row in self.rows):
             return
+        began = time.monotonic()
         row = {"key": dict(key), "machine": self._machine, **run()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
@@ -78,4 +80,4 @@ class Results:
             os.fsync(file.fileno())
         self.rows.append(row)
         accuracy = f"accuracy {row['accuracy']:.3f}, " if "accuracy" in row else ""
-        sys.stderr.write(f"{' '.join(map(str, key.values()))}: {accuracy}{row['seconds']} s\n")
+        sys.stderr.write(f"{' '.join(map(str, key.values()))}: {accuracy}{time.monotonic() - began:.0f} s\n")

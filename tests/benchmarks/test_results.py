@@ -56,8 +56,9 @@ def test_results_of_two_machines_are_not_mixed(tmp_path):
     assert table.machine == HERE
 
 
-def test_results_that_are_not_timed_may_be_of_several_machines(tmp_path):
-    results.Results("x", HERE, asked(tmp_path), timed=False).get({"seed": 0}, lambda: dict(ROW))
+def test_results_that_are_not_timed_may_be_of_several_machines(tmp_path, capsys):
+    results.Results("x", HERE, asked(tmp_path), timed=False).get({"seed": 0}, lambda: {"target": 0.5})
+    assert capsys.readouterr().err == "0: 0 s\n"
     elsewhere = HERE | {"cores": 64}
     both = results.Results("x", elsewhere, asked(tmp_path), timed=False)
     both.get({"seed": 0}, fail)
