@@ -15,9 +15,10 @@ ZOO := $(BIN)/python -m zoo
 PYTHON ?=
 # Processes of the test run. Each keeps to one thread, or torch would start as many as there are cores in every one.
 JOBS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=40 --durations-min=5
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--no-color)
-PIP_INSTALL := $(PIP) install $(if $(CI),--progress-bar off)
+# Modules are compiled when they are imported: most of torch's twenty thousand never are, and compiling takes minutes.
+PIP_INSTALL := $(PIP) install --no-compile $(if $(CI),--progress-bar off)
 
 .PHONY: help install test test-all test-faults lint types format docs demo demo-push clean
 
