@@ -26,6 +26,7 @@ from benchmarks.pages import table as markdown
 from benchmarks.results import Results, Row
 from benchmarks.results import add_arguments as add_results
 from zoo import methods
+from zoo.adaptation.trying import TRIED
 from zoo.data.unlabelled import CHOOSING
 from zoo.recipe import Recipe
 
@@ -172,15 +173,20 @@ def _dynamic(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _judged(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Which method each validator would have taken, and what that is worth."""
+    """Which method each validator would have taken, of all and of those that `auto` tries, and what that is worth."""
+    best = max(rows, key=lambda method: np.mean([run["target"] for run in rows[method]]))
+    taken = {whose: _taken({method: rows[method] for method in of if method in rows})
+             for whose, of in (("of all", rows), ("of those that `auto` tries", TRIED))}  # fmt: skip
+    said = "; ".join(f"{whose}, {what}" for whose, what in taken.items() if what)
+    return said and f"The method that validators would take, without labels: {said}. The best is `{best}`."
+
+
+def _taken(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     by_seed = {method: {row["key"]["seed"]: row for row in runs} for method, runs in rows.items()}
-    seeds = sorted(set.intersection(*(set(runs) for runs in by_seed.values())))
-    if not seeds:
-        return ""
+    seeds = sorted(set.intersection(*(set(runs) for runs in by_seed.values()))) if by_seed else []
     said = []
-    for name, sign in BETTER.items():
+    for name, sign in BETTER.items() if seeds else ():
         taken = [max(rows, key=lambda method: sign * by_seed[method][seed]["validators"][name]) for seed in seeds]
         accuracies = [by_seed[method][seed]["target"] for method, seed in zip(taken, seeds, strict=True)]
-        said.append(f"{name}: {', '.join(f'`{method}`' for method in dict.fromkeys(taken))} ({interval(accuracies)} %)")
-    best = max(rows, key=lambda method: np.mean([run["target"] for run in rows[method]]))
-    return f"The method that validators would take, without labels: {'; '.join(said)}. The best is `{best}`."
+        said.append(f"{name} {', '.join(f'`{method}`' for method in dict.fromkeys(taken))} ({interval(accuracies)} %)")
+    return ", ".join(said)

@@ -240,14 +240,14 @@ def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prep
 
 @pytest.mark.parametrize(
     ("by", "taken"),
-    [("auto", "mcc"), ("information", "mcc"), ("entropy", "none"), ("accuracy", "dann"), ("loss", "daan"),
+    [("auto", "cdan"), ("information", "cdan"), ("entropy", "none"), ("accuracy", "dann"), ("loss", "cdan"),
      ("refinement", "none")],
 )  # fmt: skip
 def test_auto_takes_what_it_was_told_to_choose_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, taken: str
 ) -> None:
-    best = {"none": (0.5, 0.9, 0.1), "mcc": (0.6, 0.8, 0.2), "dann": (0.9, 0.7, 0.3), "daan": (0.7, 0.2, 0.4)}
-    said = {"none": (0.1, 0.1), "mcc": (0.2, 0.9), "dann": (0.3, 0.8), "daan": (0.4, 0.7)}
+    best = {"none": (0.5, 0.9, 0.1), "dann": (0.9, 0.7, 0.3), "cdan": (0.7, 0.2, 0.4)}
+    said = {"none": (0.1, 0.1), "dann": (0.3, 0.8), "cdan": (0.4, 0.9)}
     written: list[dict[str, Any]] = []
 
     def stand_in(backbone: str, dataset: str, recipe: Recipe, emit: object) -> Any:
@@ -280,7 +280,7 @@ def test_auto_takes_what_it_was_told_to_choose_by(
     (record,) = written
     tried = record["target"]["tried"]
     assert record["align"] == taken and tried["by"] == ("information" if by == "auto" else by)
-    assert [row["align"] for row in tried["rows"]] == ["none", "mcc", "dann", "daan"]
+    assert [row["align"] for row in tried["rows"]] == ["none", "dann", "cdan"]
     assert tried["left_out"] == {"adabn": "no norms"} and Note("--align adabn is not tried: no norms") in notes
     assert next(row for row in tried["rows"] if row["chosen"])["align"] == taken
 
