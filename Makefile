@@ -17,8 +17,7 @@ PYTHON ?=
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=40 --durations-min=5
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(CI),--no-color)
-# Modules are compiled when they are imported: most of the thousands that come in never are.
-PIP_INSTALL := $(PIP) install --no-compile $(if $(CI),--progress-bar off)
+PIP_INSTALL := $(PIP) install $(if $(CI),--progress-bar off)
 
 .PHONY: help install test test-all test-faults lint types format docs demo demo-push clean
 

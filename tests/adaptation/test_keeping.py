@@ -154,6 +154,7 @@ class Builder:
         return said.split()
 
 
+@pytest.mark.heavy
 def test_two_processes_at_once_and_a_killed_one_leave_the_right_activations(photos: Path) -> None:
     one, two, killed = Builder(photos), Builder(photos), Builder(photos)
     for builder in (one, two, killed):  # all three are about to compute their first chunk
