@@ -183,9 +183,11 @@ def _judged(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def _taken(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     by_seed = {method: {row["key"]["seed"]: row for row in runs} for method, runs in rows.items()}
-    seeds = sorted(set.intersection(*(set(runs) for runs in by_seed.values()))) if by_seed else []
+    seeds = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
+    if not seeds:
+        return ""
     said = []
-    for name, sign in BETTER.items() if seeds else ():
+    for name, sign in BETTER.items():
         taken = [max(rows, key=lambda method: sign * by_seed[method][seed]["validators"][name]) for seed in seeds]
         accuracies = [by_seed[method][seed]["target"] for method, seed in zip(taken, seeds, strict=True)]
         said.append(f"{name} {', '.join(f'`{method}`' for method in dict.fromkeys(taken))} ({interval(accuracies)} %)")

@@ -17,8 +17,8 @@ class DAAN(Term):
     """A global discriminator as in DANN and a local one for each class; omega says which of the two counts for more.
 
     The local discriminator of class c gets each image's features multiplied by the probability of c. The loss is
-    (1 - omega) of the global one plus omega of the mean of the local ones. The paper adds them up; then the local side
-    would count for more with every class, and omega would not weigh like against like. Omega is
+    (1 - omega) of the global one plus omega of the mean of the local ones. The paper adds them up; a sum grows
+    with the number of classes, where omega is to weigh like against like. Omega is
     d_local / (d_global + d_local): towards 0 where the domains as a whole differ more, towards 1 where their classes
     do, as in the paper's text and the authors' code. The A-distance d is 2 (1 - 2 e), with e the discriminator's share
     of errors as in its definition (Ben-David et al. 2007); the paper puts the loss in its place, with which omega
