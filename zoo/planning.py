@@ -65,6 +65,10 @@ class Pace:
         """Of so many epochs."""
         return self.once + self.view * min(self.views, epochs) + self.epoch * epochs
 
+    def times(self, factor: float) -> Pace:
+        """Of what takes so many times as long."""
+        return replace(self, epoch=factor * self.epoch, once=factor * self.once, view=factor * self.view)
+
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
@@ -138,7 +142,7 @@ class Plan:
     backbone: str
     dataset: str
     phases: tuple[PhasePlan, ...]
-    seconds: float | None = None  # estimated training time; None: not estimated
+    seconds: float | None = None  # estimated training time, a second training included; None: not estimated
     memory_bytes: int | None = None  # estimated peak of weights, gradients, optimizer and activations
     data_wait: float | None = None  # estimated seconds of training in which images are not there yet
     notes: tuple[str, ...] = ()

@@ -13,9 +13,13 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four, make_images
-from zoo.adaptation import refit
+from zoo.adaptation import costs, refit
+from zoo.adaptation.fitting import fitted
 from zoo.adaptation.prepare import prepare
+from zoo.budget import Budget
+from zoo.engine.estimate import Cost, Costs
 from zoo.engine.events import Event, Note, PhaseStarted, StepDone, ignore
+from zoo.planning import Pace, Plan
 from zoo.run import Run
 
 RECIPE = zoo.Recipe(
@@ -57,6 +61,25 @@ def test_the_second_training_ends_at_the_best_epoch_and_takes_all_labelled_image
     assert record["seconds"]["train"] >= max(line["seconds"] for line in lines(whole)) > 0
     whiles = [line["seconds"] for line in lines(whole) if line["event"] == "step"]
     assert whiles == sorted(whiles), "the clock goes on"
+
+
+def test_the_estimate_and_a_budget_count_both_trainings(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(plan: Plan, *_: Any, **__: Any) -> dict[str, Costs]:
+        pace = Pace(3.0, once=2.0)
+        return {each.name: Costs(Cost(pace.seconds(each.epochs), 1, 0.5, pace), None) for each in plan.phases}
+
+    monkeypatch.setattr(costs, "estimate", timed)
+    recipe = zoo.Recipe(strategy="finetune", epochs=10, image_size=32, batch_size=8, cache="off", recalibrate="off")
+    once, both = (
+        prepare("resnet_nano", str(photos), replace(recipe, refit=choice), ignore) for choice in ("off", "on")
+    )
+    labelled = len(both.dataset.fit) + len(both.dataset.choose)
+    times = 1 + labelled / len(both.dataset.fit)
+    assert once.plan.seconds == 32.0 and both.plan.seconds == pytest.approx(32.0 * times)
+    assert once.plan.data_wait == 0.5 and both.plan.data_wait == pytest.approx(0.5 * times)
+    half = Budget(seconds=16.0 * times)
+    assert fitted(once.plan, recipe, half).epochs > fitted(both.plan, recipe, half).epochs == 4
+    assert any("the estimated time is that of both" in note for note in both.plan.notes)
 
 
 def test_the_first_training_is_as_without_and_another_model_is_saved(whole: Run, photos: Path) -> None:

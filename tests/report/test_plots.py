@@ -49,10 +49,14 @@ def test_application_settings_and_pyplot_are_left_alone() -> None:
     assert ("matplotlib.pyplot" in sys.modules) == loaded
 
 
-def test_a_frozen_stretch_is_a_gap_not_a_line() -> None:
-    steps = [*range(1, 20), *range(60, 80)]
-    history = History(rates={"g": [(step, 0.1) for step in steps]}, spans=[("a", 1, 80)])
-    whole = History(rates={"g": [(step, 0.1) for step in range(1, 80)]}, spans=[("a", 1, 80)])
+@pytest.mark.parametrize("frozen", [1, 40])
+def test_a_frozen_phase_is_a_gap_not_a_line(frozen: int) -> None:
+    last = 20 + frozen
+    spans = [("early", 1, 20), ("frozen", 21, last), ("late", last + 1, last + 20)]
+    trained = History(
+        rates={"g": [(step, 0.1) for _, first, end in spans[::2] for step in range(first, end + 1)]}, spans=spans
+    )
+    single = History(rates={"g": [(step, 0.1) for step in range(1, 80)]}, spans=[("a", 1, 79)])
     line = "color-mix(in oklab, var(--head) 0%, var(--early))"
 
     def strokes(history: History) -> int:
@@ -60,8 +64,8 @@ def test_a_frozen_stretch_is_a_gap_not_a_line() -> None:
         (path,) = [part for part in svg.split("<path")[1:] if line in part]
         return path.count("M ")
 
-    assert strokes(whole) == 1
-    assert strokes(history) == 2
+    assert strokes(single) == 1
+    assert strokes(trained) == 2
 
 
 @pytest.mark.parametrize("cells", [1, 7, 60])

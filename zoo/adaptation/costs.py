@@ -80,7 +80,9 @@ def costed(
     if measured is not None:
         taken = [each.above if each.above and name in choice.options else each.whole for name, each in measured.items()]
         seconds = dict(zip(measured, (each.seconds for each in taken), strict=True))
-        cost = sum(seconds.values()), max(each.memory for each in taken), sum(each.waiting for each in taken)
+        both = _trainings(material)
+        waiting = both * sum(each.waiting for each in taken)
+        cost = both * sum(seconds.values()), max(each.memory for each in taken), waiting
         paces = {name: _open(each, settled, name in choice.options) for name, each in measured.items()}
         if settled.compile != "off":
             if settled.compile != "auto" or device == "cuda":
@@ -89,16 +91,24 @@ def costed(
                 plan, seconds, material.model, material.groups, settled, accelerator, input_size=input_size
             )
             plan = with_compiled(plan, [*pays.saved], pays.notes)
-            cost = cost[0] - sum(pays.saved.values()), *cost[1:]
+            cost = cost[0] - both * sum(pays.saved.values()), *cost[1:]
             paces |= {phase.name: (Pace((seconds[phase.name] - pays.saved[phase.name]) / phase.epochs),)
                       for phase in plan.phases if phase.name in pays.saved}  # fmt: skip
-        plan = with_paces(plan, paces)
+        plan = with_paces(plan, {name: tuple(pace.times(both) for pace in ways) for name, ways in paces.items()})
     elif settled.compile not in ("auto", "off"):  # a run that goes on
         plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))
     assert cost is not None
     compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
     settled = replace(settled, cache=choice.setting, compile=compiled or "off")
     return Costed(with_estimate(plan, *cost), settled, choice.options)
+
+
+def _trainings(material: Material) -> float:
+    """How many times what the first training takes all training takes, at most: the second has more images."""
+    if material.recipe.refit != "on":
+        return 1.0
+    first, chosen = len(material.dataset.fit), len(material.dataset.choose)
+    return 1.0 + (first + chosen) / first
 
 
 def _open(phase: Costs, recipe: Recipe, kept: bool) -> tuple[Pace, ...]:

@@ -303,8 +303,8 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
     if recipe.soup or recipe.wise is not None:
         return "off", "no second training on all labelled images: averages of weights need those that choose afterwards"
     return "on", (
-        f"when the best epoch is known, training is done once more up to it, on all {images:,} labelled images: "
-        "at most as long again"
+        f"when the best epoch is known, training is done once more up to it, on all {images:,} labelled images; "
+        "the estimated time is that of both at the longest"
     )
 
 

@@ -136,11 +136,10 @@ def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> 
             if not points:
                 continue
             steps, values = _thin(points)
-            # A frozen phase must not be bridged by a line.
-            jumps = np.flatnonzero(np.diff(steps) > 4 * max(1.0, float(np.median(np.diff(steps))))) + 1 \
-                if len(steps) > 2 else np.array([], dtype=int)  # fmt: skip
+            # Each phase has a schedule of its own, and one that freezes the group must not be bridged by a line.
+            starts = np.unique(np.searchsorted(steps, [first for _, first, _ in history.spans]))
             shade = f"#0102{round(100 * position / max(1, len(groups) - 1)):02x}"
-            axes.plot(np.insert(steps, jumps, np.nan), np.insert(values, jumps, np.nan), color=shade, linewidth=1.8)
+            axes.plot(np.insert(steps, starts, np.nan), np.insert(values, starts, np.nan), color=shade, linewidth=1.8)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value)))
         axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
