@@ -80,9 +80,7 @@ def costed(
     if measured is not None:
         taken = [each.above if each.above and name in choice.options else each.whole for name, each in measured.items()]
         seconds = dict(zip(measured, (each.seconds for each in taken), strict=True))
-        both = _trainings(material)
-        waiting = both * sum(each.waiting for each in taken)
-        cost = both * sum(seconds.values()), max(each.memory for each in taken), waiting
+        total = sum(seconds.values())
         paces = {name: _open(each, settled, name in choice.options) for name, each in measured.items()}
         if settled.compile != "off":
             if settled.compile != "auto" or device == "cuda":
@@ -91,9 +89,11 @@ def costed(
                 plan, seconds, material.model, material.groups, settled, accelerator, input_size=input_size
             )
             plan = with_compiled(plan, [*pays.saved], pays.notes)
-            cost = cost[0] - both * sum(pays.saved.values()), *cost[1:]
+            total -= sum(pays.saved.values())
             paces |= {phase.name: (Pace((seconds[phase.name] - pays.saved[phase.name]) / phase.epochs),)
                       for phase in plan.phases if phase.name in pays.saved}  # fmt: skip
+        both = _trainings(material)
+        cost = both * total, max(each.memory for each in taken), both * sum(each.waiting for each in taken)
         plan = with_paces(plan, {name: tuple(pace.times(both) for pace in ways) for name, ways in paces.items()})
     elif settled.compile not in ("auto", "off"):  # a run that goes on
         plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))

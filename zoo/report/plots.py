@@ -131,14 +131,13 @@ def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> 
     """The learning rate that each layer group trained with, over steps; a gap is a frozen group."""
     with canvas(name, "Learning rate of each layer group over the steps", (11.2, 2.7)) as (figure, finish):
         axes = figure.add_subplot()
-        for position, group in enumerate(groups):
+        for group, shade in zip(groups, shades(len(groups)), strict=True):
             points = [(step, value) for step, value in history.rates.get(group, ()) if value > 0]
             if not points:
                 continue
             steps, values = _thin(points)
             # Each phase has a schedule of its own, and one that freezes the group must not be bridged by a line.
             starts = np.unique(np.searchsorted(steps, [first for _, first, _ in history.spans]))
-            shade = f"#0102{round(100 * position / max(1, len(groups) - 1)):02x}"
             axes.plot(np.insert(steps, starts, np.nan), np.insert(values, starts, np.nan), color=shade, linewidth=1.8)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value)))
