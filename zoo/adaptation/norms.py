@@ -22,7 +22,7 @@ from zoo.models import DataConfig
 from zoo.recipe import Recipe
 from zoo.spec import Weights
 
-SMALL_BATCH = 8  # images per process below which a batch's own statistics are too noisy to train with
+SMALL_BATCH = 8  # images that are normalised together, below which a batch's own statistics are too noisy to train with
 FEW_TRAINED = 500  # training images below which pretrained norm statistics are better than their own
 SHIFTED = 0.4  # of `shift`: photographs have less than 0.3, and there is little to win (docs/recipes.md)
 IMAGES = 1024  # to estimate statistics from, at most
@@ -47,6 +47,7 @@ def mode(
     images: int,
     processes: int,
     *,
+    synchronised: bool = False,
     beside: int = 0,
     unlabelled: int = 0,
 ) -> tuple[str, str]:
@@ -58,6 +59,7 @@ def mode(
         weights: Where it starts; None: from scratch.
         images: Training images.
         processes: That share each batch.
+        synchronised: Whether they share statistics as well.
         beside: Images without labels that go through the norms with each labelled one.
         unlabelled: How many of these there are.
 
@@ -75,10 +77,13 @@ def mode(
         return "live", ""
     together = min(recipe.batch, images) + min(recipe.batch * beside, unlabelled)
     images += unlabelled if beside else 0
-    if weights is not None and together // processes < SMALL_BATCH:
-        return "fixed", f"norm statistics stay fixed in training: batches are under {SMALL_BATCH} images per process"
+    if weights is not None and together // (1 if synchronised else processes) < SMALL_BATCH:
+        of = "" if synchronised else " per process"
+        return "fixed", f"norm statistics stay fixed in training: batches are under {SMALL_BATCH} images{of}"
     if weights is not None and images < FEW_TRAINED:
         return "fixed", f"norm statistics stay fixed in training: {images} images are too few to follow"
+    if processes > 1 and synchronised:
+        return "live", f"live batch-norm statistics are those of all {processes} processes together"
     if processes > 1:
         return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
     return "live", ""

@@ -26,6 +26,7 @@ from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
 from zoo.engine.source import Option
+from zoo.engine.synchronising import synchronises
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.planning import GroupFacts, Plan, make_plan
@@ -164,7 +165,9 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
-    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes, beside=extra, unlabelled=others)
+    shared = synchronises(model, machine.device, machine.processes)
+    norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes, synchronised=shared,
+                           beside=extra, unlabelled=others)  # fmt: skip
     refit, later = _refitted(recipe, opened)
     parts = answering.surgery_note(sized, opened, machine.processes), beside.cut_note(sized, machine.processes)
     notes += [note for note in (recalibration.note, why, later, *parts) if note]

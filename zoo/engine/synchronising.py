@@ -1,0 +1,53 @@
+"""Batch norm over all processes: statistics of a whole batch, where each process holds a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+from torch import nn
+
+from zoo.engine.recalibration import tracking_norms
+from zoo.groups import Freezer, Group
+from zoo.planning import PhasePlan
+
+_KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # a subclass may compute something else
+
+
+def synchronises(model: nn.Module, device: str, processes: int) -> bool:
+    """Whether live batch norms take their statistics over all processes, as torch can on CUDA alone.
+
+    A model with any norm of another kind that keeps statistics is left as it is, so that one answer holds for all.
+
+    Args:
+        model: The model.
+        device: "cpu", "cuda" or "mps".
+        processes: That share each batch.
+    """
+    return processes > 1 and device == "cuda" and all(type(norm) in _KNOWN for norm in tracking_norms(model))
+
+
+@contextmanager
+def synchronised(model: nn.Module, groups: Sequence[Group], phase: PhasePlan) -> Iterator[None]:
+    """Put synchronised norms in the place of those that are live in a phase, and the others back at the end.
+
+    Both have the same parameters, statistics and names, so that an optimizer, an average and saved states fit either.
+    Norms that are still in the phase are left alone: the frozen part is folded and kept as it was planned.
+
+    Args:
+        model: The model on its devices.
+        groups: Its layer groups.
+        phase: What trains.
+    """
+    Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+    live = [(path, norm) for path, norm in model.named_modules(remove_duplicate=False)
+            if type(norm) in _KNOWN and norm.training]  # fmt: skip
+    others = {norm: convert_sync_batchnorm(norm) for _, norm in live}
+    for path, norm in live:
+        model.set_submodule(path, others[norm])
+    try:
+        yield
+    finally:
+        for path, norm in live:
+            model.set_submodule(path, norm)
