@@ -12,6 +12,7 @@ from benchmarks import (
     align,
     cache,
     compare_backbones,
+    few,
     images,
     multilabel,
     multitask,
@@ -53,6 +54,7 @@ MEASUREMENTS = {
     "multilabel": multilabel,
     "multitask": multitask,
     "semi": semi,
+    "few": few,
 }
 
 

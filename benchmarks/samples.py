@@ -55,6 +55,30 @@ def draw(
     return Samples(into, tuple(sorted(found["train"])), counts, hashlib.sha256(text.encode()).hexdigest())
 
 
+def fold(archive: Path, into: Path, seed: int, *, train: int, judge: int) -> None:
+    """Copy images of an archive's training part into train/ and test/ of a folder, so that test may choose.
+
+    Args:
+        archive: A zip of `train/CLASS/IMAGE`, or of `CLASS/IMAGE` where there are no parts.
+        into: A new folder.
+        seed: Draws all of them.
+        train: Images per class.
+        judge: Other images per class, as test/; fewer where there are not so many.
+    """
+    with zipfile.ZipFile(archive) as file:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(file.namelist()):
+            *parts, label, last = ("", *name.split("/"))[-3:]
+            if last and parts in (["train"], [""]):
+                found[label].append(name)
+        for label, names in found.items():
+            random.Random(f"{seed} fold {label}").shuffle(names)
+            for number, name in enumerate(names[: train + judge]):
+                target = into / ("train" if number < train else "test") / label / Path(name).name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read(name))
+
+
 def _some(names: list[str], count: int | None, seed: str) -> list[str]:
     if count is None or count >= len(names):
         return names
