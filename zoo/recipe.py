@@ -65,9 +65,10 @@ class Recipe:
     weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
     schedule: str = choice("one-cycle", "How the rate moves in a phase.", choices=("one-cycle", "cosine", "constant"))
     warmup: float = choice(0.25, "Share of a phase's steps in which the rate rises.", low=0, high=0.9)
-    batch_size: int | Literal["auto"] = choice(
-        32,
-        "Images per batch, over all processes, or auto for the largest that fits and is worth it.",
+    batch_size: int | Literal["auto"] | None = choice(
+        None,
+        "Images per batch, over all processes, or auto for the largest that fits and is worth it; default: 32, or "
+        "with few images 16 or 8, for an epoch of ten steps.",
         low=1,
         high=65_536,
         words=("auto",),

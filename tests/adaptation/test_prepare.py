@@ -11,9 +11,12 @@ import pytest
 import torch
 
 import zoo
+from zoo.adaptation import sizing
 from zoo.adaptation.answering import backwards, compiled, objective, refuse_unfit, selected_by, smoothing, surgery_note
+from zoo.adaptation.prepare import prepare
 from zoo.data import Batch
 from zoo.engine.choosing import FEW
+from zoo.engine.events import ignore
 from zoo.errors import RecipeError
 from zoo.tasks import Task
 
@@ -43,8 +46,36 @@ def test_small_batches_leave_them_too() -> None:
     assert modes == {"fixed"} and "under 8 images" in notes
 
 
+@pytest.mark.parametrize(
+    ("images", "accumulate", "processes", "size"),
+    [(320, 1, 1, 32), (319, 1, 1, 16), (160, 1, 1, 16), (159, 1, 1, 8), (3, 1, 1, 8), (320, 2, 1, 16),
+     (100, 1, 8, 8), (100, 1, 16, 16), (100, 1, 32, 32)],
+)  # fmt: skip
+def test_few_images_come_in_smaller_batches(images: int, accumulate: int, processes: int, size: int) -> None:
+    found, note = sizing.usual(images, accumulate, processes)
+    assert found == size
+    assert (f"of {size} images" in note) == (size != sizing.USUAL)
+
+
+def test_the_batch_that_nobody_chose_is_planned_and_kept() -> None:
+    recipe = zoo.Recipe(train_per_class=5, image_size=16, strategy="finetune")
+    few = prepare("resnet_nano", "digits", recipe, ignore)
+    assert few.resolved()["batch_size"] == 8 and few.plan.phases[-1].steps_per_epoch == 40 // 8
+    assert "batches are of 8 images: with 32, an epoch would have 1 step(s)" in few.plan.notes
+    many = prepare("resnet_nano", "digits", zoo.Recipe(image_size=16, strategy="finetune"), ignore)
+    assert many.resolved()["batch_size"] == 32
+    asked = prepare("resnet_nano", "digits", replace(recipe, batch_size=20), ignore)
+    assert asked.resolved()["batch_size"] == 20, "a person decides"
+
+
+def test_beside_many_images_without_labels_batches_are_as_usual() -> None:
+    recipe = zoo.Recipe(train_per_class=5, image_size=16, strategy="finetune", unlabelled="digits", semi="pseudo",
+                        unlabelled_ratio=3)  # fmt: skip
+    assert prepare("resnet_nano", "digits", recipe, ignore).resolved()["batch_size"] == 32
+
+
 def test_networks_without_statistics_are_not_spoken_of() -> None:
-    recipe = zoo.Recipe(train_per_class=2, image_size=32, weights="none", refit="off")
+    recipe = zoo.Recipe(train_per_class=2, batch_size=4, image_size=32, weights="none", refit="off")
     plan = zoo.plan("timm/test_convnext", dataset="digits", recipe=recipe)
     assert not plan.notes
 

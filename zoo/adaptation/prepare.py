@@ -106,7 +106,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         recipe = replace(recipe, weights=absolute(recipe.weights))
     machine = machines.settle(recipe)
     if recipe.batch_size != "auto":
-        machines.require_equal_shares(recipe.batch, machine.processes)
+        machines.require_equal_shares(recipe.batch_size or sizing.USUAL, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
@@ -157,7 +157,12 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         )
 
     sized, extra, others = recipe, beside.added(recipe) if images else 0, len(images.fit) if images else 0
-    if recipe.batch_size == "auto":
+    if recipe.batch_size is None:
+        count = max(len(opened.fit), others // beside.ratio(recipe))  # an epoch is a pass over the larger set
+        size, remark = sizing.usual(count, recipe.accumulate, machine.processes)
+        sized = replace(recipe, batch_size=size)
+        notes += [remark] if remark else []
+    elif recipe.batch_size == "auto":
         emit(Progress("trying batch sizes", 0, 0))
         first = planned(_without_range_test(recipe), 1, "live")
         back = answering.backwards(recipe, opened)

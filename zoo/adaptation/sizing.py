@@ -1,4 +1,4 @@
-"""The batch size of a run, where nobody chose it."""
+"""The batch size of a run, where nobody chose one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.planning import Plan
 from zoo.recipe import Recipe
+
+USUAL = 32
+STEPS = 10  # of an epoch: with fewer, training ends before it has learnt what few images can teach (docs/recipes.md)
+_SMALLER = (16, 8)
+
+
+def usual(images: int, accumulate: int, processes: int) -> tuple[int, str]:
+    """The batch size where nobody says anything, and what there is to say about it.
+
+    Args:
+        images: Training images of which an epoch is a pass.
+        accumulate: Batches that make a step.
+        processes: That share each batch; a smaller size is one that they can share equally.
+    """
+    sizes = (USUAL, *(size for size in _SMALLER if size % processes == 0))
+    size = next((size for size in sizes if images // (size * accumulate) >= STEPS), sizes[-1])
+    if size == USUAL:
+        return size, ""
+    steps = max(1, images // (USUAL * accumulate))
+    return size, f"batches are of {size} images: with {USUAL}, an epoch would have {steps} step(s)"
 
 
 def sized(
@@ -46,8 +66,7 @@ def sized(
     )
     labelled = f"labelled images, each with {beside} without labels," if beside and phase.trains_body else "images"
     tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
-    usual = Recipe().batch
     return replace(recipe, batch_size=best.size), (
         f"batches are of {best.size} images, for {best.why} ({labelled} per second: {tried}); the rates stay as they "
-        f"are, where linear scaling from batches of {usual} would multiply them by {best.size / usual:g}"
+        f"are, where linear scaling from batches of {USUAL} would multiply them by {best.size / USUAL:g}"
     )
