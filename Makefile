@@ -87,7 +87,7 @@ export DIGITS
 # Both runs see the same 200 images (40 of them choose the epoch), 13 times, and report on the same 360. Of the rates 0.001,
 # 0.003 and 0.01, the last is best on the 40 for either.
 # Five images of each class are where starting from somebody's weights pays.
-demo: DATA := --dataset digits --train-per-class 5 --lr 0.01
+demo: DATA := --dataset digits --train-per-class 5
 demo: OUT := runs/demo
 demo: export HF_HUB_OFFLINE := 1
 demo: $(STAMP) ## Adapt a small backbone offline, look at it from all sides, compare with training from scratch

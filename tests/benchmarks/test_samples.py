@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from benchmarks.samples import draw
+from benchmarks.samples import draw, fold
 
 
 @pytest.fixture
@@ -44,3 +44,22 @@ def test_choosing_images_are_not_among_the_reported(archive, tmp_path):
     drawn = draw(archive, tmp_path / "val", 0, val=2)
     assert drawn.counts == {"train": 24, "val": 4, "test": 8}
     assert not set(names(drawn.folder, "val")) & set(names(drawn.folder, "test"))
+
+
+def test_a_fold_judges_by_other_training_images(archive, tmp_path):
+    for number, seed in enumerate((0, 0, 1)):
+        fold(archive, tmp_path / str(number), seed, train=3, judge=4)
+    first, again, other = (tmp_path / str(number) for number in range(3))
+    chosen, judges = names(first, "train"), names(first, "test")
+    assert (len(chosen), len(judges)) == (6, 8) and not set(chosen) & set(judges)
+    assert all(path.read_text().startswith("train") for path in first.rglob("*.jpg")), "val is left alone"
+    assert (chosen, judges) == (names(again, "train"), names(again, "test"))
+    assert chosen != names(other, "train") and judges != names(other, "test")
+
+
+def test_an_archive_without_parts_is_all_training(tmp_path):
+    with zipfile.ZipFile(tmp_path / "plain.zip", "w") as file:
+        for number in range(5):
+            file.writestr(f"a/{number}.jpg", "an image")
+    fold(tmp_path / "plain.zip", tmp_path / "out", 0, train=2, judge=9)
+    assert len(names(tmp_path / "out", "train")) == 2 and len(names(tmp_path / "out", "test")) == 3
