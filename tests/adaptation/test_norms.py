@@ -20,7 +20,8 @@ from zoo.run import Run
 from zoo.spec import Weights
 
 CHOICES: dict[str, Any] = {
-    "strategy": "probe", "image_size": 32, "refit": "off", "augment": "none", "precision": "fp32", "threads": 1,
+    "strategy": "probe", "image_size": 32, "batch_size": 32, "refit": "off", "augment": "none", "precision": "fp32",
+    "threads": 1,
 }  # fmt: skip
 
 

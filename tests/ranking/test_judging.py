@@ -15,9 +15,8 @@ from zoo.engine.events import Progress
 from zoo.errors import DataError, PluginError, RecipeError, TrainingError, WeightsError
 from zoo.ranking import choosing, judging
 
-RECIPE = zoo.Recipe(
-    strategy="probe", epochs=1, train_per_class=6, image_size=64, device="cpu", threads=1, precision="fp32", workers=0
-)
+RECIPE = zoo.Recipe(strategy="probe", epochs=1, train_per_class=6, batch_size=32, image_size=64, device="cpu",
+                    threads=1, precision="fp32", workers=0)  # fmt: skip
 NAMES = ["resnet_nano", "timm/test_byobnet=none"]
 
 
