@@ -48,8 +48,8 @@ def test_small_batches_leave_them_too() -> None:
 
 @pytest.mark.parametrize(
     ("images", "accumulate", "processes", "size"),
-    [(320, 1, 1, 32), (319, 1, 1, 16), (160, 1, 1, 16), (159, 1, 1, 8), (3, 1, 1, 8), (320, 2, 1, 16),
-     (100, 1, 8, 8), (100, 1, 16, 16), (100, 1, 32, 32)],
+    [(160, 1, 1, 32), (159, 1, 1, 16), (80, 1, 1, 16), (79, 1, 1, 8), (3, 1, 1, 8), (160, 2, 1, 16),
+     (50, 1, 8, 8), (50, 1, 16, 16), (50, 1, 32, 32)],
 )  # fmt: skip
 def test_few_images_come_in_smaller_batches(images: int, accumulate: int, processes: int, size: int) -> None:
     found, note = sizing.usual(images, accumulate, processes)

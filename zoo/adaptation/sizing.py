@@ -15,7 +15,7 @@ from zoo.planning import Plan
 from zoo.recipe import Recipe
 
 USUAL = 32
-STEPS = 10  # of an epoch: with fewer, training ends before it has learnt what few images can teach (docs/recipes.md)
+STEPS = 5  # of an epoch: with fewer, training ends before it has learnt what few images can teach (docs/recipes.md)
 _SMALLER = (16, 8)
 
 
