@@ -61,7 +61,7 @@ def test_the_batch_that_nobody_chose_is_planned_and_kept() -> None:
     recipe = zoo.Recipe(train_per_class=5, image_size=16, strategy="finetune")
     few = prepare("resnet_nano", "digits", recipe, ignore)
     assert few.resolved()["batch_size"] == 8 and few.plan.phases[-1].steps_per_epoch == 40 // 8
-    assert "batches are of 8 images: with 32, an epoch would have 1 step(s)" in few.plan.notes
+    assert "batches are of 8 images: with 32, an epoch would have only one step" in few.plan.notes
     many = prepare("resnet_nano", "digits", zoo.Recipe(image_size=16, strategy="finetune"), ignore)
     assert many.resolved()["batch_size"] == 32
     asked = prepare("resnet_nano", "digits", replace(recipe, batch_size=20), ignore)

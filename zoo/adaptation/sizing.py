@@ -32,7 +32,8 @@ def usual(images: int, accumulate: int, processes: int) -> tuple[int, str]:
     if size == USUAL:
         return size, ""
     steps = max(1, images // (USUAL * accumulate))
-    return size, f"batches are of {size} images: with {USUAL}, an epoch would have {steps} step(s)"
+    few = f"{steps} steps" if steps > 1 else "one step"
+    return size, f"batches are of {size} images: with {USUAL}, an epoch would have only {few}"
 
 
 def sized(
