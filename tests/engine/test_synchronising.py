@@ -134,3 +134,11 @@ def test_the_plan_says_whose_statistics_they_are() -> None:
 
     assert said(synchronised=True) == ("live", "live batch-norm statistics are those of all 4 processes together")
     assert said()[0] == "fixed" and "under 8 images per process" in said()[1], "each would have 4"
+    recipe = replace(recipe, norm="live")
+    assert said() == (
+        "live",
+        "live batch-norm statistics are per process: runs with other process counts differ slightly",
+    )
+    assert said(synchronised=True)[1].endswith("of all 4 processes together")
+    recipe = replace(recipe, norm="fixed")
+    assert said() == ("fixed", "")

@@ -71,10 +71,13 @@ def mode(
         if recipe.norm == "live":
             return "live", "these weights have folded batch norms: training their norms live will likely ruin them"
         return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
-    if recipe.norm != "auto":
-        return recipe.norm, ""
     if not tracking_norms(model):
-        return "live", ""
+        return "fixed" if recipe.norm == "fixed" else "live", ""
+    whose = "live batch-norm statistics are per process: runs with other process counts differ slightly"
+    if synchronised:
+        whose = f"live batch-norm statistics are those of all {processes} processes together"
+    if recipe.norm != "auto":
+        return recipe.norm, whose if recipe.norm == "live" and processes > 1 else ""
     together = min(recipe.batch, images) + min(recipe.batch * beside, unlabelled)
     images += unlabelled if beside else 0
     if weights is not None and together // (1 if synchronised else processes) < SMALL_BATCH:
@@ -82,11 +85,7 @@ def mode(
         return "fixed", f"norm statistics stay fixed in training: batches are under {SMALL_BATCH} images{of}"
     if weights is not None and images < FEW_TRAINED:
         return "fixed", f"norm statistics stay fixed in training: {images} images are too few to follow"
-    if processes > 1 and synchronised:
-        return "live", f"live batch-norm statistics are those of all {processes} processes together"
-    if processes > 1:
-        return "live", "live batch-norm statistics are per process: runs with other process counts differ slightly"
-    return "live", ""
+    return "live", whose if processes > 1 else ""
 
 
 def recalibrated(
