@@ -84,8 +84,7 @@ for item in reversed(digits.splits["test"]):
 endef
 export DIGITS
 
-# Both runs see the same 200 images (40 of them choose the epoch), 13 times, and report on the same 360. Of the rates 0.001,
-# 0.003 and 0.01, the last is best on the 40 for either.
+# Both runs see the same 50 images (10 of them choose the epoch), 13 times, and report on the same 360.
 # Five images of each class are where starting from somebody's weights pays.
 demo: DATA := --dataset digits --train-per-class 5
 demo: OUT := runs/demo

@@ -68,7 +68,7 @@ class Recipe:
     batch_size: int | Literal["auto"] | None = choice(
         None,
         "Images per batch, over all processes, or auto for the largest that fits and is worth it; default: 32, or "
-        "with few images 16 or 8, for an epoch of five steps.",
+        "with few images 16 or 8, for an epoch of five batches.",
         low=1,
         high=65_536,
         words=("auto",),

@@ -23,14 +23,15 @@ from zoo.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tuple[str, ...] = ()) -> Choice:
+def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tuple[str, ...] = (),
+           processes: int = 1) -> Choice:  # fmt: skip
     model, recipe = net(), Recipe(strategy="lp-ft", compile=compile, probe_epochs=1, epochs=9)
     plan = make_plan(recipe, [_facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=100, norm="live")  # fmt: skip
     plan = with_caches(plan, {name: CachePlan("head", "fc", 1, 1) for name in kept}, {})
     accelerator: Any = machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1))
     if device != "cpu":
-        accelerator = SimpleNamespace(device=SimpleNamespace(type=device), num_processes=1)
+        accelerator = SimpleNamespace(device=SimpleNamespace(type=device), num_processes=processes)
     return choose(plan, {"probe": 1.0, "finetune": seconds}, model, GROUPS, recipe, accelerator, input_size=(3, 6, 6))
 
 
@@ -54,6 +55,13 @@ def test_auto_wants_more_than_to_break_even(timed: list[int], monkeypatch: pytes
     assert decide("auto", device="cuda") == Choice({}, ())
     saved = decide("on").saved  # who asks for it gets it
     assert saved == {"probe": pytest.approx(10 - 60), "finetune": pytest.approx(90 - 60)}
+
+
+def test_norms_that_processes_share_are_not_compiled(timed: list[int]) -> None:
+    choice = decide("on", device="cuda", processes=2)
+    assert list(choice.saved) == ["probe"], "whose norms are frozen"
+    assert choice.notes == ("finetune is not compiled, for processes share the statistics of its norms",)
+    assert decide("auto", device="cuda", processes=2) == Choice({}, ())
 
 
 def test_phases_by_name(timed: list[int]) -> None:

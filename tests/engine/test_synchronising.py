@@ -15,8 +15,9 @@ from torch import nn
 
 import zoo
 from tests.engine.toy import GROUPS, Toy, net, same, state_of
-from zoo.adaptation import norms
+from zoo.adaptation import norms, prepare
 from zoo.engine import loop
+from zoo.engine.events import ignore
 from zoo.engine.objective import Joined
 from zoo.engine.synchronising import synchronised, synchronises
 from zoo.errors import TrainingError
@@ -47,6 +48,9 @@ def test_norms_of_a_kind_of_their_own_stay_as_they_are() -> None:
 
     model = net()
     model.after = Own(4)
+    assert not synchronises(model, "cuda", 2)
+    model = net()
+    model.norm.register_forward_hook(lambda *given: None)  # it would be lost
     assert not synchronises(model, "cuda", 2)
 
 
@@ -123,6 +127,22 @@ def test_a_training_with_them_is_the_same_and_leaves_plain_norms(
     assert seen == [{nn.BatchNorm2d}] * 3 + [{nn.SyncBatchNorm}] * 6, "the probe's are frozen"
     assert set(kinds(toy.model).values()) == {nn.BatchNorm2d}
     assert same(state_of(toy.model), state_of(plain.model))
+
+
+def test_a_range_test_trains_with_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[type]] = []
+    find = prepare.find_rate
+
+    def watched(model: nn.Module, *given: Any) -> Any:
+        seen.append(set(kinds(model).values()))
+        return find(model, *given)
+
+    monkeypatch.setattr(prepare, "find_rate", watched)
+    monkeypatch.setattr(prepare, "synchronises", lambda *given: True)
+    recipe = Recipe(strategy="finetune", lr="auto", norm="live", image_size=16, limit=64, epochs=1, threads=1)
+    ready = prepare.prepare("resnet_nano", "digits", recipe, ignore)
+    assert seen == [{nn.SyncBatchNorm}]
+    assert nn.SyncBatchNorm not in kinds(ready.model).values() and ready.range_test is not None
 
 
 def test_the_plan_says_whose_statistics_they_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.engine.range_test import RangeTest, find_rate
 from zoo.engine.source import Option
-from zoo.engine.synchronising import synchronises
+from zoo.engine.synchronising import synchronised, synchronises
 from zoo.groups import Group
 from zoo.models import DataConfig
 from zoo.planning import GroupFacts, Plan, make_plan
@@ -159,7 +160,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     sized, extra, others = recipe, beside.added(recipe) if images else 0, len(images.fit) if images else 0
     if recipe.batch_size is None:
         count = max(len(opened.fit), others // beside.ratio(recipe))  # an epoch is a pass over the larger set
-        size, remark = sizing.usual(count, recipe.accumulate, machine.processes)
+        size, remark = sizing.usual(count, machine.processes)
         sized = replace(recipe, batch_size=size)
         notes += [remark] if remark else []
     elif recipe.batch_size == "auto":
@@ -217,7 +218,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(_without_range_test(settled), steps, norm).phases[-1]
-        with explained_memory(settled.batch, config.input_size[-1]):
+        alike = synchronised(model, found, trial) if shared else nullcontext()
+        with explained_memory(settled.batch, config.input_size[-1]), alike:
             range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)

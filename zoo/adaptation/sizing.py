@@ -15,25 +15,23 @@ from zoo.planning import Plan
 from zoo.recipe import Recipe
 
 USUAL = 32
-STEPS = 5  # of an epoch: with fewer, training ends before it has learnt what few images can teach (docs/recipes.md)
+BATCHES = 5  # of an epoch: with fewer, training ends before it has learnt what few images can teach (docs/recipes.md)
 _SMALLER = (16, 8)
+_SHARE = 8  # images of a smaller batch that each process gets at least
 
 
-def usual(images: int, accumulate: int, processes: int) -> tuple[int, str]:
+def usual(images: int, processes: int) -> tuple[int, str]:
     """The batch size where nobody says anything, and what there is to say about it.
 
     Args:
         images: Training images of which an epoch is a pass.
-        accumulate: Batches that make a step.
-        processes: That share each batch; a smaller size is one that they can share equally.
+        processes: That share each batch.
     """
-    sizes = (USUAL, *(size for size in _SMALLER if size % processes == 0))
-    size = next((size for size in sizes if images // (size * accumulate) >= STEPS), sizes[-1])
+    sizes = (USUAL, *(size for size in _SMALLER if size % processes == 0 and size // processes >= _SHARE))
+    size = next((size for size in sizes if images // size >= BATCHES), sizes[-1])
     if size == USUAL:
         return size, ""
-    steps = max(1, images // (USUAL * accumulate))
-    few = f"{steps} steps" if steps > 1 else "one step"
-    return size, f"batches are of {size} images: with {USUAL}, an epoch would have only {few}"
+    return size, f"batches are of {size} images: of {USUAL}, an epoch would have only {max(1, images // USUAL)}"
 
 
 def sized(

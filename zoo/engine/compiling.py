@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from zoo.engine.estimate import try_step
+from zoo.engine.synchronising import synchronises
 from zoo.groups import Freezer, Group
 from zoo.planning import Plan, asked_phases
 from zoo.recipe import Recipe
@@ -71,6 +72,11 @@ def choose(
     notes += [f"{phase.name} is not compiled, for its objective looks into the network"
               for phase in plan.phases if phase.unlabelled and phase.name in names and not auto]  # fmt: skip
     phases = [phase for phase in plan.phases if phase.name in names and not phase.cache and not phase.unlabelled]
+    if synchronises(model, accelerator.device.type, accelerator.num_processes):  # processes wait for each other in them
+        live = [phase for phase in phases if any(group.norm == "live" for group in phase.groups)]
+        notes += [f"{phase.name} is not compiled, for processes share the statistics of its norms"
+                  for phase in live if not auto]  # fmt: skip
+        phases = [phase for phase in phases if phase not in live]
     saved: dict[str, float] = {}
     for phase in phases:
         if why := unable(accelerator.device.type):

@@ -86,7 +86,9 @@ def estimate(
         By phase. Memory counts weights, gradients, optimizer state and activations.
     """
     trial = copy.deepcopy(model)
-    batch = max(1, recipe.batch // accelerator.num_processes)
+    batch = max(
+        min(2, recipe.batch), recipe.batch // accelerator.num_processes
+    )  # of one, norms can learn nothing alone
     found: dict[str, Costs] = {}
     forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
     copies = 1 + bool(recipe.ema)  # the best weights, and the average

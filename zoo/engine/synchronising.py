@@ -18,14 +18,21 @@ _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # a s
 def synchronises(model: nn.Module, device: str, processes: int) -> bool:
     """Whether live batch norms take their statistics over all processes, as torch can on CUDA alone.
 
-    A model with any norm of another kind that keeps statistics is left as it is, so that one answer holds for all.
+    A model with any norm of another kind that keeps statistics, or with one that somebody looks into, is left as it is,
+    so that one answer holds for all.
 
     Args:
         model: The model.
         device: "cpu", "cuda" or "mps".
         processes: That share each batch.
     """
-    return processes > 1 and device == "cuda" and all(type(norm) in _KNOWN for norm in tracking_norms(model))
+    return processes > 1 and device == "cuda" and all(_can_be_exchanged(norm) for norm in tracking_norms(model))
+
+
+def _can_be_exchanged(norm: nn.Module) -> bool:
+    """Whether it does what its class does and nothing else; hooks would be lost."""
+    hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or "forward" in norm.__dict__
+    return type(norm) in _KNOWN and not hooked
 
 
 @contextmanager
