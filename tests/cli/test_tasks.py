@@ -65,9 +65,8 @@ def test_a_resumed_run_keeps_its_tasks_beside_what_is_typed(zoo_, api):
     assert api.calls[0][2]["recipe"] == Recipe(tasks=tasks, workers=2) and api.calls[0][2]["dataset"] is None
 
 
-def test_a_reproduction_says_what_is_no_share_without_per_cent(capsys):
-    run = Run(Path("runs/again"))
-    run.path.mkdir(parents=True)
+def test_a_reproduction_says_what_is_no_share_without_per_cent(capsys, tmp_path):
+    run = Run(tmp_path)
     run.write_record({"schema": 1, "result": RESULT})
     record = {"identical": True, "tensors": {"n": 3}, "accuracy": {"before": 0.72, "now": 0.7}, "differences": []}
     render.reproduction(record, run)
