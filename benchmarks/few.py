@@ -77,7 +77,7 @@ def _once(key: dict[str, Any], arguments: argparse.Namespace, folder: Path) -> R
                         seed=key["seed"], threads=1, precision="fp32")  # fmt: skip
     record = zoo.adapt(key["backbone"], str(images), recipe, out=folder / str(key["batch"])).record
     return {"accuracy": record["result"]["accuracy"], "n": record["result"]["n"],
-            "steps": [phase["steps_per_epoch"] for phase in record["plan"]["phases"]][-1]}  # fmt: skip
+            "steps": record["plan"]["phases"][-1]["steps_per_epoch"]}  # fmt: skip
 
 
 def table(record: dict[str, Any]) -> str:

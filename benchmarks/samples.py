@@ -56,7 +56,7 @@ def draw(
 
 
 def fold(archive: Path, into: Path, seed: int, *, train: int, judge: int) -> None:
-    """Copy images of an archive's training part into train/ and test/ of a folder, so that test may choose.
+    """Copy images of an archive's training part into train/ and test/ of a folder, so that test may judge.
 
     Args:
         archive: A zip of `train/CLASS/IMAGE`, or of `CLASS/IMAGE` where there are no parts.

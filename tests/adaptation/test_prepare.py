@@ -67,10 +67,11 @@ def test_the_batch_that_nobody_chose_is_planned_and_kept() -> None:
     assert asked.resolved()["batch_size"] == 20, "a person decides"
 
 
-def test_beside_many_images_without_labels_batches_are_as_usual() -> None:
+@pytest.mark.parametrize(("ratio", "size"), [(3, 32), (10, 16)])  # about 1,400 images: an epoch has so many by ratio
+def test_beside_many_images_without_labels_batches_are_as_usual(ratio: int, size: int) -> None:
     recipe = zoo.Recipe(train_per_class=5, image_size=16, strategy="finetune", unlabelled="digits", semi="pseudo",
-                        unlabelled_ratio=3)  # fmt: skip
-    assert prepare("resnet_nano", "digits", recipe, ignore).resolved()["batch_size"] == 32
+                        unlabelled_ratio=ratio)  # fmt: skip
+    assert prepare("resnet_nano", "digits", recipe, ignore).resolved()["batch_size"] == size
 
 
 def test_networks_without_statistics_are_not_spoken_of() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from torch import nn
 import zoo
 from tests.engine.toy import GROUPS, Toy, net, same, state_of
 from zoo.adaptation import norms, prepare
-from zoo.engine import loop
+from zoo.engine import synchronising
 from zoo.engine.events import ignore
 from zoo.engine.objective import Joined
 from zoo.engine.synchronising import synchronised, synchronises
@@ -25,6 +26,13 @@ from zoo.groups import assign
 from zoo.plugins import get
 from zoo.recipe import Recipe
 from zoo.spec import Weights
+
+
+def processes(device: str, count: int) -> Any:
+    return SimpleNamespace(device=SimpleNamespace(type=device), num_processes=count)
+
+
+TWO = processes("cuda", 2)
 
 
 def kinds(model: nn.Module) -> dict[str, type]:
@@ -36,9 +44,9 @@ def phase_of(tmp_path: Path, norm: str = "live", **choices: Any) -> Any:
 
 
 def test_several_processes_on_cuda_share_statistics_and_none_else() -> None:
-    assert synchronises(net(), "cuda", 2)
-    assert not synchronises(net(), "cuda", 1)
-    assert not synchronises(net(), "cpu", 2)
+    assert synchronises(net(), TWO)
+    assert not synchronises(net(), processes("cuda", 1))
+    assert not synchronises(net(), processes("cpu", 2))
 
 
 def test_norms_of_a_kind_of_their_own_stay_as_they_are() -> None:
@@ -48,16 +56,16 @@ def test_norms_of_a_kind_of_their_own_stay_as_they_are() -> None:
 
     model = net()
     model.after = Own(4)
-    assert not synchronises(model, "cuda", 2)
+    assert not synchronises(model, TWO)
     model = net()
     model.norm.register_forward_hook(lambda *given: None)  # it would be lost
-    assert not synchronises(model, "cuda", 2)
+    assert not synchronises(model, TWO)
 
 
 def test_live_norms_are_others_inside_and_the_very_same_after(tmp_path: Path) -> None:
     model = net()
     before, parameters, modules = state_of(model), list(model.parameters()), list(model.named_modules())
-    with synchronised(model, GROUPS, phase_of(tmp_path)):
+    with synchronised(model, GROUPS, phase_of(tmp_path), TWO):
         assert kinds(model) == {"norm": nn.SyncBatchNorm, "after": nn.SyncBatchNorm}
         assert [name for name, _ in model.named_modules()] == [name for name, _ in modules]
         assert all(now is then for now, then in zip(model.parameters(), parameters, strict=True))
@@ -75,13 +83,13 @@ def test_live_norms_are_others_inside_and_the_very_same_after(tmp_path: Path) ->
 ], ids=str)  # fmt: skip
 def test_norms_that_are_still_are_left_alone(tmp_path: Path, choices: dict[str, Any], live: set[str]) -> None:
     model, norm = net(), choices.pop("norm", "live")
-    with synchronised(model, GROUPS, phase_of(tmp_path, norm, **choices)):
+    with synchronised(model, GROUPS, phase_of(tmp_path, norm, **choices), TWO):
         assert {path for path, kind in kinds(model).items() if kind is nn.SyncBatchNorm} == live
 
 
 def test_an_error_inside_puts_them_back(tmp_path: Path) -> None:
     model = net()
-    with pytest.raises(TrainingError), synchronised(model, GROUPS, phase_of(tmp_path)):
+    with pytest.raises(TrainingError), synchronised(model, GROUPS, phase_of(tmp_path), TWO):
         raise TrainingError("the loss is not finite")
     assert set(kinds(model).values()) == {nn.BatchNorm2d}
 
@@ -90,7 +98,7 @@ def test_a_norm_with_its_activation_keeps_it(tmp_path: Path) -> None:
     spec = get("timm/efficientnet_b0")
     model = timm.create_model("efficientnet_b0", num_classes=3)
     plain, images = copy.deepcopy(model).train(), torch.randn(4, 3, 64, 64)
-    with synchronised(model, assign(model, spec), phase_of(tmp_path)):
+    with synchronised(model, assign(model, spec), phase_of(tmp_path), TWO):
         assert set(kinds(model).values()) == {SyncBatchNormAct}
         torch.manual_seed(0)
         ours = model(images)
@@ -103,7 +111,7 @@ def test_a_norm_that_two_places_share_stays_shared(tmp_path: Path) -> None:
     model = net()
     model.after = model.norm
     groups = [replace(GROUPS[0]), replace(GROUPS[1], parameters=("deep.weight",), buffers=()), GROUPS[2]]
-    with synchronised(model, groups, phase_of(tmp_path)):
+    with synchronised(model, groups, phase_of(tmp_path), TWO):
         assert model.after is model.norm and type(model.norm) is nn.SyncBatchNorm
     assert model.after is model.norm and type(model.norm) is nn.BatchNorm2d
 
@@ -122,7 +130,7 @@ def test_a_training_with_them_is_the_same_and_leaves_plain_norms(
         return forward(self, *given)
 
     monkeypatch.setattr(Joined, "forward", watched)
-    monkeypatch.setattr(loop, "synchronises", lambda *given: True)
+    monkeypatch.setattr(synchronising, "synchronises", lambda *given: True)
     toy = Toy(tmp_path / "shared", recipe).train()
     assert seen == [{nn.BatchNorm2d}] * 3 + [{nn.SyncBatchNorm}] * 6, "the probe's are frozen"
     assert set(kinds(toy.model).values()) == {nn.BatchNorm2d}
@@ -138,7 +146,7 @@ def test_a_range_test_trains_with_them_too(monkeypatch: pytest.MonkeyPatch) -> N
         return find(model, *given)
 
     monkeypatch.setattr(prepare, "find_rate", watched)
-    monkeypatch.setattr(prepare, "synchronises", lambda *given: True)
+    monkeypatch.setattr(synchronising, "synchronises", lambda *given: True)
     recipe = Recipe(strategy="finetune", lr="auto", norm="live", image_size=16, limit=64, epochs=1, threads=1)
     ready = prepare.prepare("resnet_nano", "digits", recipe, ignore)
     assert seen == [{nn.SyncBatchNorm}]

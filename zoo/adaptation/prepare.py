@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         notes.append(remark)
     fingerprint = None if weights is None else groups.fingerprint(model, found[:-1])
     recalibration = norms.recalibrated(model, weights, recipe, opened.fit, config, accelerator, emit)
-    shared = synchronises(model, machine.device, machine.processes)
+    shared = synchronises(model, accelerator)
     norm, why = norms.mode(sized, model, weights, len(opened.fit), machine.processes, synchronised=shared,
                            beside=extra, unlabelled=others)  # fmt: skip
     refit, later = _refitted(recipe, opened)
@@ -218,8 +217,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if recipe.lr == "auto":
         emit(Progress("range test for the learning rate", 0, 0))
         trial = planned(_without_range_test(settled), steps, norm).phases[-1]
-        alike = synchronised(model, found, trial) if shared else nullcontext()
-        with explained_memory(settled.batch, config.input_size[-1]), alike:
+        with explained_memory(settled.batch, config.input_size[-1]), synchronised(model, found, trial, accelerator):
             range_test = find_rate(model, found, trial, settled, loader, minimised, accelerator)
         settled = replace(settled, lr=range_test.chosen)
     plan = with_objective(planned(settled, steps, norm), minimised, settled.batch)

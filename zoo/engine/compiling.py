@@ -72,7 +72,7 @@ def choose(
     notes += [f"{phase.name} is not compiled, for its objective looks into the network"
               for phase in plan.phases if phase.unlabelled and phase.name in names and not auto]  # fmt: skip
     phases = [phase for phase in plan.phases if phase.name in names and not phase.cache and not phase.unlabelled]
-    if synchronises(model, accelerator.device.type, accelerator.num_processes):  # processes wait for each other in them
+    if synchronises(model, accelerator):  # processes wait for each other in them
         live = [phase for phase in phases if any(group.norm == "live" for group in phase.groups)]
         notes += [f"{phase.name} is not compiled, for processes share the statistics of its norms"
                   for phase in live if not auto]  # fmt: skip

@@ -86,9 +86,8 @@ def estimate(
         By phase. Memory counts weights, gradients, optimizer state and activations.
     """
     trial = copy.deepcopy(model)
-    batch = max(
-        min(2, recipe.batch), recipe.batch // accelerator.num_processes
-    )  # of one, norms can learn nothing alone
+    # A norm cannot train on one image by itself, as it need not where processes share its statistics.
+    batch = max(min(2, recipe.batch), recipe.batch // accelerator.num_processes)
     found: dict[str, Costs] = {}
     forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
     copies = 1 + bool(recipe.ema)  # the best weights, and the average

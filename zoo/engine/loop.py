@@ -24,7 +24,7 @@ from zoo.engine.optim import make_optimizer, set_rates
 from zoo.engine.randomness import seed_all
 from zoo.engine.session import Session
 from zoo.engine.source import Source
-from zoo.engine.synchronising import synchronised, synchronises
+from zoo.engine.synchronising import synchronised
 from zoo.engine.validators import VALIDATORS
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
@@ -57,10 +57,9 @@ def train(job: Job, session: Session) -> None:
     """Run a plan from where the session stands, and leave the best weights in the model."""
     average = ModelEmaV3(job.model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
     session.restore(job.model, average, job.objective)
-    apart = not synchronises(job.model, job.accelerator.device.type, job.accelerator.num_processes)
     while session.position.phase < len(job.plan.phases):
         phase = job.plan.phases[session.position.phase]
-        with nullcontext() if apart else synchronised(job.model, job.groups, phase):
+        with synchronised(job.model, job.groups, phase, job.accelerator):
             run_phase(job, session, phase, average)
         session.position.next_phase()
     session.save_end()
