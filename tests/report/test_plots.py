@@ -68,6 +68,15 @@ def test_a_frozen_phase_is_a_gap_not_a_line(frozen: int) -> None:
     assert strokes(trained) == 2
 
 
+def test_losses_of_two_phases_are_neither_joined_nor_averaged_together() -> None:
+    spans = [("finetune", 1, 50), ("refit finetune", 51, 100)]
+    svg = plots.loss_curve(History(steps=list(enumerate([1.0] * 50 + [3.0] * 50, 1)), spans=spans))
+    (path,) = [part.split('"')[1] for part in svg.split("<path")[1:] if "stroke-width: 1.7" in part]
+    strokes = [{point.split()[1] for point in stroke.split("L ")} for stroke in path.split("M ")[1:]]
+    assert [len(heights) for heights in strokes] == [1, 1]  # flat, each at its own height
+    assert strokes[0] != strokes[1]
+
+
 @pytest.mark.parametrize("cells", [1, 7, 60])
 def test_aggregate_keeps_each_rows_share(cells: int) -> None:
     matrix = np.random.default_rng(0).integers(0, 9, (50, 50))

@@ -81,11 +81,11 @@ def loss_curve(history: History, name: str = "loss") -> str:
         axes = figure.add_subplot()
         top = 0.0
         if history.steps:
-            steps, losses = _thin(history.steps)
-            averages = _smoothed(np.asarray([loss for _, loss in history.steps]))
-            _, smooth = _thin([(step, value) for (step, _), value in zip(history.steps, averages, strict=True)])
-            axes.plot(steps, losses, color=ACCENT, alpha=0.22, linewidth=0.8)
-            axes.plot(steps, smooth, color=ACCENT, linewidth=1.7)
+            steps, losses = np.asarray(history.steps, dtype=float).T
+            phases = np.split(losses, _starts(steps, history)[1:])
+            smooth = np.concatenate([_smoothed(each) for each in phases])
+            axes.plot(*_line(steps, losses, history), color=ACCENT, alpha=0.22, linewidth=0.8)
+            axes.plot(*_line(steps, smooth, history), color=ACCENT, linewidth=1.7)
             top = max(float(np.max(smooth)), float(np.percentile(losses, 98)))
         measured = _epoch_points(history, "val_loss")
         if measured:
@@ -133,12 +133,9 @@ def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> 
         axes = figure.add_subplot()
         for group, shade in zip(groups, shades(len(groups)), strict=True):
             points = [(step, value) for step, value in history.rates.get(group, ()) if value > 0]
-            if not points:
-                continue
-            steps, values = _thin(points)
-            # Each phase has a schedule of its own, and one that freezes the group must not be bridged by a line.
-            starts = np.unique(np.searchsorted(steps, [first for _, first, _ in history.spans]))
-            axes.plot(np.insert(steps, starts, np.nan), np.insert(values, starts, np.nan), color=shade, linewidth=1.8)
+            if points:
+                steps, values = np.asarray(points, dtype=float).T
+                axes.plot(*_line(steps, values, history), color=shade, linewidth=1.8)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value)))
         axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
@@ -295,12 +292,24 @@ def _steps_axis(axes: Axes, history: History) -> None:
                       color=MUTED, fontsize=8.5, annotation_clip=False)  # fmt: skip
 
 
-def _thin(points: Sequence[tuple[int, float]]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """At most `_MAX_POINTS` of the points, evenly, first and last kept."""
-    values = np.asarray(points, dtype=float)
-    if len(values) > _MAX_POINTS:
-        values = values[np.linspace(0, len(values) - 1, _MAX_POINTS).astype(int)]
-    return values[:, 0], values[:, 1]
+def _line(
+    steps: np.ndarray[Any, Any], values: np.ndarray[Any, Any], history: History
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """At most `_MAX_POINTS` of the points, evenly, first and last kept, with a gap wherever a phase begins.
+
+    Each phase has a schedule of its own, may freeze a group, and may start once more from the first weights.
+    """
+    if len(steps) > _MAX_POINTS:
+        places = np.linspace(0, len(steps) - 1, _MAX_POINTS).astype(int)
+        steps, values = steps[places], values[places]
+    starts = _starts(steps, history)
+    return np.insert(steps, starts, np.nan), np.insert(values, starts, np.nan)
+
+
+def _starts(steps: np.ndarray[Any, Any], history: History) -> np.ndarray[Any, Any]:
+    """Where in ascending steps the phases begin that have any of them."""
+    starts = np.unique(np.searchsorted(steps, [first for _, first, _ in history.spans]))
+    return starts[starts < len(steps)]
 
 
 def _smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
