@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def table(record: Mapping[str, Any]) -> str:
         for name, rows in (("zoo", ours), (peer, theirs)):
             sides.append((task if name == "zoo" else "", name, percent([row["accuracy"] for row in rows]),
                           *(_seconds(rows, part) for part in ("whole", "setup", "training")),
-                          *(f"{_middle(rows, lambda row, size=size: row[size]):.0f}"
+                          *(f"{_middle(rows, itemgetter(size)):.0f}"
                             for size in ("memory_mb", "anonymous_mb"))))  # fmt: skip
         reached = [_reached(our, their) for our, their in pairs]
         times = [time for time in reached if time is not None]
@@ -103,7 +104,7 @@ def _curve(row: Row) -> list[tuple[float, float]]:
     return curve(row["points"], row["marks"]["trained"], row["accuracy"])
 
 
-def _middle(rows: Sequence[Row], of: Any) -> float:
+def _middle(rows: Sequence[Row], of: Callable[[Row], float]) -> float:
     return statistics.median(of(row) for row in rows)
 
 

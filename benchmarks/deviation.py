@@ -76,4 +76,4 @@ def estimate(losses: Any, weighted_by: Any) -> float:
 
 def _spread(count: int) -> list[int]:
     """Places at equal distances, for images are in the order of their classes."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int)).tolist()
+    return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int))]

@@ -100,10 +100,10 @@ def write_table(folder: Path, seed: int, limit: int | None) -> Path:
     """
     drawn = random.Random(seed)
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for path in sorted(folder.glob("*/*/*.*")):
-        domain, label = path.parts[-3:-1]
+    for image in sorted(folder.glob("*/*/*.*")):
+        domain, label = image.parts[-3:-1]
         if domain in ARCHIVES:
-            groups[domain, label].append(path.relative_to(folder).as_posix())
+            groups[domain, label].append(image.relative_to(folder).as_posix())
     lines = ["path,class,domain,split"]
     for (domain, label), paths in groups.items():
         chosen = drawn.sample(paths, min(len(paths), limit or len(paths)))
@@ -146,7 +146,7 @@ def _that_fit(trial: zoo.Run, seconds: float) -> int:
     The first epoch warms up. A step says how long training has taken until then.
     """
     events = [json.loads(line) for line in trial.metrics_path.read_text(encoding="utf-8").splitlines()]
-    ends = {event["epoch"]: event["seconds"] for event in events if event["event"] == "step"}
+    ends: dict[int, float] = {event["epoch"]: event["seconds"] for event in events if event["event"] == "step"}
     return max(1, round(seconds / (ends[2] - ends[1])))
 
 

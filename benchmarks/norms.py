@@ -27,7 +27,7 @@ from zoo.recipe import Recipe
 
 MOBILENET, RESNET18 = WORK["flowers12"].weights, WORK["tiny-25"].weights
 # Backbone, weights, archive, side of the images in pixels, training images per class (None: all).
-CASES = (
+CASES: tuple[tuple[str, str | None, str, int, int | None], ...] = (
     ("resnet_nano", None, "tiny_imagenet_100.zip", 64, 10),
     ("resnet_nano", None, "cifar10.zip", 64, 100),
     ("resnet_nano", None, "cifar10.zip", 64, 20),

@@ -85,7 +85,9 @@ def _one(arch: str, batch: int, size: int, way: Way) -> dict[str, float]:
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     images = torch.randn(batch, 3, size, size).to(memory_format=layout)
     labels = torch.randint(10, (batch,))
-    kind = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}[way.optimizer]
+    kind: dict[str, Any] = {
+        "fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False},
+    }[way.optimizer]  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, **kind)
     network = torch.compile(model, dynamic=False) if way.compile else model
     seconds, started = [], time.perf_counter()
@@ -94,7 +96,8 @@ def _one(arch: str, batch: int, size: int, way: Way) -> dict[str, float]:
         before = time.process_time()
         with torch.autocast("cpu", torch.bfloat16, enabled=way.bf16):
             logits = network(images)
-        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -24,7 +24,7 @@ def facts(weights: str) -> dict[str, Any]:
     }
 
 
-def pretrained(job: Mapping[str, Any], classes: int) -> nn.Module:
+def pretrained(job: Mapping[str, Any], classes: int) -> Any:  # a module with what timm gives it
     """The architecture with the given weights and a new head, as plain timm makes it."""
     tensors = load_file(job["weights"])
     model = timm.create_model(job["arch"], num_classes=classes, **facts(job["weights"])["model_args"])

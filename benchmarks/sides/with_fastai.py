@@ -29,7 +29,7 @@ BATCH = 64
 RATE = 2e-3  # at which `fine_tune` trains the head before it unfreezes the rest; better here than a learner's 1e-3
 
 
-class Curve(Callback):
+class Curve(Callback):  # type: ignore[misc]  # fastai is not typed
     """Stops the clock while the reported images are scored, which `fit` does after every epoch."""
 
     order = 60  # after fastai's own recorder

@@ -18,6 +18,7 @@ from benchmarks.sides.shared import right
 from benchmarks.stopwatch import Stopwatch
 from zoo import Recipe, api, models
 from zoo.adaptation import execute
+from zoo.engine import loop
 from zoo.engine.evaluation import Outputs
 from zoo.engine.events import EpochDone, Event, PhaseStarted, PlanReady, Progress, StepDone
 from zoo.engine.loop import Job
@@ -53,7 +54,7 @@ def run(job: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:
 
 def wrap_sources(wrap: Callable[[Source, PhasePlan], Source]) -> None:
     """Put something around what every phase of this process trains on."""
-    train = execute.train
+    train = loop.train
 
     def wrapped(job: Job, session: Session) -> None:
         def sources(phase: PhasePlan, *rest: Any) -> Source:
@@ -61,7 +62,7 @@ def wrap_sources(wrap: Callable[[Source, PhasePlan], Source]) -> None:
 
         train(replace(job, sources=sources), session)
 
-    execute.train = wrapped
+    execute.train = wrapped  # type: ignore[attr-defined]  # the name by which it is called there
 
 
 class _Events:
