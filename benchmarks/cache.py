@@ -24,7 +24,7 @@ from benchmarks.jobs import WORK, run
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from zoo import data, groups, models, plugins
-from zoo.adaptation.prepare import data_options
+from zoo.adaptation.opening import data_options
 from zoo.data.resolve import open_listing
 from zoo.engine.boundary import Splitter
 from zoo.engine.folding import folded_parts

@@ -18,6 +18,8 @@ class Fields(griffe.Extension):
         lines = cls.module.lines_collection[cls.filepath]  # type: ignore[index]
         told = {}
         for name, field in cls.attributes.items():
+            if field.inherited:  # its lines are in another file
+                continue
             source = "\n".join(lines[field.lineno - 1 : field.endlineno])  # type: ignore[operator]
             if text := _help(source) or _comment(source):
                 told[name] = text

@@ -14,7 +14,7 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data, hub, models, plugins, run
-from zoo.adaptation.prepare import data_options
+from zoo.adaptation.opening import data_options
 from zoo.data import DataOptions, Part, asked_of
 from zoo.engine import machine as machines
 from zoo.engine.evaluation import Outputs, collect

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.engine.toy import GROUPS, net, same, state_of
-from zoo.adaptation.prepare import _facts
+from zoo.adaptation.opening import facts
 from zoo.engine import batch_size, machine
 from zoo.engine.batch_size import Found, find_batch_size
 from zoo.errors import TrainingError
@@ -19,7 +19,7 @@ from zoo.recipe import Recipe
 def search(images: int, beside: int = 0) -> Found:
     model, recipe = net(), Recipe(strategy="finetune", batch_size="auto")
     before = state_of(model)
-    plan = make_plan(recipe, [_facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
+    plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=1, norm="live")  # fmt: skip
     found = find_batch_size(
         model, GROUPS, plan.phases[0], recipe, machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1)),

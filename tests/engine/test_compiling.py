@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.engine.toy import GROUPS, Toy, net, state_of
-from zoo.adaptation.prepare import _facts
+from zoo.adaptation.opening import facts
 from zoo.engine import compiling, machine
 from zoo.engine.compiling import Choice, choose
 from zoo.errors import RecipeError
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tuple[str, ...] = (),
            processes: int = 1) -> Choice:  # fmt: skip
     model, recipe = net(), Recipe(strategy="lp-ft", compile=compile, probe_epochs=1, epochs=9)
-    plan = make_plan(recipe, [_facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
+    plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=100, norm="live")  # fmt: skip
     plan = with_caches(plan, {name: CachePlan("head", "fc", 1, 1) for name in kept}, {})
     accelerator: Any = machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.adaptation.prepare import _facts
+from zoo.adaptation.opening import facts
 from zoo.data import Batch
 from zoo.engine import machine
 from zoo.engine.evaluation import Outputs, collect
@@ -117,7 +117,7 @@ class Toy:
         self.objective = objective or supervised
         plan = make_plan(
             recipe,
-            [_facts(self.model, group) for group in GROUPS],
+            [facts(self.model, group) for group in GROUPS],
             backbone="kit/toy",
             dataset="noise",
             steps_per_epoch=-(-self.loader.steps_per_epoch // recipe.accumulate),

@@ -172,7 +172,7 @@ def test_members_that_cut_the_images_differently_leave_only_what_none_has_seen(r
     configs = [models.data_config(models.load(member.run.path)) for member in chosen]
     found = held_out(chosen, configs, lambda event: None)
     assert not found.same and len(found.fit) > 0 and len(found.report) == 20
-    options = [zoo.adaptation.prepare.data_options(member.recipe, configs[0]) for member in chosen]
+    options = [zoo.adaptation.opening.data_options(member.recipe, configs[0]) for member in chosen]
     opened = [zoo.data.open_dataset(str(images), each) for each in options]
     trained = {sample.id for dataset in opened for sample in dataset.fit.samples}
     mine = {sample.id for sample in found.fit.samples}

@@ -9,7 +9,8 @@ from typing import Any
 
 import zoo
 from zoo import plugins
-from zoo.adaptation.prepare import Prepared, absolute
+from zoo.adaptation.opening import absolute
+from zoo.adaptation.prepare import Prepared
 from zoo.engine import machine as machines
 from zoo.errors import RecipeError, RunError
 from zoo.planning import Plan

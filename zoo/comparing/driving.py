@@ -13,7 +13,7 @@ from typing import Any
 import zoo
 from zoo import data, models, plugins, registry
 from zoo.adaptation.folder import held_by, refuse_used, reserved
-from zoo.adaptation.prepare import data_options
+from zoo.adaptation.opening import data_options
 from zoo.budget import Budget
 from zoo.comparing.folder import SCHEMA, Comparison
 from zoo.comparing.members import Member, members

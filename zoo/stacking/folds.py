@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from zoo import data, models
 from zoo.adaptation import execute
-from zoo.adaptation.prepare import data_options
+from zoo.adaptation.opening import data_options
 from zoo.engine.events import Listener, Note, Progress
 from zoo.errors import DataError, RecipeError
 from zoo.recipe import Recipe

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from zoo import data
-from zoo.adaptation.prepare import data_options
+from zoo.adaptation.opening import data_options
 from zoo.data import Dataset, Part
 from zoo.engine.events import Listener, Progress
 from zoo.errors import DataError
