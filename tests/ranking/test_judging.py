@@ -139,6 +139,15 @@ def test_the_best_that_fits_is_chosen_and_the_reason_says_what_did_not(quick, mo
     assert second.record["budget"] == "2s" and len(second.record["ranking"]) == 2
 
 
+def test_ranking_stops_when_its_share_of_the_time_is_spent(quick):
+    notes = []
+    found = judging.ranked("digits", NAMES, FINETUNE, images=100, budget=None, emit=notes.append, within=0.0)
+    assert [one.entrant.short for one in found.judged] == [NAMES[0]], "one is judged whatever it takes"
+    (left_out,) = found.left_out
+    assert (left_out.backbone, left_out.why) == (NAMES[1], "there was no more time to look at it")
+    assert any(f"{NAMES[1]} is left out" in getattr(event, "text", "") for event in notes)
+
+
 def test_when_nothing_fits_that_is_said(quick, monkeypatch):
     with pytest.raises(TrainingError, match="no backbone can be adapted within"):
         choose(monkeypatch, Budget(seconds=1.1))

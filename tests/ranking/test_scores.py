@@ -137,6 +137,9 @@ def test_places_say_how_sure_the_order_is():
     assert (first.ranks, second.ranks, last.ranks) == ((1, 1), (1, 1), (3, 3))
     low, high = first.interval
     assert low < good.mean() < high and high - low < 0.1
+    sure, none = places([np.ones(40, dtype=bool), np.zeros(40, dtype=bool)])
+    assert sure.interval[1] == 1.0 and sure.interval[0] == pytest.approx(0.912, abs=1e-3), "40 of 40 are no certainty"
+    assert none.interval == pytest.approx((0.0, 0.088), abs=1e-3)
     a, b = places([hard < 0.80, np.roll(hard, 7) < 0.79])
     assert 0.2 < b.best < 0.6 and a.best + b.best == pytest.approx(1.0)
     assert a.ranks == b.ranks == (1, 2)

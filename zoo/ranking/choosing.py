@@ -18,6 +18,7 @@ from zoo.ranking.judging import IMAGES, ranked
 from zoo.recipe import Recipe
 
 AUTO = "auto"  # the name that stands for the backbone that is best here
+_SHARE = 0.5  # of a budget, after which no further backbone is looked at: the rest is for training
 
 
 def cut(backbone: str, dataset: str, recipe: Recipe, budget: Budget | None, emit: Listener) -> Fitted:
@@ -63,7 +64,8 @@ def choose(dataset: str, names: Sequence[str], recipe: Recipe, budget: Budget | 
         ZooError: As for ranking.
     """
     _require_one_process()
-    ranking = ranked(dataset, names, recipe, images=IMAGES, budget=budget, emit=emit)
+    share = None if budget is None or budget.seconds is None else _SHARE * budget.seconds
+    ranking = ranked(dataset, names, recipe, images=IMAGES, budget=budget, emit=emit, within=share)
     left = budget
     if budget is not None and budget.seconds is not None:
         if ranking.seconds >= budget.seconds:

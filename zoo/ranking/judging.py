@@ -111,9 +111,26 @@ class Ranking:
 
 
 def ranked(
-    dataset: str, names: Sequence[str], recipe: Recipe, *, images: int, budget: Budget | None, emit: Listener
+    dataset: str,
+    names: Sequence[str],
+    recipe: Recipe,
+    *,
+    images: int,
+    budget: Budget | None,
+    emit: Listener,
+    within: float | None = None,
 ) -> Ranking:
-    """Rank backbones: see `zoo.api.rank`."""
+    """Rank backbones: see `zoo.api.rank`.
+
+    Args:
+        dataset: As there, like what follows.
+        names: Backbones; none: all.
+        recipe: The choices.
+        images: At most so many are looked at.
+        budget: What adapting may take.
+        emit: Told about progress.
+        within: Seconds after which no further backbone is looked at; those that are left are named as left out.
+    """
     began = time.monotonic()
     _refuse(recipe, images)
     left_out: list[LeftOut] = []
@@ -133,6 +150,10 @@ def ranked(
     dataset_seen: Dataset | None = None
     count = 0
     for entrant in field:
+        if within is not None and judged and time.monotonic() - began >= within:
+            left_out.append(LeftOut(str(entrant), "there was no more time to look at it", "allow more with --budget"))
+            emit(Note(f"{entrant} is left out: there was no more time to look at it"))
+            continue
         try:
             one, opened, count = _judge(entrant, dataset, recipe, images, budget, emit)
         except DataError:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from zoo.engine.evaluation import wilson
+
 DRAWS = 2000
 _BLOCK = 100  # draws that are in memory at once
 _SEED = 20210218
@@ -19,11 +21,11 @@ class Place:
 
     best: float  # probability of being the best one, 0 to 1
     ranks: tuple[int, int]  # 95 % interval of its rank, from 1
-    interval: tuple[float, float]  # 95 % interval of its accuracy
+    interval: tuple[float, float]  # 95 % interval of its accuracy (Wilson)
 
 
 def places(right: Sequence[npt.NDArray[np.bool_]]) -> list[Place]:
-    """Where each backbone stands, by a bootstrap over the images (Efron 1979).
+    """Where each backbone stands: its rank by a bootstrap over the images (Efron 1979), its accuracy by counting.
 
     All backbones are judged on the same images, and a draw takes the same ones for all: what makes an image hard for
     every backbone does not blur the order. What the probes would have been on other images is not in it.
@@ -44,9 +46,8 @@ def places(right: Sequence[npt.NDArray[np.bool_]]) -> list[Place]:
     shared = scores >= top
     best = (shared / shared.sum(0)).mean(1)  # those that share the first place share what it counts
     ranks = 1 + (scores[:, None, :] < scores[None, :, :]).sum(1)
-    low, high = np.percentile(scores, [2.5, 97.5], axis=1)
     least, most = np.percentile(ranks, [2.5, 97.5], axis=1, method="nearest").astype(int)
     return [
-        Place(float(best[number]), (int(least[number]), int(most[number])), (float(low[number]), float(high[number])))
+        Place(float(best[number]), (int(least[number]), int(most[number])), wilson(int(hits[number].sum()), count))
         for number in range(len(hits))
     ]
