@@ -74,7 +74,10 @@ def test_compare_shows_the_table_and_what_is_noise(zoo_, comparing):
                                 "training", "memory", "images/s", "front"]  # fmt: skip
     shown = " ".join(lines[1].split())
     assert shown == "resnet18-lp-ft a1_in1k (timm) 91.2% 88.0% to 94.0% 2 11.2 M 3.6 G 7 61 s - 88 FLOPs, parameters"
-    assert "1 of 1 difference within noise (exact McNemar test, one seed; adjusted for all pairs):" in lines
+    assert (
+        "1 of 1 difference within noise (exact McNemar test, one seed; p adjusted for all, intervals for none):"
+        in lines
+    )
     assert "  resnet18-lp-ft over alexnet-lp-ft: +5.1 points (-1.0 to +11.0), p 0.080, within noise" in lines
     assert "note: one seed" in lines and "page        c/comparison.html" in lines
     document = zoo_("compare", "a", "b", "--dataset", "photos", "--json").json

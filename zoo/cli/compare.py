@@ -133,7 +133,8 @@ def _show(summary: Mapping[str, Any]) -> None:
     noise = [pair for pair in differences if pair["within_noise"]]
     if differences:
         say(f"{len(noise)} of {plural(len(differences), 'difference')} within noise "
-            f"({'; '.join(dict.fromkeys(pair['test'] for pair in differences))}; adjusted for all pairs):")  # fmt: skip
+            f"({'; '.join(dict.fromkeys(pair['test'] for pair in differences))}; p adjusted for all, "
+            "intervals for none):")  # fmt: skip
     for pair in differences:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"

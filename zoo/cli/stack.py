@@ -105,9 +105,8 @@ def _show(stack: Mapping[str, Any]) -> None:
     render.table(columns, rows)
     say()
     noise = sum(pair["within_noise"] for pair in stack["differences"])
-    say(
-        f"{noise} of {len(stack['differences'])} differences within noise (exact McNemar test; adjusted for all pairs):"
-    )
+    say(f"{noise} of {len(stack['differences'])} differences within noise (exact McNemar test; p adjusted for all, "
+        "intervals for none):")  # fmt: skip
     for pair in stack["differences"]:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"

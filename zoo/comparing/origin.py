@@ -35,7 +35,9 @@ def words(facts: Mapping[str, Any] | None, asked: str) -> str:
         return asked
     if facts["source"] == "random":
         return str(facts["origin"])
-    return f"{facts['origin']} ({', '.join(filter(None, (facts['source'], facts['license'])))})"
+    origin = Path(str(facts["origin"]))
+    name = origin.name if origin.is_absolute() else str(facts["origin"])  # the whole path is beside it
+    return f"{name} ({', '.join(filter(None, (facts['source'], facts['license'])))})"
 
 
 def _by_its_run(file: Path) -> str | None:

@@ -109,7 +109,7 @@ def _differences(members: Sequence[Record], trained: int) -> list[dict[str, Any]
     pairs = [pair for pair in found if pair is not None]
     for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
         pair["p_adjusted"] = adjusted
-        pair["within_noise"] = adjusted > LEVEL
+        pair["within_noise"] = adjusted >= LEVEL
     return pairs
 
 
@@ -149,8 +149,9 @@ def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
               for row in rows if row["strategy"] != "scratch"}  # fmt: skip
     if len(starts) > 1:
         notes.append(
-            f"the weights come from different training: {'; '.join(starts.values())}. What that was is part of every "
-            "difference between members that do not share it"
+            "the weights come from different training, or nothing says that they share it: "
+            f"{'; '.join(starts.values())}. What that was is part of every difference between members that do not "
+            "share it"
         )
     if len({tuple(row["input"] or ()) for row in rows}) > 1:
         notes.append("the backbones take images of different sizes, which is part of accuracy and of every cost")

@@ -55,7 +55,7 @@ def contest(
             differences.append(_difference(first, second, right))
     for pair, adjusted in zip(differences, holm([pair["p"] for pair in differences]), strict=True):
         pair["p_adjusted"] = adjusted
-        pair["within_noise"] = adjusted > LEVEL
+        pair["within_noise"] = adjusted >= LEVEL
     return {"rows": rows, "differences": differences}
 
 
