@@ -142,11 +142,24 @@ def test_a_licence_that_asks_for_as_much_as_every_members():
         settle_all(["apache-2.0", "cc-by-nc-4.0"], "mit")
 
 
-def test_auto_takes_the_simplest_that_nothing_beats(runs, tmp_path):
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_auto_takes_what_its_rule_says(runs, tmp_path, monkeypatch, place):
+    """The rule itself is in test_fitting."""
+    monkeypatch.setattr("zoo.stacking.driving.chosen_of", lambda ways: ways[place])
     run = zoo.stack(runs[:2], out=tmp_path / "auto")
     found = run.record["stack"]
-    assert found["asked"] == "auto" and found["choice"] in [way["kind"] for way in found["ways"]]
+    assert found["asked"] == "auto" and found["choice"] == found["ways"][place]["kind"]
     assert next(row for row in found["rows"] if row["chosen"])["accuracy"] == run.result.accuracy
+
+
+def test_weights_that_saw_the_same_data_are_said(runs, images, tmp_path):
+    later = zoo.adapt(
+        "resnet_nano", str(images), replace(RECIPE, weights=str(runs[0].path), data_seed=5), out=tmp_path / "later"
+    )
+    other = zoo.adapt("resnet_nano", str(images), replace(RECIPE, lr=2e-3, data_seed=5), out=tmp_path / "other")
+    (note,) = [note for note in zoo.stack([later, other], out=tmp_path / "stack").record["stack"]["notes"]
+               if "started from weights of a run on the same data" in note]  # fmt: skip
+    assert note.startswith("later started")
 
 
 def test_too_few_images_are_refused_with_the_way_out(runs, images, tmp_path):

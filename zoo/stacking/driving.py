@@ -174,6 +174,12 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
         notes.append(
             f"{', '.join(unlabelled)} learned from images without labels too, which may be among those used here"
         )
+    started = [m.name for m in ready.members if m.started_here]
+    if started:
+        notes.append(
+            f"{', '.join(started)} started from weights of a run on the same data, which may have been trained on "
+            "images used here: what it says of these may be better than what it says of others"
+        )
 
     def tell(stage: str, total: int) -> Any:
         return lambda done: emit(Progress(stage, done, total))

@@ -41,6 +41,16 @@ class Member:
         """Whether it was trained on the images that chose as well."""
         return bool(self.record.get("refit"))
 
+    @property
+    def started_here(self) -> bool:
+        """Whether its weights are a run's on the same data, which may have been trained on any of the images."""
+        place = Path(self.recipe.weights)
+        try:
+            earlier = run.read_record(place if place.is_dir() else place.parent)
+            return place.exists() and bool(earlier["dataset"]["ref"] == self.dataset)
+        except (RunError, KeyError, TypeError):
+            return False
+
     def facts(self) -> dict[str, Any]:
         """What the record of the whole says of it."""
         record = self.record
