@@ -9,8 +9,7 @@ from zoo.cli.output import printable, say
 from zoo.cli.text import percent
 from zoo.tasks import SHARES, headline
 
-GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are",
-           "kappa": "accuracy of always guessing the commonest step"}  # fmt: skip
+GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are"}
 
 
 def written(name: str, value: float | None) -> str:
@@ -32,6 +31,9 @@ def baseline(result: Mapping[str, Any]) -> str:
         return f"{result['baseline_mae']:.4g} mean error (always guessing the mean; here {result['mae']:.4g})"
     if result.get("baseline") is None:
         return ""
+    if result.get("problem") == "ordinal":
+        return (f"0 (always guessing the same step); accuracy {percent(result['accuracy'])}, and "
+                f"{percent(result['baseline'])} by always guessing the commonest")  # fmt: skip
     return f"{percent(result['baseline'])} ({GUESSES.get(headline(result)[0], 'by chance')})"
 
 

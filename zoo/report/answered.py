@@ -29,6 +29,7 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "worth": words.percent(value) if name in SHARES else words.number(value),
             "result": result,
             "guess": words.guess(result),
+            "guessed": words.guessed(result),
             "class_rows": tables.class_rows(alone),
             "confusions": tables.confusions(alone, 5),
             "label_rows": tables.label_rows(alone),

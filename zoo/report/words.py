@@ -152,12 +152,22 @@ def problem(record: Record) -> str:
     return problem_of([Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()])
 
 
+# Problems whose measure, kappa or R², is 0 for whoever says the same of every image, and what that is.
+_WITHOUT_SKILL = {"ordinal": "same step", "regression": "mean"}
+
+
 def guess(result: Record) -> str:
     """What the baseline is that a result stands beside."""
     if result.get("labels"):
         return "guessing by how common labels are"
-    step = result.get("problem") == "ordinal"
-    return f"{'accuracy of ' if step else ''}always guessing the commonest {'step' if step else 'class'}"
+    if result.get("problem") in _WITHOUT_SKILL:
+        return f"always guessing the {_WITHOUT_SKILL[result['problem']]}"
+    return "always guessing the commonest class"
+
+
+def guessed(result: Record) -> str:
+    """What guessing reaches of the measure that a result is known by."""
+    return "0" if result.get("problem") in _WITHOUT_SKILL else percent(result.get("baseline"))
 
 
 def purpose(record: Record) -> str:
