@@ -73,7 +73,7 @@ def _parts(opened: data.Dataset) -> tuple[data.Part, ...]:
 def _views(part: data.Part, config: DataConfig, preset: Augment) -> dict[str, float]:
     loader = data.train_loader(part, config=config, augment=preset, batch_size=BATCH, seed=0)
     ours = min(_seconds(sum, (len(batch) for batch in loader.epoch(turn))) for turn in range(TURNS))
-    ours /= loader.steps_per_epoch * min(BATCH, len(part))
+    ours /= loader.steps_per_pass * min(BATCH, len(part))
     transform = create_transform(
         config.input_size, is_training=True, ratio=RATIO, interpolation=config.interpolation, mean=config.mean,
         std=config.std, re_prob=0.0, **_PRESETS[preset],

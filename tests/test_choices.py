@@ -10,6 +10,7 @@ from zoo.choices import choice, field_faults
 @dataclass
 class Order:
     size: str = choice("small", "How big.", choices=("small", "large"))
+    fruit: str = choice("pear", "Which.", choices=("pear", "fig", "any"), several=("pear", "fig"))
     count: int = choice(1, "How many.", low=1, high=9)
     weight: float = choice(1.0, "Grams.", more_than=0)
     price: float | None = choice(None, "At most.", low=0)
@@ -27,6 +28,16 @@ FIELDS = {entry.name: entry for entry in fields(Order)}
         ("size", "huge", ["size: 'huge' is not one of small, large"]),
         ("size", None, ["size: must not be empty"]),
         ("size", [], ["size: [] is not one of small, large"]),
+        ("fruit", "fig,pear", []),
+        ("fruit", "any", []),
+        *(
+            (
+                "fruit",
+                wrong,
+                [f"fruit: {wrong!r} is not one of pear, fig, any, nor several of pear, fig with commas between"],
+            )
+            for wrong in ("fig,fig", "fig,any", "fig,", "plum", "plum,fig")
+        ),
         ("count", 9, []),
         ("count", 10, ["count: must lie between 1 and 9, not 10"]),
         ("count", 2.0, ["count: must be a whole number, not 2.0"]),

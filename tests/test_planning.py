@@ -57,6 +57,21 @@ def test_each_strategy_trains_the_groups_it_is_named_for(
     assert found.steps == 7 * sum(epochs for _, epochs, _ in expected)
 
 
+def test_epochs_of_the_head_alone_may_be_shorter() -> None:
+    recipe = Recipe(strategy="lp-ft", probe_epochs=2, epochs=3)
+    found = make_plan(
+        recipe, GROUPS, backbone="kit/net", dataset="photos", steps_per_epoch=7, head_steps=4, norm="live"
+    )
+    assert [(phase.steps_per_epoch, phase.steps) for phase in found.phases] == [(4, 8), (7, 21)]
+
+
+def test_a_method_that_never_takes_part_is_refused() -> None:
+    phases = (Phase("one", 2, 1e-3, "head"),)
+    with pytest.raises(RecipeError, match="no phase trains anything but the head"):
+        plan(Recipe(phases=phases, target="sketches", align="dann"))
+    assert plan(Recipe(phases=phases, target="sketches", align="adabn")).steps == 14
+
+
 def test_the_head_has_the_asked_rate_and_earlier_groups_have_less() -> None:
     (phase,) = plan(Recipe(strategy="finetune", lr=0.8, lr_decay=0.5)).phases
     assert phase.rates == {"stem": 0.1, "middle": 0.2, "neck": 0.4, "head": 0.8}

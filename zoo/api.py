@@ -103,6 +103,13 @@ def adapt(
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_used(folder)  # before anything that takes long
+    several = len(methods.asked(asked.align)) > 1
+    if several and (name == choosing.AUTO or budget is not None):
+        raise RecipeError(
+            f"--align {asked.align} trains with several methods, and "
+            f"{'auto plans with one' if name == choosing.AUTO else 'a budget is for one training'}",
+            fix="name one method" + ("" if budget is None else ", or leave the budget out"),
+        )
     if name == choosing.AUTO:
         choice = choosing.choose(data, among, asked, _budget(budget), on_event)
         return execute.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)
@@ -113,7 +120,7 @@ def adapt(
     if budget is not None:
         cut = choosing.cut(name, data, asked, _budget(budget), on_event)
         return execute.start(name, data, cut.recipe, folder, on_event, chosen={"budget": str(budget)})
-    if asked.align == methods.AUTO:
+    if several:
         return trying.start(name, data, asked, folder, on_event)
     return execute.start(name, data, asked, folder, on_event)
 

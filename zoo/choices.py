@@ -9,7 +9,8 @@ from typing import Any
 
 
 def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf,
-           more_than: float = -math.inf, metavar: str = "", words: tuple[str, ...] = ()) -> Any:  # fmt: skip
+           more_than: float = -math.inf, metavar: str = "", words: tuple[str, ...] = (),
+           several: tuple[str, ...] = ()) -> Any:  # fmt: skip
     """A dataclass field whose metadata describe it to people and to `field_faults`.
 
     Args:
@@ -21,6 +22,7 @@ def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
         more_than: A number that it must exceed.
         metavar: What stands for the value in a usage line.
         words: The texts that a number may be instead.
+        several: Those of the choices that may be named together, with commas between.
     """
     limits = {
         "help": help,
@@ -30,6 +32,7 @@ def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
         "more_than": more_than,
         "metavar": metavar,
         "words": words,
+        "several": several,
     }
     if callable(default):
         return field(default_factory=default, metadata=limits)
@@ -42,7 +45,13 @@ def field_faults(entry: Field[Any], value: Any) -> list[str]:
     if value is None:
         return [] if "None" in kind or kind == "Rate" else [f"{name}: must not be empty"]
     if limits["choices"]:
-        return [] if value in limits["choices"] else [f"{name}: {value!r} is not one of {', '.join(limits['choices'])}"]
+        parts = value.split(",") if limits["several"] and isinstance(value, str) else [value]
+        if len(parts) > 1 and len({*parts}) == len(parts) and {*parts} <= {*limits["several"]}:
+            return []
+        if value in limits["choices"]:
+            return []
+        several = f", nor several of {', '.join(limits['several'])} with commas between" if limits["several"] else ""
+        return [f"{name}: {value!r} is not one of {', '.join(limits['choices'])}{several}"]
     if value in limits["words"]:
         return []
     if kind == "bool":

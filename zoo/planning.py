@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from zoo import methods
 from zoo.errors import RecipeError
 from zoo.recipe import Recipe
 from zoo.strategies import Phase
@@ -85,6 +86,7 @@ class PhasePlan:
     compiled: bool = False  # whether torch.compile makes the training step
     extra: GroupPlan | None = None  # what the objective trains of its own, which is not published
     unlabelled: int = 0  # images without labels beside each batch, all views counted
+    views: int = 1  # of each of these
     paces: tuple[Pace, ...] = field(default=(), compare=False)  # of each way to train it that is open; none: unknown
 
     @property
@@ -132,6 +134,7 @@ class PhasePlan:
             "compiled": self.compiled,
             "extra": self.extra.record() if self.extra else None,
             "unlabelled": self.unlabelled,
+            "views": self.views,
         }
 
 
@@ -181,6 +184,7 @@ class Plan:
                 compiled=phase.get("compiled", False),
                 extra=GroupPlan(**phase["extra"]) if phase.get("extra") else None,
                 unlabelled=phase.get("unlabelled", 0),
+                views=phase.get("views", 1),
             )
             for phase in record["phases"]
         )
@@ -206,7 +210,7 @@ class Plan:
                 frozen = "yes" if group.frozen else "no"
                 lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
             if phase.unlabelled:
-                lines.append(f"  {phase.unlabelled} images without labels beside each batch")
+                lines.append(f"  {beside(phase.unlabelled, phase.views)}")
             if phase.cache:
                 kept = f"from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)"
                 lines.append(f"  {kept}; {phase.cache_reason}")
@@ -230,6 +234,7 @@ def make_plan(
     dataset: str,
     steps_per_epoch: int,
     norm: str,
+    head_steps: int | None = None,
     notes: Sequence[str] = (),
 ) -> Plan:
     """Settle every phase.
@@ -239,8 +244,9 @@ def make_plan(
         groups: The layer groups, input to head.
         backbone: Full name, for the record.
         dataset: Name, for the record.
-        steps_per_epoch: Optimizer steps in one pass over the training images.
+        steps_per_epoch: Optimizer steps.
         norm: "live" or "fixed": what `recipe.norm` came to.
+        head_steps: Optimizer steps of an epoch in which the head alone trains; None: as many.
         notes: What a person should know before training starts.
 
     Raises:
@@ -261,7 +267,10 @@ def make_plan(
         if early and (first == 0 or first in boundaries):
             continue  # fewer groups than steps of unfreezing: the last phase trains them all
         boundaries.append(first)
-        phases.append(_settle(phase, recipe, groups, first, steps_per_epoch, norm))
+        settled = _settle(phase, recipe, groups, first, steps_per_epoch, norm)
+        phases.append(
+            settled if settled.trains_body else replace(settled, steps_per_epoch=head_steps or steps_per_epoch)
+        )
     trained = {group.name for phase in phases for group in phase.groups if not group.frozen}
     unused = [name for name, lr in recipe.group_lr.items() if lr and name not in trained]
     if unused:
@@ -276,10 +285,16 @@ def make_plan(
             why="every group that the phase unfreezes has rate 0 or no parameters",
             fix="raise --group-lr, or start earlier with --train-from",
         )
-    if recipe.wise is not None and not any(phase.trains_body for phase in phases):
+    head_alone = not any(phase.trains_body for phase in phases)
+    if recipe.wise is not None and head_alone:
         raise RecipeError(
             "wise averages the network before and after its body trains, and no phase trains anything but the head",
             fix="leave --wise out, or choose another --strategy",
+        )
+    if (recipe.align in methods.ALIGNMENT or recipe.semi in methods.SEMI) and head_alone:
+        raise RecipeError(
+            "images without labels change nothing but the features, and no phase trains anything but the head",
+            fix="leave --align and --semi out, or choose another --strategy",
         )
     return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
 
@@ -295,6 +310,14 @@ def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[st
 def rough_time(seconds: float) -> str:
     """A time as a sentence has it: 12 s, 3 min."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def beside(images: int, views: int) -> str:
+    """What a step takes without labels, as a sentence has it; each view of an image counts in `images`."""
+    count = images // views
+    return f"{count:,} image{'' if count == 1 else 's'} without labels beside each batch" + (
+        f", in {views} views each" if views > 1 else ""
+    )
 
 
 def with_compiled(plan: Plan, names: Collection[str], notes: Sequence[str] = ()) -> Plan:

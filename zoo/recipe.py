@@ -129,9 +129,11 @@ class Recipe:
     )
     align: str = choice(
         "none",
-        "How to make the features of both domains alike; adabn takes the target's norm statistics after training, auto "
-        "tries some methods, none among them.",
+        "How to make the features of both domains alike; adabn takes the target's norm statistics after training. "
+        "Several with commas between are all tried, and the best is taken without labels; auto: "
+        f"{','.join(methods.TRIED)}.",
         choices=(*methods.SOURCE_ONLY, *methods.ALIGNMENT, methods.AUTO),
+        several=(*methods.SOURCE_ONLY, *methods.ALIGNMENT),
     )
     align_weight: float = choice(1.0, "How much alignment counts beside the labels.", more_than=0, high=1000)
     unlabelled: str | None = choice(
@@ -457,7 +459,8 @@ def _unlabelled_faults(recipe: Recipe) -> list[str]:
         faults.append("unlabelled: nothing is learnt from these images; choose a method with --semi")
     if recipe.select_by in methods.VALIDATORS and recipe.target is None:
         faults.append(f"select_by: {recipe.select_by} looks at target images; name them with --target")
-    if recipe.strategy == "probe" and (recipe.semi != "none" or recipe.align in methods.ALIGNMENT):
+    aligned = isinstance(recipe.align, str) and {*methods.asked(recipe.align)} & {*methods.ALIGNMENT}
+    if recipe.strategy == "probe" and (recipe.semi != "none" or aligned):
         faults.append("strategy: a probe leaves the features as they are, and images without labels change nothing else"
                       "; use finetune or lp-ft")  # fmt: skip
     return faults

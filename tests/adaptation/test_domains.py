@@ -25,6 +25,7 @@ from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine.events import Event, Note, StepDone, ignore
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.models import DataConfig
+from zoo.objectives import terms
 from zoo.objectives.supervised import Supervised
 from zoo.recipe import Recipe
 from zoo.run import Run, seal
@@ -150,17 +151,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
-    tmp_path: Path, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Path, target: Path
 ) -> None:
-    monkeypatch.setattr(trying, "TRIED", ("none", "mcc"))
-    choices: dict[str, Any] = {"align": "auto", "epochs": 1, "probe_epochs": 0, "select_by": "entropy"}
-    run, bare = (
+    choices: dict[str, Any] = {"align": "none,mcc", "epochs": 1, "probe_epochs": 0, "select_by": "entropy"}
+    run, bare, misled = (
         adapted(source, tmp_path / name, target / f"{labels}.csv", **choices)
-        for name, labels in (("run", "right"), ("bare", "none"))
+        for name, labels in (("run", "right"), ("bare", "none"), ("misled", "wrong"))
     )
     rows = run.record["target"]["tried"]["rows"]
     others = bare.record["target"]["tried"]["rows"]
     assert [(row["score"], row["chosen"]) for row in others] == [(row["score"], row["chosen"]) for row in rows]
+    assert same_model(run, misled) and misled.record["best"] == run.record["best"], "whatever the labels are"
     assert same_model(run, bare) and bare.record["best"] == run.record["best"], "whether there are labels or not"
     assert all(row["accuracy"] is not None for row in rows) and all(row["accuracy"] is None for row in others)
     assert [row["align"] for row in rows] == ["none", "mcc"] and run.record["target"]["tried"]["by"] == "entropy"
@@ -181,6 +182,7 @@ def test_auto_tries_methods_and_takes_the_one_that_target_images_speak_for(
 def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: Path, target: Path) -> None:
     plain = adapted(source, tmp_path / "plain", target / "right.csv")
     adabn = adapted(source, tmp_path / "adabn", target / "right.csv", align="adabn")
+    assert same_model(adabn, adapted(source, tmp_path / "misled", target / "wrong.csv", align="adabn"))
     assert metrics(plain) == metrics(adabn), "it trains on the source alone"
     mine, theirs = (load_file(run.path / "model.safetensors") for run in (plain, adabn))
     for name in mine:
@@ -210,30 +212,35 @@ def test_adabn_without_statistics_is_refused() -> None:
 
 def test_methods_that_compare_images_say_what_a_cut_batch_is_to_them_and_refuse_too_small_a_one() -> None:
     shared: dict[str, Any] = {"strategy": "finetune", "target": "elsewhere", "batch_size": 4}
+    whole = set()
     for method in methods.ALIGNMENT:
         recipe = Recipe(align=method, **shared)
         assert beside.cut_note(recipe, 1) == ""
         cut = f"{method} compares images within each 2 labelled ones of a step's 4"
-        told = method in ("coral", "mmd", "mcc", "cdan")
+        ((term, _),) = terms.chosen(recipe)
+        told, least = term.whole, term.least
+        whole |= {method} if told else set()
         assert beside.cut_note(recipe, 2).startswith(cut) == told == bool(beside.cut_note(recipe, 2))
         assert bool(beside.cut_note(replace(recipe, accumulate=3), 1)) == told
         beside.require_enough(recipe, 100, 100, 2)
         for labelled, images, processes in ((100, 100, 4), (1, 100, 1), (100, 1, 1)):
-            if method in ("coral", "mmd"):
-                with pytest.raises(RecipeError, match=f"{method} needs 2 images of each domain"):
+            if least > 1:
+                with pytest.raises(RecipeError, match=f"{method} needs {least} images of each domain"):
                     beside.require_enough(recipe, labelled, images, processes)
             else:
                 beside.require_enough(recipe, labelled, images, processes)
+    assert {"coral", "mmd", "mcc", "cdan"} <= whole and not {"dann", "daan"} & whole
 
 
 def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prepared) -> None:
-    assert trying.left_out(prepared) == {}
+    every = (*methods.SOURCE_ONLY, *methods.ALIGNMENT)
+    assert trying.left_out(prepared, every) == {}
     without = copy.deepcopy(prepared.model)
     for module in list(without.modules()):
         for name, child in module.named_children():
             if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
                 setattr(module, name, torch.nn.Identity())
-    assert trying.left_out(replace(prepared, model=without)) == {
+    assert trying.left_out(replace(prepared, model=without), every) == {
         "adabn": "the network has no norms that keep statistics"
     }
 
@@ -271,7 +278,7 @@ def test_auto_takes_what_it_was_told_to_choose_by(
         return SimpleNamespace(path=out, record=record)
 
     monkeypatch.setattr(trying, "prepare", stand_in)
-    monkeypatch.setattr(trying, "left_out", lambda ready: {"adabn": "no norms"})
+    monkeypatch.setattr(trying, "left_out", lambda ready, of: {"adabn": "no norms"})
     monkeypatch.setattr(trying.execute, "begin", begin)
     monkeypatch.setattr(trying, "write_up", lambda this, part, record: written.append(record))
     recipe = Recipe(strategy="finetune", target="elsewhere", align="auto", select_by=by)
@@ -294,17 +301,29 @@ def test_both_sets_are_passed_over_and_in_orders_of_their_own(prepared: Prepared
     ready = prepared
     assert ready.besides is not None
     assert len(ready.dataset.fit) == 32 + 4 and len(ready.besides.images.fit) == 56
-    assert ready.plan.phases[1].steps_per_epoch == ready.loader.steps_per_epoch == 7, "the larger set decides"
-    batches = list(ready.besides.joined(ready.loader.epoch)(1, 0))
+    assert [phase.steps_per_epoch for phase in ready.plan.phases] == [4, 7], "the larger set decides, where it is used"
+    batches = list(ready.besides.joined(ready.loader)(1, 0))
     assert len(batches) == 7 and all(batch.unlabelled is not None for batch in batches)
     mine = [place for batch in batches[:4] for place in batch.indices.tolist()]
     theirs = [place for batch in batches for place in batch.unlabelled.indices.tolist()]  # type: ignore[union-attr]
     assert sorted(theirs) == list(range(56)) and mine[:8] != theirs[:8]
-    later = list(ready.besides.joined(ready.loader.epoch)(1, 5))
+    later = list(ready.besides.joined(ready.loader)(1, 5))
     assert all(
         torch.equal(one.images, other.images) and torch.equal(one.unlabelled.views[0], other.unlabelled.views[0])  # type: ignore[union-attr]
         for one, other in zip(batches[5:], later, strict=True)
     )
+
+
+def test_labels_of_images_without_labels_are_not_looked_at(tmp_path: Path, source: Path, target: Path) -> None:
+    runs = [
+        zoo.adapt("resnet_nano", str(source), replace(RECIPE, epochs=1, unlabelled=str(target / f"{labels}.csv"),
+                  semi="flexmatch", unlabelled_ratio=1, threshold=0.3), out=tmp_path / labels)
+        for labels in ("right", "wrong", "none")
+    ]  # fmt: skip
+    for run in runs:
+        assert same_model(run, runs[0]) and metrics(run) == metrics(runs[0])
+        told, first = (each.record["unlabelled"] for each in (run, runs[0]))
+        assert told | {"ref": first["ref"], "name": first["name"]} == first
 
 
 def test_sets_of_one_size_are_not_paired_by_place(source: Path) -> None:

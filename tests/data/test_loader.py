@@ -111,14 +111,14 @@ def test_resuming_skips_without_reading(data: Dataset, monkeypatch: pytest.Monke
 def test_the_last_incomplete_batch_is_dropped_in_training(data: Dataset) -> None:
     batches = list(loader(data).epoch(1))
     assert [len(batch) for batch in batches] == [8, 8, 8]
-    assert loader(data).steps_per_epoch == 3
+    assert loader(data).steps_per_pass == 3
     seen = [int(i) for batch in batches for i in batch.indices]
     assert len(set(seen)) == 24
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch(data: Dataset) -> None:
     (batch,) = loader(data, batch_size=64).epoch(1)
-    assert loader(data, batch_size=64).steps_per_epoch == 1
+    assert loader(data, batch_size=64).steps_per_pass == 1
     assert sorted(batch.indices.tolist()) == list(range(29))
 
 
@@ -255,12 +255,12 @@ def test_only_batched_views_of_stored_images_are_quick(data: Dataset, tmp_path: 
 
 def test_passes_follow_one_another_where_epochs_are_not_as_long(data: Dataset) -> None:
     whole = loader(data, batch_size=4)
-    assert whole.steps_per_epoch == whole.steps_per_pass == 7
+    assert whole.steps_per_pass == 7
     passes = [keys for number in range(4) for keys in whole.keys(number)]
     for steps in (3, 7, 10):
-        cut = loader(data, batch_size=4, steps=steps)
-        assert cut.steps_per_epoch == steps and cut.steps_per_pass == 7
-        assert [keys for epoch in range(20 // steps) for keys in cut.keys(epoch)] == passes[: 20 // steps * steps]
-        assert cut.keys(1, 2) == cut.keys(1)[2:]
-    assert same(list(loader(data, batch_size=4, steps=10).epoch(1, 2)), list(whole.epoch(1, 5))[:2] + [
+        assert [keys for epoch in range(20 // steps) for keys in whole.keys(epoch, 0, steps)] == passes[
+            : 20 // steps * steps
+        ]
+        assert whole.keys(1, 2, steps) == whole.keys(1, 0, steps)[2:]
+    assert same(list(whole.epoch(1, 2, 10)), list(whole.epoch(1, 5))[:2] + [
         batch for number in (2,) for batch in whole.epoch(number)][:6])  # fmt: skip

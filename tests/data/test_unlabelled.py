@@ -55,6 +55,19 @@ def test_which_images_are_taken_does_not_depend_on_labels(tmp_path: Path, monkey
     assert nothing is None and any("has no labels" in note for note in bare.notes)
 
 
+def test_a_limit_takes_some_whatever_their_labels_and_answers_may_be_left_alone(tmp_path: Path) -> None:
+    fill(tmp_path, {"train/a": 9, "train/b": 9, "test/a": 3})
+    options = DataOptions(image_size=20, limit=5)
+    images, answers = open_unlabelled(str(tmp_path), ("a", "b"), options)
+    assert len(images.fit) == len(images.choose) == 5 and answers is not None and len(answers.report) == 3
+    assert f"5 of 18 images of {tmp_path.name} are used, as limited" in images.notes
+    again, answers = open_unlabelled(str(tmp_path), ("other",), options, answered=False)
+    assert ids(again.fit) == ids(images.fit) and answers is None
+    assert not any("classes that training does not know" in note for note in again.notes), "which nobody asks there"
+    whole, _ = open_unlabelled(str(tmp_path), ("a", "b"), OPTIONS)
+    assert not any("as limited" in note for note in whole.notes)
+
+
 def test_splits_keep_their_work(tmp_path: Path) -> None:
     fill(tmp_path, {"train/a": 4, "train/b": 3, "test/a": 2, "test/b": 1})
     images, answers = open_unlabelled(str(tmp_path), ("a", "b"), OPTIONS)

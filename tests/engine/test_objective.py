@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch.nn import functional
 from tests.engine.toy import CLASSES, Loader, Toy, same, state_of
 from zoo.data import Batch, Unlabelled
 from zoo.engine.checkpoint import load_checkpoint
-from zoo.engine.events import StepDone
+from zoo.engine.evaluation import Outputs
+from zoo.engine.events import EpochDone, StepDone
 from zoo.engine.objective import Loss, Objective
 from zoo.errors import TrainingInterrupted
 from zoo.planning import PhasePlan, Plan
@@ -104,6 +106,29 @@ def test_an_objectives_own_parameters_train_and_say_so(whole: tuple[Path, Toy]) 
             assert set(line["parts"]) == {"known", "opinion"}
     first = next(line for line in steps if "parts" in line)
     assert first["loss"] == pytest.approx(first["parts"]["known"], rel=1e-6), "the schedule begins at nothing"
+
+
+def test_an_epoch_that_leaves_out_what_was_asked_for_is_not_kept(tmp_path: Path) -> None:
+    class Choosy(Judged):
+        def eligible(self, phase: PhasePlan) -> bool:
+            return phase.name != "probe"
+
+    def kept(objective: Judged) -> tuple[str, list[bool]]:
+        worse = count(1)
+
+        def evaluate(model: nn.Module) -> Outputs:
+            """Says of every epoch that it is worse than the one before."""
+            logits = -float(next(worse)) * torch.eye(CLASSES)
+            return Outputs(logits, torch.arange(CLASSES))
+
+        folder = tmp_path / type(objective).__name__
+        toy = Toy(folder, replace(RECIPE, epochs=2, select_by="loss"), Beside(), evaluate, objective=objective)
+        toy.train()
+        assert toy.session.position.best is not None
+        return toy.session.position.best["phase"], [event.best for event in toy.heard(EpochDone)]
+
+    assert kept(Judged()) == ("probe", [True, False, False])
+    assert kept(Choosy()) == ("finetune", [False, True, False])
 
 
 @pytest.mark.parametrize("number", range(1, 9))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import zoo
+from tests.pictures import four
 from zoo import methods, models, plugins
 from zoo.data import Batch, Unlabelled
 from zoo.errors import RecipeError
@@ -54,6 +62,46 @@ def test_every_method_is_one_file_and_trains_the_network(model: nn.Module) -> No
         assert all(tensor.grad is not None for tensor in made.parameters()), "or processes would wait for one another"
 
 
+MEANS = """
+from zoo.engine.objective import Loss
+from zoo.objectives.beside import Term
+
+
+class Means(Term):
+    name = "means"
+    whole = True
+
+    def __init__(self, sizes):
+        super().__init__()
+
+    def forward(self, sight):
+        apart = sight.source.features.mean(0) - sight.views[0].features.mean(0)
+        return Loss(apart.square().sum())
+
+
+METHOD = Means
+"""
+
+
+def test_one_file_adds_a_method(tmp_path: Path) -> None:
+    shutil.copytree(Path(zoo.__file__).parent, tmp_path / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(zoo.__file__).parent.parent / "registry.yaml", tmp_path)
+    (tmp_path / "zoo" / "objectives" / "alignment" / "means.py").write_text(MEANS)
+    photos = four(tmp_path / "photos", 6)
+    typed = (
+        f"adapt resnet_nano --dataset {photos} --target {photos} --align means --strategy finetune --epochs 1 "
+        "--image-size 32 --lr 1e-3 --out run"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo", *typed.split()],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all("means" in line["parts"] for line in steps if line["event"] == "step")
+    assert "aligned by <b>means</b>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
 def test_without_images_beside_it_is_the_supervised_loss(model: nn.Module) -> None:
     model.eval()
     found = objective(model, "dann")(model, BATCH, 0.5)
@@ -72,6 +120,7 @@ def test_frozen_features_are_not_aligned_and_may_be_kept(model: nn.Module) -> No
     made = objective(model, "dann")
     assert not made.trains(phase(True, False)) and made.unlabelled(phase(True, False)) == 0
     assert made.needs_images(phase(True, False)) == ""
+    assert not made.eligible(phase(True, False)) and made.eligible(phase(False, False))
     assert made.needs_images(phase(True, False, False)) == "dann looks at images without labels too"
 
 

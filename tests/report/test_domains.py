@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from tests.report.fixture import make_run, pictures
 from tests.report.html_reader import read
 from zoo.report import write_report
-from zoo.report.words import beside_role
+from zoo.report.words import DASH, beside_role
 
 POINTS = {"source": [[0.0, 1.0], [2.0, 3.0]], "target": [[4.0, 5.0]], "share": 0.8}
 TARGET: dict[str, Any] = {
@@ -49,6 +50,38 @@ def test_choice_oracle_source_only_and_both_plots_are_shown(tmp_path: Path) -> N
     for title in ("Features of both domains, before", "Features of both domains, after", "omega over the steps"):
         assert title in html
     assert "0: the domains as a whole count, 1: their classes" in read(path).words("objective")
+
+
+def test_guesses_that_counted_are_drawn_and_none_is_said(tmp_path: Path) -> None:
+    def shown(folder: str, sure: float) -> tuple[str, str, str]:
+        beside = {"unlabelled": {"name": "more", "n": 160}}
+        run = make_run(tmp_path / folder, **beside)
+        record = run.record
+        record["recipe"]["semi"] = "fixmatch"
+        record["plan"]["phases"][-1] |= {
+            "unlabelled": 112, "views": 2, "extra": {**record["plan"]["phases"][-1]["groups"][-1], "name": "fixmatch"},
+        }  # fmt: skip
+        run.write_record(record)
+        lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+        for line in lines:
+            if line["event"] == "step":
+                line["parts"] = {"supervised": line["loss"], "fixmatch": 0.0, "sure": sure}
+        run.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        page = read(write_report(run, {}))
+        return page.words("unlabelled"), page.words("objective"), page.words("plan")
+
+    named, objective, plan = shown("a", 0.4)
+    assert "more: 160 images trained on without labels, guesses learnt by fixmatch" in named
+    assert "In the last tenth of the steps 40.0% were sure enough" in objective and "hardly anything" not in objective
+    assert "56 images without labels beside each batch, in 2 views each" in plan and "fixmatch not published" in plan
+    assert "hardly anything was learnt from them" in shown("b", 0.001)[1]
+
+
+def test_a_method_that_hurts_is_said_to(tmp_path: Path) -> None:
+    tried = copy.deepcopy(TARGET["tried"])
+    tried["rows"].append({"align": "cdan", "score": 0.1, "source": 0.9, "accuracy": 0.25, "chosen": False})
+    rows = read(write_report(make_run(tmp_path, target=TARGET | {"tried": tried}, curves=False), {})).rows["target"]
+    assert [row[-1] for row in rows] == ["against none", DASH, "+31.5 points", "-6.0 points (hurts)"]
 
 
 def test_without_labels_there_is_no_accuracy_and_without_a_target_no_section(tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ class Besides:
     images: UnlabelledSet
     views: tuple[TrainLoader, ...]  # one for each view that a method wants of the same images
     choosing: EvaluationLoader | None  # target images on which epochs are compared
-    steps: int  # batches of an epoch, as passes over the larger of both sets have
+    steps: int  # batches of an epoch in which more than the head trains: of a pass over the larger of both sets
 
-    def joined(self, labelled: Callable[[int, int], Iterator[Batch]]) -> Callable[[int, int], Iterator[Batch]]:
+    def joined(self, labelled: TrainLoader) -> Callable[[int, int], Iterator[Batch]]:
         """Labelled batches, with images without labels beside each."""
 
         def epoch(number: int, start: int) -> Iterator[Batch]:
-            streams = [view.epoch(number, start) for view in self.views]
-            for batch, *others in zip(labelled(number, start), *streams, strict=True):
+            streams = [view.epoch(number, start, self.steps) for view in self.views]
+            for batch, *others in zip(labelled.epoch(number, start, self.steps), *streams, strict=True):
                 views = tuple(other.images for other in others)
                 yield replace(batch, unlabelled=Unlabelled(views, others[0].indices))
 
@@ -94,6 +94,7 @@ def opened(
         dataset.classes,
         options if same else replace(options, config=None),
         lambda stage, done, total: emit(Progress(stage, done, total)),
+        answered=recipe.target is not None,
         without={report.id(place) for place in range(len(report))} if same else (),
         contents=known or (),
     )
@@ -144,7 +145,6 @@ def streamed(
                 augment="strong" if number else recipe.augment or "none",
                 batch_size=batch,
                 seed=derive(recipe.seed, "unlabelled"),
-                steps=steps,
                 **shared,
             )
         )
@@ -248,14 +248,14 @@ def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
     return found
 
 
-def refuse_auto(recipe: Recipe) -> None:
+def refuse_several(recipe: Recipe) -> None:
     """A plan is of one method.
 
     Raises:
         RecipeError: The recipe leaves it to be found.
     """
-    if recipe.align == methods.AUTO:
+    if len(methods.asked(recipe.align)) > 1:
         raise RecipeError(
-            "there is no one plan for --align auto, which trains with several methods",
+            f"there is no one plan for --align {recipe.align}, which trains with several methods",
             fix="name one, such as --align dann, to see its plan",
         )

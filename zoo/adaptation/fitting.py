@@ -42,33 +42,38 @@ def fitted(plan: Plan, recipe: Recipe, budget: Budget | None) -> Fitted:
         RecipeError: The recipe gives its phases in full, which leaves nothing to decide.
     """
     whole = sum(phase.epochs for phase in plan.phases)
-    each = plan.phases[0].steps_per_epoch
     memory = plan.memory_bytes or 0
     if budget is None:
         return Fitted(recipe, whole, plan.steps, plan.seconds or 0.0, memory, None)
     least = len(recipe.expand())
-    takes = partial(_seconds, plan, recipe)
+    takes, counts = partial(_seconds, plan, recipe), partial(_steps, plan, recipe)
     if budget.steps is not None:
-        epochs = max(least, round(budget.steps / each))
-        over = least * each > budget.steps * SLACK
+        epochs = _nearest(counts, least, budget.steps)
+        over = counts(least) > budget.steps * SLACK
     else:
         allowed = budget.seconds or 0.0
         epochs = _most(takes, least, allowed) if takes(least) else max(least, whole)
         over = takes(epochs) > allowed * SLACK
     fault = None
     if over:
-        what = f"{epochs * each} steps" if budget.steps is not None else f"about {takes(epochs):.0f} s"
+        what = f"{counts(epochs)} steps" if budget.steps is not None else f"about {takes(epochs):.0f} s"
         fault = RecipeError(
             f"{plan.backbone} does not fit into {budget}",
             why=f"one epoch of each of its {least} phase(s) takes {what}" if least > 1 else f"one epoch takes {what}",
             fix="allow more with --budget, or take fewer images with --limit or smaller ones with --image-size",
         )
-    return Fitted(with_epochs(recipe, epochs), epochs, epochs * each, takes(epochs), memory, fault)
+    return Fitted(with_epochs(recipe, epochs), epochs, counts(epochs), takes(epochs), memory, fault)
+
+
+def _steps(plan: Plan, recipe: Recipe, epochs: int) -> int:
+    """Optimizer steps of the plan's phases with so many epochs shared out among them."""
+    shared = _shared(recipe, epochs)
+    return sum(shared.get(phase.name, 0) * phase.steps_per_epoch for phase in plan.phases)
 
 
 def _seconds(plan: Plan, recipe: Recipe, epochs: int) -> float:
     """What the plan's phases take with so many epochs shared out among them."""
-    shared = {phase.name: phase.epochs for phase in with_epochs(recipe, epochs).expand()}
+    shared = _shared(recipe, epochs)
     whole = sum(phase.epochs for phase in plan.phases)
     alike = (Pace((plan.seconds or 0.0) / whole),)  # all that is known of a plan whose phases were not timed
     return sum(
@@ -76,6 +81,16 @@ def _seconds(plan: Plan, recipe: Recipe, epochs: int) -> float:
         for phase in plan.phases
         if phase.name in shared
     )
+
+
+def _shared(recipe: Recipe, epochs: int) -> dict[str, int]:
+    return {phase.name: phase.epochs for phase in with_epochs(recipe, epochs).expand()}
+
+
+def _nearest(counts: Callable[[int], int], least: int, asked: int) -> int:
+    """The epochs whose steps are nearest to so many."""
+    most = _most(counts, least, asked)
+    return min((most, most + 1), key=lambda epochs: abs(counts(epochs) - asked))
 
 
 def _most(takes: Callable[[int], float], least: int, allowed: float) -> int:

@@ -51,12 +51,12 @@ class Opened:
         """Whose code the network is."""
         return f"{self.spec.distribution} {self.spec.version}"
 
-    def planned(self, recipe: Recipe, steps: int, norm: str, notes: Sequence[str] = ()) -> Plan:
+    def planned(self, recipe: Recipe, steps: tuple[int, int], norm: str, notes: Sequence[str] = ()) -> Plan:
         """The plan of choices.
 
         Args:
             recipe: With `lr` a number or None.
-            steps: Optimizer steps of an epoch.
+            steps: Optimizer steps of an epoch where the head alone trains, and where more does.
             norm: What `norm` came to.
             notes: What a person should know besides what opening has found.
         """
@@ -68,7 +68,8 @@ class Opened:
             [facts(self.model, group) for group in self.groups],
             backbone=self.spec.full_name,
             dataset=self.dataset.name,
-            steps_per_epoch=steps,
+            steps_per_epoch=steps[1],
+            head_steps=steps[0],
             norm=norm,
             notes=[*found, *notes],
         )

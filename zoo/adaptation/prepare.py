@@ -69,7 +69,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    beside.refuse_auto(recipe)
+    beside.refuse_several(recipe)
     found = opened(backbone, dataset, recipe, emit)
     images, model, config, accelerator = found.dataset, found.model, found.config, found.accelerator
     sized, remark = _sized(found)
@@ -80,10 +80,10 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     if found.unlabelled is not None:
         beside.require_enough(settled, len(images.fit), len(found.unlabelled.fit), found.machine.processes)
         besides = beside.streamed(found.unlabelled, len(images.fit), settled, config, accelerator)
-    loader = training_loader(images.fit, settled, besides, config, accelerator)
+    loader = training_loader(images.fit, settled, config, accelerator)
     choosing = _choosing_loader(images.choose, settled, config, accelerator)
     minimised = answering.objective(settled, images.fit, besides, model, found.groups[-1], config, accelerator)
-    steps = -(-loader.steps_per_epoch // settled.accumulate)
+    steps = steps_of(settled, loader, besides)
     range_test = None
     if settled.lr == "auto":
         found.emit(Progress("range test for the learning rate", 0, 0))
@@ -123,7 +123,7 @@ def _sized(found: Opened) -> tuple[Recipe, str]:
     found.emit(Progress("trying batch sizes", 0, 0))
     return sizing.sized(
         recipe,
-        found.planned(_without_range_test(recipe), 1, "live"),
+        found.planned(_without_range_test(recipe), (1, 1), "live"),
         found.model,
         found.groups,
         found.accelerator,
@@ -179,9 +179,7 @@ def _settled(found: Opened, sized: Recipe) -> tuple[Recipe, list[str]]:
     return settled, [recalibration.note, why, later, *parts]
 
 
-def training_loader(
-    part: Part, settled: Recipe, besides: Besides | None, config: DataConfig, accelerator: Accelerator
-) -> TrainLoader:
+def training_loader(part: Part, settled: Recipe, config: DataConfig, accelerator: Accelerator) -> TrainLoader:
     """This process's batches of the labelled images of a part."""
     assert settled.workers is not None
     return data.train_loader(
@@ -196,8 +194,17 @@ def training_loader(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         device=accelerator.device,
-        steps=besides.steps if besides else None,
     )
+
+
+def steps_of(settled: Recipe, loader: TrainLoader, besides: Besides | None) -> tuple[int, int]:
+    """Optimizer steps of an epoch: where the head alone trains, and where more does.
+
+    Images without labels change nothing but the features, so they do not make the head's epochs longer.
+    """
+    batches = loader.steps_per_pass, besides.steps if besides else loader.steps_per_pass
+    alone, more = (-(-each // settled.accumulate) for each in batches)
+    return alone, more
 
 
 def _choosing_loader(part: Part, settled: Recipe, config: DataConfig, accelerator: Accelerator) -> EvaluationLoader:

@@ -10,7 +10,7 @@ import torch
 
 from zoo.adaptation.answering import objective
 from zoo.adaptation.beside import streamed
-from zoo.adaptation.prepare import Prepared, training_loader
+from zoo.adaptation.prepare import Prepared, steps_of, training_loader
 from zoo.adaptation.sources import Sources
 from zoo.engine.loop import Job
 from zoo.engine.position import Position
@@ -51,11 +51,13 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
     besides = ready.besides
     if besides is not None:
         besides = streamed(besides.images, len(images), ready.settled, ready.config, ready.accelerator)
-    loader = training_loader(images, ready.settled, besides, ready.config, ready.accelerator)
-    steps = -(-loader.steps_per_epoch // ready.recipe.accumulate)
+    loader = training_loader(images, ready.settled, ready.config, ready.accelerator)
+    steps = steps_of(ready.settled, loader, besides)
     names = [phase.name for phase in ready.plan.phases]
     needed = ready.plan.phases[: names.index(best["phase"]) + 1]
-    phases = tuple(replace(phase, name=_named(phase.name), steps_per_epoch=steps) for phase in needed)
+    phases = tuple(
+        replace(phase, name=_named(phase.name), steps_per_epoch=steps[phase.trains_body]) for phase in needed
+    )
     epochs = {_named(phase.name): first.done[phase.name] for phase in needed[:-1]}
     epochs[phases[-1].name] = best["epoch"]
     return replace(

@@ -46,7 +46,7 @@ class Sources:
             check: Called between chunks of work, by all processes alike; raises when the run was told to stop.
         """
         option = self.options.get(phase.name)
-        at = session.position
+        at, steps = session.position, self._steps(phase)
         if option is None or at.kept == "not":
             return self._whole(phase, session)
         first = at.epochs_seen - at.epoch + 1  # the phase's first epoch in the run
@@ -72,21 +72,27 @@ class Sources:
             return self._with_target(outputs, candidate, session)
 
         def epoch(number: int, start: int) -> Iterator[Batch]:
-            return map(training.batch, loader.keys(number, start))
+            return map(training.batch, loader.keys(number, start, steps))
 
         return Source(option.cut.suffix(self.material.model), epoch, evaluate)
 
     def _whole(self, phase: PhasePlan, session: Session) -> Source:
-        material = self.material
+        material, steps = self.material, self._steps(phase)
 
         def evaluate(candidate: nn.Module) -> Outputs:
             outputs = collect(candidate, material.choosing, material.accelerator, mixed=True)
             return self._with_target(outputs, candidate, session)
 
-        epoch: Callable[[int, int], Iterator[Batch]] = material.loader.epoch
+        def epoch(number: int, start: int) -> Iterator[Batch]:
+            return material.loader.epoch(number, start, steps)
+
         if phase.unlabelled and self.besides is not None:
-            epoch = self.besides.joined(epoch)
+            return Source(material.model, self.besides.joined(material.loader), evaluate)
         return Source(material.model, epoch, evaluate)
+
+    def _steps(self, phase: PhasePlan) -> int | None:
+        """Batches of an epoch, where that is not a pass over the labelled images."""
+        return self.besides.steps if self.besides is not None and phase.trains_body else None
 
     def _with_target(self, outputs: Outputs, candidate: nn.Module, session: Session) -> Outputs:
         if self.besides is not None:

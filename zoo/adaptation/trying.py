@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ from zoo.engine import machine as machines
 from zoo.engine.choosing import RISING
 from zoo.engine.events import Listener, Note
 from zoo.engine.validators import VALIDATORS
-from zoo.errors import RecipeError, RunError
+from zoo.errors import RecipeError, RunError, TrainingInterrupted
+from zoo.methods import asked
 from zoo.recipe import Recipe
 from zoo.run import Run
 
-# Not MCC: it makes guesses sure and spread over the classes, which is what they would then be chosen by.
-TRIED = ("none", "adabn", "dann", "cdan")
 FOLDER = "tried"  # in the run's own: the runs of the methods that were not taken
 
 
@@ -41,21 +40,32 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         out: The folder; None: a new one under `runs/`.
         emit: Told about progress.
     """
+    methods = asked(recipe.align)
     place = _place(out, f"{backbone.rpartition('/')[2]}-auto")
     by = "information" if recipe.select_by == "auto" else recipe.select_by
     began = time.monotonic()
-    ready = prepare(backbone, dataset, replace(recipe, align=TRIED[0]), emit)
-    unfit = left_out(ready)
+    ready = prepare(backbone, dataset, replace(recipe, align="none"), emit)
+    unfit = left_out(ready, methods)
     for method, why in unfit.items():
         emit(Note(f"--align {method} is not tried: {why}"))
     found: dict[str, Run] = {}
-    for method in (method for method in TRIED if method not in unfit):
+    fit = [method for method in methods if method not in unfit]
+    if not fit:
+        raise RecipeError("no method that was asked for fits this network", why="; ".join(unfit.values()))
+    for method in fit:
         emit(Note(f"trying --align {method}"))
-        if found:
+        if found or method != "none":
             began = time.monotonic()
             ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
-        # Named as the run will be: its name is in its files.
-        found[method] = execute.begin(ready, place / FOLDER / method / place.name, emit, began)
+        try:  # named as the run will be: its name is in its files
+            found[method] = execute.begin(ready, place / FOLDER / method / place.name, emit, began)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(
+                error.what,
+                why=f"that goes on with {method} alone: trying several is done in one go, or anew",
+                fix=error.fix,
+                signal_number=error.signal_number,
+            ) from error
     records = {method: each.record for method, each in found.items()}
     best = max(records, key=lambda method: _merit(records[method], by))
     rows = [_row(method, records[method], by, method == best) for method in records]
@@ -82,10 +92,10 @@ def _place(out: Path | None, name: str) -> Path:
     raise RunError(f"there are thousands of runs named {name}", fix="choose a folder with --out")
 
 
-def left_out(ready: Prepared) -> dict[str, str]:
+def left_out(ready: Prepared, methods: Sequence[str]) -> dict[str, str]:
     """The methods that a prepared network cannot be adapted by, and why; nothing has trained yet."""
     found = {}
-    for method in TRIED:
+    for method in methods:
         recipe = replace(ready.settled, align=method)
         try:
             answering.objective(

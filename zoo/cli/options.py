@@ -237,7 +237,7 @@ def _recipe_file(source: str) -> RecipeFile:
 
 def _annotation(entry: Field[Any], kind: Any) -> Any:
     accepted: Any
-    if entry.metadata["choices"]:
+    if entry.metadata["choices"] and not entry.metadata["several"]:
         accepted = Literal[entry.metadata["choices"]]
     elif entry.name in (*_MAPPINGS, "tasks"):
         accepted = list[str]
@@ -248,14 +248,21 @@ def _annotation(entry: Field[Any], kind: Any) -> Any:
 
 
 def _option(entry: Field[Any]) -> Any:
-    name, words = flag(entry.name), entry.metadata["words"]
+    name = flag(entry.name)
     return typer.Option(
         f"{name}/--no-{name.removeprefix('--')}" if isinstance(entry.default, bool) else name,
         help=_help(entry),
-        metavar="|".join(["NUMBER", *words]) if words else entry.metadata["metavar"] or None,
+        metavar=_metavar(entry),
         show_default=False,  # the default is None, "not typed"; the help says what that means
         rich_help_panel=_PANEL_OF.get(entry.name, "Recipe"),
     )
+
+
+def _metavar(entry: Field[Any]) -> str | None:
+    if entry.metadata["several"]:
+        return f"{'|'.join(entry.metadata['choices'])}|A,B"
+    words = entry.metadata["words"]
+    return "|".join(["NUMBER", *words]) if words else entry.metadata["metavar"] or None
 
 
 def _help(entry: Field[Any]) -> str:

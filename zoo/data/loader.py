@@ -40,11 +40,9 @@ class TrainLoader:
         rank: int,
         world: int,
         device: torch.device,
-        steps: int | None = None,
     ) -> None:
         self._maker = maker
         self._batch_size = batch_size
-        self._steps = steps
         self._balance = balance
         self._temperature = temperature
         self._workers = workers
@@ -55,37 +53,34 @@ class TrainLoader:
         self.skipped: dict[str, BadImage] = {}  # unreadable images met so far, where the part says to skip them
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Global batches of an epoch."""
-        return self._steps or self.steps_per_pass
-
-    @property
     def steps_per_pass(self) -> int:
         """Global batches that take each image once: the last, incomplete one is left out unless it is the only one."""
         return max(1, len(self._maker.part) // self._batch_size)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0, steps: int | None = None) -> Iterator[Batch]:
         """This process's slice of every global batch of an epoch.
 
         Args:
             epoch: Any number; with the seed it decides order and augmentation, and nothing else does.
             start_step: Batches at the start that are left out, without reading them.
+            steps: Batches that an epoch has; None: as many as a pass over the images.
 
         Raises:
             DataError: An image cannot be read, and the part does not say to skip such.
         """
-        for batch in self._feed.batches(self.keys(epoch, start_step)):
+        for batch in self._feed.batches(self.keys(epoch, start_step, steps)):
             _refuse(batch, self._maker.part)
             self.skipped.update({bad.path: bad for bad in batch.skipped})
             yield batch
 
-    def keys(self, epoch: int, start_step: int = 0) -> list[list[Key]]:
+    def keys(self, epoch: int, start_step: int = 0, steps: int | None = None) -> list[list[Key]]:
         """What the batches of `epoch` are made of: which view of which image.
 
         Where an epoch is not one pass over the images, passes follow one another from epoch to epoch.
         """
         found: list[list[Key]] = []
-        at, end = epoch * self.steps_per_epoch + start_step, (epoch + 1) * self.steps_per_epoch
+        each = steps or self.steps_per_pass
+        at, end = epoch * each + start_step, (epoch + 1) * each
         while at + len(found) < end:
             number, start = divmod(at + len(found), self.steps_per_pass)
             found += self._pass(number)[start : start + end - at - len(found)]
@@ -233,7 +228,6 @@ def train_loader(
     world: int = 1,
     hflip: float | None = None,
     device: torch.device = CPU,
-    steps: int | None = None,
 ) -> TrainLoader:
     """Batches to train on.
 
@@ -253,7 +247,6 @@ def train_loader(
         world: Processes that share each batch.
         hflip: Probability of mirroring; None is a half, or nothing where mirroring changes what an image shows.
         device: Where batches are wanted.
-        steps: Batches of an epoch; None: as many as a pass over the images has.
 
     Raises:
         DataError: The batch cannot be shared out among the processes, or a choice is not known.
@@ -279,7 +272,6 @@ def train_loader(
         rank=rank,
         world=world,
         device=device,
-        steps=steps,
     )
 
 

@@ -50,6 +50,7 @@ def open_unlabelled(
     options: DataOptions,
     on_progress: Progress | None = None,
     *,
+    answered: bool = True,
     without: Collection[str] = (),
     contents: Collection[bytes] = (),
 ) -> tuple[UnlabelledSet, Answers | None]:
@@ -60,8 +61,9 @@ def open_unlabelled(
     Args:
         ref: As for `open_dataset`; here images need no class folders, and tables no labels.
         classes: Of the labelled images; labels are matched by name.
-        options: Columns, configuration, unreadable images, store. Nothing is cut or limited.
+        options: Columns, configuration, unreadable images, store, the limit of images to train on. Nothing is cut.
         on_progress: Called with (stage, done, total).
+        answered: Whether their labels are looked at, for a report.
         without: Ids of images that must not be trained on.
         contents: Hashes of such images' bytes: copies of them are not trained on either, wherever they are.
 
@@ -73,10 +75,13 @@ def open_unlabelled(
     reported = next(name for name in ("test", "val", training) if listing.splits.get(name))
     there, without, contents = len(listing.splits[training]), frozenset(without), frozenset(contents)
     fit = [item for item in listing.splits[training] if item.id not in without]
+    known = len(fit)
+    fit = _limited(fit, options)
+    unused = known - len(fit)
     scanner = Scanner(listing, options, on_progress)
     fit, bad = _readable(ref, fit, scanner, options)
     fit = [item for item in fit if scanner.finding(item).content not in contents]
-    left_out = there - len(bad) - len(fit)
+    left_out = there - unused - len(bad) - len(fit)
     if not fit:
         rest = "all others" if bad else "all of them"
         why = f"{rest} are among those that the result is for" if left_out else "none of them can be read"
@@ -95,15 +100,15 @@ def open_unlabelled(
         return part(role, [item._replace(label="") for item in items], [-1] * len(items), ())
 
     labels = {name: label for label, name in enumerate(classes)}
-    note, answers = _note(listing, reported, labels), None
-    if not note:
+    note, answers = _note(listing, reported, labels) if answered else "", None
+    if answered and not note:
         report, more = _readable(ref, list(listing.splits[reported]), scanner, options)
         bad = [*bad, *(image for image in more if image not in bad)]
-        known = [labels.get(str(item.label)) for item in choose]
+        true = [labels.get(str(item.label)) for item in choose]
         answers = Answers(
             part("report", report, [labels[str(item.label)] for item in report], tuple(classes)),
             "all images" if reported == training else reported,
-            tuple(label for label in known if label is not None) if None not in known else None,
+            tuple(label for label in true if label is not None) if None not in true else None,
         )
     images = UnlabelledSet(
         name=listing.name,
@@ -112,7 +117,12 @@ def open_unlabelled(
         fingerprint=_fingerprint(fit, scanner),
         bad=tuple(bad),
         license=listing.license,
-        notes=(*listing.notes, *filter(None, [note, _left_out(listing, left_out)]), *scanner.notes, *scanner.remarks()),
+        notes=(
+            *listing.notes,
+            *filter(None, [note, _unused(listing, unused, known), _left_out(listing, left_out)]),
+            *scanner.notes,
+            *scanner.remarks(),
+        ),
     )
     return images, answers
 
@@ -123,6 +133,19 @@ def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOption
     if bad and options.on_bad_image == "error":
         raise unreadable(ref, bad, len(items))
     return [item for item in items if not scanner.finding(item).error], bad
+
+
+def _limited(items: list[Item], options: DataOptions) -> list[Item]:
+    """At most as many as the limit, whatever their labels."""
+    if options.limit is None or len(items) <= options.limit:
+        return items
+    order = ranked([item.id for item in items], seed=options.seed, purpose="limit without labels")
+    return [items[position] for position in sorted(order[: options.limit])]
+
+
+def _unused(listing: Listing, count: int, of: int) -> str:
+    """How many images a limit leaves out; empty where there are none."""
+    return f"{of - count:,} of {of:,} images of {listing.name} are used, as limited" if count else ""
 
 
 def _left_out(listing: Listing, count: int) -> str:

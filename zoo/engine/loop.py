@@ -145,7 +145,7 @@ def finish_epoch(
             why=f"the rate may be too high (head: {phase.groups[-1].lr:g})",
             fix="try a tenth of the rate with --lr, or --precision fp32",
         )
-    best = is_better(scores, at.best, job.recipe.select_by)
+    best = job.objective.eligible(phase) and is_better(scores, at.best, job.recipe.select_by)
     facts = {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores}
     if best:
         session.keep_best(candidate, facts)

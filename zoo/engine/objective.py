@@ -43,6 +43,7 @@ class Objective(nn.Module):
     """
 
     name = "objective"  # in the plan, and of the optimizer group
+    views = 1  # of each image without a label that it wants
 
     def trains(self, phase: PhasePlan) -> bool:
         """Whether its own parameters train in a phase; they must then take part in every loss of it."""
@@ -51,6 +52,10 @@ class Objective(nn.Module):
     def unlabelled(self, phase: PhasePlan) -> int:
         """Images without labels that it wants beside each labelled one in a phase, all views counted; 0: none."""
         return 0
+
+    def eligible(self, phase: PhasePlan) -> bool:
+        """Whether an epoch of a phase may be the one that is kept: not where some of what was asked for is left out."""
+        return True
 
     def needs_images(self, phase: PhasePlan) -> str:
         """Why a phase cannot train from kept activations; empty where it can."""
@@ -111,6 +116,6 @@ def with_objective(plan: Plan, objective: Objective, batch: int) -> Plan:
                 frozen=False,
                 norm="none",
             )
-        return replace(phase, extra=extra, unlabelled=batch * objective.unlabelled(phase))
+        return replace(phase, extra=extra, unlabelled=batch * objective.unlabelled(phase), views=objective.views)
 
     return replace(plan, phases=tuple(map(settled, plan.phases)))

@@ -82,6 +82,7 @@ class Beside(Objective):
         self.supervised = supervised
         self.terms = nn.ModuleList(term for term, _ in terms)
         self.name = " and ".join(term.name for term, _ in terms)
+        self.views = max((int(term.views) for term, _ in terms), default=1)
         self._weights = [weight for _, weight in terms]
         self._ratio = ratio
 
@@ -89,10 +90,13 @@ class Beside(Objective):
         """Where more than the head trains: what frozen features make of the images cannot be changed."""
         return any(not group.frozen for group in phase.groups[:-1])
 
+    def eligible(self, phase: PhasePlan) -> bool:
+        """Where the terms take part."""
+        return self.trains(phase)
+
     def unlabelled(self, phase: PhasePlan) -> int:
         """Every view counts."""
-        views = max(int(term.views) for term in self.terms)  # type: ignore[arg-type]
-        return self._ratio * views if self.trains(phase) else 0
+        return self._ratio * self.views if self.trains(phase) else 0
 
     def needs_images(self, phase: PhasePlan) -> str:
         """Images without labels take no part in a phase that trains from kept activations."""

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import shlex
+import statistics
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from markupsafe import Markup
 
 from zoo import methods
 from zoo.errors import printable
+from zoo.planning import beside
 from zoo.recipe import Recipe
 from zoo.report import answered, tables, words
 from zoo.report.words import part
@@ -130,6 +132,8 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "gap": words.confidence_gap(record),
         "plan": _plan(record),
         "target": part(record, "target"),
+        "unlabelled": part(record, "unlabelled"),
+        "sure": _sure(history),
         "blind": words.blind(record),
         "beside_role": words.beside_role(record),
         **_candidates(record),
@@ -183,6 +187,8 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         drawn["objective"] = domains.parts_plot(history, _loss_parts(history), "nats", "objective")
     if "omega" in history.parts:
         drawn["omega"] = domains.parts_plot(history, ["omega"], "omega", "omega")
+    if _sure(history) is not None:
+        drawn["sure"] = domains.parts_plot(history, ["sure"], "share", "sure")
     losses, weights = answered.series(record, history)
     for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
         if parts:
@@ -211,17 +217,31 @@ def _loss_parts(history: tables.History) -> list[str]:
     return [name for name in names if len(history.parts.get(name, ())) > 1]
 
 
+def _sure(history: tables.History) -> float | None:
+    """The share of guesses that counted towards the end of training, where guesses have to be sure."""
+    values = [value for _, value in history.parts.get("sure", ())]
+    return statistics.fmean(values[-max(1, len(values) // 10) :]) if len(values) > 1 else None
+
+
 def _candidates(record: dict[str, Any]) -> dict[str, Any]:
     """What methods were tried, where one was to be found."""
     chosen = part(record, "target", "tried")
     rows = list(chosen.get("rows") or ())
     source_only = next((row for row in rows if row.get("align") == "none"), None)
     return {
-        "candidates": rows,
+        "candidates": [{**row, "gain": _gain(row, source_only)} for row in rows],
         "source_only": source_only,
         "chosen_by": str(chosen.get("by") or ""),
         "left_out": part(chosen, "left_out"),
     }
+
+
+def _gain(row: Mapping[str, Any], source_only: Mapping[str, Any] | None) -> str:
+    """What a method brought on the target, in points; empty where that is not known."""
+    ours, theirs = row.get("accuracy"), (source_only or {}).get("accuracy")
+    if row is source_only or ours is None or theirs is None:
+        return ""
+    return f"{100 * (ours - theirs):+.1f} points{' (hurts)' if ours < theirs else ''}"
 
 
 def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:
@@ -242,7 +262,9 @@ def _plan(record: dict[str, Any]) -> dict[str, Any]:
             f"color-mix(in oklab, var(--head) {round(100 * place / last)}%, var(--early))"
             for place in range(len(groups))
         ]
-        phases.append({**phase, "groups": [{**group, "colour": shades[i]} for i, group in enumerate(groups)]})
+        told = beside(phase.get("unlabelled") or 0, phase.get("views") or 1)
+        coloured = [{**group, "colour": shades[i]} for i, group in enumerate(groups)]
+        phases.append({**phase, "beside": told, "groups": coloured})
     return {**plan, "phases": phases}
 
 
