@@ -122,9 +122,12 @@ def test_an_epoch_that_leaves_out_what_was_asked_for_is_not_kept(tmp_path: Path)
             return Outputs(logits, torch.arange(CLASSES))
 
         folder = tmp_path / type(objective).__name__
-        toy = Toy(folder, replace(RECIPE, epochs=2, select_by="loss"), Beside(), evaluate, objective=objective)
+        recipe = replace(RECIPE, epochs=2, select_by="loss", soup=True, soup_keep=3)
+        toy = Toy(folder, recipe, Beside(), evaluate, objective=objective)
         toy.train()
         assert toy.session.position.best is not None
+        soup = {entry["phase"] for entry in toy.session.position.epochs_kept}
+        assert soup == ({"finetune"} if isinstance(objective, Choosy) else {"probe", "finetune"})
         return toy.session.position.best["phase"], [event.best for event in toy.heard(EpochDone)]
 
     assert kept(Judged()) == ("probe", [True, False, False])
