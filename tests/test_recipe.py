@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo import methods
 from zoo.bounded import parse_yaml as yaml_value
 from zoo.errors import RecipeError, RunError
 from zoo.recipe import Recipe, with_choices
@@ -301,3 +302,7 @@ def test_averages_of_weights_and_a_second_training_exclude_each_other():
     with pytest.raises(RecipeError) as caught:
         Recipe(soup="yes")
     assert "soup: must be true or false, not 'yes'" in caught.value.why
+
+
+def test_the_help_names_what_auto_tries() -> None:
+    assert f"auto: {','.join(methods.TRIED)}." in Recipe.__dataclass_fields__["align"].metadata["help"]

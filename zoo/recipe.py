@@ -130,8 +130,7 @@ class Recipe:
     align: str = choice(
         "none",
         "How to make the features of both domains alike; adabn takes the target's norm statistics after training. "
-        "Several with commas between are all tried, and the best is taken without labels; auto: "
-        f"{','.join(methods.TRIED)}.",
+        "Several with commas between are all tried, and the best is taken without labels; auto: none,adabn,dann,cdan.",
         choices=(*methods.SOURCE_ONLY, *methods.ALIGNMENT, methods.AUTO),
         several=(*methods.SOURCE_ONLY, *methods.ALIGNMENT),
     )
