@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from zoo.report import plots
+from zoo.report import domains, plots
 from zoo.report.tables import History, aggregate
 
 
@@ -75,6 +75,10 @@ def test_losses_of_two_phases_are_neither_joined_nor_averaged_together() -> None
     strokes = [{point.split()[1] for point in stroke.split("L ")} for stroke in path.split("M ")[1:]]
     assert [len(heights) for heights in strokes] == [1, 1]  # flat, each at its own height
     assert strokes[0] != strokes[1]
+    logged = History(parts={"sure": [(step, float(step > 50)) for step in range(1, 101)]}, spans=spans)
+    (path,) = [part.split('"')[1] for part in domains.parts_plot(logged, ["sure"], "share", "sure").split("<path")[1:]
+               if "stroke-width: 1.5" in part]  # fmt: skip
+    assert [len({point.split()[1] for point in stroke.split("L ")}) for stroke in path.split("M ")[1:]] == [1, 1]
 
 
 @pytest.mark.parametrize("cells", [1, 7, 60])

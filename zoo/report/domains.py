@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.report.plots import ACCENT, COLOURS, WARM, canvas
+from zoo.report.plots import ACCENT, COLOURS, WARM, canvas, line, smoothed, steps_axis
 from zoo.report.tables import History
 
 
@@ -23,14 +23,12 @@ def domain_plot(points: Mapping[str, Any], name: str) -> str:
 
 
 def parts_plot(history: History, names: Sequence[str], label: str, name: str, colours: Sequence[str] = COLOURS) -> str:
-    """Values that the objective logged over the steps, each smoothed over a fiftieth of them."""
+    """Values that the objective logged over the steps, smoothed within each phase."""
     with canvas(name, f"{label} over the steps", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
         for part, colour in zip(names, colours, strict=False):
-            steps, values = (np.asarray(column, dtype=float) for column in zip(*history.parts[part], strict=True))
-            window = max(1, len(values) // 50)
-            kernel = np.ones(window) / window
-            axes.plot(steps[window - 1 :], np.convolve(values, kernel, "valid"), color=colour, linewidth=1.5)
-        axes.set_xlabel("step")
+            steps, values = np.asarray(history.parts[part], dtype=float).T
+            axes.plot(*line(steps, smoothed(steps, values, history), history), color=colour, linewidth=1.5)
+        steps_axis(axes, history)
         axes.set_ylabel(label)
         return finish()

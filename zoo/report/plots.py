@@ -82,10 +82,9 @@ def loss_curve(history: History, name: str = "loss") -> str:
         top = 0.0
         if history.steps:
             steps, losses = np.asarray(history.steps, dtype=float).T
-            phases = np.split(losses, _starts(steps, history)[1:])
-            smooth = np.concatenate([_smoothed(each) for each in phases])
-            axes.plot(*_line(steps, losses, history), color=ACCENT, alpha=0.22, linewidth=0.8)
-            axes.plot(*_line(steps, smooth, history), color=ACCENT, linewidth=1.7)
+            smooth = smoothed(steps, losses, history)
+            axes.plot(*line(steps, losses, history), color=ACCENT, alpha=0.22, linewidth=0.8)
+            axes.plot(*line(steps, smooth, history), color=ACCENT, linewidth=1.7)
             top = max(float(np.max(smooth)), float(np.percentile(losses, 98)))
         measured = _epoch_points(history, "val_loss")
         if measured:
@@ -93,7 +92,7 @@ def loss_curve(history: History, name: str = "loss") -> str:
             top = max(top, *(value for _, value in measured))
         if top > 0:
             axes.set_ylim(0, top * 1.12)
-        _steps_axis(axes, history)
+        steps_axis(axes, history)
         axes.set_ylabel("loss (nats)")
         return finish()
 
@@ -120,7 +119,7 @@ def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accur
                 said = f"kept: {value:.1f}%" if share else f"kept: {value:.3f}"
                 axes.annotate(said, (event["step"], value), xytext=(-7, 8), ha="right",
                               textcoords="offset points", color=INK, fontsize=8.5)  # fmt: skip
-        _steps_axis(axes, history)
+        steps_axis(axes, history)
         if share:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}%"))
         axes.set_ylabel(what)
@@ -135,11 +134,11 @@ def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> 
             points = [(step, value) for step, value in history.rates.get(group, ()) if value > 0]
             if points:
                 steps, values = np.asarray(points, dtype=float).T
-                axes.plot(*_line(steps, values, history), color=shade, linewidth=1.8)
+                axes.plot(*line(steps, values, history), color=shade, linewidth=1.8)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value)))
         axes.tick_params(axis="y", which="minor", left=False, labelleft=False)
-        _steps_axis(axes, history)
+        steps_axis(axes, history)
         axes.set_ylabel("learning rate")
         return finish()
 
@@ -152,7 +151,7 @@ def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
                  if is_number(x) and is_number(y) and x > 0]  # fmt: skip
         if pairs:
             rates, losses = np.asarray(pairs, dtype=float).T
-            smooth = _smoothed(losses)
+            smooth = _averaged(losses)
             axes.plot(rates, smooth, color=ACCENT, linewidth=1.8)
             axes.set_ylim(float(smooth.min()) * 0.9, max(2 * float(smooth[0]) - float(smooth.min()), float(smooth[0])))
         axes.set_xscale("log")
@@ -277,7 +276,7 @@ def _css_colour(match: re.Match[str]) -> str:
     return _COLOURS.get(colour, colour)
 
 
-def _steps_axis(axes: Axes, history: History) -> None:
+def steps_axis(axes: Axes, history: History) -> None:
     """Mark the phases, and label the shared axis."""
     last = max((end for _, _, end in history.spans), default=1)
     axes.set_xlim(0, last * 1.01)
@@ -292,7 +291,7 @@ def _steps_axis(axes: Axes, history: History) -> None:
                       color=MUTED, fontsize=8.5, annotation_clip=False)  # fmt: skip
 
 
-def _line(
+def line(
     steps: np.ndarray[Any, Any], values: np.ndarray[Any, Any], history: History
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """At most `_MAX_POINTS` of the points, evenly, first and last kept, with a gap wherever a phase begins.
@@ -312,7 +311,12 @@ def _starts(steps: np.ndarray[Any, Any], history: History) -> np.ndarray[Any, An
     return starts[starts < len(steps)]
 
 
-def _smoothed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def smoothed(steps: np.ndarray[Any, Any], values: np.ndarray[Any, Any], history: History) -> np.ndarray[Any, Any]:
+    """The moving average of each phase's values by itself."""
+    return np.concatenate([_averaged(each) for each in np.split(values, _starts(steps, history)[1:])])
+
+
+def _averaged(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Moving average over a window of a twenty-fifth of the values, shorter at the ends."""
     reach = max(1, len(values) // 50)
     sums = np.concatenate([[0.0], np.cumsum(values)])
