@@ -108,7 +108,7 @@ def adapt(
         raise RecipeError(
             f"--align {asked.align} trains with several methods, and "
             f"{'auto plans with one' if name == choosing.AUTO else 'a budget is for one training'}",
-            fix="name one method" + ("" if budget is None else ", or leave the budget out"),
+            fix="name one method" if name == choosing.AUTO else "name one method, or leave the budget out",
         )
     if name == choosing.AUTO:
         choice = choosing.choose(data, among, asked, _budget(budget), on_event)

@@ -87,6 +87,7 @@ class PhasePlan:
     extra: GroupPlan | None = None  # what the objective trains of its own, which is not published
     unlabelled: int = 0  # images without labels beside each batch, all views counted
     views: int = 1  # of each of these
+    eligible: bool = True  # whether one of its epochs may be the one that is kept
     paces: tuple[Pace, ...] = field(default=(), compare=False)  # of each way to train it that is open; none: unknown
 
     @property
@@ -135,6 +136,7 @@ class PhasePlan:
             "extra": self.extra.record() if self.extra else None,
             "unlabelled": self.unlabelled,
             "views": self.views,
+            "eligible": self.eligible,
         }
 
 
@@ -185,6 +187,7 @@ class Plan:
                 extra=GroupPlan(**phase["extra"]) if phase.get("extra") else None,
                 unlabelled=phase.get("unlabelled", 0),
                 views=phase.get("views", 1),
+                eligible=phase.get("eligible", True),
             )
             for phase in record["phases"]
         )
@@ -285,18 +288,27 @@ def make_plan(
             why="every group that the phase unfreezes has rate 0 or no parameters",
             fix="raise --group-lr, or start earlier with --train-from",
         )
-    head_alone = not any(phase.trains_body for phase in phases)
-    if recipe.wise is not None and head_alone:
+    if recipe.wise is not None and not any(phase.trains_body for phase in phases):
         raise RecipeError(
             "wise averages the network before and after its body trains, and no phase trains anything but the head",
             fix="leave --wise out, or choose another --strategy",
         )
-    if (recipe.align in methods.ALIGNMENT or recipe.semi in methods.SEMI) and head_alone:
+    require_features(recipe, phases)
+    return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
+
+
+def require_features(recipe: Recipe, phases: Sequence[PhasePlan]) -> None:
+    """Refuse a method that would never take part.
+
+    Raises:
+        RecipeError: The recipe names one that changes features, and no phase trains any.
+    """
+    named = recipe.align in methods.ALIGNMENT or recipe.semi in methods.SEMI
+    if named and not any(phase.trains_body for phase in phases):
         raise RecipeError(
             "images without labels change nothing but the features, and no phase trains anything but the head",
             fix="leave --align and --semi out, or choose another --strategy",
         )
-    return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
 
 
 def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[str, str]) -> Plan:

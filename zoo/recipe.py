@@ -176,7 +176,9 @@ class Recipe:
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
     limit: int | None = choice(
-        None, "Use at most so many training images; of each data set, where tasks name several.", low=2
+        None,
+        "Use at most so many training images, and as many without labels; of each data set, where tasks name several.",
+        low=2,
     )
     val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))

@@ -22,7 +22,7 @@ _SET = {"ref": "text", "name": "text", "hub": "text", "revision": "text", "licen
         "fingerprint": "text", "selected_on": "text", "reported_on": "text"}  # fmt: skip
 _GROUP = {"name": "text", "params": "whole", "lr": "number", "weight_decay": "number", "frozen": "flag", "norm": "text"}
 _PHASE = {"name": "text", "epochs": "whole", "steps": "whole", "schedule": "text", "groups": [_GROUP], "extra": _GROUP,
-          "unlabelled": "whole", "views": "whole"}  # fmt: skip
+          "unlabelled": "whole", "views": "whole", "eligible": "flag"}  # fmt: skip
 _MISTAKE = {"id": "text", "label": "text", "predicted": "text", "probability": "number"}
 _TASK = {"name": "text", "kind": "text", "classes": ["text"], "thresholds": ["number"], "mean": "number",
          "std": "number"}  # fmt: skip

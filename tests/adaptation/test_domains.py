@@ -246,6 +246,18 @@ def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prep
 
 
 @pytest.mark.parametrize(
+    ("choices", "unfit"),
+    [({"train_from": "head", "strategy": "finetune"}, {"dann", "coral"}), ({"batch_size": 1, "norm": "fixed"}, {"coral"})],
+)  # fmt: skip
+def test_methods_that_could_not_train_are_left_out_too(
+    source: Path, target: Path, choices: dict[str, Any], unfit: set[str]
+) -> None:
+    recipe = replace(RECIPE, target=str(target / "right.csv"), **choices)
+    ready = prepare("resnet_nano", str(source), recipe, ignore)
+    assert set(trying.left_out(ready, ("none", "dann", "coral"))) == unfit
+
+
+@pytest.mark.parametrize(
     ("by", "taken"),
     [("auto", "cdan"), ("information", "cdan"), ("entropy", "none"), ("accuracy", "dann"), ("loss", "cdan"),
      ("refinement", "none")],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zoo.cli import render
+from zoo.cli import measures, render
 from zoo.predictions import Answer, Prediction
 from zoo.recipe import Recipe
 from zoo.run import Run
@@ -132,3 +132,9 @@ def test_another_data_set_does_not_take_the_place_of_tasks(zoo_, api):
     assert zoo_("plan", "--recipe", "runs/old", "--dataset", "/far/pets.csv").code == 0
     assert zoo_("plan", "--recipe", "runs/old", "--task", "kind=new.csv:kind").code == 0, "without the weight of age"
     assert api.calls[1][1][2] == Recipe(tasks=("kind=new.csv:kind",), task_weighting="pcgrad")
+
+
+def test_an_ordinal_result_stands_beside_what_guessing_reaches_of_it():
+    said = "0 (always guessing the same step); accuracy 70.0%, and 40.0% by always guessing the commonest"
+    assert measures.baseline(SIZE) == said
+    assert measures.baseline(KIND) == "60.0% (always guessing the commonest class)"

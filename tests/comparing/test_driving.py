@@ -201,7 +201,7 @@ def test_one_seed_is_tested_by_mcnemar_and_says_what_it_lacks(tmp_path):
 
 def test_a_file_of_weights_goes_by_its_name():
     facts = {"source": "file", "license": None, "origin": str(Path("/somewhere/deep/mine.safetensors"))}
-    assert origin.words(facts, "") == "mine.safetensors (file)"
+    assert origin.words(facts, "") == "deep/mine.safetensors (file)"
 
 
 def weights(name: str, source: str = "timm", license: str | None = None, origin: str | None = None) -> dict:

@@ -110,7 +110,7 @@ def test_an_objectives_own_parameters_train_and_say_so(whole: tuple[Path, Toy]) 
 
 def test_an_epoch_that_leaves_out_what_was_asked_for_is_not_kept(tmp_path: Path) -> None:
     class Choosy(Judged):
-        def eligible(self, phase: PhasePlan) -> bool:
+        def complete(self, phase: PhasePlan) -> bool:
             return phase.name != "probe"
 
     def kept(objective: Judged) -> tuple[str, list[bool]]:

@@ -18,11 +18,12 @@ import zoo
 from tests.pictures import four
 from zoo import methods, models, plugins
 from zoo.data import Batch, Unlabelled
+from zoo.engine.objective import with_objective
 from zoo.errors import RecipeError
 from zoo.objectives import terms
 from zoo.objectives.beside import Beside, Sizes, look, width
 from zoo.objectives.supervised import Supervised
-from zoo.planning import GroupPlan, PhasePlan
+from zoo.planning import GroupPlan, PhasePlan, Plan
 from zoo.recipe import Recipe
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -120,7 +121,10 @@ def test_frozen_features_are_not_aligned_and_may_be_kept(model: nn.Module) -> No
     made = objective(model, "dann")
     assert not made.trains(phase(True, False)) and made.unlabelled(phase(True, False)) == 0
     assert made.needs_images(phase(True, False)) == ""
-    assert not made.eligible(phase(True, False)) and made.eligible(phase(False, False))
+    assert not made.complete(phase(True, False)) and made.complete(phase(False, False))
+    plan = with_objective(Plan("a", "b", (phase(True, False), phase(False, False), phase(True, False))), made, 4)
+    assert [each.eligible for each in plan.phases] == [False, True, True], "aligned features stay aligned"
+    assert Plan.from_record({**plan.record(), "seconds": None, "memory_bytes": None}) == plan
     assert made.needs_images(phase(True, False, False)) == "dann looks at images without labels too"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,8 +145,32 @@ def test_ranking_stops_when_its_share_of_the_time_is_spent(quick):
     found = judging.ranked("digits", NAMES, FINETUNE, images=100, budget=None, emit=notes.append, within=0.0)
     assert [one.entrant.short for one in found.judged] == [NAMES[0]], "one is judged whatever it takes"
     (left_out,) = found.left_out
-    assert (left_out.backbone, left_out.why) == (NAMES[1], "there was no more time to look at it")
+    assert (left_out.backbone, left_out.why) == (NAMES[1], judging.NO_TIME)
     assert any(f"{NAMES[1]} is left out" in getattr(event, "text", "") for event in notes)
+
+
+@pytest.mark.parametrize(("seconds", "seen"), [(6.0, ["resnet_nano"]), (1.5, ["resnet_nano", "test_byobnet"])])
+def test_ranking_goes_on_until_one_fits(quick, monkeypatch, seconds, seen):
+    """Ten seconds are planned for the first, two epochs of it at least."""
+    monkeypatch.setattr(judging, "time", SimpleNamespace(monotonic=iter(np.arange(0.0, 2.0, 0.001)).__next__))
+    found = judging.ranked("digits", NAMES, FINETUNE, images=100, budget=Budget(seconds=seconds),
+                           emit=lambda event: None, within=0.0)  # fmt: skip
+    assert sorted(one.entrant.short for one in found.judged) == sorted(seen)
+
+
+def test_a_choice_among_few_says_so(quick, monkeypatch):
+    monkeypatch.setattr(choosing, "_SHARE", 0.0)
+    found = choosing.choose("digits", NAMES, FINETUNE, Budget(seconds=600), lambda event: None)
+    assert found.reason.endswith("; 1 were not looked at, for want of time")
+
+
+@pytest.mark.parametrize("use", [lambda recipe: zoo.rank("digits", NAMES, recipe),
+                                 lambda recipe: zoo.compare(NAMES, "digits", recipe),
+                                 lambda recipe: zoo.adapt("auto", "digits", recipe, among=NAMES),
+                                 lambda recipe: zoo.adapt("resnet_nano", "digits", recipe, budget="9s")])  # fmt: skip
+def test_several_methods_are_refused_where_one_is_needed(use):
+    with pytest.raises(RecipeError, match="trains with several methods"):
+        use(replace(FINETUNE, target="digits", align="none,dann"))
 
 
 def test_when_nothing_fits_that_is_said(quick, monkeypatch):

@@ -80,8 +80,13 @@ def test_guesses_that_counted_are_drawn_and_none_is_said(tmp_path: Path) -> None
 def test_a_method_that_hurts_is_said_to(tmp_path: Path) -> None:
     tried = copy.deepcopy(TARGET["tried"])
     tried["rows"].append({"align": "cdan", "score": 0.1, "source": 0.9, "accuracy": 0.25, "chosen": False})
-    rows = read(write_report(make_run(tmp_path, target=TARGET | {"tried": tried}, curves=False), {})).rows["target"]
-    assert [row[-1] for row in rows] == ["against none", DASH, "+31.5 points", "-6.0 points (hurts)"]
+    rows = read(write_report(make_run(tmp_path / "a", target=TARGET | {"tried": tried}, curves=False), {})).rows[
+        "target"
+    ]
+    tried["rows"][-1]["accuracy"] = 0.2
+    worse = read(write_report(make_run(tmp_path / "b", target=TARGET | {"tried": tried}, curves=False), {}))
+    assert worse.rows["target"][-1][-1] == "-11.0 points (hurts)"
+    assert [row[-1] for row in rows] == ["against none", DASH, "+31.5 points", "-6.0 points (within noise)"]
 
 
 def test_without_labels_there_is_no_accuracy_and_without_a_target_no_section(tmp_path: Path) -> None:

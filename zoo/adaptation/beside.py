@@ -257,5 +257,5 @@ def refuse_several(recipe: Recipe) -> None:
     if len(methods.asked(recipe.align)) > 1:
         raise RecipeError(
             f"there is no one plan for --align {recipe.align}, which trains with several methods",
-            fix="name one, such as --align dann, to see its plan",
+            fix="name one, such as --align dann",
         )

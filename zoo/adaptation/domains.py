@@ -124,7 +124,7 @@ def _truth(this: Run, ready: Prepared, best: dict[str, Any], labels: tuple[int, 
     chosen = next(
         (row for row in epochs if (row["phase"], row["epoch"]) == (best.get("phase"), best.get("epoch"))), None
     )
-    eligible = {phase.name for phase in ready.plan.phases if ready.objective.eligible(phase)}
+    eligible = {phase.name for phase in ready.plan.phases if phase.eligible}
     could_be = [row for row in epochs if row["phase"] in eligible]
     return {"epochs": epochs, "chosen": chosen, "oracle": max(could_be, key=lambda row: row["accuracy"], default=None)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import run
-from zoo.adaptation import answering, execute, folder
+from zoo.adaptation import answering, beside, execute, folder
 from zoo.adaptation.finish import write_up
 from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine import machine as machines
@@ -20,6 +20,7 @@ from zoo.engine.events import Listener, Note
 from zoo.engine.validators import VALIDATORS
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.methods import asked
+from zoo.planning import require_features
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -62,7 +63,8 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 error.what,
-                why=f"that goes on with {method} alone: trying several is done in one go, or anew",
+                why=f"that goes on with {method} alone. What is finished is in {place / FOLDER}; several are tried in "
+                "one go, or anew in another folder",
                 fix=error.fix,
                 signal_number=error.signal_number,
             ) from error
@@ -98,6 +100,10 @@ def left_out(ready: Prepared, methods: Sequence[str]) -> dict[str, str]:
     for method in methods:
         recipe = replace(ready.settled, align=method)
         try:
+            if ready.besides is not None:
+                images = len(ready.besides.images.fit)
+                beside.require_enough(recipe, len(ready.dataset.fit), images, ready.machine.processes)
+            require_features(recipe, ready.plan.phases)
             answering.objective(
                 recipe, ready.dataset.fit, ready.besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
             )

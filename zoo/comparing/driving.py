@@ -12,6 +12,7 @@ from typing import Any
 
 import zoo
 from zoo import data, models, plugins, registry
+from zoo.adaptation.beside import refuse_several
 from zoo.adaptation.folder import held_by, refuse_used, reserved
 from zoo.adaptation.opening import data_options
 from zoo.budget import Budget
@@ -46,6 +47,7 @@ def start(
         raise RecipeError("a comparison starts a process for each run", fix="start it without accelerate launch")
     if seeds < 1:
         raise RecipeError(f"{seeds} seeds are none to compare with", fix="use one or more, best 3 or more")
+    refuse_several(recipe)
     found = members(backbones, strategies, recipe)
     ref = dataset
     if dataset not in registry.load().datasets and Path(dataset).exists():

@@ -36,7 +36,7 @@ def words(facts: Mapping[str, Any] | None, asked: str) -> str:
     if facts["source"] == "random":
         return str(facts["origin"])
     origin = Path(str(facts["origin"]))
-    name = origin.name if origin.is_absolute() else str(facts["origin"])  # the whole path is beside it
+    name = "/".join(origin.parts[-2:]) if origin.is_absolute() else str(facts["origin"])
     return f"{name} ({', '.join(filter(None, (facts['source'], facts['license'])))})"
 
 

@@ -145,12 +145,11 @@ def finish_epoch(
             why=f"the rate may be too high (head: {phase.groups[-1].lr:g})",
             fix="try a tenth of the rate with --lr, or --precision fp32",
         )
-    eligible = job.objective.eligible(phase)
-    best = eligible and is_better(scores, at.best, job.recipe.select_by)
+    best = phase.eligible and is_better(scores, at.best, job.recipe.select_by)
     facts = {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores}
     if best:
         session.keep_best(candidate, facts)
-    if job.recipe.soup and eligible:
+    if job.recipe.soup and phase.eligible:
         session.keep_epoch(candidate, facts, most=job.recipe.soup_keep, select_by=job.recipe.select_by)
     # Patience goes by the phase's own best: unfreezing may cost at first what it wins back later.
     if has_improved(scores, at.phase_best, job.recipe.select_by):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -53,8 +55,8 @@ class Objective(nn.Module):
         """Images without labels that it wants beside each labelled one in a phase, all views counted; 0: none."""
         return 0
 
-    def eligible(self, phase: PhasePlan) -> bool:
-        """Whether an epoch of a phase may be the one that is kept: not where some of what was asked for is left out."""
+    def complete(self, phase: PhasePlan) -> bool:
+        """Whether all of it takes part in a phase. No epoch before the first such phase can be the one that is kept."""
         return True
 
     def needs_images(self, phase: PhasePlan) -> str:
@@ -118,4 +120,6 @@ def with_objective(plan: Plan, objective: Objective, batch: int) -> Plan:
             )
         return replace(phase, extra=extra, unlabelled=batch * objective.unlabelled(phase), views=objective.views)
 
-    return replace(plan, phases=tuple(map(settled, plan.phases)))
+    begun = accumulate(map(objective.complete, plan.phases), operator.or_)
+    phases = (replace(settled(phase), eligible=after) for phase, after in zip(plan.phases, begun, strict=True))
+    return replace(plan, phases=tuple(phases))

@@ -90,7 +90,7 @@ class Beside(Objective):
         """Where more than the head trains: what frozen features make of the images cannot be changed."""
         return any(not group.frozen for group in phase.groups[:-1])
 
-    def eligible(self, phase: PhasePlan) -> bool:
+    def complete(self, phase: PhasePlan) -> bool:
         """Where the terms take part."""
         return self.trains(phase)
 

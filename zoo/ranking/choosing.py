@@ -14,7 +14,7 @@ from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note
 from zoo.entrants import Entrant
 from zoo.errors import RecipeError, TrainingError
-from zoo.ranking.judging import IMAGES, ranked
+from zoo.ranking.judging import IMAGES, NO_TIME, ranked
 from zoo.recipe import Recipe
 
 AUTO = "auto"  # the name that stands for the backbone that is best here
@@ -87,7 +87,8 @@ def choose(dataset: str, names: Sequence[str], recipe: Recipe, budget: Budget | 
             f"names {one.probe.accuracy:.1%} of {ranking.images} images rightly, and it is the best with probability "
             f"{place.best:.2f}"
         )
-        reason = "; ".join([reason, *passed])
+        unseen = sum(each.why == NO_TIME for each in ranking.left_out)
+        reason = "; ".join([reason, *passed, *([f"{unseen} were not looked at, for want of time"] if unseen else [])])
         emit(Note(reason))
         record = {"budget": str(budget) if budget else None, "reason": reason, **ranking.record()}
         return Choice(one.entrant, within.recipe, reason, record)

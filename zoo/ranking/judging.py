@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo import entrants
+from zoo.adaptation.beside import refuse_several
 from zoo.adaptation.fitting import Fitted, fitted
 from zoo.adaptation.prepare import prepare
 from zoo.budget import Budget
@@ -26,6 +27,7 @@ from zoo.ranking.scores import h_score, log_me, neighbours
 from zoo.recipe import Recipe
 
 IMAGES = 2000  # looked at where nobody says otherwise
+NO_TIME = "there was no more time to look at it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def ranked(
         images: At most so many are looked at.
         budget: What adapting may take.
         emit: Told about progress.
-        within: Seconds after which no further backbone is looked at; those that are left are named as left out.
+        within: Seconds after which no further backbone is looked at, if one of those before fits into what is left of
+            the budget; the others are named as left out.
     """
     began = time.monotonic()
     _refuse(recipe, images)
@@ -150,9 +153,9 @@ def ranked(
     dataset_seen: Dataset | None = None
     count = 0
     for entrant in field:
-        if within is not None and judged and time.monotonic() - began >= within:
-            left_out.append(LeftOut(str(entrant), "there was no more time to look at it", "allow more with --budget"))
-            emit(Note(f"{entrant} is left out: there was no more time to look at it"))
+        if within is not None and _settled(judged, recipe, budget, within, time.monotonic() - began):
+            left_out.append(LeftOut(str(entrant), NO_TIME, "allow more with --budget"))
+            emit(Note(f"{entrant} is left out: {NO_TIME}"))
             continue
         try:
             one, opened, count = _judge(entrant, dataset, recipe, images, budget, emit)
@@ -183,6 +186,16 @@ def ranked(
         left_out=tuple(left_out),
         seconds=time.monotonic() - began,
     )
+
+
+def _settled(judged: Sequence[Judged], recipe: Recipe, budget: Budget | None, within: float, spent: float) -> bool:
+    """Whether the time to look at backbones is over, and one that fits has been found, or nothing is left."""
+    if spent < within or not judged:
+        return False
+    if budget is None or budget.seconds is None or spent >= budget.seconds:
+        return True
+    left = Budget(seconds=budget.seconds - spent)
+    return any(fitted(one.plan, replace(recipe, weights=one.entrant.weights), left).fault is None for one in judged)
 
 
 def _judge(
@@ -237,6 +250,7 @@ def _once(emit: Listener) -> Listener:
 
 
 def _refuse(recipe: Recipe, images: int) -> None:
+    refuse_several(recipe)
     if recipe.strategy == "scratch":
         raise RecipeError(
             "backbones are ranked by their pretrained features, and the strategy scratch uses none",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import os
 import shlex
 import statistics
@@ -162,6 +163,8 @@ def _score(record: dict[str, Any]) -> dict[str, Any]:
         "curve_name": name.capitalize() if name.islower() else name,
         "best_score": best.get("score", headline({**best, "problem": problem})[1]),
         "guess": words.guess(part(record, "result")),
+        "guessed": words.guessed(part(record, "result")),
+        "baseline": words.baseline(part(record, "result")),
     }
 
 
@@ -227,21 +230,24 @@ def _candidates(record: dict[str, Any]) -> dict[str, Any]:
     """What methods were tried, where one was to be found."""
     chosen = part(record, "target", "tried")
     rows = list(chosen.get("rows") or ())
+    n = part(record, "target", "result").get("n")
     source_only = next((row for row in rows if row.get("align") == "none"), None)
     return {
-        "candidates": [{**row, "gain": _gain(row, source_only)} for row in rows],
+        "candidates": [{**row, "gain": _gain(row, source_only, n)} for row in rows],
         "source_only": source_only,
         "chosen_by": str(chosen.get("by") or ""),
         "left_out": part(chosen, "left_out"),
     }
 
 
-def _gain(row: Mapping[str, Any], source_only: Mapping[str, Any] | None) -> str:
-    """What a method brought on the target, in points; empty where that is not known."""
+def _gain(row: Mapping[str, Any], source_only: Mapping[str, Any] | None, n: int | None) -> str:
+    """What a method brought on the target's n images, in points; empty where that is not known."""
     ours, theirs = row.get("accuracy"), (source_only or {}).get("accuracy")
-    if row is source_only or ours is None or theirs is None:
+    if row is source_only or ours is None or theirs is None or not n:
         return ""
-    return f"{100 * (ours - theirs):+.1f} points{' (hurts)' if ours < theirs else ''}"
+    noise = 1.96 * math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / n)  # as if the images were not the same
+    verdict = " (within noise)" if abs(ours - theirs) <= noise else " (hurts)" if ours < theirs else ""
+    return f"{100 * (ours - theirs):+.1f} points{verdict}"
 
 
 def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:

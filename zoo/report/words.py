@@ -165,9 +165,15 @@ def guess(result: Record) -> str:
     return "always guessing the commonest class"
 
 
-def guessed(result: Record) -> str:
+def baseline(result: Record) -> float | None:
     """What guessing reaches of the measure that a result is known by."""
-    return "0" if result.get("problem") in _WITHOUT_SKILL else percent(result.get("baseline"))
+    found: Any = 0.0 if result.get("problem") in _WITHOUT_SKILL else result.get("baseline")
+    return float(found) if is_number(found) else None
+
+
+def guessed(result: Record) -> str:
+    """The same, as it is written."""
+    return "0" if result.get("problem") in _WITHOUT_SKILL else percent(baseline(result))
 
 
 def purpose(record: Record) -> str:
@@ -205,11 +211,11 @@ def caveats(record: Record) -> list[str]:
     """What limits the result, read off its own numbers, in whole sentences."""
     result, dataset = part(record, "result"), part(record, "dataset")
     found: list[str] = []
-    bounds, baseline, n = result.get("interval"), result.get("baseline"), result.get("n")
+    bounds, chance, n = result.get("interval"), baseline(result), result.get("n")
     if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
-        if is_number(baseline) and bounds[0] <= baseline:
-            reached = "reaches" if result.get("labels") else "is right for"
-            found.append(f"Not measurably better than {guess(result)}, which {reached} {percent(baseline)}.")
+        if chance is not None and bounds[0] <= chance:
+            reached = "is right for" if problem(record) == "single-label" else "reaches"
+            found.append(f"Not measurably better than {guess(result)}, which {reached} {guessed(result)}.")
         if bounds[1] - bounds[0] > 0.1:
             found.append(
                 f"Measured on {plural(int(n or 0), 'image')} only: "

@@ -177,8 +177,8 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
     started = [m.name for m in ready.members if m.started_here]
     if started:
         notes.append(
-            f"{', '.join(started)} started from weights of a run on the same data, which may have been trained on "
-            "images used here: what it says of these may be better than what it says of others"
+            f"{', '.join(started)} started from weights of a run on the same data, or of a file that is gone: they may "
+            "have been trained on images used here, and what it says of these may be better than what it says of others"
         )
 
     def tell(stage: str, total: int) -> Any:

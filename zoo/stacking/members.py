@@ -43,11 +43,12 @@ class Member:
 
     @property
     def started_here(self) -> bool:
-        """Whether its weights are a run's on the same data, which may have been trained on any of the images."""
+        """Whether its weights may know any of the images: a run's on the same data, or of a place that is gone."""
         place = Path(self.recipe.weights)
+        if not place.exists():
+            return place.is_absolute()
         try:
-            earlier = run.read_record(place if place.is_dir() else place.parent)
-            return place.exists() and bool(earlier["dataset"]["ref"] == self.dataset)
+            return bool(run.read_record(place if place.is_dir() else place.parent)["dataset"]["ref"] == self.dataset)
         except (RunError, KeyError, TypeError):
             return False
 
