@@ -247,7 +247,10 @@ def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prep
 
 @pytest.mark.parametrize(
     ("choices", "unfit"),
-    [({"train_from": "head", "strategy": "finetune"}, {"dann", "coral"}), ({"batch_size": 1, "norm": "fixed"}, {"coral"})],
+    [
+        ({"train_from": "head", "strategy": "finetune"}, {"dann", "coral"}),
+        ({"batch_size": 1, "norm": "fixed"}, {"coral"}),
+    ],
 )  # fmt: skip
 def test_methods_that_could_not_train_are_left_out_too(
     source: Path, target: Path, choices: dict[str, Any], unfit: set[str]
