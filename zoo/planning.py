@@ -213,7 +213,7 @@ class Plan:
                 frozen = "yes" if group.frozen else "no"
                 lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
             if phase.unlabelled:
-                lines.append(f"  {beside(phase.unlabelled, phase.views)}")
+                lines.append(f"  {told_beside(phase.unlabelled, phase.views)}")
             if phase.cache:
                 kept = f"from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)"
                 lines.append(f"  {kept}; {phase.cache_reason}")
@@ -324,7 +324,7 @@ def rough_time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def beside(images: int, views: int) -> str:
+def told_beside(images: int, views: int) -> str:
     """What a step takes without labels, as a sentence has it; each view of an image counts in `images`."""
     count = images // views
     return f"{count:,} image{'' if count == 1 else 's'} without labels beside each batch" + (

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 from zoo.cli import measures
 from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
-from zoo.planning import beside
+from zoo.planning import told_beside
 from zoo.run import Run
 from zoo.tasks import headline
 
@@ -97,7 +97,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
             file=stream,
         )
         if phase.get("unlabelled"):
-            print(f"  {beside(phase['unlabelled'], phase.get('views', 1))}", file=stream)
+            print(f"  {told_beside(phase['unlabelled'], phase.get('views', 1))}", file=stream)
         cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
         if cache:
             print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "

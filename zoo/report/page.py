@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import math
 import os
 import shlex
-import statistics
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
-from zoo import methods
 from zoo.errors import printable
-from zoo.planning import beside
+from zoo.planning import told_beside
 from zoo.recipe import Recipe
-from zoo.report import answered, tables, words
+from zoo.report import answered, beside, tables, words
 from zoo.report.words import part
 from zoo.run import Run, write_atomic
 from zoo.tasks import SHARES, headline
@@ -134,11 +131,11 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "plan": _plan(record),
         "target": part(record, "target"),
         "unlabelled": part(record, "unlabelled"),
-        "sure": _sure(history),
+        "sure": beside.sure(history),
         "blind": words.blind(record),
         "beside_role": words.beside_role(record),
-        **_candidates(record),
-        "loss_parts": _loss_parts(history),
+        **beside.candidates(record),
+        "loss_parts": beside.loss_parts(history),
         "recipe": _recipe(record),
         "classes": tables.class_names(record),
         "class_rows": tables.class_rows(record),
@@ -186,11 +183,12 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     for name, points in part(record, "target", "domains").items():
         if isinstance(points, dict):
             drawn[name] = domains.domain_plot(points, name)
-    if _loss_parts(history):
-        drawn["objective"] = domains.parts_plot(history, _loss_parts(history), "nats", "objective")
+    losses = beside.loss_parts(history)
+    if losses:
+        drawn["objective"] = domains.parts_plot(history, losses, "nats", "objective")
     if "omega" in history.parts:
         drawn["omega"] = domains.parts_plot(history, ["omega"], "omega", "omega")
-    if _sure(history) is not None:
+    if beside.sure(history) is not None:
         drawn["sure"] = domains.parts_plot(history, ["sure"], "share", "sure")
     losses, weights = answered.series(record, history)
     for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
@@ -214,42 +212,6 @@ def _task_series(record: dict[str, Any], history: tables.History) -> dict[str, A
     return {"task_losses": names, "shades": answered.colours(len(names))}
 
 
-def _loss_parts(history: tables.History) -> list[str]:
-    """The losses among what the objective logged: the labelled images' and each method's."""
-    names = ("supervised", *methods.ALIGNMENT, *methods.SEMI)
-    return [name for name in names if len(history.parts.get(name, ())) > 1]
-
-
-def _sure(history: tables.History) -> float | None:
-    """The share of guesses that counted towards the end of training, where guesses have to be sure."""
-    values = [value for _, value in history.parts.get("sure", ())]
-    return statistics.fmean(values[-max(1, len(values) // 10) :]) if len(values) > 1 else None
-
-
-def _candidates(record: dict[str, Any]) -> dict[str, Any]:
-    """What methods were tried, where one was to be found."""
-    chosen = part(record, "target", "tried")
-    rows = list(chosen.get("rows") or ())
-    n = part(record, "target", "result").get("n")
-    source_only = next((row for row in rows if row.get("align") == "none"), None)
-    return {
-        "candidates": [{**row, "gain": _gain(row, source_only, n)} for row in rows],
-        "source_only": source_only,
-        "chosen_by": str(chosen.get("by") or ""),
-        "left_out": part(chosen, "left_out"),
-    }
-
-
-def _gain(row: Mapping[str, Any], source_only: Mapping[str, Any] | None, n: int | None) -> str:
-    """What a method brought on the target's n images, in points; empty where that is not known."""
-    ours, theirs = row.get("accuracy"), (source_only or {}).get("accuracy")
-    if row is source_only or ours is None or theirs is None or not n:
-        return ""
-    noise = 1.96 * math.sqrt((ours * (1 - ours) + theirs * (1 - theirs)) / n)  # as if the images were not the same
-    verdict = " (within noise)" if abs(ours - theirs) <= noise else " (hurts)" if ours < theirs else ""
-    return f"{100 * (ours - theirs):+.1f} points{verdict}"
-
-
 def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:
     """The layer groups in forward order: the plan's, else as logged."""
     for phase in part(record, "plan").get("phases") or ():
@@ -268,7 +230,7 @@ def _plan(record: dict[str, Any]) -> dict[str, Any]:
             f"color-mix(in oklab, var(--head) {round(100 * place / last)}%, var(--early))"
             for place in range(len(groups))
         ]
-        told = beside(phase.get("unlabelled") or 0, phase.get("views") or 1)
+        told = told_beside(phase.get("unlabelled") or 0, phase.get("views") or 1)
         coloured = [{**group, "colour": shades[i]} for i, group in enumerate(groups)]
         phases.append({**phase, "beside": told, "groups": coloured})
     return {**plan, "phases": phases}
