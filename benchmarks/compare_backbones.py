@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import zoo
+from benchmarks.pages import machine_line
+from benchmarks.pages import table as markdown
 from zoo.budget import Budget
 from zoo.comparing.folder import Comparison
 from zoo.run import Run
@@ -21,7 +23,7 @@ SOURCE = "tiny_imagenet_100.zip"
 TARGETS = ("cifar10.zip", "flowers12.zip")
 # The four that are asked about, and enough small ones for an order to be compared with an order.
 BACKBONES = ("resnet18", "vgg11_bn", "alexnet", "googlenet", "resnet_nano", "resnet10t", "resnet14t",
-             "timm/mobilenetv2_050", "timm/regnetx_002")  # fmt: skip
+             "timm/mobilenetv2_050")  # fmt: skip
 SIDE = 64  # pixels: of the source, and of the targets too
 
 
@@ -29,21 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the archives")
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs and comparisons; goes on there")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
-    parser.add_argument("--epochs", type=int, default=20, help="of training from scratch")
+    parser.add_argument("--epochs", type=int, default=4, help="of training from scratch")
+    parser.add_argument("--source-batch", type=int, default=64, help="images a step of training from scratch")
     parser.add_argument("--strategies", nargs="+", default=["lp-ft"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--budget", default="2m", help="of each adaptation")
-    parser.add_argument("--source-limit", type=int, help="images of the source to train on, at most")
+    parser.add_argument("--budget", default="1m", help="of each adaptation")
+    parser.add_argument("--source-limit", type=int, default=10_000, help="images of the source to train on, at most")
     parser.add_argument("--limit", type=int, default=5000, help="images of a target to train on, at most")
+    parser.add_argument("--threads", type=int, help="of each adaptation; so many cores to itself")
     parser.add_argument("--part", nargs="+", default=["scratch", *TARGETS], choices=["scratch", *TARGETS])
     parser.add_argument("--price", action="store_true", help="estimate what each part takes, and run nothing")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    scratch = zoo.Recipe(strategy="scratch", epochs=arguments.epochs, image_size=SIDE, limit=arguments.source_limit)
+    scratch = zoo.Recipe(
+        strategy="scratch", epochs=arguments.epochs, image_size=SIDE, limit=arguments.source_limit,
+        batch_size=arguments.source_batch,
+    )  # fmt: skip
     if arguments.price:
         return {"estimate": _price(arguments, scratch)}
-    record: dict[str, Any] = {"scratch": [], "comparisons": {}}
+    asked = ("epochs", "source_limit", "source_batch", "budget", "limit", "threads")
+    record: dict[str, Any] = {"scratch": [], "comparisons": {}, **{name: getattr(arguments, name) for name in asked}}
     trained = {name: Run(arguments.work / "scratch" / name.rpartition("/")[2]) for name in arguments.backbones}
     if "scratch" in arguments.part:
         for name, run in trained.items():
@@ -55,8 +63,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         found = run.record
         record["scratch"].append({
             "backbone": name, "accuracy": found["result"]["accuracy"], "n": found["result"]["n"],
-            "epochs": sum(phase["epochs"] for phase in found["plan"]["phases"]), "seconds": found["seconds"]["train"],
-            "device": found["environment"]["device"], "params": found["backbone"]["params"],
+            "rate": found["resolved"]["lr"], "params": found["backbone"]["params"],
         })  # fmt: skip
     for target in (target for target in TARGETS if target in arguments.part):
         comparison = _compare(arguments, target, trained)
@@ -69,13 +76,18 @@ def table(record: Mapping[str, Any]) -> str:
     if "estimate" in record:
         lines = ["| part | estimated, min |", "| --- | --- |"]
         return "\n".join(lines + [f"| {part} | {seconds / 60:.0f} |" for part, seconds in record["estimate"].items()])
-    machine = record["machine"]
-    parts = [f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, "
-             f"{machine['when'][:10]}. All weights are ours: trained from scratch on {SOURCE} at {SIDE} px, none of "
-             "ImageNet's.", "", "| from scratch | parameters | accuracy, % | epochs | training, s |",
-             "| --- | --- | --- | --- | --- |"]  # fmt: skip
-    parts += [f"| {row['backbone']} | {row['params']:,} | {100 * row['accuracy']:.1f} | {row['epochs']} | "
-              f"{row['seconds']:.0f} |" for row in record["scratch"]]  # fmt: skip
+    images = f"at most {record['source_limit']:,}" if record["source_limit"] else "all"
+    threads = f", {record['threads']} thread(s) each" if record["threads"] else ""
+    text = (
+        f"{machine_line(record['machine'])} **All weights are ours, none are ImageNet's**: each network was trained "
+        f"from scratch on {images} images of {SOURCE} at {SIDE} px, {record['epochs']} epochs, batches of "
+        f"{record['source_batch']}. Then {record['budget']} of training for each run, on at most {record['limit']:,} "
+        f"images{threads}."
+    )
+    head = ["from scratch", "parameters", "rate", f"accuracy of {record['scratch'][0]['n']:,}, %"]
+    rows = [[f"`{row['backbone']}`", f"{row['params']:,}", f"{row['rate']:g}", f"{100 * row['accuracy']:.1f}"]
+            for row in record["scratch"]]  # fmt: skip
+    parts = [text, "", markdown(head, rows)]
     for target, summary in record["comparisons"].items():
         parts += ["", f"| {target} | accuracy, % | 95 % interval | seeds | MFLOPs | training, s | "
                   "memory, MB | images/s | front |",
@@ -115,8 +127,9 @@ def _compare(arguments: argparse.Namespace, target: str, trained: Mapping[str, R
         _require_same(Comparison(folder).record, arguments, trained)
         return zoo.compare(resume=folder, on_event=tell)
     names = [f"{name}={run.path.resolve()}" for name, run in trained.items()]
+    recipe = zoo.Recipe(image_size=SIDE, limit=arguments.limit, threads=arguments.threads)
     return zoo.compare(
-        names, str(arguments.data / target), zoo.Recipe(image_size=SIDE, limit=arguments.limit),
+        names, str(arguments.data / target), recipe,
         strategies=arguments.strategies, seeds=arguments.seeds, budget=arguments.budget, out=folder, on_event=tell,
     )  # fmt: skip
 
@@ -129,6 +142,7 @@ def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trai
         "--seeds": arguments.seeds,
         "--budget": str(Budget.parse(arguments.budget)),
         "--limit": arguments.limit,
+        "--threads": arguments.threads,
     }
     there = {
         "--backbones": sorted({member["weights"] for member in record["members"] if member["weights"] != "none"}),
@@ -136,6 +150,7 @@ def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trai
         "--seeds": len(record["seeds"]),
         "--budget": record["budget"],
         "--limit": record["recipe"]["limit"],
+        "--threads": record["recipe"]["threads"],
     }
     other = [f"{name} {there[name]}, now {asked[name]}" for name in asked if there[name] != asked[name]]
     if other:

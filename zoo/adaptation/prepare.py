@@ -8,7 +8,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from zoo import data, groups
-from zoo.adaptation import answering, beside, costs, norms, sizing
+from zoo.adaptation import answering, beside, costs, norms, rates, sizing
 from zoo.adaptation.beside import Besides
 from zoo.adaptation.keeping import Material
 from zoo.adaptation.opening import Opened, opened
@@ -154,7 +154,8 @@ def _settled(found: Opened, sized: Recipe) -> tuple[Recipe, list[str]]:
         unlabelled=len(found.unlabelled.fit) if found.unlabelled is not None else 0,
     )
     refit, later = _refitted(recipe, images)
-    chosen = sized.with_preset()
+    rate, slower = rates.from_random(sized, found.model, found.groups)
+    chosen = (sized if rate is None else replace(sized, lr=rate)).with_preset()
     workers = recipe.workers
     if workers is None:
         quick = data.is_quick(images.fit, found.config, chosen.augment or "none")
@@ -176,7 +177,7 @@ def _settled(found: Opened, sized: Recipe) -> tuple[Recipe, list[str]]:
         weights=_chosen(recipe.weights, found.weights),
     )
     parts = answering.surgery_note(sized, images, machine.processes), beside.cut_note(sized, machine.processes)
-    return settled, [recalibration.note, why, later, *parts]
+    return settled, [recalibration.note, why, later, slower, *parts]
 
 
 def training_loader(part: Part, settled: Recipe, config: DataConfig, accelerator: Accelerator) -> TrainLoader:
