@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs and comparisons; goes on there")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
     parser.add_argument("--epochs", type=int, default=4, help="of training from scratch")
-    parser.add_argument("--source-batch", type=int, default=64, help="images a step of training from scratch")
+    parser.add_argument("--batch-size", type=int, default=64, help="images a step, of all training")
     parser.add_argument("--strategies", nargs="+", default=["lp-ft"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", default="1m", help="of each adaptation")
     parser.add_argument("--source-limit", type=int, default=10_000, help="images of the source to train on, at most")
-    parser.add_argument("--limit", type=int, default=5000, help="images of a target to train on, at most")
+    parser.add_argument("--limit", type=int, default=600, help="images of a target to train on, at most")
+    parser.add_argument("--report", type=int, default=2000, help="images of a target to report on, at most")
     parser.add_argument("--threads", type=int, help="of each adaptation; so many cores to itself")
     parser.add_argument("--part", nargs="+", default=["scratch", *TARGETS], choices=["scratch", *TARGETS])
     parser.add_argument("--price", action="store_true", help="estimate what each part takes, and run nothing")
@@ -46,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     scratch = zoo.Recipe(
         strategy="scratch", epochs=arguments.epochs, image_size=SIDE, limit=arguments.source_limit,
-        batch_size=arguments.source_batch,
+        batch_size=arguments.batch_size,
     )  # fmt: skip
     if arguments.price:
         return {"estimate": _price(arguments, scratch)}
-    asked = ("epochs", "source_limit", "source_batch", "budget", "limit", "threads")
+    asked = ("epochs", "source_limit", "batch_size", "budget", "limit", "report", "threads")
     record: dict[str, Any] = {"scratch": [], "comparisons": {}, **{name: getattr(arguments, name) for name in asked}}
     trained = {name: Run(arguments.work / "scratch" / name.rpartition("/")[2]) for name in arguments.backbones}
     if "scratch" in arguments.part:
@@ -81,8 +84,8 @@ def table(record: Mapping[str, Any]) -> str:
     text = (
         f"{machine_line(record['machine'])} **All weights are ours, none are ImageNet's**: each network was trained "
         f"from scratch on {images} images of {SOURCE} at {SIDE} px, {record['epochs']} epochs, batches of "
-        f"{record['source_batch']}. Then {record['budget']} of training for each run, on at most {record['limit']:,} "
-        f"images{threads}."
+        f"{record['batch_size']}. Then {record['budget']} of training for each run, on at most {record['limit']:,} "
+        f"images{threads}; accuracies are of at most {record['report']:,} test images."
     )
     head = ["from scratch", "parameters", "rate", f"accuracy of {record['scratch'][0]['n']:,}, %"]
     rows = [[f"`{row['backbone']}`", f"{row['params']:,}", f"{row['rate']:g}", f"{100 * row['accuracy']:.1f}"]
@@ -127,11 +130,33 @@ def _compare(arguments: argparse.Namespace, target: str, trained: Mapping[str, R
         _require_same(Comparison(folder).record, arguments, trained)
         return zoo.compare(resume=folder, on_event=tell)
     names = [f"{name}={run.path.resolve()}" for name, run in trained.items()]
-    recipe = zoo.Recipe(image_size=SIDE, limit=arguments.limit, threads=arguments.threads)
+    recipe = zoo.Recipe(
+        image_size=SIDE, limit=arguments.limit, batch_size=arguments.batch_size, threads=arguments.threads
+    )
+    data = reduced(arguments.data / target, arguments.work / "data" / target, arguments.report)
     return zoo.compare(
-        names, str(arguments.data / target), recipe,
+        names, str(data), recipe,
         strategies=arguments.strategies, seeds=arguments.seeds, budget=arguments.budget, out=folder, on_event=tell,
     )  # fmt: skip
+
+
+def reduced(archive: Path, into: Path, count: int) -> Path:
+    """Copy an archive of class folders with at most so many test images, of each class alike, the first by name.
+
+    Only what a comparison's figures rest on is left out: nothing that is trained on or chosen by.
+    """
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(into, "w") as fewer:
+        names = sorted(name for name in whole.namelist() if not name.endswith("/"))
+        tests: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            if name.startswith("test/"):
+                tests[name.rpartition("/")[0]].append(name)
+        left = {name for found in tests.values() for name in found[count // len(tests) :]}
+        for name in names:
+            if name not in left:
+                fewer.writestr(whole.getinfo(name), whole.read(name))
+    return into
 
 
 def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trained: Mapping[str, Run]) -> None:
@@ -142,6 +167,7 @@ def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trai
         "--seeds": arguments.seeds,
         "--budget": str(Budget.parse(arguments.budget)),
         "--limit": arguments.limit,
+        "--batch-size": arguments.batch_size,
         "--threads": arguments.threads,
     }
     there = {
@@ -150,6 +176,7 @@ def _require_same(record: Mapping[str, Any], arguments: argparse.Namespace, trai
         "--seeds": len(record["seeds"]),
         "--budget": record["budget"],
         "--limit": record["recipe"]["limit"],
+        "--batch-size": record["recipe"]["batch_size"],
         "--threads": record["recipe"]["threads"],
     }
     other = [f"{name} {there[name]}, now {asked[name]}" for name in asked if there[name] != asked[name]]

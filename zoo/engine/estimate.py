@@ -152,7 +152,11 @@ def _measure(
         tries = [step(batch) for _ in range(4)]
         seconds, held = min(tries[1:] if small < batch else tries)
     else:
-        seconds, held = min(seconds, step(small)[0]) * scale, int(held * scale)
+        # Part of a step is for the weights, however many images there are: in a VGG, most of it.
+        seconds = min(seconds, step(small)[0])
+        double = min(step(2 * small)[0] for _ in range(2)) if batch > small else seconds
+        each = min(max(0.0, double - seconds), seconds) / small
+        seconds, held = seconds + each * (batch - small), int(held * scale)
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     moments = 2 if any("beta" in key for key in optimizer.defaults) else 1
