@@ -270,6 +270,10 @@ def test_no_two_members_share_a_name(tmp_path):
         ({"strategies": ("lp-ft", "lp-ft")}, "a strategy is named twice"),
         ({"backbones": ["resnet_nano", "resnet_nano"]}, "resnet/resnet_nano is named twice"),
         ({"recipe": Recipe(weights="none", strategy="lp-ft")}, "each backbone has weights of its own"),
+        (
+            {"backbones": ["resnet_nano", "resnet_nano=none"], "strategies": ("probe",)},
+            "resnet_nano-none-probe cannot be compared: the recipe has one choice that cannot be",
+        ),
         ({"seeds": 0}, "0 seeds are none to compare with"),
     ],
 )

@@ -62,7 +62,11 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
 
 
 def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: Recipe) -> list[Member]:
-    """Every entrant with every strategy, under names that differ."""
+    """Every entrant with every strategy, under names that differ.
+
+    Raises:
+        RecipeError: The choices do not go with one of them, which the message names.
+    """
     # From random weights, the same backbone is the same, whatever weights it was named with.
     bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
     labels = dict(zip(field, entrants.labels(field), strict=True))
@@ -75,5 +79,10 @@ def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: R
             if (start, strategy) not in found:
                 name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
                 chosen: Any = {"strategy": strategy, "weights": start.weights}
-                found[start, strategy] = Member(name, entrant, replace(recipe, **chosen))
+                try:
+                    found[start, strategy] = Member(name, entrant, replace(recipe, **chosen))
+                except RecipeError as error:
+                    raise RecipeError(
+                        f"{name} cannot be compared: {error.what}", why=error.why, fix=error.fix
+                    ) from None
     return [*found.values()]
