@@ -16,6 +16,8 @@ from typing import Any
 from scipy.stats import weightedtau
 
 import zoo
+from benchmarks.pages import machine_line
+from benchmarks.pages import table as markdown
 from zoo.comparing.folder import Comparison
 
 FEW = 8  # backbones under which an order says little
@@ -61,14 +63,13 @@ def agreement(measured: Mapping[tuple[str, str], float], ranking: list[dict[str,
 
 def table(record: Mapping[str, Any]) -> str:
     """A row for each data set and strategy."""
-    machine = record["machine"]
-    lines = [f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}, "
-             f"{machine['when'][:10]}. Weighted Kendall tau of each score's order with that of the accuracies.", "",
-             "| data, strategy | backbones | linear probe | LogME | H-score | kNN | lost by taking the first, points | "
-             "ranking, s |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    head = ["data, strategy", "backbones", "linear probe", "LogME", "H-score", "kNN",
+            "lost by taking the first, points", "ranking, s"]  # fmt: skip
+    lines = []
     for row in record["rows"]:
-        tau = " | ".join(f"{row['tau'][score]:.2f}" for score in SCORES)
         few = " (too few for an order to mean much)" if row["backbones"] < FEW else ""
-        lines.append(f"| {row['dataset']}, {row['strategy']} | {row['backbones']}{few} | {tau} | "
-                     f"{100 * row['lost']:.1f} | {row['seconds']:.0f} |")  # fmt: skip
-    return "\n".join(lines)
+        lines.append([f"{row['dataset']}, {row['strategy']}", f"{row['backbones']}{few}",
+                      *(f"{row['tau'][score]:.2f}" for score in SCORES), f"{100 * row['lost']:.1f}",
+                      f"{row['seconds']:.0f}"])  # fmt: skip
+    about = "Weighted Kendall tau of each score's order with that of the accuracies."
+    return f"{machine_line(record['machine'])} {about}\n\n{markdown(head, lines)}"
