@@ -10,7 +10,7 @@ from zoo.engine.optim import decays
 from zoo.groups import Group, is_norm
 from zoo.recipe import Recipe
 
-GENTLE = 0.1  # of the usual rate
+GENTLE = 10  # times lower than the usual rate
 
 
 def from_random(recipe: Recipe, model: nn.Module, layers: Sequence[Group]) -> tuple[float | None, str]:
@@ -19,6 +19,8 @@ def from_random(recipe: Recipe, model: nn.Module, layers: Sequence[Group]) -> tu
     At the usual rate a network whose weights are mostly without normalisation (AlexNet, and VGG for its fully connected
     layers, with batch norm or without) diverges or stands still. torchvision's own recipes give these a tenth of the
     rate of the others, too.
+
+    A layer group with a normalisation in it counts as normalised, whole.
 
     Args:
         recipe: The choices.
@@ -39,7 +41,7 @@ def from_random(recipe: Recipe, model: nn.Module, layers: Sequence[Group]) -> tu
             plain += weights
     if plain <= normed:
         return None, ""
-    rate = recipe.preset.lr * GENTLE
+    rate = float(f"{recipe.preset.lr / GENTLE:.2g}")
     return rate, (
         f"the rate is {rate:g} and not {recipe.preset.lr:g}: most weights of this network have no normalisation, and "
         "from random values they do not learn at more; choose another with --lr"

@@ -16,7 +16,7 @@ from zoo.errors import TrainingError
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST = 2**30  # bytes of a block; larger ones are mapped anew
-_NEVER = -1  # gives the end of the heap back
+_NEVER = -1  # whatever is free at the end of the heap, it stays
 THEIRS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "GLIBC_TUNABLES")
 
 
