@@ -84,6 +84,12 @@ def test_compare_shows_the_table_and_what_is_noise(zoo_, comparing):
     assert document["rows"] == [ROW] and document["comparison"].endswith("/c")
 
 
+def test_a_p_value_that_would_round_to_0_is_shown_as_less(zoo_, comparing):
+    comparing.summary = {**SUMMARY, "differences": [{**PAIR, "p_adjusted": 4e-7, "within_noise": False}]}
+    done = zoo_("compare", "a", "b", "--dataset", "photos")
+    assert "  resnet18-lp-ft over alexnet-lp-ft: +5.1 points (-1.0 to +11.0), p < 0.001, more than noise" in done.out
+
+
 def test_a_failed_member_is_shown_and_the_command_fails(zoo_, comparing):
     comparing.summary = {**SUMMARY, "failed": [FAULT]}
     done = zoo_("compare", "a", "b", "--dataset", "photos")

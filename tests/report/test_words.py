@@ -24,6 +24,13 @@ def test_percent(share: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("p", "text"), [(0.08, "0.080"), (0.001, "0.001"), (0.00099, "< 0.001"), (0.0, "< 0.001"), (None, words.DASH)]
+)
+def test_a_p_value_is_never_shown_as_0(p: Any, text: str) -> None:
+    assert words.p_value(p) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [
         (0.04, "0.0 s"),

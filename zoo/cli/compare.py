@@ -12,7 +12,7 @@ from zoo.cli import complete, options, progress, render
 from zoo.cli.options import BudgetText, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
-from zoo.cli.text import count, duration, memory, percent, plural
+from zoo.cli.text import count, duration, memory, p_value, percent, plural
 
 Backbones = Annotated[
     list[str] | None,
@@ -139,7 +139,7 @@ def _show(summary: Mapping[str, Any]) -> None:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"
         size = f"{100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
-        say(f"  {pair['first']} over {pair['second']}: {size}, p {pair['p_adjusted']:.3f}, {verdict}")
+        say(f"  {pair['first']} over {pair['second']}: {size}, {p_value(pair['p_adjusted'])}, {verdict}")
     for note in summary["notes"]:
         say(f"note: {printable(note)}")
     for fault in summary["failed"]:

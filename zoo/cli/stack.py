@@ -11,7 +11,7 @@ from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
 from zoo.cli.soup import RUNS, Out
-from zoo.cli.text import percent
+from zoo.cli.text import p_value, percent
 
 
 def command(
@@ -111,7 +111,7 @@ def _show(stack: Mapping[str, Any]) -> None:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"
         say(f"  {printable(pair['first'])} over {printable(pair['second'])}: {100 * pair['difference']:+.1f} points "
-            f"({low:+.1f} to {high:+.1f}), p {pair['p_adjusted']:.3f}, {verdict}")  # fmt: skip
+            f"({low:+.1f} to {high:+.1f}), {p_value(pair['p_adjusted'])}, {verdict}")  # fmt: skip
     say()
     kind = "coefficient" if stack["choice"] == "logistic" else "weight"
     for member, weight in zip(stack["members"], stack["weights"], strict=True):

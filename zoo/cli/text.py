@@ -40,6 +40,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
+def p_value(p: float) -> str:
+    """A p value after "p", in three decimals: `p 0.080`; one that they would show as 0: `p < 0.001`."""
+    return f"p {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
 def rate(lr: float) -> str:
     """A learning rate with three significant digits: `0.001`, `3.12e-05`."""
     return f"{lr:.3g}"

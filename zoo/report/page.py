@@ -76,7 +76,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
-        rate=words.rate, duration=words.duration, size=words.size, plural=words.plural,
+        rate=words.rate, p_value=words.p_value, duration=words.duration, size=words.size, plural=words.plural,
     )  # fmt: skip
     return environment
 

@@ -71,6 +71,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if is_number(value) else DASH
 
 
+def p_value(value: Any) -> str:
+    """A p value in three decimals, and never as 0, which none is: "0.080", "< 0.001"."""
+    return "< 0.001" if is_number(value) and value < 0.001 else number(value)
+
+
 def rate(value: Any) -> str:
     """A learning rate or decay: "0.001", "3.1e-5"."""
     if not is_number(value):
