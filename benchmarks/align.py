@@ -115,7 +115,7 @@ def bounds(values: Sequence[float]) -> tuple[float, float | None]:
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval of a few runs, in percent or points."""
     mean, half = bounds(values)
-    return f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
+    return f"{mean:z.1f}" if half is None else f"{mean:z.1f} ± {half:.1f}"
 
 
 def told(gained: Sequence[float]) -> str:

@@ -2,7 +2,8 @@
 
 Both archives make one table, which each seed cuts anew into images to train on, to choose the epoch by and to report
 on; every run of a seed has the same. The single-task runs come first. An epoch of each joint way is timed, and it
-trains for as many as fit into the time that the single-task runs took together.
+trains for as many as fit into the time that the single-task runs took together. Last, each task alone for twice as many
+epochs: what of a gain comes from training longer, and not from the other task.
 """
 
 from __future__ import annotations
@@ -81,6 +82,9 @@ def _seed(results: Results, arguments: argparse.Namespace, folder: Path, seed: i
     budget = sum(row["seconds"]["train"] for row in done)
     for way in JOINT:
         results.get({"way": way, **shared}, lambda: joint(way))  # noqa: B023
+    twice = 2 * arguments.epochs
+    for way in TASKS:
+        results.get({"way": way, **shared, "epochs": twice}, lambda: _row(run(way, twice, "longer"), way, twice))  # noqa: B023
 
 
 def unpack(archives: Path, into: Path) -> None:
@@ -164,23 +168,41 @@ def _seconds_per_image(model: torch.nn.Module) -> float:
 
 def table(record: dict[str, Any]) -> str:
     """The two single-task runs as one row, and a row for each joint way; differences are paired by seed."""
-    by_way = {way: [row for row in record["rows"] if row["key"]["way"] == way] for way in (*TASKS, *JOINT)}
+    first = record["rows"][0]
+    epochs = first["key"]["epochs"]
+
+    def found(way: str, epochs: int) -> list[Row]:
+        return [row for row in record["rows"] if (row["key"]["way"], row["key"]["epochs"]) == (way, epochs)]
+
+    alone = {way: found(way, epochs) for way in TASKS}
+    longer = [found(way, 2 * epochs) for way in TASKS]
     seeds = sorted({row["key"]["seed"] for row in record["rows"]})
-    lines = [["one network each", *_cells([by_way[way] for way in TASKS], None)]]
+    lines = [["one network each", *_cells([*alone.values()], None)]]
     for way in JOINT:
-        if by_way[way]:
-            lines.append([f"`{way}`", *_cells([by_way[way]], by_way)])
+        if rows := found(way, epochs):
+            lines.append([f"`{way}`", *_cells([rows], alone)])
+    beside = ""
+    if all(longer):
+        lines.append(["one network each, twice as long", *_cells(longer, alone)])
+        gains = {way: _gains(TASKS[0], found(way, epochs), longer[0]) for way in JOINT}
+        said = [f"`{way}` {interval(each)}" for way, each in gains.items() if each]
+        beside = f"\n\nAgainst {TASKS[0]} alone for twice as long: {', '.join(said)} points."
     head = ["", *(text for name in TASKS for text in (f"{name}, %", "against its own, points")),
             "parameters", "ms an image", "training, s", "epochs"]  # fmt: skip
-    first = record["rows"][0]
     limit = first["key"]["limit"]
     few = f", {limit} images of each class in each domain" if limit else ""
     return (
         f"{machine_line(record['machine'])} `{first['key']['backbone']}` on {' and '.join(ARCHIVES.values())} at "
         f"{SIDE} pixels{few}, {first['n']:,} images to report on; means over {len(seeds)} seed(s) with 95 % intervals "
         f"(Student's t), differences seed by seed. Time an image: a pass of {BATCH}, through both networks where there "
-        f"are two.\n\n{markdown(head, lines)}"
+        f"are two.\n\n{markdown(head, lines)}{beside}"
     )
+
+
+def _gains(task: str, rows: Iterable[Row], base: Iterable[Row]) -> list[float]:
+    """What each of the rows answers of a task above the row of the same seed in `base`."""
+    of = {row["key"]["seed"]: row["tasks"][task] for row in base}
+    return [row["tasks"][task] - of[row["key"]["seed"]] for row in rows if row["key"]["seed"] in of]
 
 
 def _cells(runs: Sequence[Sequence[Row]], base: Mapping[str, Sequence[Row]] | None) -> Iterable[str]:
@@ -191,15 +213,11 @@ def _cells(runs: Sequence[Sequence[Row]], base: Mapping[str, Sequence[Row]] | No
         base: The single-task runs by task; None where these are they.
     """
     for name in TASKS:
-        own = {row["key"]["seed"]: row["tasks"][name] for each in runs for row in each if name in row["tasks"]}
-        yield interval([*own.values()])
-        gains = (
-            [own[row["key"]["seed"]] - row["tasks"][name] for row in base[name] if row["key"]["seed"] in own]
-            if base
-            else []
-        )
-        yield interval(gains) if gains else "-"
+        own = [row for each in runs for row in each if name in row["tasks"]]
+        yield interval([row["tasks"][name] for row in own])
+        gained = _gains(name, own, base[name]) if base else []
+        yield interval(gained) if gained else "-"
     yield f"{sum(each[0]['params'] for each in runs):,}"
     yield f"{1000 * sum(statistics.fmean(row['seconds_per_image'] for row in each) for each in runs):.2f}"
     yield f"{sum(statistics.fmean(row['seconds']['train'] for row in each) for each in runs):.0f}"
-    yield " + ".join(f"{statistics.fmean(row['epochs_trained'] for row in each):g}" for each in runs)
+    yield " + ".join(f"{statistics.fmean(row['epochs_trained'] for row in each):.3g}" for each in runs)

@@ -66,8 +66,19 @@ def test_the_table_sets_one_network_beside_two() -> None:
     rows = [row(way, seed, {way: accuracy}, 30.0) for seed in range(2)
             for way, accuracy in zip(TASKS, (0.5, 0.9), strict=True)]  # fmt: skip
     rows += [row(way, seed, {"class": 0.6, "domain": 0.9}, 60.0) for seed in range(2) for way in JOINT]
+    for longer in [row(way, seed, {way: 0.7}, 60.0) for seed in range(2) for way in TASKS]:
+        longer["key"]["epochs"] = longer["epochs_trained"] = 20
+        rows.append(longer)
     machine = {"cpu": "a", "cores": 2, "packages": {"torch": "2"}, "when": "2026-01-01T00:00"}
     lines = table({"rows": rows, "machine": machine}).splitlines()
     assert "| one network each | 50.0 ± 0.0 | - | 90.0 ± 0.0 | - | 2,000 | 4.00 | 60 | 10 + 10 |" in lines
     assert "| `pcgrad` | 60.0 ± 0.0 | 10.0 ± 0.0 | 90.0 ± 0.0 | 0.0 ± 0.0 | 1,000 | 2.00 | 60 | 20 |" in lines
     assert "1,119 images to report on; means over 2 seed(s)" in lines[0]
+    assert (
+        "| one network each, twice as long | 70.0 ± 0.0 | 20.0 ± 0.0 | 70.0 ± 0.0 | -20.0 ± 0.0 "
+        "| 2,000 | 4.00 | 120 | 20 + 20 |" in lines
+    )
+    told = "Against class alone for twice as long: `fixed` -10.0 ± 0.0, `uncertainty` -10.0 ± 0.0, `pcgrad` -10.0 ± 0.0"
+    assert lines[-1] == f"{told} points."
+    half = [each for each in rows if each["key"]["epochs"] == 10]
+    assert "twice as long" not in table({"rows": half, "machine": machine})
