@@ -22,7 +22,7 @@ PACKAGE = ROOT / "zoo"
 FLOORS = [
     {"errors", "bounded", "spec", "choices", "manifest", "registry", "discovery", "importing", "plugins", "pip",
      "candidates", "installing", "removing", "scaffold", "run", "record", "interval", "strategies", "recipe",
-     "recipe_file", "cache", "budget", "methods", "tasks"},  # the light half
+     "recipe_file", "cache", "budget", "methods", "plans", "tasks"},  # the light half
     {"network", "matching", "groups", "claims", "tensors", "weights", "building", "models", "entrants", "heads"},
     {"planning", "data"},
     {"engine", "objectives"},

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from zoo.errors import RecipeError
-from zoo.planning import GroupFacts, Plan, make_plan, with_estimate
+from zoo.planning import GroupFacts, make_plan
+from zoo.plans import Plan, with_estimate
 from zoo.recipe import Recipe
 from zoo.strategies import PRESETS, Phase
 

@@ -23,7 +23,7 @@ from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
 from zoo.hub import publish
 from zoo.hub.publish import Pushed
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.predictions import Prediction
 from zoo.ranking import choosing, judging
 from zoo.ranking.judging import Ranking

@@ -24,7 +24,7 @@ from zoo.engine.events import EpochDone, Event, PhaseStarted, PlanReady, Progres
 from zoo.engine.loop import Job
 from zoo.engine.session import Session
 from zoo.engine.source import Source
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 MEASURING = "measuring the saved model"  # zoo's name of the stage after training
 OPENING = "opening what a phase trains on"  # ours, of what comes before the first phase and has no name

@@ -13,7 +13,7 @@ from benchmarks.sides import with_zoo
 from benchmarks.stopwatch import Stopwatch
 from zoo.data import Batch
 from zoo.engine.source import Source
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 
 def run(job: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from zoo.engine.events import CheckpointSaved, Event, Note, Progress, StepDone
 from zoo.engine.halves import Cut
 from zoo.engine.source import Option
 from zoo.errors import DataError, RecipeError, TrainingInterrupted
-from zoo.planning import CachePlan
+from zoo.plans import CachePlan
 from zoo.recipe_file import read_recipe
 from zoo.run import Run
 from zoo.strategies import Phase

@@ -6,7 +6,7 @@ import pytest
 
 from zoo.adaptation.fitting import fitted
 from zoo.budget import Budget
-from zoo.planning import GroupPlan, Pace, PhasePlan, Plan, with_paces
+from zoo.plans import GroupPlan, Pace, PhasePlan, Plan, with_paces
 from zoo.recipe import Recipe
 
 HEAD = (GroupPlan("head", 10, 1, 1e-3, 0.0, False, "none"),)

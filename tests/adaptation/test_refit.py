@@ -19,7 +19,7 @@ from zoo.adaptation.prepare import prepare
 from zoo.budget import Budget
 from zoo.engine.estimate import Cost, Costs
 from zoo.engine.events import Event, Note, PhaseStarted, StepDone, ignore
-from zoo.planning import Pace, Plan
+from zoo.plans import Pace, Plan
 from zoo.run import Run
 
 RECIPE = zoo.Recipe(

@@ -17,7 +17,7 @@ import zoo
 from zoo.cli import main
 from zoo.engine.events import EpochDone, Note, PhaseStarted, PlanReady, Progress, StepDone
 from zoo.errors import ZooError
-from zoo.planning import GroupPlan, PhasePlan, Plan
+from zoo.plans import GroupPlan, PhasePlan, Plan
 from zoo.run import Run
 
 

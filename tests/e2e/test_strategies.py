@@ -20,7 +20,7 @@ from tests.pictures import four
 from zoo import groups, models, plugins
 from zoo.engine.events import EpochDone, Event, PhaseStarted
 from zoo.engine.schedule import rate_factor
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 
 

@@ -17,7 +17,8 @@ from zoo.adaptation.opening import facts
 from zoo.engine import compiling, machine
 from zoo.engine.compiling import Choice, choose
 from zoo.errors import RecipeError
-from zoo.planning import CachePlan, Plan, make_plan, with_caches, with_compiled
+from zoo.planning import make_plan
+from zoo.plans import CachePlan, Plan, with_caches, with_compiled
 from zoo.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]

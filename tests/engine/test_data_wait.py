@@ -14,7 +14,7 @@ from zoo.data import Batch
 from zoo.engine.checkpoint import load_checkpoint
 from zoo.engine.estimate import Cost, estimate, try_step
 from zoo.engine.objective import Objective
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 from zoo.recipe import Recipe
 
 RECIPE = Recipe(strategy="probe", epochs=2, batch_size=4)

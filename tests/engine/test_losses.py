@@ -17,7 +17,7 @@ from zoo.engine import losses as module
 from zoo.engine.events import CheckpointSaved, StepDone
 from zoo.engine.losses import Losses, Step
 from zoo.errors import TrainingError, TrainingInterrupted
-from zoo.planning import GroupPlan, PhasePlan
+from zoo.plans import GroupPlan, PhasePlan
 from zoo.recipe import Recipe
 
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=2, epochs=3, lr=0.05, accumulate=2, seed=5)

@@ -23,7 +23,7 @@ from zoo.engine.evaluation import Outputs
 from zoo.engine.events import EpochDone, StepDone
 from zoo.engine.objective import Loss, Objective
 from zoo.errors import TrainingInterrupted
-from zoo.planning import PhasePlan, Plan
+from zoo.plans import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=1, epochs=3, lr=0.05, weight_decay=0.1, accumulate=2, seed=5, clip=0.5)

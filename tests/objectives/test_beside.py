@@ -23,7 +23,7 @@ from zoo.errors import RecipeError
 from zoo.objectives import terms
 from zoo.objectives.beside import Beside, Sizes, look, width
 from zoo.objectives.supervised import Supervised
-from zoo.planning import GroupPlan, PhasePlan, Plan
+from zoo.plans import GroupPlan, PhasePlan, Plan
 from zoo.recipe import Recipe
 
 GENERATOR = torch.Generator().manual_seed(0)

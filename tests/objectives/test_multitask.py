@@ -10,7 +10,7 @@ from zoo.data import Batch
 from zoo.engine.losses import Step
 from zoo.engine.ordinal import ordinal_loss
 from zoo.objectives.multitask import MultiTask, answered, projected
-from zoo.planning import GroupPlan, PhasePlan
+from zoo.plans import GroupPlan, PhasePlan
 from zoo.tasks import Task
 
 NAN = math.nan

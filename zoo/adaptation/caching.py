@@ -15,7 +15,8 @@ from zoo.engine.boundary import Splitter
 from zoo.engine.estimate import Costs
 from zoo.engine.objective import Objective
 from zoo.engine.source import Option
-from zoo.planning import CachePlan, PhasePlan, Plan, asked_phases, rough_time
+from zoo.planning import asked_phases
+from zoo.plans import CachePlan, PhasePlan, Plan
 from zoo.recipe import Recipe
 
 VIEWS = 4  # kept where nobody chose, if images are augmented; see docs/benchmarks.md
@@ -141,7 +142,7 @@ def _gain(costs: Costs) -> str:
     assert costs.above is not None
     saved = costs.whole.seconds - costs.above.seconds
     if _pays(costs):
-        return f"saves about {rough_time(max(0.0, saved))} of {rough_time(costs.whole.seconds)}"
+        return f"saves about {_rough_time(max(0.0, saved))} of {_rough_time(costs.whole.seconds)}"
     return "to compute them first would take longer" if saved < 0 else "it would save too little"
 
 
@@ -153,3 +154,8 @@ def _remarks(option: Option) -> str:
     if option.cut.recomputed:
         text += f"; {', '.join(option.cut.recomputed)}: frozen too, but computed in every step"
     return text
+
+
+def _rough_time(seconds: float) -> str:
+    """A time as a sentence has it: 12 s, 3 min."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -13,7 +13,7 @@ from zoo.adaptation.opening import absolute
 from zoo.adaptation.prepare import Prepared
 from zoo.engine import machine as machines
 from zoo.errors import RecipeError, RunError
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import RecipeFile
 from zoo.run import Run

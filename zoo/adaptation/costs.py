@@ -13,7 +13,8 @@ from zoo.engine.events import Listener, Progress
 from zoo.engine.memory import explained_memory
 from zoo.engine.objective import Objective
 from zoo.engine.source import Option
-from zoo.planning import Pace, Plan, asked_phases, with_caches, with_compiled, with_estimate, with_paces
+from zoo.planning import asked_phases
+from zoo.plans import Pace, Plan, with_caches, with_compiled, with_estimate, with_paces
 from zoo.recipe import Recipe
 
 Cost = tuple[float, int, float | None]  # seconds, bytes, and seconds of waiting for data

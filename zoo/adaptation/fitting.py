@@ -8,7 +8,7 @@ from functools import partial
 
 from zoo.budget import Budget, with_epochs
 from zoo.errors import RecipeError
-from zoo.planning import Pace, Plan
+from zoo.plans import Pace, Plan
 from zoo.recipe import Recipe
 
 SLACK = 1.1  # an estimate this much above the budget still counts as within it: it is no better known than that

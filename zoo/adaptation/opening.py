@@ -22,7 +22,8 @@ from zoo.engine.optim import decays
 from zoo.engine.randomness import seed_all
 from zoo.groups import Group
 from zoo.models import DataConfig
-from zoo.planning import GroupFacts, Plan, make_plan
+from zoo.planning import GroupFacts, make_plan
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 from zoo.spec import BackboneSpec, Weights
 

@@ -20,7 +20,7 @@ from zoo.engine.range_test import RangeTest, find_rate
 from zoo.engine.source import Option
 from zoo.engine.synchronising import synchronised, synchronises
 from zoo.models import DataConfig
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import RESOLVED
 from zoo.spec import Weights

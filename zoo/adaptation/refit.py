@@ -16,7 +16,7 @@ from zoo.engine.loop import Job
 from zoo.engine.position import Position
 from zoo.engine.session import Session
 from zoo.engine.source import Option
-from zoo.planning import Plan
+from zoo.plans import Plan
 
 _PREFIX = "refit"  # of its phases' names
 

@@ -19,7 +19,7 @@ from zoo.adaptation.prepare import Prepared, prepare
 from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note
 from zoo.errors import RunError
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 from zoo.recipe_file import recipe_of_run, refuse_several
 from zoo.run import Run

@@ -11,7 +11,7 @@ from torch import nn
 from zoo.engine.batch_size import find_batch_size
 from zoo.groups import Group
 from zoo.models import DataConfig
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 
 USUAL = 32

@@ -20,7 +20,7 @@ from zoo.engine.events import Note
 from zoo.engine.session import Session
 from zoo.engine.source import Option, Source
 from zoo.errors import DataError
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 
 @dataclass(frozen=True, slots=True)

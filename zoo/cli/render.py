@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 from zoo.cli import measures
 from zoo.cli.output import on_terminal, printable, say
 from zoo.cli.text import count, duration, memory, percent, plural, rate
-from zoo.planning import told_beside
+from zoo.plans import told_beside
 from zoo.run import Run
 from zoo.tasks import headline
 
@@ -71,7 +71,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     """Print a plan: a row for each phase and group, then what it takes.
 
     Args:
-        record: `zoo.planning.Plan.record()`.
+        record: `zoo.plans.Plan.record()`.
         stream: Where to; stdout if not given.
     """
     stream = stream or sys.stdout

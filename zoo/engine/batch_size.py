@@ -17,7 +17,7 @@ from zoo.engine.optim import make_optimizer
 from zoo.engine.room import available_memory
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 from zoo.recipe import Recipe
 
 FIRST = 8  # images per process

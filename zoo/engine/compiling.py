@@ -20,7 +20,8 @@ from torch import nn
 from zoo.engine.estimate import try_step
 from zoo.engine.synchronising import synchronises
 from zoo.groups import Freezer, Group
-from zoo.planning import Plan, asked_phases
+from zoo.planning import asked_phases
+from zoo.plans import Plan
 from zoo.recipe import Recipe
 
 LONG = 600.0  # seconds; a shorter phase is not tried, for compiling takes about a minute

@@ -18,7 +18,7 @@ from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.engine.source import Option
 from zoo.groups import Freezer, Group
-from zoo.planning import Pace, PhasePlan, Plan
+from zoo.plans import Pace, PhasePlan, Plan
 from zoo.recipe import Recipe
 
 Network = Callable[[torch.Tensor], torch.Tensor]

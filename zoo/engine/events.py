@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo.plans import Plan
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -27,7 +29,7 @@ class Note:
 class PlanReady:
     """The plan is settled; exactly it will run."""
 
-    plan: Any  # zoo.planning.Plan; typed loosely because planning stands beside the engine
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from zoo.engine.synchronising import synchronised
 from zoo.engine.validators import VALIDATORS
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
-from zoo.planning import PhasePlan, Plan
+from zoo.plans import PhasePlan, Plan
 from zoo.recipe import Recipe
 
 PLAIN = ("accuracy", "loss", "refinement")  # what every epoch's line has a place for, or none

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from zoo.engine.events import StepDone
 from zoo.errors import TrainingError
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 READ_EVERY = 0.5  # seconds between two readings where training waits for no other process
 MOST = 16  # steps between two readings

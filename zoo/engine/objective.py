@@ -12,7 +12,7 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.engine.optim import decays
-from zoo.planning import GroupPlan, PhasePlan, Plan
+from zoo.plans import GroupPlan, PhasePlan, Plan
 
 
 @dataclass(frozen=True, slots=True)

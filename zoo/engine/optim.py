@@ -13,7 +13,7 @@ from torch import nn
 from zoo.engine.schedule import rate_factor
 from zoo.errors import RecipeError
 from zoo.groups import Group
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 _FUSED_ON = ("cpu", "cuda")  # elsewhere torch's own choice stands: nobody has compared there
 

@@ -18,7 +18,7 @@ from zoo.engine.optim import make_optimizer
 from zoo.engine.randomness import seed_all
 from zoo.errors import TrainingError
 from zoo.groups import Freezer, Group
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 from zoo.recipe import Recipe
 
 LOWEST, HIGHEST = 1e-5, 1.0  # of the head's rate

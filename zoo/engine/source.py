@@ -11,7 +11,7 @@ from zoo.data import Batch
 from zoo.engine.activations import Layout
 from zoo.engine.evaluation import Outputs
 from zoo.engine.halves import Cut
-from zoo.planning import CachePlan
+from zoo.plans import CachePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.engine.recalibration import tracking_norms
 from zoo.groups import Freezer, Group
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # a subclass may compute something else
 

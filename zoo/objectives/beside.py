@@ -16,7 +16,7 @@ from zoo.data import Batch
 from zoo.engine.objective import Loss, Objective
 from zoo.errors import RecipeError
 from zoo.objectives.supervised import Supervised
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from zoo.engine.objective import Loss, Objective
 from zoo.engine.ordinal import ordinal_loss
 from zoo.engine.quantity import quantity_loss
 from zoo.objectives.multilabel import LOSSES
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 from zoo.recipe import LabelLoss, TaskWeighting
 from zoo.tasks import Span, Task, spans
 

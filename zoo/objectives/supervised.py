@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from zoo.data import Batch
 from zoo.engine.objective import Loss, Objective
-from zoo.planning import PhasePlan
+from zoo.plans import PhasePlan
 
 
 class Supervised(Objective):

@@ -19,7 +19,7 @@ from zoo.engine.events import Event, Listener, Note, Progress
 from zoo.engine.probing import Probe, cross_validated
 from zoo.entrants import Entrant, LeftOut
 from zoo.errors import DataError, RecipeError, ZooError
-from zoo.planning import Plan
+from zoo.plans import Plan
 from zoo.ranking.features import frozen_features
 from zoo.ranking.ordering import Place, places
 from zoo.ranking.sampling import LEAST, sampled

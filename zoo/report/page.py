@@ -16,7 +16,7 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from zoo.errors import printable
-from zoo.planning import told_beside
+from zoo.plans import told_beside
 from zoo.recipe import Recipe
 from zoo.report import answered, beside, tables, words
 from zoo.report.words import part
