@@ -25,6 +25,7 @@ class Way:
     bf16: bool = False
     optimizer: str = "fused"  # "fused" | "foreach" | "loop"
     keep_memory: bool = True
+    products: bool = True  # of matrices, where a kernel covers its input
     compile: bool = False
 
 
@@ -35,6 +36,7 @@ WAYS = {
     "optimizer foreach": Way(optimizer="foreach"),
     "optimizer loop": Way(optimizer="loop"),
     "freed memory given back": Way(keep_memory=False),
+    "convolutions of the whole input": Way(products=False),
     "compiled": Way(compile=True),
     "bf16, compiled": Way(bf16=True, compile=True),
 }
@@ -76,12 +78,15 @@ def _one(arch: str, batch: int, size: int, way: Way) -> dict[str, float]:
     import torch
 
     from zoo.engine.memory import keep_freed_memory
+    from zoo.engine.products import use_products
 
     if way.keep_memory:
         keep_freed_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = timm.create_model(arch, num_classes=10).train()
+    if way.products:
+        use_products(model)
     layout = torch.channels_last if way.channels_last else torch.contiguous_format
     images = torch.randn(batch, 3, size, size).to(memory_format=layout)
     labels = torch.randint(10, (batch,))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from torch import nn
 
 import zoo
 from zoo.adaptation import sizing
@@ -169,3 +170,15 @@ def test_losses_go_by_how_much_of_the_drawn_images_is_known() -> None:
     labels = objective(recipe_and_data(SIGNS)[0], signs, None, nothing, head, nothing, place)
     batch = Batch(torch.zeros(8, 2), truth.clamp(max=1), torch.arange(8))
     assert labels(torch.nn.Identity(), batch, 0.0).total.item() == pytest.approx(math.log(2)), "the mean, over all"
+
+
+def test_on_the_cpu_a_kernel_that_covers_its_input_is_a_matrix_product() -> None:
+    ready = prepare("resnet_nano", "digits", zoo.Recipe(image_size=16, strategy="finetune"), ignore)
+    convolution = cast(nn.Conv2d, ready.model.get_submodule("layer3.0.conv1"))
+    found = convolution(torch.randn(2, convolution.in_channels, 1, 1))
+    names = set()
+    node = found.grad_fn
+    while node is not None:
+        names.add(node.name())
+        node = node.next_functions[0][0] if node.next_functions else None
+    assert not any("Convolution" in name for name in names) and found.shape[2:] == (1, 1)

@@ -19,6 +19,7 @@ from zoo.engine import machine as machines
 from zoo.engine.events import Listener, Note, Progress
 from zoo.engine.machine import Machine
 from zoo.engine.optim import decays
+from zoo.engine.products import use_products
 from zoo.engine.randomness import seed_all
 from zoo.groups import Group
 from zoo.models import DataConfig
@@ -124,6 +125,8 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
     model.to(accelerator.device)
     if machine.device == "cuda":  # cuDNN would convert the weights in every step
         model.to(memory_format=torch.channels_last)
+    elif machine.device == "cpu":
+        use_products(model)
     return Opened(
         spec=spec,
         weights=weights,

@@ -11,6 +11,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from zoo.engine.products import Product
 from zoo.groups import is_norm
 
 
@@ -117,7 +118,7 @@ def foldable(model: nn.Module, trace: Trace) -> tuple[tuple[str, str], ...]:
     pairs = []
     for norm_path, path in trace.fed.items():
         convolution, norm = model.get_submodule(path), model.get_submodule(norm_path)
-        plain = type(convolution) is nn.Conv2d  # another kind may do something to its weight first
+        plain = type(convolution) in (nn.Conv2d, Product)  # another kind may do something to its weight first
         known = type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm, BatchNormAct2d)
         if plain and known and norm.running_mean is not None and times[path] == times[norm_path] == 1:
             pairs.append((path, norm_path))
