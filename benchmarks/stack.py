@@ -10,7 +10,6 @@ import argparse
 import shutil
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "--soup": {"soup": True},
     "--wise sweep": {"wise": "sweep"},
 }
+BEST = "best single member"  # what a stack's other rows are compared with
 RATES = (5e-4, 2e-3)  # of the runs that `zoo soup` averages with the plain one, which has 1e-3
 
 
@@ -61,7 +61,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _once(arguments: argparse.Namespace, seed: int) -> Row:
-    began = time.perf_counter()
     rows: list[dict[str, Any]] = []
     folder = arguments.work / f"seed-{seed}"
     plain: list[Run] = []
@@ -75,7 +74,7 @@ def _once(arguments: argparse.Namespace, seed: int) -> Row:
         rows.append(_row(seed, name, "zoo soup", soup))
     stack = _run(folder / "stack", partial(zoo.stack, plain))
     rows += _stack_rows(seed, stack.record["stack"])
-    return {"rows": rows, "seconds": round(time.perf_counter() - began)}
+    return {"rows": rows}
 
 
 def _adapted(arguments: argparse.Namespace, name: str, seed: int, path: Path, changes: Mapping[str, Any]) -> Run:
@@ -88,17 +87,17 @@ def _adapted(arguments: argparse.Namespace, name: str, seed: int, path: Path, ch
 
 
 def _stack_rows(seed: int, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a stack's table, and how much each member counts in the way that was chosen."""
+    """The rows of a stack's table; the best member, and the way that was chosen, which differ by seed, once more."""
     sys.stderr.write(f"seed {seed}: {facts['choice']}, {facts['weights']}\n")
-    return [{"seed": seed, "of": "stack", "way": _named(row, facts), "kept": None,
-             **{name: row[name] for name in ("accuracy", "loss", "ece")}} for row in facts["rows"]]  # fmt: skip
+    return [{"seed": seed, "of": "stack", "way": way, "kept": None,
+             **{name: row[name] for name in ("accuracy", "loss", "ece")}}
+            for row in facts["rows"] for way in _names(row, facts)]  # fmt: skip
 
 
-def _named(row: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+def _names(row: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     """What a row of a stack's table is, alike for every seed."""
-    if row["kind"] == "member":
-        return "best single member" if row["name"] == facts["best_single"] else row["name"].partition("_plain")[0]
-    return str(row["name"])
+    best = [BEST] if row["name"] == facts["best_single"] else []
+    return [*best, *(["the way chosen"] if row["chosen"] else []), row["name"].partition("_plain")[0]]
 
 
 def _run(path: Path, make: Callable[..., Run]) -> Run:
@@ -133,7 +132,7 @@ def table(record: Mapping[str, Any]) -> str:
         f"{machine_line(*record['machines'])} {record['per_class']} labels per class, {seeds} seeds, each with "
         "labelled images of its own; ± is half of the 95 % interval of the difference's mean, by seeds.",
         "",
-        _table([row for row in rows if row["of"] == "stack"], "best single member"),
+        _table([row for row in rows if row["of"] == "stack"], BEST),
     ]
     for name in dict.fromkeys(row["of"] for row in rows if row["of"] != "stack"):
         text += ["", f"`{name}`:", "", _table([row for row in rows if row["of"] == name], "plain")]
@@ -150,7 +149,7 @@ def _table(rows: list[Mapping[str, Any]], against: str) -> str:
         reach = f" ± {(known.interval[1] - known.interval[0]) / 2:.1f}" if known is not None else ""
         kept = [f"{row['kept']:g}" for row in found if row["kept"] is not None]
         accuracy, loss, ece = (statistics.fmean(row[name] for row in found) for name in ("accuracy", "loss", "ece"))
-        over = "-" if way == against else f"{statistics.fmean(gains):+.1f}{reach}"
+        over = "-" if way == against else f"{statistics.fmean(gains):+z.1f}{reach}"
         told = ", ".join(kept) or "-"
         lines.append([way, f"{100 * accuracy:.1f}", over, f"{loss:.3f}", f"{100 * ece:.1f}", told, len(found)])
     lines.sort(key=lambda line: -float(line[1]))

@@ -26,8 +26,8 @@ def test_differences_are_paired_by_seed():
     assert lines.index("`nano`:") > lines.index("| mean | 57.5 | +2.5 ± 6.4 | 1.250 | 4.0 | - | 2 |")
 
 
-def test_rows_of_members_are_named_alike_for_every_seed():
+def test_rows_are_named_alike_for_every_seed():
     facts = {"best_single": "resnet18_plain"}
-    members = (("member", "resnet18_plain"), ("member", "resnet_nano_plain"), ("way", "gated"))
-    names = [stack._named({"kind": kind, "name": name}, facts) for kind, name in members]
-    assert names == ["best single member", "resnet_nano", "gated"]
+    rows = (("resnet18_plain", False), ("resnet_nano_plain", False), ("gated", True), ("mean", False))
+    names = [stack._names({"name": name, "chosen": chosen}, facts) for name, chosen in rows]
+    assert names == [["best single member", "resnet18"], ["resnet_nano"], ["the way chosen", "gated"], ["mean"]]
