@@ -14,10 +14,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 import zoo
+from benchmarks.align import interval
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from benchmarks.results import Results
@@ -99,13 +99,13 @@ def make_mosaics(archive: Path, into: Path, seed: int, images: int, test: int) -
 
 
 def table(record: dict[str, Any]) -> str:
-    """A row for each loss: means over seeds with their range."""
+    """A row for each loss: means over seeds with their intervals."""
     rows = []
     for loss in LOSSES:
         found = [row for row in record["rows"] if row["key"]["loss"] == loss]
         if found:
-            cells = [_spread([row[name] for row in found]) for name in ("map", "micro_f1", "macro_f1")]
-            cells += [_spread([row["half"][name] for row in found]) for name in ("micro_f1", "macro_f1")]
+            cells = [interval([row[name] for row in found]) for name in ("map", "micro_f1", "macro_f1")]
+            cells += [interval([row["half"][name] for row in found]) for name in ("micro_f1", "macro_f1")]
             rows.append([f"`{loss}`", *cells])
     first = record["rows"][0]
     seeds = len({row["key"]["seed"] for row in record["rows"]})
@@ -113,11 +113,6 @@ def table(record: dict[str, Any]) -> str:
     return (
         f"{machine_line(*record['machines'])} `resnet_nano`, {first['key']['images']:,} mosaics to train and choose "
         f"on, {first['n']:,} to report on, {first['key']['epochs']} epochs for the head and as many for all layers; "
-        f"mean over {seeds} seed(s), lowest and highest. By chance mAP is {100 * first['baseline']:.1f} %.\n\n"
-        f"{markdown(head, rows)}"
+        f"means over {seeds} seed(s) with 95 % intervals (Student's t). By chance mAP is "
+        f"{100 * first['baseline']:.1f} %.\n\n{markdown(head, rows)}"
     )
-
-
-def _spread(values: list[float]) -> str:
-    shares = 100 * np.array(values)
-    return f"{shares.mean():.1f} ({shares.min():.1f} to {shares.max():.1f})"

@@ -1,4 +1,4 @@
-"""What one training step costs on the CPU, done in other ways: layout, precision, optimizer, memory, torch.compile.
+"""What a training step costs on the CPU, in other ways: layout, precision, optimizer, memory, products, compiling.
 
 Each way runs in a process of its own on one thread, on made-up images, and counts processor time of the quickest step,
 so that a busy machine moves it less than it would move a clock. Ways take turns, and the ratios are what counts.

@@ -25,4 +25,4 @@ def test_the_table_says_what_was_run() -> None:
              "half": scores} for loss in ("bce", "asymmetric") for seed in range(2)]  # fmt: skip
     machine = {"cpu": "a", "cores": 2, "packages": {"torch": "2"}, "when": "2026-01-01T00:00"}
     text = table({"rows": rows, "machines": [machine]})
-    assert "| `bce` | 50.0 (50.0 to 50.0) | 40.0" in text and "over 2 seed(s)" in text and "19.0 %" in text
+    assert "| `bce` | 50.0 ± 0.0 | 40.0 ± 0.0" in text and "over 2 seed(s)" in text and "19.0 %" in text

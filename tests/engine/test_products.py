@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 
 import pytest
+import timm
 import torch
 from timm.layers import StdConv2d
 from torch import nn
 
-from zoo.engine.products import use_products
+from zoo.engine.products import Product, use_products
+from zoo.engine.trace import foldable, observe
 
 
 def both(convolution: nn.Conv2d, images: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
@@ -36,6 +38,31 @@ def test_a_product_is_the_convolution(kernel, layout):
     assert product[0].shape == (3, 4, 1, 1)
     for one, other in zip(plain, product, strict=True):
         torch.testing.assert_close(other, one)
+
+
+def test_a_product_takes_what_a_convolution_does():
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(6, 4, 3, padding="valid")
+    network = nn.Sequential(convolution, nn.ReLU(inplace=True))  # as in VGG
+    images = torch.randn(2, 6, 3, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, alone = network(images), convolution(images[0])
+        use_products(network)
+        found = network(images)
+        assert type(convolution) is Product and torch.equal(convolution(images[0]), alone)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, plain, rtol=0.02, atol=0.02)
+    found.sum().backward()
+
+
+def test_what_is_folded_with_the_norm_after_it_stays_so():
+    model = timm.create_model("test_resnet", num_classes=2).eval()
+    images = torch.randn(2, 3, 32, 32)
+    pairs = foldable(model, observe(model, images))
+    use_products(model)
+    products = {path for path, module in model.named_modules() if type(module) is Product}
+    assert products & {path for path, _ in pairs}
+    assert foldable(model, observe(model, images)) == pairs
 
 
 def test_where_the_kernel_does_not_cover_its_input_it_is_a_convolution():

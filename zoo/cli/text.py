@@ -41,7 +41,7 @@ def percent(share: float | None) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p value after "p", in three decimals: `p 0.080`; one that they would show as 0: `p < 0.001`."""
+    """A p value in three decimals: `p 0.080`; below 0.001 as less, for none is 0: `p < 0.001`."""
     return f"p {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 

@@ -11,7 +11,7 @@ class Product(nn.Conv2d):
     """A convolution that multiplies matrices where its kernel covers the input. Its weights are as they were."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Compute (B, C, H, W) -> (B, K, 1, 1) where H x W is the kernel's size, and as any convolution elsewhere."""
+        """Compute (B, C, H, W) -> (B, K, 1, 1) where H x W is the kernel's size, and elsewhere as any convolution."""
         if input.ndim != 4 or input.shape[-2:] != self.kernel_size:
             return super().forward(input)
         return functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
