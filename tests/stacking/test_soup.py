@@ -16,7 +16,7 @@ import zoo
 from tests.stacking.conftest import RECIPE
 from zoo.cli import main
 from zoo.engine.averaging import Sum
-from zoo.engine.events import Progress
+from zoo.engine.events import Note, Progress
 from zoo.errors import DataError, RecipeError, RunError
 from zoo.run import Run
 from zoo.stacking.members import members
@@ -125,6 +125,16 @@ def test_images_that_a_run_was_trained_on_choose_nothing(runs, images, tmp_path)
     with pytest.raises(DataError, match="no image is left to choose a soup by") as caught:
         zoo.soup([runs[0], refitted], out=tmp_path / "soup")
     assert caught.value.fix == "adapt with --refit off" and not (tmp_path / "soup").exists()
+
+
+def test_a_network_that_two_runs_hold_is_averaged_once(runs, tmp_path):
+    twin = Run(Path(shutil.copytree(runs[0].path, tmp_path / "twin")))
+    twin.record_path.write_text(json.dumps({**twin.record, "id": "another"}))
+    told: list[str] = []
+    made = zoo.soup([runs[0], twin, runs[2]], out=tmp_path / "soup",
+                    on_event=lambda event: told.append(event.text) if isinstance(event, Note) else None)  # fmt: skip
+    assert {row["name"] for row in made.record["soup"]["candidates"]} == {"gentle", "hasty"}
+    assert any(text.startswith("twin holds the same network as gentle") for text in told)
 
 
 def test_two_runs_of_one_name_are_told_apart(runs, tmp_path):

@@ -97,7 +97,7 @@ def greedy_soup(
     accelerator: Accelerator,
     emit: Listener,
 ) -> Soup:
-    """Average runs of one architecture, greedily.
+    """Average runs of one architecture, greedily. A network that several runs hold is tried once.
 
     Args:
         chosen: The runs.
@@ -107,6 +107,7 @@ def greedy_soup(
         accelerator: The device.
         emit: Told about progress.
     """
+    chosen = _distinct(chosen, emit)
     done, total = 0, 2 * len(chosen) - 1
 
     def score(state: State) -> dict[str, float]:
@@ -153,6 +154,24 @@ def _refuse_other_networks(chosen: Sequence[Member]) -> None:
                 why="; ".join(faults),
                 fix="name runs of one architecture; to put others together: zoo stack",
             )
+
+
+def _distinct(chosen: Sequence[Member], emit: Listener) -> list[Member]:
+    """The runs without those whose network an earlier one holds: an average would count it several times."""
+    found: list[Member] = []
+    for member in chosen:
+        state = _reader(member)()
+        twin = next((other for other in found if _same(state, _reader(other)())), None)
+        if twin is None:
+            found.append(member)
+        else:
+            emit(Note(f"{member.name} holds the same network as {twin.name}, so it is not tried a second time; "
+                      "runs do where all kept the same epoch of a probe that they share"))  # fmt: skip
+    return found
+
+
+def _same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _reader(member: Member) -> Callable[[], State]:
