@@ -13,6 +13,8 @@ from zoo.report.plots import GOOD, INK, MUTED, canvas
 _ROOM = 1.6  # times the smallest and the largest cost that the axis goes beyond them
 _NEAR = 3.0  # times another's cost within which names may overlap
 _NARROW = 10.0  # times its beginning that an axis may end at, for its ticks to be close together
+_INNER = 0.15  # of the axis, to either side of its middle: there a name has room on both sides of its point
+_BESIDE = 1.5  # lines of names within which a point is as high as another's name
 _LINE = 0.055  # of the plot's height that a name takes
 
 
@@ -50,9 +52,9 @@ def cost_plot(points: Sequence[Point], label: str, written: Callable[[float], st
         low, high = min(costs) / _ROOM, max(costs) * _ROOM
         axes.set_xlim(low, high)
         bottom, top = axes.get_ylim()
-        middle = math.sqrt(low * high)
-        for point, height in zip(points, _heights(points, (top - bottom) * _LINE), strict=True):
-            right = point.cost <= middle
+        line = (top - bottom) * _LINE
+        for point, height in zip(points, _heights(points, line), strict=True):
+            right = _on_the_right(point, points, line, math.log(point.cost / low) / math.log(high / low))
             axes.annotate(point.name, (point.cost, height), xytext=(7 if right else -7, 3), color=INK,
                           textcoords="offset points", ha="left" if right else "right", fontsize=8)  # fmt: skip
         narrow = high / low < _NARROW
@@ -63,6 +65,21 @@ def cost_plot(points: Sequence[Point], label: str, written: Callable[[float], st
         axes.set_xlabel(label)
         axes.set_ylabel("accuracy")
         return finish()
+
+
+def _on_the_right(point: Point, points: Sequence[Point], line: float, place: float) -> bool:
+    """Whether a name stands to the right of its point: where it has room, and covers no point that is as high.
+
+    Args:
+        point: Whose name.
+        points: All.
+        line: What a name takes of the height, percent.
+        place: Of the point on the axis, from 0 to 1.
+    """
+    if abs(place - 0.5) > _INNER:
+        return place < 0.5
+    right = [other for other in points if other.cost > point.cost]
+    return not any(100 * abs(other.accuracy - point.accuracy) < _BESIDE * line for other in right)
 
 
 def _heights(points: Sequence[Point], line: float) -> list[float]:
