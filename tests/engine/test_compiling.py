@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tuple[str, ...] = (),
            processes: int = 1) -> Choice:  # fmt: skip
-    model, recipe = net(), Recipe(strategy="lp-ft", compile=compile, probe_epochs=1, epochs=9)
+    model, recipe = net(), Recipe(strategy="lp-ft", compile=compile, probe_epochs=1, epochs=9, batch_size=32)
     plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=100, norm="live")  # fmt: skip
     plan = with_caches(plan, {name: CachePlan("head", "fc", 1, 1) for name in kept}, {})
