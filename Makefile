@@ -76,7 +76,7 @@ docs: $(STAMP) ## Build the documentation site into site/; warnings are errors (
 define DIGITS
 import sys
 from pathlib import Path
-from zoo.data.digits import read_digits
+from zoo.data.sources.digits import read_digits
 folder, digits = Path(sys.argv[1]), read_digits()
 folder.mkdir(parents=True)
 for item in reversed(digits.splits["test"]):

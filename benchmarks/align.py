@@ -25,10 +25,10 @@ from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from benchmarks.results import Results, Row
 from benchmarks.results import add_arguments as add_results
-from zoo import methods
 from zoo.data.unlabelled import CHOOSING
-from zoo.methods import TRIED
-from zoo.recipe import Recipe
+from zoo.recipes import methods
+from zoo.recipes.methods import TRIED
+from zoo.recipes.recipe import Recipe
 
 METHODS = (*methods.SOURCE_ONLY, *methods.ALIGNMENT)
 # Source, target, and what is as in no other pair.

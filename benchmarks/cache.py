@@ -23,12 +23,15 @@ import zoo
 from benchmarks.jobs import WORK, run
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
-from zoo import data, groups, models, plugins
-from zoo.adaptation.opening import data_options
-from zoo.data.resolve import open_listing
-from zoo.engine.boundary import Splitter
-from zoo.engine.folding import folded_parts
-from zoo.recipe import Recipe
+from zoo import data
+from zoo.data.sources.dispatch import open_listing
+from zoo.models import layer_groups as groups
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.recipes.recipe import Recipe
+from zoo.runs.load import data_options
+from zoo.training.frozen_cache.fold_norms import folded_parts
+from zoo.training.frozen_cache.split import Splitter
 
 # Backbone, weights, archive and the split of it that is looked at (None: all), and whether a probe of that data set
 # gives the network a head first. Without one it keeps the head of its pretraining.

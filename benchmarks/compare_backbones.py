@@ -17,9 +17,9 @@ from typing import Any
 import zoo
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
-from zoo.budget import Budget
-from zoo.comparing.folder import Comparison
-from zoo.run import Run
+from zoo.recipes.budget import Budget
+from zoo.runs.run_folder import Run
+from zoo.studies.compare.comparison_folder import Comparison
 
 SOURCE = "tiny_imagenet_100.zip"
 TARGETS = ("cifar10.zip", "flowers12.zip")

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 import zoo
 from zoo import data
-from zoo.adaptation.prepare import prepare
 from zoo.data import Part
-from zoo.engine.events import ignore
-from zoo.engine.recalibration import features
+from zoo.events import ignore
+from zoo.runs.prepare import prepare
+from zoo.training.norms.reestimate import features
 
 MOST = 2000  # images of each part: enough to tell two domains apart
 REGULARISATIONS = (1e-4, 1e-2, 1.0)  # the one whose probabilities are best in cross-validation

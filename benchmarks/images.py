@@ -18,10 +18,10 @@ from PIL import Image
 from timm.data import create_transform
 
 from zoo import data
-from zoo.data.draws import RATIO
-from zoo.data.transforms import _PRESETS, Augment
-from zoo.engine.memory import keep_freed_memory
-from zoo.models import DataConfig
+from zoo.data.batches.draws import RATIO
+from zoo.data.batches.views import _PRESETS, Augment
+from zoo.models.saved import DataConfig
+from zoo.training.memory import keep_freed_memory
 
 BATCH = 32
 TURNS = 3

@@ -22,9 +22,9 @@ from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from benchmarks.results import Results
 from benchmarks.results import add_arguments as add_results
-from zoo.engine.events import ignore
-from zoo.engine.multilabel import measure_labels
-from zoo.inference import own_outputs
+from zoo.events import ignore
+from zoo.runs.use import own_outputs
+from zoo.tasks.multilabel import measure_labels
 
 SIDE = 32  # pixels of a tile
 LOSSES = ("bce", "asymmetric")

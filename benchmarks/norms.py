@@ -18,12 +18,12 @@ from benchmarks.jobs import WORK
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from zoo import data
-from zoo.adaptation.norms import IMAGES, SHIFTED
-from zoo.adaptation.prepare import Prepared, prepare
-from zoo.engine.events import ignore
-from zoo.engine.probing import cross_validated
-from zoo.engine.recalibration import features, recalibrate, shift
-from zoo.recipe import Recipe
+from zoo.events import ignore
+from zoo.recipes.recipe import Recipe
+from zoo.runs.prepare import Prepared, prepare
+from zoo.training.norms.policy import IMAGES, SHIFTED
+from zoo.training.norms.reestimate import features, recalibrate, shift
+from zoo.training.probe import cross_validated
 
 MOBILENET, RESNET18 = WORK["flowers12"].weights, WORK["tiny-25"].weights
 # Backbone, weights, archive, side of the images in pixels, training images per class (None: all).

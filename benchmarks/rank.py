@@ -18,7 +18,7 @@ from scipy.stats import weightedtau
 import zoo
 from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
-from zoo.comparing.folder import Comparison
+from zoo.studies.compare.comparison_folder import Comparison
 
 FEW = 8  # backbones under which an order says little
 SCORES = ("accuracy", "log_me", "h_score", "knn")

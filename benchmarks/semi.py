@@ -17,8 +17,8 @@ from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from benchmarks.results import Results, Row
 from benchmarks.results import add_arguments as add_results
-from zoo import methods
-from zoo.recipe import Recipe
+from zoo.recipes import methods
+from zoo.recipes.recipe import Recipe
 
 SUPERVISED = "supervised"
 # FixMatch at every number of labels per class, the others at one of them.

@@ -22,8 +22,8 @@ from benchmarks.pages import table as markdown
 from benchmarks.results import Results, Row
 from benchmarks.results import add_arguments as add_results
 from benchmarks.tasks import MOBILENET, NANO, RESNET18
-from zoo.comparing.statistics import by_seed
-from zoo.run import Run
+from zoo.runs.run_folder import Run
+from zoo.studies.statistics import by_seed
 
 MEMBERS = {"resnet_nano": NANO, "resnet18": RESNET18, "mobilenetv2_100": MOBILENET}
 SIZES = {"resnet_nano": 64, "resnet18": 64, "mobilenetv2_100": 96}  # pixels

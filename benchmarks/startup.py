@@ -31,7 +31,7 @@ BASELINES = {"zoo list": LISTING, "zoo --help": LISTING, FIRST_STEP: MAKING}
 _STOP = """
 import os, sys
 from zoo import Recipe, api
-from zoo.engine.events import PhaseStarted
+from zoo.events import PhaseStarted
 from torch.optim.optimizer import register_optimizer_step_post_hook
 def stop(event):
     if isinstance(event, PhaseStarted):

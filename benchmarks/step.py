@@ -77,8 +77,8 @@ def _one(arch: str, batch: int, size: int, way: Way) -> dict[str, float]:
     import timm
     import torch
 
-    from zoo.engine.memory import keep_freed_memory
-    from zoo.engine.products import use_products
+    from zoo.training.memory import keep_freed_memory
+    from zoo.training.products import use_products
 
     if way.keep_memory:
         keep_freed_memory()

@@ -22,11 +22,11 @@ from timm.data import create_transform, resolve_model_data_config
 
 import zoo
 from tests.pictures import four, make_images
-from zoo.engine.events import EpochDone, Event, PlanReady, RunFinished, StepDone
 from zoo.errors import DataError, PluginError, RecipeError, RunError, TrainingError, ZooError
-from zoo.recipe import Recipe
-from zoo.recipe_file import read_recipe
-from zoo.run import Run
+from zoo.events import EpochDone, Event, PlanReady, RunFinished, StepDone
+from zoo.recipes.recipe import Recipe
+from zoo.runs.recipe_file import read_recipe
+from zoo.runs.run_folder import Run
 
 RECIPE = Recipe(
     strategy="lp-ft",
@@ -64,7 +64,7 @@ def run(photos: Path) -> Run:
 
 
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+    monkeypatch.setattr("zoo.runs.finish.write_report", lambda run, *_: run.report)
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -225,7 +225,7 @@ def test_a_recipe_out_of_a_run_repeats_it(run: Run, tmp_path: Path, monkeypatch:
 def test_a_tag_in_the_backbones_name_is_in_the_record(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ZooError):  # offline: the tag's file cannot be had, and it is that tag's
         zoo.adapt("resnet18.tv_in1k", str(photos), RECIPE, out=tmp_path / "run")
-    from zoo.adaptation.prepare import _chosen
+    from zoo.runs.prepare import _chosen
 
     spec = zoo.get("resnet50.tv_in1k")
     assert _chosen("default", spec.weights[0]) == "tv_in1k" and _chosen("none", None) == "none"
@@ -263,7 +263,7 @@ def test_data_that_grew_since_is_not_scored_as_unseen(tmp_path: Path, monkeypatc
 def test_a_loss_that_is_not_a_number_leaves_nothing_that_looks_whole(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zoo.objectives.supervised import Supervised
+    from zoo.training.losses.supervised import Supervised
 
     real, calls = Supervised.loss, []
 
@@ -359,7 +359,7 @@ def test_a_resumed_comparison_takes_no_choice_that_would_be_ignored(choice: dict
 
 
 def test_out_of_memory_says_what_to_change(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.objectives.supervised import Supervised
+    from zoo.training.losses.supervised import Supervised
 
     def hungry(self: Supervised, *args: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("tried to allocate 99 GiB")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.budget import Budget, with_epochs
 from zoo.errors import RecipeError
-from zoo.recipe import Phase, Recipe
+from zoo.recipes.budget import Budget, with_epochs
+from zoo.recipes.recipe import Phase, Recipe
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from zoo.choices import choice, field_faults
+from zoo.base.fields import choice, field_faults
 
 
 @dataclass

@@ -7,10 +7,13 @@ import timm
 import torch
 from torch import nn
 
-from zoo import groups, matching, models, plugins
 from zoo.errors import PluginError
-from zoo.groups import Freezer, Group
-from zoo.spec import BackboneSpec, LayerGroup
+from zoo.models import derived_groups as matching
+from zoo.models import layer_groups as groups
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models.layer_groups import Freezer, Group
+from zoo.models.spec import BackboneSpec, LayerGroup
 
 
 def spec(*declared: tuple[str, str], arch: str = "test_resnet") -> BackboneSpec:

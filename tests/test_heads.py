@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
-from zoo import heads
 from zoo.errors import RunError
-from zoo.tasks import Task
+from zoo.models import heads
+from zoo.tasks.schema import Task
 
 TASKS = (
     Task("a", "single-label", ("x", "y")),

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from zoo.base.durations import Interval, parse_interval
 from zoo.errors import RecipeError
-from zoo.interval import Interval, parse_interval
-from zoo.recipe import Recipe
+from zoo.recipes.recipe import Recipe
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,11 @@ def greedy(tmp_path):
 
 def test_the_light_half_loads_nothing_heavy():
     code = """
-import zoo, zoo.errors, zoo.spec, zoo.choices, zoo.manifest, zoo.plugins, zoo.registry, zoo.recipe, zoo.run
-zoo.backbones(); zoo.Recipe().expand(); zoo.registry.load(); zoo.run.list_runs(zoo.run.Path("runs"))
+import zoo, zoo.errors, zoo.models.spec, zoo.base.fields, zoo.models.plugins.manifest, zoo.models.lookup
+from zoo.base import registry
+from zoo.recipes import recipe
+from zoo.runs import run_folder
+zoo.backbones(); zoo.Recipe().expand(); registry.load(); run_folder.list_runs(run_folder.Path("runs"))
 dir(zoo); zoo.Run; zoo.ZooError
 """
     assert run(code)[1] == []

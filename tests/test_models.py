@@ -12,10 +12,11 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from zoo import models, plugins
 from zoo.errors import PluginError, RecipeError, RunError, WeightsError, ZooError
-from zoo.models import DataConfig
-from zoo.spec import BackboneSpec, Weights
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.models.spec import BackboneSpec, Weights
 
 NANO = plugins.get("resnet/resnet_nano")
 EMBEDDED = models.resolve_weights(NANO, "default")
@@ -323,7 +324,7 @@ def test_a_failed_save_does_not_look_whole(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("zoo.run.os.fsync", full)
+    monkeypatch.setattr("zoo.runs.run_folder.os.fsync", full)
     with pytest.raises(ZooError, match="the disk is full"):
         save(model, tmp_path)
     with pytest.raises(RunError, match="holds no finished model"):
@@ -363,7 +364,7 @@ def test_a_plugins_architecture_loads_in_a_fresh_process(tmp_path: Path) -> None
     model = models.build(googlenet, weights=None, num_classes=3)
     save(model, tmp_path, requires=models.requires(googlenet))
     code = (
-        "import sys, torch; from pathlib import Path; from zoo import models\n"
+        "import sys, torch; from pathlib import Path; from zoo.models import saved as models\n"
         "model = models.load(Path(sys.argv[1]))\n"
         "print(type(model).__name__, tuple(model(torch.zeros(1, 3, 64, 64)).shape))"
     )

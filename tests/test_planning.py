@@ -5,10 +5,10 @@ import json
 import pytest
 
 from zoo.errors import RecipeError
-from zoo.planning import GroupFacts, make_plan
-from zoo.plans import Plan, with_estimate
-from zoo.recipe import Recipe
-from zoo.strategies import PRESETS, Phase
+from zoo.recipes.plan import Plan, with_estimate
+from zoo.recipes.planner import GroupFacts, make_plan
+from zoo.recipes.recipe import Recipe
+from zoo.recipes.strategies import PRESETS, Phase
 
 GROUPS = (
     GroupFacts("stem", params=100, undecayed=10, has_norm=True),

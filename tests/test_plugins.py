@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo import discovery, plugins
 from zoo.errors import PluginError
+from zoo.models import lookup as plugins
+from zoo.models.plugins import discovery
 
 MANIFEST = """
 api: 1

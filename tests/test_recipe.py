@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from zoo import methods
-from zoo.bounded import parse_yaml as yaml_value
+from zoo.base.untrusted import parse_yaml as yaml_value
 from zoo.errors import RecipeError, RunError
-from zoo.recipe import Recipe, with_choices
-from zoo.recipe_file import RESOLVED, read_recipe, recipe_of_run
-from zoo.strategies import PRESETS, Phase
+from zoo.recipes import methods
+from zoo.recipes.recipe import Recipe, with_choices
+from zoo.recipes.strategies import PRESETS, Phase
+from zoo.runs.recipe_file import RESOLVED, read_recipe, recipe_of_run
 
 
 def why(**choices) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from zoo import registry
+from zoo.base import registry
 from zoo.errors import ManifestError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,6 +148,8 @@ def test_an_installed_wheel_has_it_inside_the_package(tmp_path: Path, monkeypatc
 
 def test_reading_it_imports_nothing_heavy() -> None:
     heavy = ["torch", "timm", "torchvision", "datasets", "accelerate", "numpy", "PIL", "huggingface_hub"]
-    code = f"import sys; from zoo import registry; registry.load(); print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys; from zoo.base import registry; registry.load(); print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

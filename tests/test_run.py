@@ -7,7 +7,7 @@ from urllib.error import URLError
 import pytest
 
 from zoo.errors import RunError, ZooError
-from zoo.run import (
+from zoo.runs.run_folder import (
     Result,
     Run,
     cache_dir,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.tasks import Task, headline, output_names, problem, spans
+from zoo.tasks.schema import Task, headline, output_names, problem, spans
 
 TASKS = (
     Task("animal", "single-label", ("cat", "dog", "fox")),

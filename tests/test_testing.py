@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from zoo import plugins, testing
-from zoo.spec import BackboneSpec, LayerGroup
+from zoo import testing
+from zoo.models import lookup as plugins
+from zoo.models.spec import BackboneSpec, LayerGroup
 
 NANO = plugins.get("resnet/resnet_nano")
 

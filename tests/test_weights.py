@@ -16,9 +16,10 @@ from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import save_file
 
-from zoo import plugins, weights
 from zoo.errors import WeightsError
-from zoo.spec import BackboneSpec, Weights
+from zoo.models import lookup as plugins
+from zoo.models import weights
+from zoo.models.spec import BackboneSpec, Weights
 
 NANO = plugins.get("resnet/resnet_nano")
 

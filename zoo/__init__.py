@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce, soup, stack
     from zoo.errors import ZooError
-    from zoo.plugins import backbones, get
-    from zoo.recipe import Recipe
-    from zoo.run import Run
-    from zoo.strategies import Phase
+    from zoo.models.lookup import backbones, get
+    from zoo.recipes.recipe import Recipe
+    from zoo.recipes.strategies import Phase
+    from zoo.runs.run_folder import Run
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Phase": "zoo.strategies",
-    "Recipe": "zoo.recipe",
-    "Run": "zoo.run",
+    "Phase": "zoo.recipes.strategies",
+    "Recipe": "zoo.recipes.recipe",
+    "Run": "zoo.runs.run_folder",
     "ZooError": "zoo.errors",
     "adapt": "zoo.api",
-    "backbones": "zoo.plugins",
+    "backbones": "zoo.models.lookup",
     "compare": "zoo.api",
     "evaluate": "zoo.api",
-    "get": "zoo.plugins",
+    "get": "zoo.models.lookup",
     "load": "zoo.api",
     "plan": "zoo.api",
     "predict": "zoo.api",

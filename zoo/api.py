@@ -9,28 +9,32 @@ from typing import Any
 
 from torch import nn
 
-from zoo import inference, methods
-from zoo import run as runs
-from zoo.adaptation import execute, reproduction, trying
-from zoo.adaptation.folder import refuse_used
-from zoo.adaptation.one_task import one_task
-from zoo.adaptation.prepare import prepare
-from zoo.adaptation.reproduction import Reproduction
-from zoo.budget import Budget
-from zoo.comparing import driving
-from zoo.comparing.folder import Comparison
-from zoo.engine.events import Listener, ignore
 from zoo.errors import RecipeError, RunError
-from zoo.hub import publish
-from zoo.hub.publish import Pushed
-from zoo.plans import Plan
-from zoo.predictions import Prediction
-from zoo.ranking import choosing, judging
-from zoo.ranking.judging import Ranking
-from zoo.recipe import Recipe
-from zoo.run import Run
-from zoo.stacking import driving as stacks
-from zoo.stacking import soup as soups
+from zoo.events import Listener, ignore
+from zoo.recipes import methods
+from zoo.recipes.budget import Budget
+from zoo.recipes.plan import Plan
+from zoo.recipes.recipe import Recipe
+from zoo.runs import reproduce as reproduction
+from zoo.runs import run_folder as runs
+from zoo.runs import train as execute
+from zoo.runs import use as inference
+from zoo.runs.extract_task import one_task
+from zoo.runs.lock import refuse_used
+from zoo.runs.prepare import prepare
+from zoo.runs.publish import push as publish
+from zoo.runs.publish.push import Pushed
+from zoo.runs.reproduce import Reproduction
+from zoo.runs.run_folder import Run
+from zoo.studies import align_auto as trying
+from zoo.studies.compare import compare as driving
+from zoo.studies.compare.comparison_folder import Comparison
+from zoo.studies.ensemble import soup as soups
+from zoo.studies.ensemble import stack as stacks
+from zoo.studies.rank import auto as choosing
+from zoo.studies.rank import rank as judging
+from zoo.studies.rank.rank import Ranking
+from zoo.tasks.predictions import Prediction
 
 
 def plan(

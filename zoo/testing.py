@@ -19,10 +19,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zoo import groups, matching, models, plugins
 from zoo.errors import ZooError
-from zoo.groups import Group
-from zoo.spec import BackboneSpec
+from zoo.models import derived_groups as matching
+from zoo.models import layer_groups as groups
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models.layer_groups import Group
+from zoo.models.spec import BackboneSpec
 
 _BATCH = 4
 _CLASSES = 7  # unlike any pretrained head
@@ -46,7 +49,7 @@ def assert_conforms(name: str, *, numerics: bool = True) -> None:
     """Run every check on a backbone.
 
     Args:
-        name: Any name that `zoo.plugins.get` takes.
+        name: Any name that `zoo.models.lookup.get` takes.
         numerics: As for `check_backbone`.
 
     Raises:
@@ -62,7 +65,7 @@ def check_backbone(name: str, numerics: bool = True) -> list[Check]:
     """Check one backbone against the contract of layer groups and of timm models.
 
     Args:
-        name: Any name that `zoo.plugins.get` takes.
+        name: Any name that `zoo.models.lookup.get` takes.
         numerics: Also build it for real with random weights, train a few steps and save it. Without, no memory is
             needed for its tensors (meta device).
 

@@ -16,15 +16,16 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.sides.shared import right
 from benchmarks.stopwatch import Stopwatch
-from zoo import Recipe, api, models
-from zoo.adaptation import execute
-from zoo.engine import loop
-from zoo.engine.evaluation import Outputs
-from zoo.engine.events import EpochDone, Event, PhaseStarted, PlanReady, Progress, StepDone
-from zoo.engine.loop import Job
-from zoo.engine.session import Session
-from zoo.engine.source import Source
-from zoo.plans import PhasePlan
+from zoo import Recipe, api
+from zoo.events import EpochDone, Event, PhaseStarted, PlanReady, Progress, StepDone
+from zoo.models import saved as models
+from zoo.recipes.plan import PhasePlan
+from zoo.runs import train as execute
+from zoo.training import loop
+from zoo.training.collect import Outputs
+from zoo.training.frozen_cache.source import Source
+from zoo.training.loop import Job
+from zoo.training.state.session import Session
 
 MEASURING = "measuring the saved model"  # zoo's name of the stage after training
 OPENING = "opening what a phase trains on"  # ours, of what comes before the first phase and has no name

@@ -12,8 +12,8 @@ import torch
 from benchmarks.sides import with_zoo
 from benchmarks.stopwatch import Stopwatch
 from zoo.data import Batch
-from zoo.engine.source import Source
-from zoo.plans import PhasePlan
+from zoo.recipes.plan import PhasePlan
+from zoo.training.frozen_cache.source import Source
 
 
 def run(job: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:

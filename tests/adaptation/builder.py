@@ -10,10 +10,10 @@ import hashlib
 import sys
 
 from tests.adaptation.photos import CHOICES
-from zoo.adaptation.keeping import Keeper, Material
-from zoo.adaptation.prepare import prepare
-from zoo.engine.events import ignore
-from zoo.recipe import Recipe
+from zoo.events import ignore
+from zoo.recipes.recipe import Recipe
+from zoo.runs.prepare import prepare
+from zoo.training.frozen_cache.compute import Keeper, Material
 
 SMALL = 8  # images a chunk, so that there are several
 

@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.adaptation.photos import make_photos
-from zoo.adaptation import averaging, execute
-from zoo.engine.averaging import between
+from zoo.runs import averages as averaging
+from zoo.runs import train as execute
+from zoo.training.averaging import between
 
 BRIEF = {"image_size": 32, "batch_size": 11, "threads": 1, "workers": 0, "precision": "fp32", "cache": "off",
          "recalibrate": "off"}  # fmt: skip

@@ -18,23 +18,24 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.adaptation.photos import CHOICES, make_photos
-from zoo import cache
-from zoo.adaptation import costs, prepare
-from zoo.adaptation.caching import choose
-from zoo.adaptation.keeping import Keeper
-from zoo.adaptation.sources import _Shelf
-from zoo.data.batches import Key
-from zoo.engine import activations
-from zoo.engine.activations import Kept, Layout
-from zoo.engine.estimate import Cost, Costs
-from zoo.engine.events import CheckpointSaved, Event, Note, Progress, StepDone
-from zoo.engine.halves import Cut
-from zoo.engine.source import Option
+from zoo.base import cache
+from zoo.data.batches.maker import Key
 from zoo.errors import DataError, RecipeError, TrainingInterrupted
-from zoo.plans import CachePlan
-from zoo.recipe_file import read_recipe
-from zoo.run import Run
-from zoo.strategies import Phase
+from zoo.events import CheckpointSaved, Event, Note, Progress, StepDone
+from zoo.recipes.plan import CachePlan
+from zoo.recipes.strategies import Phase
+from zoo.runs import prepare
+from zoo.runs.recipe_file import read_recipe
+from zoo.runs.run_folder import Run
+from zoo.training.autotune import decide as costs
+from zoo.training.autotune.cost import Cost, Costs
+from zoo.training.autotune.use_cache import choose
+from zoo.training.frozen_cache import feature_file as activations
+from zoo.training.frozen_cache.compute import Keeper
+from zoo.training.frozen_cache.feature_file import Kept, Layout
+from zoo.training.frozen_cache.parts import Cut
+from zoo.training.frozen_cache.phase_data import _Shelf
+from zoo.training.frozen_cache.source import Option
 
 CUT = Cut("fc", "head", (3, 8, 8), (4,), {}, (), ())
 LAYOUT = Layout((4,), "float32", False)
@@ -206,8 +207,8 @@ def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatc
     real = costs.estimate
 
     def estimate(*arguments: Any, **named: Any) -> dict[str, Costs]:
-        monkeypatch.setattr("zoo.engine.estimate._forward_seconds", lambda *_rest: 1.0)
-        monkeypatch.setattr("zoo.engine.estimate._measure", lambda *_rest, **_named: (0.0, 0))
+        monkeypatch.setattr("zoo.training.autotune.cost._forward_seconds", lambda *_rest: 1.0)
+        monkeypatch.setattr("zoo.training.autotune.cost._measure", lambda *_rest, **_named: (0.0, 0))
         found = real(*arguments, **{**named, "seconds_per_image": 0.5})
         seconds.update({name: each.above.seconds for name, each in found.items() if each.above})
         return found

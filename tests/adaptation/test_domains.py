@@ -19,16 +19,17 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four
-from zoo import methods
-from zoo.adaptation import beside, trying
-from zoo.adaptation.prepare import Prepared, prepare
-from zoo.engine.events import Event, Note, StepDone, ignore
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
-from zoo.models import DataConfig
-from zoo.objectives import terms
-from zoo.objectives.supervised import Supervised
-from zoo.recipe import Recipe
-from zoo.run import Run, seal
+from zoo.events import Event, Note, StepDone, ignore
+from zoo.models.saved import DataConfig
+from zoo.recipes import methods
+from zoo.recipes.recipe import Recipe
+from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.run_folder import Run, seal
+from zoo.studies import align_auto as trying
+from zoo.training import unlabelled_stream as beside
+from zoo.training.losses import discover as terms
+from zoo.training.losses.supervised import Supervised
 
 RECIPE = Recipe(
     strategy="lp-ft", probe_epochs=1, epochs=2, lr=3e-3, batch_size=8, image_size=32, augment="light", threads=1,
@@ -39,7 +40,7 @@ NAMES = ("amber", "blue", "green", "red")
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+    monkeypatch.setattr("zoo.runs.finish.write_report", lambda run, *_: run.report)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ CARRYING: dict[str, Any] = {  # everything on that carries something from step t
 @pytest.fixture(scope="module")
 def whole(source: Path, target: Path) -> Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+        patch.setattr("zoo.runs.finish.write_report", lambda run, *_: run.report)
         return adapted(source, source.parent / "whole", target / "right.csv", **CARRYING)
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from zoo.adaptation.fitting import fitted
-from zoo.budget import Budget
-from zoo.plans import GroupPlan, Pace, PhasePlan, Plan, with_paces
-from zoo.recipe import Recipe
+from zoo.recipes.budget import Budget
+from zoo.recipes.fitting import fitted
+from zoo.recipes.plan import GroupPlan, Pace, PhasePlan, Plan, with_paces
+from zoo.recipes.recipe import Recipe
 
 HEAD = (GroupPlan("head", 10, 1, 1e-3, 0.0, False, "none"),)
 PLAN = Plan(

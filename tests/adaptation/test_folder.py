@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from zoo.adaptation import folder
-from zoo.adaptation.folder import held, made, refuse_used, tidy
 from zoo.errors import DiskError, RunError
-from zoo.run import Run
+from zoo.runs import lock as folder
+from zoo.runs.lock import held, made, refuse_used, tidy
+from zoo.runs.run_folder import Run
 
-HOLD = "import sys; from pathlib import Path; from zoo.run import Run; from zoo.adaptation.folder import held\n" + (
+HOLD = "import sys; from pathlib import Path; from zoo.runs.run_folder import Run; from zoo.runs.lock import held\n" + (
     "with held(Run(Path(sys.argv[1]))): print('held', flush=True); sys.stdin.read()"
 )
 

@@ -15,12 +15,12 @@ import torch
 
 from tests.adaptation.photos import CHOICES, make_photos
 from tests.pictures import make_images
-from zoo import cache
-from zoo.adaptation.keeping import Keeper
-from zoo.adaptation.prepare import Prepared, prepare
-from zoo.engine.events import ignore
-from zoo.engine.folding import faithful
-from zoo.recipe import Recipe
+from zoo.base import cache
+from zoo.events import ignore
+from zoo.recipes.recipe import Recipe
+from zoo.runs.prepare import Prepared, prepare
+from zoo.training.frozen_cache.compute import Keeper
+from zoo.training.frozen_cache.fold_norms import faithful
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,7 +93,9 @@ def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Pat
     assert other(nudge("bn1.running_mean")) == (True, True)
 
 
-@pytest.mark.parametrize("made_by", ["PIL.__version__", "zoo.data.decode.VERSION", "zoo.data.batches.VERSION"])
+@pytest.mark.parametrize(
+    "made_by", ["PIL.__version__", "zoo.data.store.decode.VERSION", "zoo.data.batches.maker.VERSION"]
+)
 def test_other_makers_of_pixels_make_other_activations(
     photos: Path, monkeypatch: pytest.MonkeyPatch, made_by: str
 ) -> None:

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.engine.events import EpochDone
-from zoo.engine.multilabel import choose_thresholds
 from zoo.errors import RecipeError, RunError
+from zoo.events import EpochDone
+from zoo.tasks.multilabel import choose_thresholds
 
 COLOURS = ("blue", "green", "red")
 RECIPE = zoo.Recipe(
@@ -167,7 +167,7 @@ def test_tasks_that_are_not_the_heads_are_refused(trained, tmp_path):
     config["zoo"]["tasks"][0]["thresholds"].pop()
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(RunError) as caught:
-        zoo.models.load(tmp_path)
+        zoo.models.saved.load(tmp_path)
     assert "about 2 outputs, and the head has 3" in caught.value.why
 
 

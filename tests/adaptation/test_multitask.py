@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 import zoo
-from zoo.adaptation import reproduction
-from zoo.adaptation.one_task import one_task
 from zoo.data.targets import draw_weights
-from zoo.engine.events import StepDone
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
-from zoo.hub import folder as hub_folder
-from zoo.recipe_file import recipe_of_run
-from zoo.tensors import file_sha256
+from zoo.events import StepDone
+from zoo.models.tensor_files import file_sha256
+from zoo.runs import reproduce as reproduction
+from zoo.runs.extract_task import one_task
+from zoo.runs.publish import contents as hub_folder
+from zoo.runs.recipe_file import recipe_of_run
 
 BASE = zoo.Recipe(
     strategy="finetune", epochs=3, lr=3e-3, batch_size=16, image_size=32, precision="fp32", threads=1, augment="none",
@@ -172,7 +172,9 @@ def test_two_data_sets_make_one_model(table, tmp_path, monkeypatch):
     tasks = (f"colour={table}:colour", "digit=digits")
     recipe = replace(BASE, tasks=tasks, epochs=1, limit=200, task_temperature=0.5, label_separator=None)
     asked = []
-    monkeypatch.setattr("zoo.data.loader.draw_weights", lambda *drawn: asked.append(drawn[2]) or draw_weights(*drawn))
+    monkeypatch.setattr(
+        "zoo.data.batches.loader.draw_weights", lambda *drawn: asked.append(drawn[2]) or draw_weights(*drawn)
+    )
     run = zoo.adapt("resnet_nano", recipe=recipe, dataset=str(table), out=tmp_path / "run")
     assert set(asked) == {0.5}
     counts = run.record["dataset"]["counts"]
@@ -207,7 +209,7 @@ def test_tasks_are_looked_for_in_the_data_set_that_is_named(run, table):
 def test_a_task_that_nobody_measured_is_not_pushed_alone(run, tmp_path, monkeypatch):
     record = run.record
     del record["result"]["tasks"]["light"]
-    monkeypatch.setattr("zoo.adaptation.one_task.checked_record", lambda whole: record)
+    monkeypatch.setattr("zoo.runs.extract_task.checked_record", lambda whole: record)
     with pytest.raises(RunError, match=r"the task light of .* cannot be published alone"):
         one_task(run, "light", tmp_path / "light")
 

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 import zoo
-from zoo.adaptation import norms
-from zoo.adaptation.prepare import prepare
-from zoo.engine.events import StepDone, ignore
-from zoo.run import Run
-from zoo.spec import Weights
+from zoo.events import StepDone, ignore
+from zoo.models.spec import Weights
+from zoo.runs.prepare import prepare
+from zoo.runs.run_folder import Run
+from zoo.training.norms import policy as norms
 
 CHOICES: dict[str, Any] = {
     "strategy": "probe", "image_size": 32, "batch_size": 32, "refit": "off", "augment": "none", "precision": "fp32",

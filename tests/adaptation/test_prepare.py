@@ -11,15 +11,23 @@ import pytest
 import torch
 
 import zoo
-from zoo.adaptation import sizing
-from zoo.adaptation.answering import backwards, compiled, objective, refuse_unfit, selected_by, smoothing, surgery_note
-from zoo.adaptation.prepare import prepare
 from zoo.data import Batch
-from zoo.engine.choosing import FEW
-from zoo.engine.events import ignore
-from zoo.engine.products import Product
 from zoo.errors import RecipeError
-from zoo.tasks import Task
+from zoo.events import ignore
+from zoo.runs.prepare import prepare
+from zoo.tasks.schema import Task
+from zoo.training.autotune import sizing
+from zoo.training.losses.from_recipe import (
+    backwards,
+    compiled,
+    objective,
+    refuse_unfit,
+    selected_by,
+    smoothing,
+    surgery_note,
+)
+from zoo.training.products import Product
+from zoo.training.selection import FEW
 
 
 def norms(recipe: zoo.Recipe) -> tuple[set[str], str]:

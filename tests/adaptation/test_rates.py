@@ -9,9 +9,9 @@ import pytest
 from torch import nn
 
 import zoo
-from zoo.adaptation.rates import from_random
-from zoo.groups import Group
-from zoo.strategies import PRESETS
+from zoo.models.layer_groups import Group
+from zoo.recipes.strategies import PRESETS
+from zoo.training.autotune.rates import from_random
 
 USUAL = PRESETS["scratch"].lr
 

@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four, make_images
-from zoo.adaptation import costs, refit
-from zoo.adaptation.fitting import fitted
-from zoo.adaptation.prepare import prepare
-from zoo.budget import Budget
-from zoo.engine.estimate import Cost, Costs
-from zoo.engine.events import Event, Note, PhaseStarted, StepDone, ignore
-from zoo.plans import Pace, Plan
-from zoo.run import Run
+from zoo.events import Event, Note, PhaseStarted, StepDone, ignore
+from zoo.recipes.budget import Budget
+from zoo.recipes.fitting import fitted
+from zoo.recipes.plan import Pace, Plan
+from zoo.runs import refit
+from zoo.runs.prepare import prepare
+from zoo.runs.run_folder import Run
+from zoo.training.autotune import decide as costs
+from zoo.training.autotune.cost import Cost, Costs
 
 RECIPE = zoo.Recipe(
     strategy="lp-ft", probe_epochs=2, epochs=3, image_size=32, batch_size=8, precision="bf16", threads=1, ema=0.8,
@@ -140,5 +141,5 @@ def test_images_that_a_person_set_aside_are_trained_on_only_if_asked_for(photos:
 
 
 def test_many_images_need_no_second_training(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.prepare.FEW_LABELLED", 20)
+    monkeypatch.setattr("zoo.runs.prepare.FEW_LABELLED", 20)
     assert setting(photos) == "off" and setting(photos, refit="on") == "on"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import compare_backbones, rank
-from zoo.run import Run
+from zoo.runs.run_folder import Run
 
 MACHINE = {"cpu": "a cpu", "cores": 2, "packages": {"torch": "2.0"}, "when": "2026-01-02T03:04:05"}
 

@@ -15,10 +15,10 @@ import pytest
 
 import zoo
 from zoo.cli import main
-from zoo.engine.events import EpochDone, Note, PhaseStarted, PlanReady, Progress, StepDone
 from zoo.errors import ZooError
-from zoo.plans import GroupPlan, PhasePlan, Plan
-from zoo.run import Run
+from zoo.events import EpochDone, Note, PhaseStarted, PlanReady, Progress, StepDone
+from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
+from zoo.runs.run_folder import Run
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.cli.conftest import Outcome
-from zoo import cache
-from zoo.engine.activations import Kept, Layout, keep
+from zoo.base import cache
+from zoo.training.frozen_cache.feature_file import Kept, Layout, keep
 
 Zoo = Callable[..., Outcome]
 VALUES = torch.arange(40.0).reshape(10, 4)

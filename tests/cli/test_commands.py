@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import PLAN, RECORD, RESULT, Terminal
-from zoo import discovery, plugins
 from zoo.cli import render
-from zoo.plugins import Discovery, PluginFault
-from zoo.run import Run
+from zoo.models import lookup as plugins
+from zoo.models.lookup import Discovery, PluginFault
+from zoo.models.plugins import discovery
+from zoo.runs.run_folder import Run
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from zoo.budget import Budget
-from zoo.recipe import Recipe
+from zoo.recipes.budget import Budget
+from zoo.recipes.recipe import Recipe
 
 ROW = {
     "member": "resnet18-lp-ft", "backbone": "resnet/resnet18", "weights": "default", "strategy": "lp-ft",

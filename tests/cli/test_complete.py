@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_light import CHECK
-from zoo.run import Run
-from zoo.strategies import PRESETS
+from zoo.recipes.strategies import PRESETS
+from zoo.runs.run_folder import Run
 
 ZOO = Path(sys.executable).with_name("zoo")
 

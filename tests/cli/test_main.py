@@ -138,8 +138,8 @@ def test_a_terminal_that_cannot_write_every_letter():
 
 
 def test_ctrl_c_in_a_real_process_is_code_130():
-    slow = "import sys, time, zoo.plugins; sys.argv = ['zoo', 'list', '--json']\n"
-    slow += "zoo.plugins.discover = lambda: (print('ready', file=sys.stderr, flush=True), time.sleep(30))\n"
+    slow = "import sys, time, zoo.models.lookup; sys.argv = ['zoo', 'list', '--json']\n"
+    slow += "zoo.models.lookup.discover = lambda: (print('ready', file=sys.stderr, flush=True), time.sleep(30))\n"
     slow += "from zoo.cli.main import main; main()"
     with subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None and process.stdout is not None

@@ -10,8 +10,8 @@ import typer.main
 
 from zoo.cli.main import app
 from zoo.cli.options import flag
-from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.recipes.recipe import Recipe
+from zoo.runs.run_folder import Run
 
 
 def options_of(name: str) -> dict[str, object]:

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from zoo import installing, pip
-from zoo.installing import Installed
-from zoo.pip import Installer
+from zoo.models.plugins import installing, pip
+from zoo.models.plugins.installing import Installed
+from zoo.models.plugins.pip import Installer
 
 
 @pytest.fixture

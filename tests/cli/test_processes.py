@@ -15,7 +15,7 @@ import pytest
 from zoo.cli import processes
 from zoo.cli.output import WrongUsage
 from zoo.errors import TrainingInterrupted, ZooError
-from zoo.run import Run
+from zoo.runs.run_folder import Run
 
 SCRIPT = """
 import json, os, signal, sys, time

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from tests.cli.conftest import PLAN, Terminal
+from zoo.base.text import count, duration, memory, plural
 from zoo.cli import progress
 from zoo.cli.progress import Lines
-from zoo.cli.text import count, duration, memory, plural
-from zoo.engine.events import CheckpointSaved, PhaseStarted, PlanReady, Progress, StepDone
+from zoo.events import CheckpointSaved, PhaseStarted, PlanReady, Progress, StepDone
 
 
 class Clock:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from zoo.cli import measures, render
-from zoo.predictions import Answer, Prediction
-from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.recipes.recipe import Recipe
+from zoo.runs.run_folder import Run
+from zoo.tasks.predictions import Answer, Prediction
 
 KIND = {"problem": "single-label", "accuracy": 0.9, "interval": [0.8, 0.95], "top5": 1.0, "loss": 0.3, "macro_f1": 0.88,
         "ece": 0.05, "n": 40, "baseline": 0.6, "mistakes": [{"id": "a"}],

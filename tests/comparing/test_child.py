@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.cache import activations_folder
-from zoo.comparing import child, costs, driving, process
-from zoo.comparing.folder import Comparison
-from zoo.engine.events import Progress
+from zoo.base.cache import activations_folder
 from zoo.errors import TrainingError, ZooError
+from zoo.events import Progress
+from zoo.studies.compare import child, process
+from zoo.studies.compare import compare as driving
+from zoo.studies.compare import inference_cost as costs
+from zoo.studies.compare.comparison_folder import Comparison
 
 RECIPE = zoo.Recipe(
     strategy="probe", train_per_class=2, image_size=32, device="cpu", threads=1, precision="fp32", workers=0

@@ -11,21 +11,22 @@ import numpy as np
 import pytest
 
 from tests.report.html_reader import read
-from zoo import plugins
-from zoo.budget import Budget
-from zoo.comparing import driving, origin
-from zoo.comparing.members import label_members
-from zoo.entrants import Entrant
 from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted
-from zoo.recipe import Recipe
-from zoo.run import Run
-from zoo.spec import Weights
+from zoo.models import lookup as plugins
+from zoo.models.spec import Weights
+from zoo.recipes.budget import Budget
+from zoo.recipes.recipe import Recipe
+from zoo.runs.run_folder import Run
+from zoo.studies.backbone_list import Entrant
+from zoo.studies.compare import compare as driving
+from zoo.studies.compare import origin
+from zoo.studies.compare.grid import label_members
 
 SHARES = {"resnet_nano-probe": 0.6, "resnet_nano-lp-ft": 0.9, "test_vit-probe": 0.58, "test_vit-lp-ft": 0.3}
 
 
 class Work:
-    """Answers jobs as `zoo.comparing.child` would, and remembers them."""
+    """Answers jobs as `zoo.studies.compare.child` would, and remembers them."""
 
     def __init__(self, faults=()):
         self.faults = dict(faults)  # job's name -> what it raises

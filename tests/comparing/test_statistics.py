@@ -4,16 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zoo.comparing.statistics import (
-    by_seed,
-    crossed,
-    difference_variance,
-    holm,
-    mcnemar,
-    nested,
-    pareto,
-    share_variance,
-)
+from zoo.studies.statistics import by_seed, crossed, difference_variance, holm, mcnemar, nested, pareto, share_variance
 
 
 def test_one_seed_gives_the_interval_of_a_mean_over_images():

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import encoded, fill, ids, opened, picture
-from zoo.data import archive as module
-from zoo.data.archive import ArchiveReader, read_archive
+from zoo.data.sources import archive as module
+from zoo.data.sources.archive import ArchiveReader, read_archive
 from zoo.errors import DataError
-from zoo.run import cache_dir
+from zoo.runs.run_folder import cache_dir
 
 
 def zipped(folder: Path, target: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:

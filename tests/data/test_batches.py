@@ -13,10 +13,10 @@ from timm.data import create_transform
 
 from tests.data.pictures import MEAN, STD, config, encoded, opened, picture
 from zoo.data import Dataset, store_side
-from zoo.data.batches import Key, Maker
-from zoo.data.draws import RATIO, draw_seed
-from zoo.data.transforms import _PRESETS, generators_kept, seed_all, training_view
-from zoo.models import DataConfig
+from zoo.data.batches.draws import RATIO, draw_seed
+from zoo.data.batches.maker import Key, Maker
+from zoo.data.batches.views import _PRESETS, generators_kept, seed_all, training_view
+from zoo.models.saved import DataConfig
 
 CPU = torch.device("cpu")
 SIZES = [(90, 70), (70, 90), (64, 64), (200, 66), (60, 400), (30, 30)]
@@ -210,7 +210,7 @@ def test_the_look_says_who_resizes(folder: Path) -> None:
 def test_the_look_says_what_made_the_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = maker(opened(folder), settings(), "none")
     looks = {repr(ours.look)}
-    for changed in ("PIL.__version__", "zoo.data.decode.VERSION", "zoo.data.batches.VERSION"):
+    for changed in ("PIL.__version__", "zoo.data.store.decode.VERSION", "zoo.data.batches.maker.VERSION"):
         with monkeypatch.context() as patch:
             patch.setattr(changed, "other")
             looks.add(repr(ours.look))

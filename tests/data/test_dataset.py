@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import encoded, fill, ids, opened, picture
-from zoo.data import BadImage, DataOptions, assembly, open_dataset, open_evaluation, scan
+from zoo.data import BadImage, DataOptions, open_dataset, open_evaluation
+from zoo.data.splits import roles as assembly
+from zoo.data.store import scan
 from zoo.errors import DataError
 
 
@@ -225,7 +227,7 @@ def test_a_failing_read_is_not_remembered(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("zoo.data.folder.FileReader.read", fail)
+        patch.setattr("zoo.data.sources.image_folder.FileReader.read", fail)
         with pytest.raises(DataError, match=r"12 of 12 image.*\n  why: a/00000.png: Input/output error"):
             opened(tmp_path)
     assert sum(sizes(opened(tmp_path))) == 12

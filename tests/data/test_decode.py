@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import encoded, picture
-from zoo.data import decode as module
-from zoo.data.decode import UnreadableImage, decode
+from zoo.data.store import decode as module
+from zoo.data.store.decode import UnreadableImage, decode
 
 
 def flat(mode: str, value: object, format: str = "PNG", **options: object) -> np.ndarray:

@@ -10,8 +10,8 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision import transforms
 
 from tests.data.pictures import picture
-from zoo.data import draws
-from zoo.data.draws import ERASED, RATIO
+from zoo.data.batches import draws
+from zoo.data.batches.draws import ERASED, RATIO
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 40), (32, 32), (300, 9), (9, 300), (1, 1)])

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from tests.data.pictures import config, fill, opened
-from zoo.data import Dataset, feed, train_loader
-from zoo.data.batches import Key, Packed
+from zoo.data import Dataset, train_loader
+from zoo.data.batches import feed
+from zoo.data.batches.maker import Key, Packed
 
 CUDA = torch.device("cuda")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import encoded, fill, opened, picture
-from zoo.data.folder import read_folder
+from zoo.data.sources.image_folder import read_folder
 from zoo.errors import DataError
 
 
@@ -93,6 +93,6 @@ def test_unlistable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("zoo.data.folder.os.scandir", refuse)
+    monkeypatch.setattr("zoo.data.sources.image_folder.os.scandir", refuse)
     with pytest.raises(DataError, match=r"cannot list .*\n  why: Permission denied"):
         opened(tmp_path)

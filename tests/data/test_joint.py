@@ -12,7 +12,7 @@ from tests.data.pictures import config, fill, opened
 from zoo.data import DataOptions, asked_of, open_evaluation, train_loader
 from zoo.data.targets import draw_weights
 from zoo.errors import DataError
-from zoo.tasks import Task, TaskSpec
+from zoo.tasks.schema import Task, TaskSpec
 
 COLUMNS = "path,kind,age,size,tags,mark"
 

@@ -11,17 +11,8 @@ import torch
 from PIL import Image
 
 from tests.data.pictures import config, encoded, fill, opened
-from zoo.data import (
-    Batch,
-    Dataset,
-    TrainLoader,
-    assembly,
-    auto_workers,
-    class_weights,
-    eval_batches,
-    is_quick,
-    train_loader,
-)
+from zoo.data import Batch, Dataset, TrainLoader, auto_workers, class_weights, eval_batches, is_quick, train_loader
+from zoo.data.splits import roles as assembly
 from zoo.errors import DataError
 
 

@@ -9,9 +9,9 @@ from PIL import Image, ImageEnhance
 from torchvision import transforms
 
 from tests.data.pictures import MEAN, STD, picture
-from zoo.data import pixels
-from zoo.data.draws import BRIGHTNESS, CONTRAST, SATURATION, Box
-from zoo.data.pixels import KERNELS, Normaliser
+from zoo.data.batches import pixels
+from zoo.data.batches.draws import BRIGHTNESS, CONTRAST, SATURATION, Box
+from zoo.data.batches.pixels import KERNELS, Normaliser
 
 
 @pytest.mark.parametrize("planar", [True, False])

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from zoo.data.splits import cut, fold, limited, per_class, share
+from zoo.data.splits.cut import cut, fold, limited, per_class, share
 
 
 def population(sizes: dict[int, int]) -> tuple[list[str], list[int]]:

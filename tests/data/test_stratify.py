@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.data.splits import share
-from zoo.data.stratify import cut_answers, limited_answers
+from zoo.data.splits.cut import share
+from zoo.data.splits.cut_targets import cut_answers, limited_answers
 from zoo.data.targets import counts, indicators
-from zoo.tasks import Task
+from zoo.tasks.schema import Task
 
 IDS = [f"{number:04d}" for number in range(400)]
 

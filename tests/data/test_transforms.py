@@ -9,9 +9,9 @@ from timm.data import create_transform
 
 from tests.data.pictures import MEAN, STD, config, picture
 from zoo.data import store_side
-from zoo.data.transforms import evaluation_view, generators_kept, seed_all, training_view
+from zoo.data.batches.views import evaluation_view, generators_kept, seed_all, training_view
 from zoo.errors import DataError
-from zoo.models import DataConfig
+from zoo.models.saved import DataConfig
 
 
 @pytest.mark.parametrize(

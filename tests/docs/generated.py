@@ -15,11 +15,12 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 
 from tests.docs.pages import ROOT, RUN, Block
-from zoo import registry
+from zoo.base import registry
 from zoo.cli.options import flag
-from zoo.data import draws, transforms
-from zoo.recipe import Recipe
-from zoo.strategies import PRESETS, Preset
+from zoo.data.batches import draws
+from zoo.data.batches import views as transforms
+from zoo.recipes.recipe import Recipe
+from zoo.recipes.strategies import PRESETS, Preset
 
 _MARKED = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

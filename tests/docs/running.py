@@ -18,10 +18,10 @@ from PIL import Image
 
 from tests.docs.pages import Block, blocks, setups, zoo_arguments
 from zoo import Recipe, Run, api
-from zoo.adaptation import caching
 from zoo.cli import main
-from zoo.engine import machine
-from zoo.stacking import images
+from zoo.runs.stacked import held_out as images
+from zoo.training import machine
+from zoo.training.autotune import use_cache as caching
 
 PER_CLASS = 4  # training images of a class while examples are tested
 

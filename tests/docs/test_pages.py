@@ -12,8 +12,8 @@ import zoo
 from tests.docs.generated import current
 from tests.docs.pages import READ, ROOT, RUN, Block, anchors, blocks, links, spans, zoo_arguments
 from tests.docs.running import masked, run_page
-from zoo import manifest
 from zoo.cli.main import app
+from zoo.models.plugins import manifest
 
 
 def name_of(page: Path) -> str:
@@ -59,7 +59,7 @@ def test_names_in_the_text_exist(page):
         if re.fullmatch(r"(zoo|tests|docs|plugins|benchmarks)/[\w./-]*", span):
             assert (ROOT / span).exists(), f"{name_of(page)}: there is no {span}"
         found = re.match(r"zoo((?:\.[A-Za-z_]\w*)+)(?:\(|$)", span)
-        if found and span not in ("zoo.yaml", "zoo.json"):
+        if found and span not in ("zoo.yaml", "zoo.json", "zoo.plugins"):
             assert exists(found[1].removeprefix(".")), f"{name_of(page)}: there is no {span}"
 
 

@@ -75,8 +75,8 @@ def test_the_reference_has_every_public_name(site):
     assert {
         "zoo.errors.RunError",
         "zoo.testing.check_backbone",
-        "zoo.run.Result",
-        "zoo.inference.Prediction",
+        "zoo.runs.run_folder.Result",
+        "zoo.runs.use.Prediction",
     } <= anchors
     assert "regular expression, matched at the start of a tensor" in text, "what a record's fields mean"
     assert "Peak rate of the head in the last phase" in text, "what a recipe's fields mean"

@@ -158,7 +158,7 @@ CHECK = """
 import json, sys
 from pathlib import Path
 import zoo
-from zoo import registry
+from zoo.base import registry
 print(json.dumps({
     "package": str(Path(zoo.__file__).parent),
     "datasets": sorted(registry.load().datasets),

@@ -14,8 +14,8 @@ from tests.hub_push.conftest import Client, client, hub
 from tests.pictures import four
 from zoo.cli import main
 from zoo.errors import HubError, RunError
-from zoo.recipe_file import read_recipe
-from zoo.run import Run
+from zoo.runs.recipe_file import read_recipe
+from zoo.runs.run_folder import Run
 
 __all__ = ["client", "hub"]
 RECIPE = zoo.Recipe(
@@ -80,7 +80,7 @@ def test_what_differs_is_said(first: Run, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_a_device_that_is_not_here_is_replaced(first: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.engine.machine.devices", lambda: ["cpu"])
+    monkeypatch.setattr("zoo.training.machine.devices", lambda: ["cpu"])
     old = Run(Path(shutil.copytree(first.path, tmp_path / "old")))
     record = old.record
     record["resolved"]["device"] = "cuda"

@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 import zoo
 from tests.pictures import four
 from zoo.cli import main
-from zoo.engine.events import CheckpointSaved, EpochDone, Event, Note, Progress, StepDone
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
-from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.events import CheckpointSaved, EpochDone, Event, Note, Progress, StepDone
+from zoo.recipes.recipe import Recipe
+from zoo.runs.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(  # everything on that carries something from step to step
@@ -56,7 +56,7 @@ def imports_need_no_collecting() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+    monkeypatch.setattr("zoo.runs.finish.write_report", lambda run, *_: run.report)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(photos: Path) -> Run:
     """The run without an interruption."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+        patch.setattr("zoo.runs.finish.write_report", lambda run, *_: run.report)
         return zoo.adapt("resnet_nano", str(photos), RECIPE, out=photos.parent / "whole")
 
 

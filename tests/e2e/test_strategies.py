@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 import zoo
 from tests.pictures import four
-from zoo import groups, models, plugins
-from zoo.engine.events import EpochDone, Event, PhaseStarted
-from zoo.engine.schedule import rate_factor
-from zoo.plans import Plan
-from zoo.recipe import Recipe
+from zoo.events import EpochDone, Event, PhaseStarted
+from zoo.models import layer_groups as groups
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.recipes.plan import Plan
+from zoo.recipes.recipe import Recipe
+from zoo.training.schedule import rate_factor
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def weights_file(workshop: Path, backbone: str) -> Path:
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the report and waiting for the disk take longer than these trainings; tests/test_api.py does both."""
-    monkeypatch.setattr("zoo.adaptation.finish.write_report", lambda run, *_: run.report)
+    monkeypatch.setattr("zoo.runs.finish.write_report", lambda run, *_: run.report)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from zoo import cache
-from zoo.engine import activations
-from zoo.engine.activations import Kept, Layout, NoRoom, keep, open_kept
+from zoo.base import cache
+from zoo.training.frozen_cache import feature_file as activations
+from zoo.training.frozen_cache.feature_file import Kept, Layout, NoRoom, keep, open_kept
 
 VALUES = torch.randn(10, 4, 3, 2).to(memory_format=torch.channels_last)
 LAYOUT = Layout.of(VALUES)

@@ -8,9 +8,11 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
-from zoo import groups, models, plugins
-from zoo.engine.boundary import Splitter
-from zoo.engine.folding import folded_parts
+from zoo.models import layer_groups as groups
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.training.frozen_cache.fold_norms import folded_parts
+from zoo.training.frozen_cache.split import Splitter
 
 SIDE = 64
 

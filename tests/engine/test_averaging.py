@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.engine.toy import Toy, same, state_of
-from zoo.engine.averaging import SHARES, Ingredient, Sum, along, between, greedy
-from zoo.engine.checkpoint import load_checkpoint, needed_files
-from zoo.engine.events import EpochDone, StepDone
-from zoo.engine.position import START_FILE, epoch_file
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
-from zoo.recipe import Recipe
+from zoo.events import EpochDone, StepDone
+from zoo.recipes.recipe import Recipe
+from zoo.training.averaging import SHARES, Ingredient, Sum, along, between, greedy
+from zoo.training.state.checkpoint import load_checkpoint, needed_files
+from zoo.training.state.position import START_FILE, epoch_file
 
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=2, epochs=4, lr=0.05, soup=True, soup_keep=2, wise="sweep", seed=5)
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from tests.engine.toy import GROUPS, net, same, state_of
-from zoo.adaptation.opening import facts
-from zoo.engine import batch_size, machine
-from zoo.engine.batch_size import Found, find_batch_size
 from zoo.errors import TrainingError
-from zoo.planning import make_plan
-from zoo.recipe import Recipe
+from zoo.recipes.planner import make_plan
+from zoo.recipes.recipe import Recipe
+from zoo.runs.load import facts
+from zoo.training import machine
+from zoo.training.autotune import batch_size
+from zoo.training.autotune.batch_size import Found, find_batch_size
 
 
 def search(images: int, beside: int = 0) -> Found:

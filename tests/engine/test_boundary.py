@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from tests.plugins.survey_timm import SPLIT
-from zoo import groups, models, plugins
-from zoo.engine.boundary import Splitter
-from zoo.engine.folding import folded_parts
-from zoo.groups import Group
+from zoo.models import layer_groups as groups
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models.layer_groups import Group
+from zoo.training.frozen_cache.fold_norms import folded_parts
+from zoo.training.frozen_cache.split import Splitter
 
 # One of each plugin. The side of the images is 0 where the architecture fixes it.
 QUICK = (

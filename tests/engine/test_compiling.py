@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from tests.engine.toy import GROUPS, Toy, net, state_of
-from zoo.adaptation.opening import facts
-from zoo.engine import compiling, machine
-from zoo.engine.compiling import Choice, choose
 from zoo.errors import RecipeError
-from zoo.planning import make_plan
-from zoo.plans import CachePlan, Plan, with_caches, with_compiled
-from zoo.recipe import Recipe
+from zoo.recipes.plan import CachePlan, Plan, with_caches, with_compiled
+from zoo.recipes.planner import make_plan
+from zoo.recipes.recipe import Recipe
+from zoo.runs.load import facts
+from zoo.training import machine
+from zoo.training.autotune import compile as compiling
+from zoo.training.autotune.compile import Choice, choose
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,11 +11,11 @@ import torch
 
 from tests.engine.toy import GROUPS, Loader, Toy
 from zoo.data import Batch
-from zoo.engine.checkpoint import load_checkpoint
-from zoo.engine.estimate import Cost, estimate, try_step
-from zoo.engine.objective import Objective
-from zoo.plans import PhasePlan
-from zoo.recipe import Recipe
+from zoo.recipes.plan import PhasePlan
+from zoo.recipes.recipe import Recipe
+from zoo.training.autotune.cost import Cost, estimate, try_step
+from zoo.training.losses.objective import Objective
+from zoo.training.state.checkpoint import load_checkpoint
 
 RECIPE = Recipe(strategy="probe", epochs=2, batch_size=4)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.engine.toy import GROUPS, Toy
-from zoo.engine import estimate as estimating
-from zoo.engine.objective import Objective
-from zoo.recipe import Recipe
+from zoo.recipes.recipe import Recipe
+from zoo.training.autotune import cost as estimating
+from zoo.training.losses.objective import Objective
 
 RECIPE = Recipe(strategy="finetune", epochs=2, batch_size=64)
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo.data import Batch
-from zoo.engine.evaluation import Outputs, collect, measure, wilson
+from zoo.training.collect import Outputs, collect, measure, wilson
 
 
 def outputs(probabilities: list[list[float]], labels: list[int]) -> Outputs:

@@ -12,16 +12,16 @@ from torch import nn
 
 from tests.engine.toy import CLASSES, GROUPS, Loader, Toy, net, same, state_of
 from zoo.data import Batch
-from zoo.engine.checkpoint import load_checkpoint
-from zoo.engine.choosing import is_better
-from zoo.engine.evaluation import Outputs
-from zoo.engine.events import EpochDone, PhaseStarted, StepDone
-from zoo.engine.objective import Loss, Objective
-from zoo.engine.randomness import seed_all
-from zoo.engine.schedule import rate_factor
 from zoo.errors import TrainingError
-from zoo.groups import Freezer
-from zoo.recipe import Recipe
+from zoo.events import EpochDone, PhaseStarted, StepDone
+from zoo.models.layer_groups import Freezer
+from zoo.recipes.recipe import Recipe
+from zoo.training.collect import Outputs
+from zoo.training.losses.objective import Loss, Objective
+from zoo.training.schedule import rate_factor
+from zoo.training.seeds import seed_all
+from zoo.training.selection import is_better
+from zoo.training.state.checkpoint import load_checkpoint
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from tests.engine.toy import GROUPS, Loader, Toy, same, state_of
-from zoo.engine import losses as module
-from zoo.engine.events import CheckpointSaved, StepDone
-from zoo.engine.losses import Losses, Step
 from zoo.errors import TrainingError, TrainingInterrupted
-from zoo.plans import GroupPlan, PhasePlan
-from zoo.recipe import Recipe
+from zoo.events import CheckpointSaved, StepDone
+from zoo.recipes.plan import GroupPlan, PhasePlan
+from zoo.recipes.recipe import Recipe
+from zoo.training import async_losses as module
+from zoo.training.async_losses import Losses, Step
 
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=2, epochs=3, lr=0.05, accumulate=2, seed=5)
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zoo.engine import machine
 from zoo.errors import RecipeError
-from zoo.recipe import Recipe
+from zoo.recipes.recipe import Recipe
+from zoo.training import machine
 
 
 @pytest.mark.parametrize(

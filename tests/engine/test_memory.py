@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from zoo.engine import memory
+from zoo.training import memory
 
 # Fills and frees blocks of so many MiB again and again, and prints how many pages the system had to bring at last.
 ALLOCATE = """
 import resource, sys
-from zoo.engine.memory import keep_freed_memory
+from zoo.training.memory import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
 for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, f1_score
 
-from zoo.engine.multilabel import average_precision, choose_thresholds, known_loss, mean_ap, measure_labels
+from zoo.tasks.multilabel import average_precision, choose_thresholds, known_loss, mean_ap, measure_labels
 
 NAN = float("nan")
 

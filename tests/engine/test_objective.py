@@ -18,13 +18,13 @@ from torch.nn import functional
 
 from tests.engine.toy import CLASSES, Loader, Toy, same, state_of
 from zoo.data import Batch, Unlabelled
-from zoo.engine.checkpoint import load_checkpoint
-from zoo.engine.evaluation import Outputs
-from zoo.engine.events import EpochDone, StepDone
-from zoo.engine.objective import Loss, Objective
 from zoo.errors import TrainingInterrupted
-from zoo.plans import PhasePlan, Plan
-from zoo.recipe import Recipe
+from zoo.events import EpochDone, StepDone
+from zoo.recipes.plan import PhasePlan, Plan
+from zoo.recipes.recipe import Recipe
+from zoo.training.collect import Outputs
+from zoo.training.losses.objective import Loss, Objective
+from zoo.training.state.checkpoint import load_checkpoint
 
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=1, epochs=3, lr=0.05, weight_decay=0.1, accumulate=2, seed=5, clip=0.5)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.engine.ordinal import kappa, measure_steps, ordinal_loss, step_of, step_probabilities
-from zoo.engine.quantity import measure_quantity, quantity_loss
+from zoo.tasks.ordinal import kappa, measure_steps, ordinal_loss, step_of, step_probabilities
+from zoo.tasks.regression import measure_quantity, quantity_loss
 
 
 def test_the_loss_asks_only_who_got_so_far():

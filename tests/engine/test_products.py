@@ -10,8 +10,8 @@ import torch
 from timm.layers import StdConv2d
 from torch import nn
 
-from zoo.engine.products import Product, use_products
-from zoo.engine.trace import foldable, observe
+from zoo.training.frozen_cache.trace import foldable, observe
+from zoo.training.products import Product, use_products
 
 
 def both(convolution: nn.Conv2d, images: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:

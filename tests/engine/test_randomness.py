@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from zoo.engine.randomness import derive, seed_all
+from zoo.training.seeds import derive, seed_all
 
 
 def draws() -> tuple[float, float, float]:

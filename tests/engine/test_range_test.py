@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from tests.engine.toy import GROUPS, Loader, Toy, same, state_of
 from zoo.data import Batch
-from zoo.engine.objective import Loss, Objective
-from zoo.engine.range_test import find_rate
-from zoo.recipe import Recipe
+from zoo.recipes.recipe import Recipe
+from zoo.training.autotune.learning_rate import find_rate
+from zoo.training.losses.objective import Loss, Objective
 
 
 class Weighed(Objective):

@@ -13,8 +13,8 @@ from torch import nn
 
 from tests.engine.toy import net
 from zoo.data import Batch
-from zoo.engine.machine import Machine, make_accelerator
-from zoo.engine.recalibration import features, is_better, recalibrate, shift
+from zoo.training.machine import Machine, make_accelerator
+from zoo.training.norms.reestimate import features, is_better, recalibrate, shift
 
 
 def batches(*, scale: float = 1.0, centre: float = 0.0, count: int = 4, size: int = 8) -> list[Batch]:

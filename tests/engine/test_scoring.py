@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from zoo.engine.evaluation import Outputs
-from zoo.engine.scoring import measured, scores_of
 from zoo.errors import DataError
-from zoo.tasks import Task
+from zoo.tasks.schema import Task
+from zoo.tasks.scoring import measured, scores_of
+from zoo.training.collect import Outputs
 
 NAN = math.nan
 AGE, SIZE = Task("age", "regression"), Task("size", "ordinal", ("low", "middle", "high"))

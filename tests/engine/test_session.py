@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.engine.toy import Toy, same, state_of
-from zoo.engine.checkpoint import load_checkpoint, save_checkpoint
-from zoo.engine.events import CheckpointSaved, EpochDone, Note, StepDone
-from zoo.engine.stopping import Stopping
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
-from zoo.recipe import Recipe
+from zoo.events import CheckpointSaved, EpochDone, Note, StepDone
+from zoo.recipes.recipe import Recipe
+from zoo.training.state.checkpoint import load_checkpoint, save_checkpoint
+from zoo.training.state.signals import Stopping
 
 RECIPE = Recipe(
     strategy="lp-ft", probe_epochs=2, epochs=3, lr=0.05, ema=0.8, mixup=0.4, accumulate=2, patience=3, seed=5
@@ -229,7 +229,7 @@ def test_after_the_last_phase_a_signal_stops_at_once_and_nothing_is_trained_agai
 ) -> None:
     toy = Toy(tmp_path, RECIPE)
     with toy.session.stoppable():
-        from zoo.engine.loop import train
+        from zoo.training.loop import train
 
         train(toy.job, toy.session)
         with pytest.raises(TrainingInterrupted):

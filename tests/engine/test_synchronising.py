@@ -16,16 +16,17 @@ from torch import nn
 
 import zoo
 from tests.engine.toy import GROUPS, Toy, net, same, state_of
-from zoo.adaptation import norms, prepare
-from zoo.engine import synchronising
-from zoo.engine.events import ignore
-from zoo.engine.objective import Joined
-from zoo.engine.synchronising import synchronised, synchronises
 from zoo.errors import TrainingError
-from zoo.groups import assign
-from zoo.plugins import get
-from zoo.recipe import Recipe
-from zoo.spec import Weights
+from zoo.events import ignore
+from zoo.models.layer_groups import assign
+from zoo.models.lookup import get
+from zoo.models.spec import Weights
+from zoo.recipes.recipe import Recipe
+from zoo.runs import prepare
+from zoo.training.losses.objective import Joined
+from zoo.training.norms import policy as norms
+from zoo.training.norms import synchronised as synchronising
+from zoo.training.norms.synchronised import synchronised, synchronises
 
 
 def processes(device: str, count: int) -> Any:

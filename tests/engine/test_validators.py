@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from zoo.engine.choosing import has_improved, is_better
-from zoo.engine.evaluation import Outputs
-from zoo.engine.validators import TEMPERATURE, density, entropy, information
+from zoo.training.collect import Outputs
+from zoo.training.selection import has_improved, is_better
+from zoo.training.validators import TEMPERATURE, density, entropy, information
 
 SURE = 50.0 * torch.eye(4).repeat(3, 1)  # of twelve images, three of each class
 

@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.adaptation.opening import facts
+from zoo.base.durations import parse_interval
 from zoo.data import Batch
-from zoo.engine import machine
-from zoo.engine.evaluation import Outputs, collect
-from zoo.engine.events import Event
-from zoo.engine.loop import Job, train
-from zoo.engine.objective import Objective, with_objective
-from zoo.engine.session import Session
-from zoo.engine.source import Source
-from zoo.groups import Group
-from zoo.interval import parse_interval
-from zoo.objectives.supervised import Supervised
-from zoo.planning import make_plan
-from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.events import Event
+from zoo.models.layer_groups import Group
+from zoo.recipes.planner import make_plan
+from zoo.recipes.recipe import Recipe
+from zoo.runs.load import facts
+from zoo.runs.run_folder import Run
+from zoo.training import machine
+from zoo.training.collect import Outputs, collect
+from zoo.training.frozen_cache.source import Source
+from zoo.training.loop import Job, train
+from zoo.training.losses.objective import Objective, with_objective
+from zoo.training.losses.supervised import Supervised
+from zoo.training.state.session import Session
 
 CLASSES = 3
 

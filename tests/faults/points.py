@@ -1,7 +1,7 @@
 """Where a child process may be killed, told by patching what it calls: production code knows nothing of this.
 
 Every point has an operation and a phase, and says where in it. All that are passed go into a log; at one of them the
-process may kill itself with SIGKILL. Where there is a second training (zoo/adaptation/refit.py), its operations have
+process may kill itself with SIGKILL. Where there is a second training (zoo/runs/refit.py), its operations have
 names of their own.
 """
 
@@ -146,12 +146,13 @@ def _watch_files(points: Points) -> None:
 
 
 def _watch_work(points: Points) -> None:
-    from zoo.adaptation import finish
-    from zoo.data.batches import Maker
-    from zoo.engine import evaluation, loop
-    from zoo.engine.events import Progress
-    from zoo.engine.session import Session
-    from zoo.run import write_atomic
+    from zoo.data.batches.maker import Maker
+    from zoo.events import Progress
+    from zoo.runs import finish
+    from zoo.runs.run_folder import write_atomic
+    from zoo.training import collect as evaluation
+    from zoo.training import loop
+    from zoo.training.state.session import Session
 
     def before(home: Any, name: str, operation: str, where: str) -> None:
         original = getattr(home, name)
@@ -202,9 +203,12 @@ def _watch_work(points: Points) -> None:
 
 def _watch_parts(points: Points) -> None:
     """Which part of the run it is, and which phase; after a training comes another, or the final save."""
-    from zoo.adaptation import averaging, norms, refit
-    from zoo.engine import loop, recalibration
-    from zoo.engine.session import Session
+    from zoo.runs import averages as averaging
+    from zoo.runs import refit
+    from zoo.training import loop
+    from zoo.training.norms import policy as norms
+    from zoo.training.norms import reestimate as recalibration
+    from zoo.training.state.session import Session
 
     def within(home: Any, name: str, part: str, after: str = "") -> None:
         original = getattr(home, name)
@@ -259,7 +263,7 @@ def _watch_parts(points: Points) -> None:
 
 def _note_states(path: Path) -> None:
     """Write down what weights, their average, optimizer and objective are at the end of each epoch, as hashes."""
-    from zoo.engine import loop
+    from zoo.training import loop
 
     made, finished = loop.make_optimizer, loop.finish_epoch
     latest: list[Any] = []
@@ -305,7 +309,7 @@ def _digest(state: Any) -> str:
 
 def _limit_memory(more: int) -> None:
     """From the first training step on, allow the process so many bytes more."""
-    from zoo.engine import loop
+    from zoo.training import loop
 
     original = loop.set_rates
 

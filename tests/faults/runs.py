@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.faults.nursery import Ended, Nursery
 from tests.faults.points import BETWEEN, OPERATIONS, REFIT
-from zoo.recipe import Recipe
+from zoo.recipes.recipe import Recipe
 
 DRAWINGS = "drawings"  # beside the photos: images without labels
 _ALL = Recipe(

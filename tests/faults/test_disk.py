@@ -17,7 +17,7 @@ import pytest
 from tests.faults.nursery import ROOT, Nursery
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.faults.runs import Case, Cases, one_error
-from zoo.engine.checkpoint import load_checkpoint
+from zoo.training.state.checkpoint import load_checkpoint
 
 DRAWS = 72  # as many as there may be kinds of writes
 FULL = "No space left on device"
@@ -198,8 +198,8 @@ def test_a_folder_that_cannot_be_written_to(case: Case, faults: Try) -> None:
 
 
 def test_two_processes_in_one_folder(case: Case, faults: Try) -> None:
-    from zoo.adaptation.folder import held
-    from zoo.run import Run
+    from zoo.runs.lock import held
+    from zoo.runs.run_folder import Run
 
     with faults("folder", "two runs in one", "while the first is alive") as fault:
         assert case.start(kill=("training step", 9)).status == -signal.SIGKILL

@@ -25,19 +25,21 @@ from tests.faults.hostile import limited
 from tests.faults.record import ONE_ERROR, Try
 from tests.faults.test_hostile_weights import nano
 from tests.report.fixture import make_run
-from zoo import models, registry, weights
+from zoo.base import registry
 from zoo.cli import runs
 from zoo.data import DataOptions
-from zoo.data.archive import read_archive
-from zoo.data.decode import UnreadableImage, decode, no_warnings
-from zoo.data.table import read_table
-from zoo.engine.checkpoint import load_checkpoint, needed_files, save_checkpoint
+from zoo.data.sources.archive import read_archive
+from zoo.data.sources.table import read_table
+from zoo.data.store.decode import UnreadableImage, decode, no_warnings
 from zoo.errors import ZooError
-from zoo.hub.card import model_card
-from zoo.manifest import read_manifest
-from zoo.recipe_file import read_recipe, recipe_of_run
-from zoo.run import Run
-from zoo.tensors import file_sha256, read_tensors
+from zoo.models import saved as models
+from zoo.models import weights
+from zoo.models.plugins.manifest import read_manifest
+from zoo.models.tensor_files import file_sha256, read_tensors
+from zoo.runs.publish.card import model_card
+from zoo.runs.recipe_file import read_recipe, recipe_of_run
+from zoo.runs.run_folder import Run
+from zoo.training.state.checkpoint import load_checkpoint, needed_files, save_checkpoint
 
 QUICK = 40  # inputs for each reader, always the same ones
 LONG = 2000  # others every time

@@ -19,9 +19,10 @@ from tests.data.pictures import encoded, fill, opened, picture
 from tests.faults import hostile
 from tests.faults.hostile import limited, refused
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
-from zoo.data import archive, folder
-from zoo.data.decode import UnreadableImage, decode
-from zoo.data.files import open_images
+from zoo.data.loose_images import open_images
+from zoo.data.sources import archive
+from zoo.data.sources import image_folder as folder
+from zoo.data.store.decode import UnreadableImage, decode
 from zoo.errors import DataError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) (w) file closefile\nshowpage\n"
@@ -391,7 +392,7 @@ def test_a_table_of_many_columns_and_of_paths_outside(faults: Try, tmp_path: Pat
 
 def test_a_parquet_of_a_billion_rows(faults: Try, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame({"path": ["a.png"] * 1000, "label": ["x"] * 1000}).to_parquet(tmp_path / "t.parquet")
-    monkeypatch.setattr("zoo.data.table.ROWS_LIMIT", 999)
+    monkeypatch.setattr("zoo.data.sources.table.ROWS_LIMIT", 999)
     with refused(faults, "table", "reading", "more rows than can be", "1,000 rows; at most 999"):
         opened(tmp_path / "t.parquet")
 
@@ -403,7 +404,7 @@ def test_a_table_that_is_a_pipe(faults: Try, tmp_path: Path) -> None:
 
 
 def test_a_row_on_the_hub_names_no_file_of_this_machine(faults: Try, tmp_path: Path) -> None:
-    from zoo.data.hub import HubReader
+    from zoo.data.sources.hub import HubReader
 
     (tmp_path / "private.png").write_bytes(encoded(picture(1)))
     with faults("table", "hub rows", "a path on this machine") as fault:
@@ -418,6 +419,6 @@ def test_pillow_asks_no_other_program() -> None:
     """A format that is read by running something would be a way to run something."""
     Image.init()
     assert "EPS" in Image.OPEN, "the test means something"
-    from zoo.data.decode import FORMATS
+    from zoo.data.store.decode import FORMATS
 
     assert not {"EPS", "WMF", "HDF5", "GRIB", "BUFR", "FPX", "MIC"} & set(FORMATS)

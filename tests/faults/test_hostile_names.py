@@ -20,10 +20,10 @@ from tests.report.fixture import make_run
 from tests.report.html_reader import Page
 from tests.report.test_browser import chromium, dom  # noqa: F401  # the first is a fixture
 from zoo.cli import output, render
-from zoo.engine.events import EpochDone, Note, PhaseStarted
 from zoo.errors import DataError, ZooError, printable
-from zoo.hub.card import model_card
-from zoo.report import write_report
+from zoo.events import EpochDone, Note, PhaseStarted
+from zoo.runs.publish.card import model_card
+from zoo.runs.report import write_report
 
 MARKUP = {
     "a script": "<script>document.title='owned'</script>",

@@ -15,11 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from tests.faults.hostile import limited, refused
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
-from zoo import building, inference, models, plugins, weights
-from zoo.claims import Budget
-from zoo.engine.checkpoint import load_checkpoint, save_checkpoint
 from zoo.errors import WeightsError
-from zoo.tensors import file_sha256, read_tensors
+from zoo.models import build as building
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models import weights
+from zoo.models.config_checks import Budget
+from zoo.models.tensor_files import file_sha256, read_tensors
+from zoo.runs import use as inference
+from zoo.training.state.checkpoint import load_checkpoint, save_checkpoint
 
 GOOD = {"x": torch.ones(2)}
 

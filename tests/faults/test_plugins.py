@@ -17,9 +17,11 @@ import timm
 
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.test_plugins import Site, site
-from zoo import importing, models, plugins
 from zoo.cli import main
 from zoo.errors import PluginError
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models.plugins import importing
 
 __all__ = ["site"]
 
@@ -167,7 +169,7 @@ def test_an_import_that_hangs_is_named_and_ctrl_c_ends_it(faults: Try, site: Sit
         modular(site, "fir", "fir1", "import time\nwhile True:\n    time.sleep(0.05)\n")
         code = (
             "import sys; sys.path.insert(0, sys.argv[1])\n"
-            "from zoo import importing; importing.LONG = 0.3\n"
+            "from zoo.models.plugins import importing; importing.LONG = 0.3\n"
             "from zoo.cli import main; sys.exit(main.run(['plan', 'fir/fir1', '--dataset', 'digits']))\n"
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tests.faults.record import ONE_ERROR, Try
 from tests.faults.runs import RECIPES, Case, one_error
-from zoo.engine.checkpoint import load_checkpoint
+from zoo.training.state.checkpoint import load_checkpoint
 
 # The worker dies between two steps or within one: the main process must not be torn out of it.
 KILL_A_WORKER = """
 import os, signal, multiprocessing
-from zoo.engine import loop
+from zoo.training import loop
 original, seen = loop.set_rates, []
 def kill(*values, **named):
     seen.append(1)
@@ -46,7 +46,7 @@ def test_a_loader_process_that_is_killed(case: Case, faults: Try) -> None:
 
 
 # Or the steps would be done in what the estimate freed.
-GIVE_BACK = "from zoo.engine import machine; machine.keep_freed_memory = lambda: False"
+GIVE_BACK = "from zoo.training import machine; machine.keep_freed_memory = lambda: False"
 
 
 def test_no_memory_in_a_step(case: Case, faults: Try) -> None:
@@ -60,7 +60,7 @@ def test_no_memory_in_a_step(case: Case, faults: Try) -> None:
 
 
 SPOIL = """
-from zoo.data.batches import Maker
+from zoo.data.batches.maker import Maker
 original, seen = Maker.finish, []
 def finish(self, packed, device):
     batch = original(self, packed, device)

@@ -32,9 +32,9 @@ def main(root: Path) -> None:
         from huggingface_hub.utils import _http
 
         from tests.hub import contents
-        from zoo import network
         from zoo.data import DataOptions, open_dataset
         from zoo.errors import ZooError
+        from zoo.models import hub_client as network
 
         contents.put_dataset(root, "somebody/eyes", ["left", "right"], {"train": 12, "test": 4})
         waits: list[float] = []

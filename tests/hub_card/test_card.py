@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from tests.report.fixture import FLOWERS, make_run
-from zoo.hub import model_card
+from zoo.runs.publish import model_card
 
 
 def made(tmp_path: Path, **options: Any) -> dict[str, Any]:

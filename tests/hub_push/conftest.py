@@ -18,12 +18,12 @@ import zoo
 from tests.hub.fixture import hub
 from tests.hub.server import Server
 from tests.pictures import make_images
-from zoo import network
 from zoo.cli import main
-from zoo.hub import publish
-from zoo.hub.verify import Proof
-from zoo.run import Run, seal
-from zoo.tensors import file_sha256
+from zoo.models import hub_client as network
+from zoo.models.tensor_files import file_sha256
+from zoo.runs.publish import push as publish
+from zoo.runs.publish.verify import Proof
+from zoo.runs.run_folder import Run, seal
 
 __all__ = ["hub"]
 

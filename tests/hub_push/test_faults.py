@@ -20,10 +20,11 @@ from PIL import Image
 
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.hub_push.conftest import Client, Outcome, adapted_again, rewrite
-from zoo import network
-from zoo.hub import publish, verify
-from zoo.run import Run
-from zoo.weights import file_sha256
+from zoo.models import hub_client as network
+from zoo.models.weights import file_sha256
+from zoo.runs.publish import push as publish
+from zoo.runs.publish import verify
+from zoo.runs.run_folder import Run
 
 REPO = "tester/tints"
 FILES = ("README.md", "config.json", "model.safetensors", "zoo.json")

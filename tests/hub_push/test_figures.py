@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from zoo.hub import model_card
-from zoo.run import Run
+from zoo.runs.publish import model_card
+from zoo.runs.run_folder import Run
 
 
 def leaves(value: Any) -> Iterator[Any]:

@@ -19,8 +19,8 @@ import zoo
 from tests.hub.server import Server
 from tests.hub_push.conftest import RECIPE, turn_to
 from tests.pictures import make_images
-from zoo.run import Run
-from zoo.weights import file_sha256
+from zoo.models.weights import file_sha256
+from zoo.runs.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -122,11 +122,11 @@ def test_a_copy_that_does_something_else_is_not_verified(
     server: Server, pushed: dict[str, Any], finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels in another order, weights that were changed: each is told, with the way back."""
-    from zoo.engine.events import ignore
     from zoo.errors import HubError
-    from zoo.hub.connection import session
-    from zoo.hub.folder import Published
-    from zoo.hub.verify import verify
+    from zoo.events import ignore
+    from zoo.models.hub_errors import session
+    from zoo.runs.publish.contents import Published
+    from zoo.runs.publish.verify import verify
 
     folder = server.root / "models/tester/spoilt"
     folder.mkdir(parents=True)

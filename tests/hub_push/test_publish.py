@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 from tests.hub.server import nowhere
 from tests.hub_push.conftest import Client, adapted_again, rewrite
-from zoo.hub.folder import public_record
-from zoo.run import Run
+from zoo.runs.publish.contents import public_record
+from zoo.runs.run_folder import Run
 
 FILES = {"README.md", "config.json", "model.safetensors", "zoo.json"}
 
@@ -400,7 +400,7 @@ def test_too_many_requests_are_waited_out_as_long_as_the_hub_asks(
     client: Client, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("zoo.network.sleep", waited.append)
+    monkeypatch.setattr("zoo.models.hub_client.sleep", waited.append)
     client.hub.fail("POST /api/repos/create", status=429, retry_after=7)
     done = client.push(run.path, "tester/tints")
     assert done.code == 0 and 7.0 in waited
@@ -465,7 +465,7 @@ def test_a_hub_that_is_not_there(client: Client, run: Run, monkeypatch: pytest.M
 
 
 def test_a_hub_that_says_nothing(client: Client, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.network.SILENCE", 0.2)
+    monkeypatch.setattr("zoo.models.hub_client.SILENCE", 0.2)
     client.hub.fail("GET /api/whoami-v2", slow=1, times=None)
     done = client.push(run.path, "tester/tints")
     assert done.code == 1 and "cannot be reached: it does not answer" in done.err

@@ -16,7 +16,7 @@ from PIL import Image
 import zoo
 from tests.hub_push.conftest import Client
 from zoo.errors import HubError, PluginError
-from zoo.run import Run
+from zoo.runs.run_folder import Run
 
 
 @pytest.fixture
@@ -103,8 +103,8 @@ def test_a_hub_that_is_gone_leaves_the_cache(there: Path, client: Client, monkey
     head = found.head().sha
     client.hub.stop()
     waited: list[float] = []
-    monkeypatch.setattr("zoo.network.FIRST_WAIT", 1.0)
-    monkeypatch.setattr("zoo.network.sleep", waited.append)
+    monkeypatch.setattr("zoo.models.hub_client.FIRST_WAIT", 1.0)
+    monkeypatch.setattr("zoo.models.hub_client.sleep", waited.append)
     started = time.monotonic()
     image = there.parent / "image.png"
     Image.new("RGB", (32, 32)).save(image)

@@ -14,9 +14,9 @@ from tests.hub.server import Server
 from tests.hub_push.conftest import RECIPE, turn_to
 from tests.pictures import make_images
 from zoo.errors import HubError
-from zoo.hub import verify
-from zoo.run import Run
-from zoo.tensors import read_tensors, write_tensors
+from zoo.models.tensor_files import read_tensors, write_tensors
+from zoo.runs.publish import verify
+from zoo.runs.run_folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_a_member_that_does_something_else_is_told(
     tensors["logits"] = tensors["logits"] + 1.0
     write_tensors(tensors, kept)
     record = stack.record
-    from zoo.run import seal
-    from zoo.tensors import file_sha256
+    from zoo.models.tensor_files import file_sha256
+    from zoo.runs.run_folder import seal
 
     record["files"]["members/1/verify.safetensors"] = file_sha256(kept)
     record["files"]["run.json"] = seal(record)

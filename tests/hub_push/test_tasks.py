@@ -17,7 +17,7 @@ import zoo
 from tests.hub.server import Server
 from tests.hub_push.conftest import RECIPE, turn_to
 from zoo.errors import RunError
-from zoo.run import Run
+from zoo.runs.run_folder import Run
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from huggingface_hub import constants
 
 from tests.hub.server import nowhere
 from tests.hub_push.conftest import Client
-from zoo import network
-from zoo.hub.verify import _environment
-from zoo.run import Run
+from zoo.models import hub_client as network
+from zoo.runs.publish.verify import _environment
+from zoo.runs.run_folder import Run
 
 CANARY = "hf_canaryDoNotShowMe0123456789abcdef"
 COMMIT = "POST /api/models/tester/tints/commit/main"

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zoo.objectives import adversary
-from zoo.objectives.alignment.cdan import CDAN, LARGEST, certainty
-from zoo.objectives.alignment.coral import distance
-from zoo.objectives.alignment.daan import DAAN
-from zoo.objectives.alignment.dann import DANN
-from zoo.objectives.alignment.mcc import TEMPERATURE, confusion
-from zoo.objectives.alignment.mmd import SCALES, discrepancy, squared_distances
-from zoo.objectives.beside import Seen, Sight, Sizes
+from zoo.training.losses import adversary
+from zoo.training.losses.alignment.cdan import CDAN, LARGEST, certainty
+from zoo.training.losses.alignment.coral import distance
+from zoo.training.losses.alignment.daan import DAAN
+from zoo.training.losses.alignment.dann import DANN
+from zoo.training.losses.alignment.mcc import TEMPERATURE, confusion
+from zoo.training.losses.alignment.mmd import SCALES, discrepancy, squared_distances
+from zoo.training.losses.combined import Seen, Sight, Sizes
 
 SIZES = Sizes(features=4, classes=3, images=10)
 

@@ -16,15 +16,17 @@ from torch import nn
 
 import zoo
 from tests.pictures import four
-from zoo import methods, models, plugins
 from zoo.data import Batch, Unlabelled
-from zoo.engine.objective import with_objective
 from zoo.errors import RecipeError
-from zoo.objectives import terms
-from zoo.objectives.beside import Beside, Sizes, look, width
-from zoo.objectives.supervised import Supervised
-from zoo.plans import GroupPlan, PhasePlan, Plan
-from zoo.recipe import Recipe
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.recipes import methods
+from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
+from zoo.recipes.recipe import Recipe
+from zoo.training.losses import discover as terms
+from zoo.training.losses.combined import Beside, Sizes, look, width
+from zoo.training.losses.objective import with_objective
+from zoo.training.losses.supervised import Supervised
 
 GENERATOR = torch.Generator().manual_seed(0)
 BATCH = Batch(torch.randn(4, 3, 32, 32, generator=GENERATOR), torch.tensor([0, 1, 2, 0]), torch.arange(4))
@@ -64,8 +66,8 @@ def test_every_method_is_one_file_and_trains_the_network(model: nn.Module) -> No
 
 
 MEANS = """
-from zoo.engine.objective import Loss
-from zoo.objectives.beside import Term
+from zoo.training.losses.objective import Loss
+from zoo.training.losses.combined import Term
 
 
 class Means(Term):
@@ -87,7 +89,7 @@ METHOD = Means
 def test_one_file_adds_a_method(tmp_path: Path) -> None:
     shutil.copytree(Path(zoo.__file__).parent, tmp_path / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(zoo.__file__).parent.parent / "registry.yaml", tmp_path)
-    (tmp_path / "zoo" / "objectives" / "alignment" / "means.py").write_text(MEANS)
+    (tmp_path / "zoo" / "training" / "losses" / "alignment" / "means.py").write_text(MEANS)
     photos = four(tmp_path / "photos", 6)
     typed = (
         f"adapt resnet_nano --dataset {photos} --target {photos} --align means --strategy finetune --epochs 1 "

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from zoo.data import Batch
-from zoo.engine.multilabel import known_loss, mean_ap
-from zoo.objectives.multilabel import LOSSES, MultiLabel, asymmetric
+from zoo.tasks.multilabel import known_loss, mean_ap
+from zoo.training.losses.label_sets import LOSSES, MultiLabel, asymmetric
 
 NAN = math.nan
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from zoo.data import Batch
-from zoo.engine.losses import Step
-from zoo.engine.ordinal import ordinal_loss
-from zoo.objectives.multitask import MultiTask, answered, projected
-from zoo.plans import GroupPlan, PhasePlan
-from zoo.tasks import Task
+from zoo.recipes.plan import GroupPlan, PhasePlan
+from zoo.tasks.ordinal import ordinal_loss
+from zoo.tasks.schema import Task
+from zoo.training.async_losses import Step
+from zoo.training.losses.multitask import MultiTask, answered, projected
 
 NAN = math.nan
 TASKS = (Task("kind", "single-label", ("a", "b")), Task("size", "regression", mean=10.0, std=2.0))
@@ -197,7 +197,7 @@ def test_a_block_that_ends_like_the_head_is_shared():
         return projected(gradients)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.objectives.multitask.projected", watched)
+        patch.setattr("zoo.training.losses.multitask.projected", watched)
         MultiTask(TASKS, weighting="pcgrad", head=("fc.weight", "fc.bias"))(model, images, 0.0)
     assert seen == [[4 * 6 + 6] * 2], "the block's parameters and not the head's"
 

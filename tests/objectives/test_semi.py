@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from zoo.objectives.beside import Seen, Sight, Sizes
-from zoo.objectives.semi.fixmatch import FixMatch
-from zoo.objectives.semi.flexmatch import FlexMatch
-from zoo.objectives.semi.pseudo import PseudoLabels
-from zoo.recipe import Recipe
+from zoo.recipes.recipe import Recipe
+from zoo.training.losses.combined import Seen, Sight, Sizes
+from zoo.training.losses.semi.fixmatch import FixMatch
+from zoo.training.losses.semi.flexmatch import FlexMatch
+from zoo.training.losses.semi.pseudo import PseudoLabels
 
 SIZES = Sizes(features=2, classes=3, images=8, threshold=0.8)
 SURE = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.5]])  # two of four

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from zoo.engine.randomness import seed_all
-from zoo.objectives.supervised import Supervised
+from zoo.training.losses.supervised import Supervised
+from zoo.training.seeds import seed_all
 
 torch.manual_seed(0)
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))

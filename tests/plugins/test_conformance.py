@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import timm
 
-from zoo import plugins, testing
+from zoo import testing
+from zoo.models import lookup as plugins
 
 IN_TREE = ("adaptzoo-legacy", "adaptzoo-resnet", "adaptzoo-vgg")
 STATIC = [spec.full_name for spec in plugins.backbones() if spec.distribution in IN_TREE]

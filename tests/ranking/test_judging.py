@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo import entrants
-from zoo.budget import Budget
-from zoo.cache import stored
-from zoo.engine.events import Progress
+from zoo.base.cache import stored
 from zoo.errors import DataError, PluginError, RecipeError, TrainingError, WeightsError
-from zoo.ranking import choosing, judging
+from zoo.events import Progress
+from zoo.recipes.budget import Budget
+from zoo.studies import backbone_list as entrants
+from zoo.studies.rank import auto as choosing
+from zoo.studies.rank import rank as judging
 
 RECIPE = zoo.Recipe(strategy="probe", epochs=1, train_per_class=6, batch_size=32, image_size=64, device="cpu",
                     threads=1, precision="fp32", workers=0)  # fmt: skip
@@ -95,7 +96,8 @@ def test_entrants_are_named_with_weights_of_their_own(tmp_path):
     weights = tmp_path / "mine.safetensors"
     from safetensors.torch import save_file
 
-    from zoo import models, plugins
+    from zoo.models import lookup as plugins
+    from zoo.models import saved as models
 
     save_file(models.build(plugins.get("resnet_nano"), weights=None, num_classes=3).state_dict(), weights)
     texts = ["resnet_nano", f"resnet_nano={weights}", "resnet18.a1_in1k", "resnet_nano=none"]

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from zoo.data import Part
-from zoo.data.records import Item
+from zoo.data.types import Item
 from zoo.errors import DataError
-from zoo.ranking.sampling import sampled
+from zoo.studies.rank.sample import sampled
 
 
 def part(role: str, sizes: list[int]) -> Part:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from zoo.engine.probing import FOLDS, cross_validated
 from zoo.errors import DataError
-from zoo.ranking.ordering import places
-from zoo.ranking.scores import h_score, log_me, neighbours
+from zoo.studies.rank.order import places
+from zoo.studies.rank.scores import h_score, log_me, neighbours
+from zoo.training.probe import FOLDS, cross_validated
 
 
 def blobs(distance: float, *, count: int = 60, width: int = 6, classes: int = 3, seed: int = 0):
@@ -94,7 +94,7 @@ def test_neighbours_leave_the_image_itself_out():
 def test_neighbours_of_many_images_are_those_of_few(monkeypatch):
     features, labels = blobs(2.0, count=100)
     whole = neighbours(features, labels)
-    monkeypatch.setattr("zoo.ranking.scores._BLOCK", 7)
+    monkeypatch.setattr("zoo.studies.rank.scores._BLOCK", 7)
     assert neighbours(features, labels) == whole
 
 

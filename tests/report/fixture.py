@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.recipes.recipe import Recipe
+from zoo.runs.run_folder import Run
 
 FLOWERS = ("daisy", "dandelion", "iris", "rose", "sunflower", "tulip", "water lily", "wild orchid", "poppy", "violet")
 GROUPS = {"stem": 9_408, "layer1": 62_000, "layer2": 102_400, "layer3": 139_000, "layer4": 176_128, "head": 2_570}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.report.fixture import make_run, pictures
 from tests.report.html_reader import Page
-from zoo.report import write_report
+from zoo.runs.report import write_report
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.report.fixture import make_run, pictures
 from tests.report.html_reader import read
-from zoo.report import write_report
-from zoo.report.words import DASH, beside_role
+from zoo.runs.report import write_report
+from zoo.runs.report.sentences import DASH, beside_role
 
 POINTS = {"source": [[0.0, 1.0], [2.0, 3.0]], "target": [[4.0, 5.0]], "share": 0.8}
 TARGET: dict[str, Any] = {

@@ -9,9 +9,9 @@ import pytest
 
 from tests.report.fixture import make_run, pictures
 from tests.report.html_reader import Page, read
-from zoo.report import write_report
-from zoo.report.words import DASH
-from zoo.run import Run
+from zoo.runs.report import write_report
+from zoo.runs.report.sentences import DASH
+from zoo.runs.run_folder import Run
 
 NASTY = [
     "<script>alert(1)</script>",

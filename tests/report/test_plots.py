@@ -6,8 +6,9 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from zoo.report import domains, plots
-from zoo.report.tables import History, aggregate
+from zoo.runs.report import domain_plots as domains
+from zoo.runs.report import plots
+from zoo.runs.report.tables import History, aggregate
 
 
 def test_colours_come_from_the_page() -> None:

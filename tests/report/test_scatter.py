@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from zoo.report.scatter import Point, cost_plot
+from zoo.runs.report.scatter import Point, cost_plot
 
 
 def anchors(costs: dict[str, tuple[float, float]]) -> dict[str, str]:

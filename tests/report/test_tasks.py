@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.report.fixture import make_run
 from tests.report.html_reader import read
-from zoo.report import write_report
-from zoo.report.answered import alone_record
-from zoo.report.tables import class_rows
-from zoo.report.words import DASH
-from zoo.run import Run
-from zoo.tasks import Task, spans
+from zoo.runs.report import write_report
+from zoo.runs.report.sentences import DASH
+from zoo.runs.report.tables import class_rows
+from zoo.runs.report.task_sections import alone_record
+from zoo.runs.run_folder import Run
+from zoo.tasks.schema import Task, spans
 
 TASKS = [
     {"name": "kind", "kind": "single-label", "classes": ["<b>cat</b>", "dog"]},

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.report.fixture import FLOWERS, record
-from zoo.report import words
+from zoo.runs.report import sentences as words
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from tests.pictures import make_images
-from zoo.run import Run
+from zoo.runs.run_folder import Run
 
 RECIPE = zoo.Recipe(strategy="probe", epochs=1, batch_size=11, image_size=32, precision="fp32", threads=1, workers=0,
                     recalibrate="off", refit="off", cache="off", val_fraction=0.4)  # fmt: skip
@@ -26,6 +26,6 @@ def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """From the same start, with different rates."""
     root = tmp_path_factory.mktemp("runs")
     return [
-        zoo.adapt("resnet_nano", str(images), zoo.recipe.with_choices(RECIPE, {"lr": lr}), out=root / name)
+        zoo.adapt("resnet_nano", str(images), zoo.recipes.recipe.with_choices(RECIPE, {"lr": lr}), out=root / name)
         for name, lr in (("gentle", 1e-3), ("brisk", 1e-2), ("hasty", 5e-2))
     ]

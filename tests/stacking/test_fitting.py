@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zoo.stacking.combining import KINDS, Combiner, Said, calibrated
-from zoo.stacking.contest import Entry, contest
-from zoo.stacking.fitting import Fitted, best_temperature, chosen_of, fitted
-from zoo.stacking.model import read_combiner, write_combiner
+from zoo.runs.stacked.combine import KINDS, Combiner, Said, calibrated
+from zoo.runs.stacked.model import read_combiner, write_combiner
+from zoo.studies.ensemble.fit import Fitted, best_temperature, chosen_of, fitted
+from zoo.studies.ensemble.standings import Entry, contest
 
 IMAGES, CLASSES = 120, 3
 

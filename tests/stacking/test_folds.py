@@ -10,8 +10,8 @@ import torch
 
 import zoo
 from zoo.errors import DataError, RecipeError
-from zoo.stacking import folds
-from zoo.stacking.combining import Said
+from zoo.runs.stacked.combine import Said
+from zoo.studies.ensemble import folds
 
 
 def part(*counts: int) -> SimpleNamespace:

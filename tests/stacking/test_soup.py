@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 import zoo
 from tests.stacking.conftest import RECIPE
 from zoo.cli import main
-from zoo.engine.averaging import Sum
-from zoo.engine.events import Note, Progress
 from zoo.errors import DataError, RecipeError, RunError
-from zoo.run import Run
-from zoo.stacking.members import members
+from zoo.events import Note, Progress
+from zoo.runs.run_folder import Run
+from zoo.runs.stacked.members import members
+from zoo.training.averaging import Sum
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_it_is_a_run_like_any_other(soup, images, tmp_path):
 
 def test_nobody_takes_its_record_for_a_recipe(soup, tmp_path):
     with pytest.raises(RecipeError, match="put together from 3 runs") as caught:
-        zoo.recipe_file.read_recipe(soup.path)
+        zoo.runs.recipe_file.read_recipe(soup.path)
     assert "gentle" in caught.value.fix
     with pytest.raises(RecipeError, match="put together from 3 runs"):
         zoo.reproduce(soup, out=tmp_path / "again")

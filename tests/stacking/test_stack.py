@@ -14,15 +14,15 @@ from PIL import Image
 
 import zoo
 from tests.stacking.conftest import RECIPE
-from zoo import models
 from zoo.cli import main
-from zoo.engine.events import Note, PhaseStarted
 from zoo.errors import DataError, RecipeError, RunError, TrainingInterrupted
-from zoo.hub.folder import checked_record
-from zoo.hub.licenses import settle_all
-from zoo.run import Run, seal
-from zoo.stacking.images import held_out
-from zoo.stacking.members import members
+from zoo.events import Note, PhaseStarted
+from zoo.models import saved as models
+from zoo.runs.publish.contents import checked_record
+from zoo.runs.publish.licenses import settle_all
+from zoo.runs.run_folder import Run, seal
+from zoo.runs.stacked.held_out import held_out
+from zoo.runs.stacked.members import members
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def wide(images, tmp_path_factory) -> Run:
     config["label_names"] = config["label_names"][::-1]
     config["pretrained_cfg"] |= {"mean": [0.4, 0.4, 0.4], "label_names": config["label_names"]}
     (run.path / "config.json").write_text(json.dumps(config))
-    tensors = zoo.tensors.read_tensors(run.path / "model.safetensors")
+    tensors = zoo.models.tensor_files.read_tensors(run.path / "model.safetensors")
     flipped = {name: tensor.flip(0) if name.startswith("fc.") else tensor for name, tensor in tensors.items()}
-    zoo.tensors.write_tensors(flipped, run.path / "model.safetensors")
+    zoo.models.tensor_files.write_tensors(flipped, run.path / "model.safetensors")
     record = run.record
     record["data_config"]["mean"] = [0.4, 0.4, 0.4]
     run.write_record(record)
@@ -68,7 +68,7 @@ def test_what_it_says_is_what_its_members_say_put_together(stack, images):
     """From the files alone, with plain timm."""
     path = images / "test" / "blue" / "003.png"
     weights = torch.tensor(stack.record["stack"]["weights"], dtype=torch.float64)
-    tensors = zoo.tensors.read_tensors(stack.path / "stack.safetensors")
+    tensors = zoo.models.tensor_files.read_tensors(stack.path / "stack.safetensors")
     mixed = torch.zeros(2, dtype=torch.float64)
     for number, weight in enumerate(weights):
         model = timm.create_model(f"local-dir:{stack.path}/members/{number}", pretrained=True).eval()
@@ -106,7 +106,7 @@ def test_it_is_used_like_a_run(stack, images, capsys, tmp_path, monkeypatch):
     assert main.run(["eval", "tints", "--split", "train"]) == 1
     assert "has no splits of its own" in capsys.readouterr().err
     with pytest.raises(RecipeError, match="put together from 3 runs"):
-        zoo.recipe_file.read_recipe(folder.path)
+        zoo.runs.recipe_file.read_recipe(folder.path)
     page, card = stack.report.read_text(), (stack.path / "README.md").read_text()
     assert "How much each member counts" in page and "zoo adapt --recipe" not in page and "members/2" in card
     assert "library_name" not in card.split("---")[1]
@@ -145,7 +145,7 @@ def test_a_licence_that_asks_for_as_much_as_every_members():
 @pytest.mark.parametrize("place", [0, 1, -1])
 def test_auto_takes_what_its_rule_says(runs, tmp_path, monkeypatch, place):
     """The rule itself is in test_fitting."""
-    monkeypatch.setattr("zoo.stacking.driving.chosen_of", lambda ways: ways[place])
+    monkeypatch.setattr("zoo.studies.ensemble.stack.chosen_of", lambda ways: ways[place])
     run = zoo.stack(runs[:2], out=tmp_path / "auto")
     found = run.record["stack"]
     assert found["asked"] == "auto" and found["choice"] == found["ways"][place]["kind"]

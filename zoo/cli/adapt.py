@@ -11,7 +11,7 @@ import typer
 from zoo.cli import complete, options, processes, progress, render
 from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
-from zoo.run import find
+from zoo.runs.run_folder import find
 
 
 @options.with_recipe

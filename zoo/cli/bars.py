@@ -14,7 +14,7 @@ from rich.text import Text
 
 from zoo.cli.output import printable
 from zoo.cli.progress import View, measured
-from zoo.engine.events import EpochDone, PhaseStarted, StepDone
+from zoo.events import EpochDone, PhaseStarted, StepDone
 
 _REDRAW_EVERY = 0.1  # seconds between two drawings
 

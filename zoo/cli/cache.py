@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from zoo import cache, run
-from zoo.cache import Stored
+from zoo.base import cache
+from zoo.base.cache import Stored
+from zoo.base.text import duration, memory
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, WrongUsage, say
 from zoo.cli.render import Column
-from zoo.cli.text import duration, memory
+from zoo.runs import run_folder as run
 
 app = typer.Typer(help="Decoded images and activations that are kept for the next run.", no_args_is_help=True)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.base.text import count, duration, memory, p_value, percent, plural
 from zoo.cli import complete, options, progress, render
 from zoo.cli.options import BudgetText, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
-from zoo.cli.text import count, duration, memory, p_value, percent, plural
 
 Backbones = Annotated[
     list[str] | None,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from zoo import plugins, registry, run
+from zoo.base import registry
 from zoo.errors import ZooError
-from zoo.run import Run
+from zoo.models import lookup as plugins
+from zoo.runs import run_folder as run
+from zoo.runs.run_folder import Run
 
 
 def backbone(incomplete: str) -> list[str]:

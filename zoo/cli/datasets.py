@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import registry
+from zoo.base import registry
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, say
 from zoo.cli.render import Column

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo import plugins
+from zoo.base.text import count
 from zoo.cli import progress, render
 from zoo.cli.output import Answer, Json, warn
 from zoo.cli.render import Column
-from zoo.cli.text import count
 from zoo.errors import PluginError
-from zoo.plugins import Discovery
-from zoo.spec import BackboneSpec, Plugin
+from zoo.models import lookup as plugins
+from zoo.models.lookup import Discovery
+from zoo.models.spec import BackboneSpec, Plugin
 
 _PLACEHOLDER = "<architecture>"
 _SHOWN = 3  # weights named in a row; `zoo show` has them all

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.base.text import percent
 from zoo.cli.output import printable, say
-from zoo.cli.text import percent
-from zoo.tasks import SHARES, headline
+from zoo.tasks.schema import SHARES, headline
 
 GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are"}
 

@@ -11,14 +11,15 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
-from zoo import recipe, run
-from zoo.budget import Budget
 from zoo.cli import complete
 from zoo.cli.output import Answer, WrongUsage
 from zoo.errors import RecipeError
-from zoo.recipe import Recipe
-from zoo.recipe_file import RecipeFile, read_recipe
-from zoo.strategies import PRESETS
+from zoo.recipes import recipe
+from zoo.recipes.budget import Budget
+from zoo.recipes.recipe import Recipe
+from zoo.recipes.strategies import PRESETS
+from zoo.runs import run_folder as run
+from zoo.runs.recipe_file import RecipeFile, read_recipe
 
 _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
 _MAPPINGS = {"group_lr": "layer4=1e-4", "task_weights": "age=0.5"}  # fields of names and numbers, with an example

@@ -50,7 +50,7 @@ def on_terminal(stream: IO[str]) -> bool:
 
 def without_token(text: str) -> str:
     """Text without the person's token for the Hub, which a library's error may quote."""
-    network: Any = sys.modules.get("zoo.network")  # not loaded: nothing has read the token yet
+    network: Any = sys.modules.get("zoo.models.hub_client")  # not loaded: nothing has read the token yet
     return str(network.without_token(text)) if network is not None else text
 
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from zoo.base.text import duration, percent
 from zoo.cli import render
 from zoo.cli.output import on_terminal, printable, rank
-from zoo.cli.text import duration, percent
-from zoo.engine.events import EpochDone, Event, Listener, Note, PhaseStarted, PlanReady, Progress, StepDone, ignore
-from zoo.tasks import MEASURES
+from zoo.events import EpochDone, Event, Listener, Note, PhaseStarted, PlanReady, Progress, StepDone, ignore
+from zoo.tasks.schema import MEASURES
 
 _PATIENCE = 2.0  # seconds that something may take before it has to say so
 _PLAIN_EVERY = 15.0  # seconds between plain lines about one piece of work

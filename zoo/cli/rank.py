@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.base.text import duration, memory, percent, plural
 from zoo.cli import options, progress, render
 from zoo.cli.compare import Backbones
 from zoo.cli.options import BudgetText, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
-from zoo.cli.text import duration, memory, percent, plural
 
 
 @partial(options.with_recipe, but=("weights",))

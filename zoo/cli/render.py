@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from zoo.base.text import count, duration, memory, percent, plural, rate
 from zoo.cli import measures
 from zoo.cli.output import on_terminal, printable, say
-from zoo.cli.text import count, duration, memory, percent, plural, rate
-from zoo.plans import told_beside
-from zoo.run import Run
-from zoo.tasks import headline
+from zoo.recipes.plan import told_beside
+from zoo.runs.run_folder import Run
+from zoo.tasks.schema import headline
 
 # Of a result, what is too much for a terminal's JSON; run.json and the report have it.
 _LARGE = ("confusion", "calibration", "mistakes")
@@ -71,7 +71,7 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     """Print a plan: a row for each phase and group, then what it takes.
 
     Args:
-        record: `zoo.plans.Plan.record()`.
+        record: `zoo.recipes.plan.Plan.record()`.
         stream: Where to; stdout if not given.
     """
     stream = stream or sys.stdout
@@ -134,7 +134,7 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
         record: The run's `run.json`.
         run: The run.
     """
-    from zoo.report.words import averages  # which is heavy to import, and by now is loaded
+    from zoo.runs.report.sentences import averages  # which is heavy to import, and by now is loaded
 
     result, best = record["result"], record.get("best") or {}
     name, _ = headline(result)

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.base.text import percent
 from zoo.cli import render
 from zoo.cli.measures import written
 from zoo.cli.output import Answer, Json, say, warn
 from zoo.cli.render import Column
-from zoo.cli.text import percent
 from zoo.errors import RunError
-from zoo.run import Run, list_runs, way_on
-from zoo.tasks import headline
+from zoo.runs.run_folder import Run, list_runs, way_on
+from zoo.tasks.schema import headline
 
 
 def command(

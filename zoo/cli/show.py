@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo import plugins
+from zoo.base.text import count
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
-from zoo.cli.text import count
-from zoo.spec import BackboneSpec, Weights
+from zoo.models import lookup as plugins
+from zoo.models.spec import BackboneSpec, Weights
 
 # Licence names that forbid earning money with the weights: cc-by-nc-4.0, …-noncommercial-….
 _NON_COMMERCIAL = re.compile(r"(?:^|-)nc(?:-|$)|non-?commercial", re.IGNORECASE)
@@ -73,7 +73,8 @@ def _built(spec: BackboneSpec) -> dict[str, Any]:
     """Groups and sizes of a backbone whose manifest leaves them to the architecture; it is built without memory."""
     import torch
 
-    from zoo import groups, models
+    from zoo.models import layer_groups as groups
+    from zoo.models import saved as models
 
     with torch.device("meta"):
         model = models.build(spec, weights=None)

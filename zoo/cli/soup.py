@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from zoo.base.text import percent
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, say
-from zoo.cli.text import percent
 
 RUNS = typer.Argument(
     metavar="RUN...",

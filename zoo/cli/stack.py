@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from zoo.base.text import p_value, percent
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
 from zoo.cli.soup import RUNS, Out
-from zoo.cli.text import p_value, percent
 
 
 def command(

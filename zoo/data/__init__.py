@@ -1,14 +1,14 @@
 """Images from wherever they are to batches: sources, splits, the scan, the decoded store, transforms, loaders."""
 
-from zoo.data.batches import Batch, Unlabelled
+from zoo.data.batches.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
+from zoo.data.batches.maker import Batch, Unlabelled
+from zoo.data.batches.views import store_side
 from zoo.data.dataset import Dataset, EvaluationSet
-from zoo.data.files import image_paths, open_images
-from zoo.data.joint import asked_of
-from zoo.data.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
-from zoo.data.opening import open_dataset, open_evaluation
+from zoo.data.join import asked_of
+from zoo.data.loose_images import image_paths, open_images
+from zoo.data.open import open_dataset, open_evaluation
 from zoo.data.part import Part, class_weights
-from zoo.data.records import BadImage, DataOptions, Sample
-from zoo.data.transforms import store_side
+from zoo.data.types import BadImage, DataOptions, Sample
 
 __all__ = [
     "BadImage",

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zoo.data.part import Part
-from zoo.data.records import BadImage
 from zoo.data.targets import answers
+from zoo.data.types import BadImage
 from zoo.errors import DataError
-from zoo.tasks import Task
+from zoo.tasks.schema import Task
 
 
 @dataclass(frozen=True, slots=True)

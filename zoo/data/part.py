@@ -10,18 +10,18 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from PIL import Image
 
-from zoo.data.decode import UnreadableImage, decode
-from zoo.data.records import Item, Reader, Sample, Target
-from zoo.data.segment import Pixels
+from zoo.data.store.decode import UnreadableImage, decode
+from zoo.data.store.segment import Pixels
 from zoo.data.targets import counts, targets_of
+from zoo.data.types import Item, Reader, Sample, Target
 from zoo.errors import DataError
-from zoo.tasks import Task, output_names
+from zoo.tasks.schema import Task, output_names
 
 _STRAGGLERS = 0.01  # share of images that may be missing from a store that counts as whole
 
 
 class Decoded(Protocol):
-    """Decoded images, as `zoo.data.store.Store` has them."""
+    """Decoded images, as `zoo.data.store.store.Store` has them."""
 
     @property
     def side(self) -> int:

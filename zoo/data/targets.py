@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from zoo.data.cells import NAN
-from zoo.data.records import Target
-from zoo.tasks import Task, spans
+from zoo.data.sources.cells import NAN
+from zoo.data.types import Target
+from zoo.tasks.schema import Task, spans
 
 BINS = 4  # quantiles of a quantity that count as answers of their own
 

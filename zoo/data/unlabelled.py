@@ -11,12 +11,12 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from zoo.data.assembly import unreadable
 from zoo.data.part import Part
-from zoo.data.records import BadImage, DataOptions, Item, Listing, Progress
-from zoo.data.resolve import open_listing
-from zoo.data.scan import Scanner
-from zoo.data.splits import ranked
+from zoo.data.sources.dispatch import open_listing
+from zoo.data.splits.cut import ranked
+from zoo.data.splits.roles import unreadable
+from zoo.data.store.scan import Scanner
+from zoo.data.types import BadImage, DataOptions, Item, Listing, Progress
 from zoo.errors import DataError
 
 CHOOSING = 2000  # images, at most, on which epochs are compared

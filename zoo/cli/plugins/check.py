@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo import discovery, plugins
+from zoo.base.text import plural
 from zoo.cli import progress, render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
-from zoo.cli.text import plural
-from zoo.engine.events import Progress
 from zoo.errors import PluginError
+from zoo.events import Progress
+from zoo.models import lookup as plugins
+from zoo.models.plugins import discovery
 
 
 def command(

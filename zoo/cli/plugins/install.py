@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from zoo import installing, pip
+from zoo.base.text import plural
 from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.cli.plugins import consent
-from zoo.cli.text import plural
-from zoo.installing import Installed
+from zoo.models.plugins import installing, pip
+from zoo.models.plugins.installing import Installed
 
 
 def command(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo import discovery
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.cli.render import Column
-from zoo.spec import Plugin
+from zoo.models.plugins import discovery
+from zoo.models.spec import Plugin
 
 
 def command(as_json: Json = False) -> Answer:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from zoo import scaffold
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, say
+from zoo.models.plugins import scaffold
 
 
 def command(

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from zoo import discovery, registry
+from zoo.base import registry
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
 from zoo.errors import PluginError
+from zoo.models.plugins import discovery
 
 _SHOWN = 4  # backbones named in a row; `zoo plugins show` has them all
 

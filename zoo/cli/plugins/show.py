@@ -6,17 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo import discovery, registry
+from zoo.base import registry
+from zoo.base.registry import PluginEntry
+from zoo.base.text import count
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.plugins.list import offer
 from zoo.cli.render import Column
 from zoo.cli.show import non_commercial
-from zoo.cli.text import count
-from zoo.discovery import PluginFault
 from zoo.errors import PluginError
-from zoo.registry import PluginEntry
-from zoo.spec import Plugin
+from zoo.models.plugins import discovery
+from zoo.models.plugins.discovery import PluginFault
+from zoo.models.spec import Plugin
 
 
 def command(

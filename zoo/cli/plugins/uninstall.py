@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from zoo import pip, removing
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.plugins import consent
+from zoo.models.plugins import pip, removing
 
 
 def command(

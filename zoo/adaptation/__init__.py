@@ -1,1 +1,0 @@
-"""One adaptation from names to a finished run folder: prepare, execute, finish."""

@@ -1,0 +1,1 @@
+"""Helpers that know nothing about machine learning: files, limits, text, durations."""

@@ -1,0 +1,1 @@
+"""From stored images to batches on a device: order, workers, random draws, transforms."""

@@ -1,0 +1,208 @@
+"""From an image to a network's input: timm's evaluation transform, and augmentation presets on timm's own parts.
+
+The presets. All but `none` are timm's training transform (`timm.data.create_transform`) with these settings; the crop's
+scale is a share of the image's area, and its aspect ratio is always between 3/4 and 4/3.
+
+| preset   | crop scale  | mirrored | colour                              | also                                |
+|----------|-------------|----------|-------------------------------------|-------------------------------------|
+| none     | centre crop | never    | as it is                            | the evaluation transform            |
+| light    | 0.70 to 1   | half     | as it is                            |                                     |
+| standard | 0.35 to 1   | half     | brightness, contrast and saturation |                                     |
+|          |             |          | changed by up to a fifth            |                                     |
+| strong   | 0.25 to 1   | half     | as RandAugment has it               | RandAugment, rand-m7-mstd0.5-inc1;  |
+|          |             |          |                                     | a rectangle of every fourth image   |
+|          |             |          |                                     | erased (set to the mean)            |
+
+Mirroring is left out where it changes what an image shows (digits).
+
+`light` and `standard` are computed by `batches/pixels.py`, in batches on the device, from what `batches/draws.py`
+draws: the numbers that timm would draw. `strong` goes through timm image by image, for RandAugment's operations are
+Pillow's.
+
+Training crops from the image as evaluation resizes it, whether that comes from the decoded store or is decoded just
+then, so that the store never changes a result. Where evaluation takes 224 of 256 pixels, the smallest crop of `light`
+is about as large as the input, and that of `standard` is enlarged by half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_transform
+
+from zoo.data.batches.draws import RATIO
+from zoo.data.store.segment import Pixels
+from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from zoo.models.saved import DataConfig
+
+Augment = Literal["none", "light", "standard", "strong"]
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "light": {"scale": (0.7, 1.0), "color_jitter": None},
+    "standard": {"scale": (0.35, 1.0), "color_jitter": (0.2, 0.2, 0.2)},
+    "strong": {"scale": (0.25, 1.0), "color_jitter": None, "auto_augment": "rand-m7-mstd0.5-inc1"},
+}
+
+
+def store_side(config: DataConfig) -> int | None:
+    """The short side that evaluation resizes images to, or None when it does not resize by the short side alone.
+
+    It is what `DataOptions.image_size` should be, together with `config.interpolation`, for the decoded store to serve.
+    """
+    channels, height, width = config.input_size
+    if height != width or channels != 3 or config.crop_mode != "center":
+        return None
+    return math.floor(height / config.crop_pct)
+
+
+@dataclass(frozen=True)
+class View:
+    """How one image becomes pixels of the input's size, before normalisation."""
+
+    size: tuple[int, int, int]  # (C, H, W)
+    side: int | None  # short side that images are resized to first; None: they come in their own size
+    interpolation: str
+    steps: Callable[[Image.Image], Image.Image] | None  # Pillow's work, image by image; None: `pixels` crops instead
+    random: bool = True  # whether it draws random numbers
+    scale: tuple[float, float] = (1.0, 1.0)  # of the crop, where that is all: share of the area
+    hflip: float = 0.0  # probability of mirroring it
+    jitter: float = 0.0  # how far its brightness, contrast and saturation change
+    erases: bool = False  # whether some images get a rectangle erased
+
+    @property
+    def batched(self) -> bool:
+        """Whether threads may make views side by side: no step draws from the process's own generators."""
+        return self.steps is None or not self.random
+
+    def of(self, pixels: Pixels) -> Pixels:
+        """Pixels of the input's size, by `steps`.
+
+        Args:
+            pixels: (H, W, 3), resized to `side` before if that is what the view starts from.
+        """
+        assert self.steps is not None
+        channels, height, width = self.size
+        rows, columns = pixels.shape[:2]
+        if not self.random and min(rows, columns) == self.side and rows >= height and columns >= width:
+            top, left = round((rows - height) / 2.0), round((columns - width) / 2.0)
+            return pixels[top : top + height, left : left + width]
+        image = Image.frombuffer("RGB", (columns, rows), np.ascontiguousarray(pixels), "raw", "RGB", 0, 1)
+        return as_pixels(self.steps(in_channels(image, channels)))
+
+
+def in_channels(image: Image.Image, channels: int) -> Image.Image:
+    """An RGB image in as many channels as the network has."""
+    return image.convert("L") if channels == 1 else image
+
+
+def as_pixels(image: Image.Image) -> Pixels:
+    """An image as (H, W, C) uint8."""
+    pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def evaluation_view(config: DataConfig) -> View:
+    """What timm's evaluation transform does before it normalises."""
+    _check(config)
+    transform = create_transform(
+        config.input_size,
+        is_training=False,
+        interpolation=config.interpolation,
+        crop_pct=config.crop_pct,
+        crop_mode=config.crop_mode,
+        mean=config.mean,
+        use_prefetcher=True,
+    )
+    # The last step makes a tensor; a batch is converted at once instead.
+    steps = type(transform)(transform.transforms[:-1])
+    return View(config.input_size, store_side(config), config.interpolation, steps, random=False)
+
+
+def training_view(config: DataConfig, augment: Augment, hflip: float) -> View:
+    """One of the presets.
+
+    Args:
+        config: What the network expects.
+        augment: "none", "light", "standard" or "strong".
+        hflip: Probability of mirroring.
+
+    Raises:
+        DataError: There is no such preset.
+    """
+    if augment not in get_args(Augment):
+        raise DataError(f"no augmentation preset {augment!r}", fix=f"choose one of: {', '.join(get_args(Augment))}")
+    if augment == "none":
+        return evaluation_view(config)
+    _check(config)
+    preset = _PRESETS[augment]
+    side = store_side(config)
+    if "auto_augment" not in preset:
+        jitter = preset["color_jitter"][0] if preset["color_jitter"] else 0.0
+        return View(
+            config.input_size,
+            side,
+            config.interpolation,
+            steps=None,
+            scale=preset["scale"],
+            hflip=hflip,
+            jitter=jitter,
+        )
+    crop, colour, _ = create_transform(
+        config.input_size,
+        is_training=True,
+        separate=True,
+        ratio=RATIO,
+        hflip=hflip,
+        interpolation=config.interpolation,
+        mean=config.mean,
+        std=config.std,
+        **preset,
+    )
+    return View(config.input_size, side, config.interpolation, _Two(crop, colour), erases=True)
+
+
+@dataclass(frozen=True)
+class _Two:
+    first: Callable[[Image.Image], Image.Image]
+    second: Callable[[Image.Image], Image.Image]
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return self.second(self.first(image))
+
+
+def seed_all(seed: int) -> None:
+    """Seed the three generators that timm's transforms draw from."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    # Not torch.manual_seed: that would also seed every accelerator.
+    torch.default_generator.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Put Python's, NumPy's and torch's global generators back as they were when the block ends."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _check(config: DataConfig) -> None:
+    channels = config.input_size[0]
+    if channels not in (1, 3):
+        raise DataError(f"the model takes images of {channels} channels", why="images here have 1 (grey) or 3 (RGB)")
+    if len(config.mean) != channels or len(config.std) != channels:
+        raise DataError(f"mean and std have {len(config.mean)} and {len(config.std)} values for {channels} channels")

@@ -1,0 +1,67 @@
+"""One cell of a table: a label, several, a number, or whether an image has a label."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from zoo.tasks.schema import whole_numbers
+
+NAN = math.nan  # not known: it counts neither in the loss nor in a measure
+_YES = {"1", "1.0", "true", "yes", "y", "t"}
+_NO = {"0", "0.0", "-1", "-1.0", "false", "no", "n", "f"}  # CelebA's files write -1
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Class names in order: whole numbers by value, texts by their characters."""
+    found = sorted(set(labels))
+    return tuple(sorted(found, key=lambda label: (int(label), label)) if whole_numbers(found) else found)
+
+
+def label_text(value: object) -> str:
+    """A label as text; numbers that are whole are written without a point."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def without_point(texts: Sequence[str | None]) -> list[str | None]:
+    """Cells without the point of whole numbers, where all are such: pandas writes 1.0 once a column has gaps."""
+    whole = all(re.fullmatch(r"-?[0-9]{1,18}(\.0+)?", text) for text in texts if text is not None)
+    return [text.partition(".")[0] if whole and text is not None else text for text in texts]
+
+
+def parts_of(text: str, separator: str) -> list[str]:
+    """A cell's labels: what stands between separators, without spaces around it, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(separator) if part.strip()))
+
+
+def is_list(value: Any) -> bool:
+    """Whether a cell holds several values, as it can in JSON lines and Parquet."""
+    return isinstance(value, list | tuple) or type(value).__name__ == "ndarray"
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell says nothing."""
+    if is_list(value):
+        return False
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def flag_of(value: Any) -> float | None:
+    """1 or 0, NaN where it is not known, None where it is neither."""
+    if is_missing(value):
+        return NAN
+    text = str(value).strip().lower()
+    return 1.0 if text in _YES else 0.0 if text in _NO else None
+
+
+def number_of(text: str) -> float | None:
+    """The finite number that a text means, or None."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,69 @@
+"""scikit-learn's handwritten digits: 1,797 real 8 x 8 images that come with the library."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.splits.cut import ranked
+from zoo.data.types import Item, Listing
+
+TEST_SHARE = 0.2
+
+
+@lru_cache(maxsize=1)
+def _bunch() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[int]]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # Values are counts from 0 to 16.
+    return np.rint(bunch.images * (255 / 16)).astype(np.uint8), [int(label) for label in bunch.target]
+
+
+@dataclass(frozen=True)
+class DigitsReader:
+    """Reads one digit as a PNG; a locator is its row in scikit-learn's arrays."""
+
+    def read(self, locator: int) -> bytes:
+        """The digit as a grey PNG of 8 x 8 pixels."""
+        buffer = io.BytesIO()
+        Image.fromarray(_bunch()[0][locator]).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+def read_digits() -> Listing:
+    """List the digits with a fixed stratified split: 1,437 to train on, 360 to test on.
+
+    The split depends on nothing that a person can choose, so that results compare across runs.
+    """
+    _, labels = _bunch()
+    rows: dict[int, list[int]] = {digit: [] for digit in range(10)}
+    for row, label in enumerate(labels):
+        rows[label].append(row)
+    # Largest remainders, so that the classes' whole numbers add up to a fifth of all.
+    quota = {digit: int(len(of) * TEST_SHARE) for digit, of in rows.items()}
+    by_remainder = sorted(rows, key=lambda digit: (-(len(rows[digit]) * TEST_SHARE % 1), digit))
+    for digit in by_remainder[: math.ceil(len(labels) * TEST_SHARE) - sum(quota.values())]:
+        quota[digit] += 1
+    test: set[int] = set()
+    for digit, of in rows.items():
+        order = ranked([str(row) for row in of], seed=0, purpose="digits")
+        test.update(of[position] for position in order[: quota[digit]])
+    splits: dict[str, list[Item]] = {"train": [], "test": []}
+    for row, label in enumerate(labels):
+        split = "test" if row in test else "train"
+        splits[split].append(Item(f"{split}/{label}/{row:04d}.png", str(label), row, 0, 1))
+    return Listing(
+        name="digits",
+        key="digits",
+        splits=splits,
+        classes=tuple(str(digit) for digit in range(10)),
+        reader=DigitsReader(),
+        license="cc-by-4.0",
+        hflip=False,
+    )

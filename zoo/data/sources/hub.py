@@ -1,0 +1,314 @@
+"""Data sets on the Hugging Face Hub, through the `datasets` library.
+
+Images are read as the bytes that were uploaded (`Image(decode=False)`), so that they go through the same decoder as
+every other source. The rows stay in `datasets`' memory-mapped files; only labels are held in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.base.registry import DatasetEntry
+from zoo.base.untrusted import read_bytes
+from zoo.data.sources.cells import in_order
+from zoo.data.sources.class_folders import SPLIT_NAMES
+from zoo.data.types import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
+from zoo.errors import DataError
+from zoo.models import hub_client as network
+
+
+@dataclass(frozen=True)
+class HubReader:
+    """Reads images out of memory-mapped tables; a locator is (split, row)."""
+
+    tables: Mapping[str, Any]  # split -> datasets.Dataset with the one column
+    column: str
+
+    def read(self, locator: tuple[str, int]) -> bytes:
+        """The bytes of one image as they were uploaded.
+
+        Raises:
+            OSError: They cannot be read.
+            ValueError: The row has none, or names a file that is not of the data set.
+        """
+        split, row = locator
+        cell = self.tables[split][row][self.column]
+        if isinstance(cell, bytes):
+            return cell
+        if cell is None:
+            raise ValueError("the row has no image")
+        if cell.get("bytes") is not None:
+            return bytes(cell["bytes"])
+        return read_bytes(_fetched(str(cell["path"])), IMAGE_LIMIT)
+
+
+def read_hub(
+    identity: str,
+    options: DataOptions,
+    on_progress: Progress | None = None,
+    *,
+    entry: DatasetEntry | None = None,
+    revision: str | None = None,
+) -> Listing:
+    """List the images of a data set on the Hub, fetching it first if it is not in the cache.
+
+    Args:
+        identity: "ORG/NAME".
+        options: Columns and configuration; what is not given is taken from `entry`, else found by type and name.
+        on_progress: Told when fetching begins.
+        entry: What the registry says of this data set.
+        revision: Branch, tag or commit.
+
+    Raises:
+        DataError: It cannot be reached, is gated, has no such configuration, column or split, or rows without labels.
+    """
+    name = entry.name if entry else identity.rpartition("/")[2]
+    if identity.count("/") != 1 or not all(identity.split("/")):
+        fix = "write hf:ORG/NAME or hf:ORG/NAME@revision"
+        raise DataError(f"hf:{identity} does not name a data set on the Hub", fix=fix)
+    if on_progress is not None:
+        on_progress(f"fetching {identity}", 0, 0)
+    config = options.config or (entry.config if entry else None)
+
+    def tell(text: str) -> None:
+        if on_progress is not None:
+            on_progress(f"fetching {identity} ({text})", 0, 0)
+
+    with network.session(tell) as hub:
+        tables = _fetch(identity, name, config, revision, hub, gated=bool(entry and entry.gated))
+    notes: list[str] = []
+    roles = _roles(tables, identity, entry, notes)
+    features = tables[roles[next(iter(roles))]].features
+    image_column = _image_column(features, options.path_column or (entry.image if entry else None), identity)
+    label_column = _label_column(features, options.label_column or (entry.label if entry else None), identity)
+    splits: dict[str, list[Item]] = {}
+    readable: dict[str, Any] = {}
+    marks = []
+    for role, split in roles.items():
+        table = tables[split]
+        mark = str(getattr(table, "_fingerprint", ""))
+        items = _items(table, split, label_column, identity, mark, required=role in ("train", "all"))
+        if items is None:
+            notes.append(f"the split {split} has no labels and is left out")
+            continue
+        marks.append(mark)
+        splits[role] = items
+        readable[split] = _bytes_only(table, image_column)
+    names = getattr(features[label_column], "names", None)
+    training = splits.get("train") or splits.get("all") or next(iter(splits.values()))
+    classes = tuple(names) if names else in_order(str(item.label) for item in training)
+    if len(set(classes)) != len(classes):
+        raise DataError(f"{identity} names one class twice", why=", ".join(sorted(classes)))
+    if len(splits) == 1 and "train" not in splits:
+        splits = {"all": next(iter(splits.values()))}
+    return Listing(
+        name=name,
+        key=f"hub:{identity}:{config}:{revision}:{':'.join(marks)}",
+        splits=splits,
+        classes=classes,
+        reader=HubReader(readable, image_column),
+        license=(entry.license if entry else None) or (tables[roles[next(iter(roles))]].info.license or None),
+        hflip=entry.hflip if entry else True,
+        notes=tuple(notes),
+    )
+
+
+def _fetched(path: str) -> str:
+    """A path that a row names, if it lies where the Hub's files do: a data set could name any file of this machine."""
+    import datasets
+    from huggingface_hub import constants
+
+    places = (
+        datasets.config.HF_DATASETS_CACHE,
+        datasets.config.DOWNLOADED_DATASETS_PATH,
+        datasets.config.EXTRACTED_DATASETS_PATH,
+        constants.HF_HUB_CACHE,
+    )
+    real = Path(os.path.realpath(path))
+    if any(real.is_relative_to(os.path.realpath(place)) for place in places):
+        return str(real)
+    raise ValueError(f"the row names {path}, which is no file of the data set")
+
+
+def _fetch(
+    identity: str, name: str, config: str | None, revision: str | None, hub: network.Session, *, gated: bool
+) -> Mapping[str, Any]:
+    import datasets
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
+
+    page = f"https://huggingface.co/datasets/{identity}"
+    label = name if name == identity else f"{name} ({identity})"
+    locked = DataError(
+        f"the data set {label} is gated: its terms must be accepted first",
+        fix=f"accept them on {page}, then log in with: hf auth login",
+    )
+    try:
+        with _quiet():
+            return dict(datasets.load_dataset(identity, config, revision=revision))
+    except GatedRepoError as error:
+        raise locked from error
+    except datasets.exceptions.DatasetNotFoundError as error:
+        text = network.one_line(error)
+        if gated or "gated" in text.lower():
+            raise locked from error
+        if revision and "revision" in text.lower():
+            raise DataError(f"{identity} has no revision {revision!r}", why=text, fix=f"see {page}/commits") from error
+        raise DataError(
+            f"there is no data set {identity} on the Hub, or it is private",
+            why=text,
+            fix=f"check the name on {page}; for a private one log in with: hf auth login",
+        ) from error
+    except datasets.exceptions.DataFilesNotFoundError as error:
+        raise DataError(f"{identity} holds no data files that can be read", why=network.one_line(error)) from error
+    except ConnectionError as error:
+        raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
+    except OSError as error:
+        if error.errno is None:  # the Hub's own errors derive from OSError; the disk's have a number
+            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
+        raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
+    except (ValueError, RuntimeError) as error:
+        text = network.one_line(error)
+        if hub.trouble:
+            raise _unreachable(label, identity, hub.trouble, constants.HF_HUB_OFFLINE) from error
+        if constants.HF_HUB_OFFLINE and "cache" in text.lower():
+            raise _unreachable(label, identity, error, True) from error
+        fix = "name the configuration with --config" if "config" in text.lower() else f"see {page}"
+        raise DataError(f"{identity} cannot be loaded", why=text, fix=fix) from error
+    except Exception as error:  # a builder's own errors are of any kind
+        if hub.trouble or isinstance(error, httpx.HTTPError):
+            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
+        raise DataError(f"{identity} cannot be loaded", why=network.one_line(error), fix=f"see {page}") from error
+
+
+def _unreachable(label: str, identity: str, reason: object, offline: bool) -> DataError:
+    if offline:
+        why = "HF_HUB_OFFLINE is set, and it is not in the cache"
+        first = "unset HF_HUB_OFFLINE and run again"
+    else:
+        why = f"{network.place()} (HF_ENDPOINT) does not give it: {network.one_line(reason)}"
+        first = "connect to the network (HF_ENDPOINT names another server) and run again"
+    return DataError(
+        f"the data set {label} is not on this machine and cannot be fetched",
+        why=why,
+        fix=f"{first}; or fetch it on a connected machine with `hf download --repo-type dataset {identity} --local-dir "
+        "DIR` and give DIR's images as a folder or table; `--dataset digits` works offline",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and log lines of other libraries: what is shown is the caller's to decide."""
+    import datasets
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    ours, theirs = datasets.utils.are_progress_bars_disabled(), are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity_error()
+    datasets.utils.disable_progress_bars()
+    if not theirs:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not ours:
+            datasets.utils.enable_progress_bars()
+        if not theirs:
+            enable_progress_bars()
+
+
+def _roles(tables: Mapping[str, Any], identity: str, entry: DatasetEntry | None, notes: list[str]) -> dict[str, str]:
+    """Role ("train", "val", "test", or "all") -> the data set's own split."""
+    if entry is not None and entry.splits:
+        missing = sorted(set(entry.splits.values()) - set(tables))
+        if missing:
+            raise DataError(
+                f"{identity} has no split {', '.join(missing)}",
+                why=f"it has: {', '.join(tables)}",
+                fix=f"correct `splits` of {entry.name} in the registry",
+            )
+        return {role: entry.splits[role] for role in ("train", "val", "test") if role in entry.splits}
+    if len(tables) == 1:
+        (only,) = tables
+        return {"train" if SPLIT_NAMES.get(only) == "train" else "all": only}
+    roles: dict[str, str] = {}
+    for split in tables:
+        role = SPLIT_NAMES.get(split.lower())
+        if role is None or role in roles:
+            notes.append(f"the split {split} is left out")
+        else:
+            roles[role] = split
+    if "train" not in roles:
+        raise DataError(f"{identity} has no training split", why=f"it has: {', '.join(tables)}")
+    return {role: roles[role] for role in ("train", "val", "test") if role in roles}
+
+
+def _image_column(features: Mapping[str, Any], wanted: str | None, identity: str) -> str:
+    import datasets
+
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if wanted is None and images:
+        return images[0]
+    if wanted is not None and wanted in features:
+        feature = features[wanted]
+        if wanted in images or getattr(feature, "dtype", None) in ("binary", "large_binary"):
+            return wanted
+    raise DataError(
+        f"{identity} has no column of images" + (f" named {wanted!r}" if wanted else ""),
+        why=f"its columns are: {', '.join(features)}",
+        fix="name the right one with --path-column",
+    )
+
+
+def _label_column(features: Mapping[str, Any], wanted: str | None, identity: str) -> str:
+    import datasets
+
+    if wanted is None:
+        labelled = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+        candidates = [*labelled, *(name for name in ("label", "labels") if name in features)]
+        wanted = candidates[0] if candidates else "label"
+    if wanted not in features:
+        raise DataError(
+            f"{identity} has no column {wanted!r}",
+            why=f"its columns are: {', '.join(features)}",
+            fix="name the column of labels with --label-column",
+        )
+    feature = features[wanted]
+    if not isinstance(feature, datasets.ClassLabel | datasets.Value):
+        raise DataError(
+            f"the column {wanted!r} of {identity} does not hold one label per image",
+            why=f"it holds {feature}",
+            fix="name another column with --label-column",
+        )
+    return wanted
+
+
+def _items(table: Any, split: str, column: str, identity: str, mark: str, *, required: bool) -> list[Item] | None:
+    """One item per row; None when no row has a label."""
+    values = table.select_columns([column])[:][column]
+    names = getattr(table.features[column], "names", None)
+    empty = sum(value is None or (names is not None and value < 0) for value in values)
+    if empty == len(values) and not required:
+        return None
+    if empty:
+        raise DataError(f"{empty} row(s) of {split} in {identity} have no {column}", fix="name another --label-column")
+    stamp = int(mark, 16) & 0x7FFFFFFFFFFFFFFF if mark and all(c in "0123456789abcdef" for c in mark) else 0
+    width = len(str(max(1, len(values) - 1)))
+    texts = [names[value] if names is not None else str(value) for value in values]
+    return [Item(f"{split}/{row:0{width}d}", text, (split, row), 0, stamp) for row, text in enumerate(texts)]
+
+
+def _bytes_only(table: Any, column: str) -> Any:
+    import datasets
+
+    chosen = table.select_columns([column])
+    if isinstance(table.features[column], datasets.Image):
+        return chosen.cast_column(column, datasets.Image(decode=False))
+    return chosen

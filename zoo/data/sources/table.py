@@ -1,0 +1,267 @@
+"""A table of images: CSV, TSV, Parquet or JSON lines, a row per image."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.base.untrusted import parse_json
+from zoo.data.sources.cells import in_order, label_text
+from zoo.data.sources.class_folders import SPLIT_NAMES
+from zoo.data.sources.columns import Answered, label_columns, questions, read_answers
+from zoo.data.sources.image_folder import FileReader
+from zoo.data.types import DataOptions, Item, Listing, Target
+from zoo.errors import DataError
+from zoo.tasks.schema import output_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+SPLIT_COLUMN = "split"
+ROWS_LIMIT = 50_000_000
+LABEL_LIMIT = 10_000  # characters of a class's name
+PATH_LIMIT = 4096  # characters of a path, as Linux has it
+SHOWN = 20  # columns that a message lists
+WIDE = 1000  # columns above which a CSV is read without those that nobody asked for
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it is a table."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_table(path: Path, options: DataOptions) -> Listing:
+    """List the images that a table names.
+
+    Args:
+        path: The table. Relative paths in it are relative to its folder.
+        options: `path_column` and `label_column`, "path" and "label" unless given; how several labels of an image are
+            written, or what else is asked (see `sources/columns.py`). Where `labels` says so, there need be no labels.
+            A column `split`, where there is one, holds train, val (valid, validation) or test.
+
+    Raises:
+        DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
+    path_column = options.path_column or "path"
+    frame = _frame(path, tuple(dict.fromkeys((path_column, *label_columns(options), SPLIT_COLUMN))))
+    columns = [str(column) for column in frame.columns]
+    asked = questions(options, frame) if options.labels else ()
+    answering = [name for question in asked for name in question.columns] or [options.label_column or "label"]
+    needed = answering if options.labels else []
+    options_of = {path_column: "--path-column", **dict.fromkeys(needed, "--label-column")}
+    if options.questions:
+        options_of |= dict.fromkeys(needed, "--task NAME=TABLE:COLUMN")
+    for column, option in options_of.items():
+        if column not in columns:
+            found = frame.attrs["columns"]
+            more = f" … and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+            raise DataError(
+                f"{path} has no column {column!r}",
+                why=f"its columns are: {', '.join(name[:100] for name in found[:SHOWN])}{more}",
+                fix=f"name the right one with {option}",
+            )
+    if not len(frame):
+        raise DataError(f"{path} has no rows", fix="add a row per image")
+    for column in (path_column, *(() if asked else needed)):
+        empty = frame.index[frame[column].isna()]
+        if len(empty):
+            raise DataError(
+                f"{path}: {len(empty)} row(s) have no {column}", why=f"the first is row {int(empty[0]) + 1}"
+            )
+    paths = [str(value) for value in frame[path_column]]
+    split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
+    answers: Answered | None = None
+    rows: Sequence[int] = range(len(paths))
+    labels: Sequence[str | Target]
+    if asked:
+        answers = read_answers(path, frame, asked, options, paths, split_names)
+        rows, labels = answers.rows, answers.targets
+        _refuse_odd(path, paths, output_names(answers.tasks))
+    else:
+        known = frame[answering[0]] if answering[0] in columns else [None] * len(paths)
+        texts = ["" if value is None or value != value else label_text(value) for value in known]
+        _refuse_odd(path, paths, texts)
+        labels = texts
+    base = path.resolve().parent
+    splits: dict[str, list[Item]] = {}
+    seen: Counter[str] = Counter()
+    outside = 0
+    for place, row in enumerate(rows):
+        name, split = paths[row], split_names[row]
+        file = os.path.join(base, name)
+        try:
+            status = os.stat(file)
+            size, stamp = status.st_size, status.st_mtime_ns
+        except (OSError, ValueError):  # a name can hold what no path can
+            size, stamp = 0, 0  # the scan names it as unreadable
+        seen[name] += 1
+        outside += not Path(os.path.normpath(file)).is_relative_to(base)
+        identity = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        splits.setdefault(split, []).append(Item(identity, labels[place], file, size, stamp))
+    training = splits.get("train") or next(iter(splits.values()))
+    twice = sum(count > 1 for count in seen.values())
+    notes = [f"{twice} path(s) appear in more than one row"] if twice else []
+    if outside:
+        notes.append(f"{outside} path(s) of the table lead out of its folder; they are read there")
+    found = {str(item.label) for item in training if item.label}
+    classes = output_names(answers.tasks) if answers else in_order(found)
+    return Listing(
+        name=path.stem,
+        key=f"table:{path.resolve()}",
+        splits=splits,
+        classes=classes,
+        reader=FileReader(),
+        notes=(*notes, *(answers.notes if answers else ())),
+        tasks=answers.tasks if answers else (),
+    )
+
+
+def columns_of(path: Path, wanted: Sequence[str]) -> list[str]:
+    """The names of a table's columns: of JSON lines, whose every line may have others, the wanted ones and a few more.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    frame = _frame(path, wanted)
+    return list(dict.fromkeys(map(str, [*frame.columns, *frame.attrs["columns"]])))
+
+
+def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """Those of the wanted columns that the table has; the names of all of them are in `attrs["columns"]`."""
+    import pandas as pd
+
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return _parquet(path, wanted)
+        if suffix in (".jsonl", ".ndjson"):
+            return _json_lines(path, wanted)
+        separator = "\t" if suffix == ".tsv" else ","
+        columns = _header(path, separator)
+        if len(columns) > WIDE:
+            return _wide(path, separator, columns, wanted)
+        with warnings.catch_warnings():
+            # A row of more fields than the header has would shift the columns, and every label with them.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Labels stay as they are written: "01" is not 1, and "NA" may be a class.
+            frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], index_col=False)
+        frame.attrs["columns"] = columns
+        return frame
+    except Exception as error:  # each parser has errors of its own
+        raise DataError(
+            f"{path} cannot be read as {suffix.removeprefix('.')}", why=" ".join(str(error).split())[:300]
+        ) from error
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    """The first line that is not empty."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next((row for row in csv.reader(file, delimiter=separator) if row), [])
+
+
+def _wide(path: Path, separator: str, columns: list[str], wanted: Sequence[str]) -> pd.DataFrame:
+    """The wanted columns of very many: pandas takes a second for every ten thousand.
+
+    It could leave out the others by itself (`usecols`), but then lets rows pass that are longer than the header.
+    """
+    import pandas as pd
+
+    places = {name: columns.index(name) for name in wanted if name in columns}
+    rows = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=separator)
+        for row in reader:
+            if len(row) > len(columns):
+                raise ValueError(f"line {reader.line_num} has {len(row):,} fields, the header {len(columns):,}")
+            if row:
+                rows.append([row[place] if place < len(row) else "" for place in places.values()])
+    frame = pd.DataFrame(rows[1:], columns=list(places), dtype=str).replace("", None)
+    frame.attrs["columns"] = columns
+    return frame
+
+
+def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    """Rows that say one thing over and over take no room in the file: they are counted before they are read."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        if file.metadata.num_rows > ROWS_LIMIT:
+            raise ValueError(f"it has {file.metadata.num_rows:,} rows; at most {ROWS_LIMIT:,} are read")
+        columns = list(file.schema_arrow.names)
+        twice = sorted({name for name in columns if name in wanted and columns.count(name) > 1})
+        if twice:
+            raise ValueError(f"it has the column {twice[0]!r} twice")
+        rows = file.read(columns=[name for name in columns if name in wanted])
+    rows.validate(full=True)  # or texts that are no UTF-8 would be found out at their first use
+    frame: pd.DataFrame = rows.to_pandas()
+    frame.attrs["columns"] = columns
+    return frame
+
+
+def _json_lines(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns: dict[str, None] = {}
+    rows = []
+    for row in _objects(path):
+        rows.append({name: row[name] for name in wanted if name in row})
+        if len(columns) <= SHOWN:
+            columns |= dict.fromkeys(row)
+    frame = pd.DataFrame.from_records(rows, columns=[name for name in wanted if any(name in row for row in rows)])
+    frame.attrs["columns"] = list(columns)
+    return frame
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                row = parse_json(line)
+                if not isinstance(row, dict):
+                    raise ValueError("every line must be an object")
+                yield row
+
+
+def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse addresses, which would not be fetched, and paths and class names that cannot be meant."""
+    address = next((name for name in paths if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://", name)), None)
+    if address is not None:
+        raise DataError(
+            f"{path} names images on the network, such as {address[:100]}",
+            why="zoo fetches nothing that a table names",
+            fix="download the images, and write their paths instead",
+        )
+    far = next((name for name in paths if len(name) > PATH_LIMIT), None)
+    if far is not None:
+        raise DataError(
+            f"{path} has a path of {len(far):,} characters",
+            why=f"it begins with {far[:60]!r}; at most {PATH_LIMIT:,} are possible",
+            fix="name another column with --path-column",
+        )
+    long = next((label for label in labels if len(label) > LABEL_LIMIT), None)
+    if long is not None:
+        raise DataError(
+            f"{path} has a class name of {len(long):,} characters",
+            why=f"it begins with {long[:60]!r}; at most {LABEL_LIMIT:,} are possible",
+            fix="name another column with --label-column",
+        )
+
+
+def _split_names(path: Path, frame: pd.DataFrame) -> list[str]:
+    names = [str(value).strip() for value in frame[SPLIT_COLUMN]]
+    unknown = sorted({name for name in names if name.lower() not in SPLIT_NAMES})
+    if unknown:
+        raise DataError(
+            f"{path}: the column {SPLIT_COLUMN!r} has values that are no split: {', '.join(unknown[:5])}",
+            fix="write train, val or test; or rename the column if it means something else",
+        )
+    return [SPLIT_NAMES[name.lower()] for name in names]

@@ -1,0 +1,1 @@
+"""Train, validation and test parts: given by the data, or cut from it."""

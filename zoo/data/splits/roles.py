@@ -1,0 +1,305 @@
+"""From labelled images to three parts: what training fits, what chooses, what the result is reported on.
+
+How roles are given out. train, val and test: each does its work. train and val: val reports, and what chooses is cut
+from train. train and test: what chooses is cut from train. One split: a share `val_fraction` of it becomes the test
+part, and the same share of the rest is what chooses. `zoo.data.splits.cut` says how a cut counts.
+
+Few-shot, `train_per_class` N: fit and choose together have N images of every class. When what chooses is cut from
+train it takes `val_fraction` of the N; when val is given, that many come from val and the others from train.
+`fold` K/N: of what is left to train on then, one of N equal parts reports instead of the test part.
+`limit` N: train has N images in all, before what chooses is cut from it; a given val or test part is never limited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from zoo.data.dataset import Dataset, EvaluationSet
+from zoo.data.part import Part
+from zoo.data.splits import cut_targets as stratify
+from zoo.data.splits.cut import cut, fold, limited, per_class, share
+from zoo.data.store.scan import Scanner
+from zoo.data.targets import classes_of, counts, indicators, targets_of
+from zoo.data.types import BIG, BadImage, DataOptions, Item, Listing, Progress, Target
+from zoo.errors import DataError, printable
+from zoo.tasks.schema import spans
+
+SHOWN = 20  # unreadable images that a message lists
+
+Labelled = list[tuple[Item, int | Target]]
+
+
+class Assembly:
+    """The steps from a listing to parts; one object per opening."""
+
+    def __init__(self, ref: str, listing: Listing, options: DataOptions, on_progress: Progress | None) -> None:
+        self._ref = ref
+        self._listing = listing
+        self._options = options
+        self._scanner = Scanner(listing, options, on_progress)
+        self._scanned = False
+        self._bad: list[BadImage] = []
+        self._notes: list[str] = list(listing.notes)
+
+    def build(self, splits: Mapping[str, Labelled], given: list[str]) -> Dataset:
+        """Give out the roles.
+
+        Args:
+            splits: Labelled images by split.
+            given: Which splits there are; the first is trained on.
+
+        Raises:
+            DataError: Images cannot be read, or there are too few of them.
+        """
+        options = self._options
+        train = splits[given[0]]
+        val = splits["val"] if "val" in given and len(given) > 1 else None
+        test = splits["test"] if "test" in given and len(given) > 1 else None
+        source = "train" if given[0] == "train" else "all images"
+        reduced = options.train_per_class is not None or options.limit is not None
+        reported_on = "test"
+        if len(given) == 1:
+            reported_on = f"test (cut from {source})"
+            if not reduced:
+                (train,) = self._checked(train)
+            train, test = self._cut(train, "test")
+        elif test is None:
+            reported_on, test, val = "val", val, None
+        assert test is not None
+        if options.train_per_class is not None:
+            train, val = self._few(train, val, options.train_per_class)
+        if options.limit is not None:
+            keep = self._limited(train, options.limit)
+            train = [train[position] for position in keep]
+        if reduced or len(given) > 1:
+            train, chosen, test = self._checked(train, val or [], test)
+            val = chosen if val is not None else None
+        if options.fold is not None:
+            train, test = self._fold(train, *options.fold)
+            reported_on = f"fold {options.fold[0]} of {options.fold[1]} of {source}"
+        choose_cut = val is None
+        if val is not None:
+            selected_on = "val"
+        else:
+            train, val = self._cut(train, "val")
+            selected_on = f"val (cut from {source})"
+        if not val:
+            val, choose_cut = train, False
+            selected_on = "train (too few images to set any aside)"
+        if not train or not test:
+            raise DataError(
+                f"{self._ref} has too few images: {len(train)} to train on, {len(test)} to report on",
+                fix="add images, or give a smaller --val-fraction",
+            )
+        for where, rows in ((selected_on, val), (reported_on, test)):
+            self._require_labels(where, rows)
+        self._remark(train, val, test, reported_on, len(given) > 1)
+        parts = {"fit": train, "choose": val, "report": test}
+        contents = {role: frozenset(self._content(item) for item, _ in rows) for role, rows in parts.items()} \
+            if self._scanned else {}  # fmt: skip
+        return Dataset(
+            name=self._listing.name,
+            classes=self._listing.classes,
+            fit=self._part("fit", train, self._listing.classes),
+            choose=self._part("choose", val, self._listing.classes),
+            report=self._part("report", test, self._listing.classes),
+            selected_on=selected_on,
+            reported_on=reported_on,
+            fingerprint=self._fingerprint(parts, self._listing.classes),
+            bad=tuple(self._bad),
+            license=self._listing.license,
+            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
+            hflip=self._listing.hflip,
+            tasks=self._listing.tasks,
+            choose_cut=choose_cut,
+            contents=contents,
+        )
+
+    def evaluation(self, rows: Labelled, split: str, classes: tuple[str, ...]) -> EvaluationSet:
+        """Put the images of one split together, to be scored.
+
+        Raises:
+            DataError: Images cannot be read.
+        """
+        (rows,) = self._checked(rows)
+        if not rows:
+            raise DataError(f"{self._ref} has no readable images")
+        return EvaluationSet(
+            name=self._listing.name,
+            part=self._part("report", rows, classes),
+            split=split,
+            fingerprint=self._fingerprint({"report": rows}, classes),
+            bad=tuple(self._bad),
+            license=self._listing.license,
+            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
+        )
+
+    def _checked(self, *groups: Labelled) -> list[Labelled]:
+        """Decode every image once and leave the unreadable ones out, or say which they are."""
+        total = sum(len(rows) for rows in groups)
+        if total > BIG:
+            self._notes.append(f"{total} images: verified as they are read, identical ones not looked for")
+            return list(groups)
+        for rows in groups:
+            if rows:
+                self._scanner.check([item for item, _ in rows])
+        self._scanned = True
+        found = [BadImage(item.id, self._scanner.finding(item).error) for rows in groups for item, _ in rows]
+        bad = [image for image in found if image.error]
+        if bad and self._options.on_bad_image == "error":
+            raise unreadable(self._ref, bad, total)
+        self._bad += bad
+        return [[row for row in rows if not self._scanner.finding(row[0]).error] for rows in groups]
+
+    def _cut(self, rows: Labelled, purpose: Literal["val", "test"]) -> tuple[Labelled, Labelled]:
+        fraction, seed, contents = self._options.val_fraction, self._options.seed, self._contents(rows)
+        if self._listing.tasks:
+            flags = indicators(self._listing.tasks, _targets(rows))
+            stay, off = stratify.cut_answers(_ids(rows), flags, fraction, seed=seed, purpose=purpose, contents=contents)
+        else:
+            stay, off = cut(_ids(rows), _labels(rows), fraction, seed=seed, purpose=purpose, contents=contents)
+        return [rows[position] for position in stay], [rows[position] for position in off]
+
+    def _fold(self, rows: Labelled, number: int, of: int) -> tuple[Labelled, Labelled]:
+        tasks, seed = self._listing.tasks, self._options.seed
+        labels = stratify.rarest(indicators(tasks, _targets(rows))) if tasks else _labels(rows)
+        stay, off = fold(_ids(rows), labels, number, of, seed=seed, contents=self._contents(rows))
+        return [rows[position] for position in stay], [rows[position] for position in off]
+
+    def _contents(self, rows: Labelled) -> list[bytes] | None:
+        """A hash of each image's bytes; None where there are too many images to look into each."""
+        if not self._scanned and len(rows) > BIG:
+            return None
+        self._scanner.hash([item for item, _ in rows])
+        # An image whose bytes cannot be read is identical to nothing.
+        return [self._content(item) or item.id.encode("utf-8", "surrogatepass") for item, _ in rows]
+
+    def _limited(self, rows: Labelled, count: int) -> list[int]:
+        if self._listing.tasks:
+            flags = indicators(self._listing.tasks, _targets(rows))
+            return stratify.limited_answers(_ids(rows), flags, count, seed=self._options.seed)
+        return limited(_ids(rows), _labels(rows), count, seed=self._options.seed)
+
+    def _few(self, train: Labelled, val: Labelled | None, count: int) -> tuple[Labelled, Labelled | None]:
+        seed = self._options.seed
+        if self._listing.tasks:
+            raise DataError(
+                f"no number per class can be taken of {self._ref}",
+                why="its images give several answers each",
+                fix="use --limit, which keeps every answer in its proportion, instead of --train-per-class",
+            )
+        aside = share(count, self._options.val_fraction) if val is not None else 0
+        if val is not None:
+            chosen = per_class(_ids(val), _labels(val), aside, seed=seed, purpose="few-val")
+            val = [val[position] for position in chosen] or None if aside else []
+        sizes = Counter(_labels(train))
+        short = [self._listing.classes[label] for label in sorted(sizes) if sizes[label] < count - aside]
+        if short:
+            self._notes.append(f"{len(short)} class(es) have fewer than the images asked for: {named(short)}")
+        chosen = per_class(_ids(train), _labels(train), count - aside, seed=seed, purpose="few")
+        return [train[position] for position in chosen], val
+
+    def _part(self, role: str, rows: Labelled, classes: tuple[str, ...]) -> Part:
+        store, stored = self._scanner.stored([item for item, _ in rows]) if self._scanned else (None, [])
+        return Part(
+            role=role,
+            items=[item for item, _ in rows],
+            labels=[label for _, label in rows],
+            classes=classes,
+            tasks=self._listing.tasks,
+            reader=self._listing.reader,
+            store=store,
+            rows=stored,
+            hflip=self._listing.hflip,
+            on_bad_image=self._options.on_bad_image,
+        )
+
+    def _require_labels(self, where: str, rows: Labelled) -> None:
+        """Refuse to choose or report by labels that no image there has: nothing could be said of them.
+
+        Of several tasks, one that nothing there answers is left out of the result instead.
+        """
+        targets = _targets(rows) if self._listing.tasks else []
+        for span in spans(self._listing.tasks):
+            mine = [number for target in targets for number in target[span.columns]]
+            answered = len(self._listing.tasks) == 1 or any(number == number for number in mine)
+            if span.task.kind == "multi-label" and answered and 1.0 not in mine:
+                raise DataError(
+                    f"no image of {where} has any of the labels of {self._ref}",
+                    why="there is nothing to rank before anything else, so it cannot be told how good a model is",
+                    fix="move images with labels there, or give no such split, and one is cut",
+                )
+
+    def _remark(self, train: Labelled, val: Labelled, test: Labelled, reported_on: str, given: bool) -> None:
+        """Add what a person should know about the parts."""
+        listing = self._listing
+        if listing.tasks:
+            missing = [place for place, n in enumerate(counts(listing.tasks, _targets(test))) if not n]
+            unfitted = [place for place, n in enumerate(counts(listing.tasks, _targets(train))) if not n]
+            if unfitted:
+                names = named([listing.classes[place] for place in unfitted])
+                self._notes.append(f"no image that is trained on shows: {names}")
+        else:
+            missing = sorted(set(range(len(listing.classes))) - set(_labels(test)))
+        if missing:
+            names = named([self._listing.classes[label] for label in missing])
+            self._notes.append(f"{reported_on} has no image of {len(missing)} class(es): {names}")
+        if not self._scanned:
+            return
+        contents = {id(rows): {self._content(item) for item, _ in rows} for rows in (train, val, test)}
+        if given:
+            training = contents[id(train)] | (contents[id(val)] if val is not train else set())
+            same = sum(self._content(item) in training for item, _ in test)
+            if same:
+                self._notes.append(f"{same} image(s) of {reported_on} are exact copies of images used in training")
+        labels: dict[bytes, set[int | Target]] = {}
+        for item, label in train:
+            labels.setdefault(self._content(item), set()).add(label)
+        torn = 0 if listing.tasks else sum(len(found) > 1 for found in labels.values())
+        if torn:
+            self._notes.append(f"{torn} image(s) appear in training under more than one class")
+
+    def _content(self, item: Item) -> bytes:
+        return self._scanner.finding(item).content
+
+    def _fingerprint(self, parts: Mapping[str, Labelled], classes: Sequence[str]) -> str:
+        digest = hashlib.sha256()
+        digest.update("\0".join(classes).encode("utf-8", "surrogatepass"))
+        for role, rows in parts.items():
+            digest.update(f"\n{role}\n".encode())
+            for item, label in sorted(rows, key=lambda row: row[0].id):
+                content = self._content(item).hex() if self._scanned else f"{item.size}:{item.stamp}"
+                digest.update(f"{item.id}\0{label}\0{content}\n".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+def unreadable(ref: str, bad: Sequence[BadImage], total: int) -> DataError:
+    """The error that lists unreadable images."""
+    lines = [printable(f"{image.path}: {image.error}") for image in bad[:SHOWN]]
+    if len(bad) > SHOWN:
+        lines.append(f"… and {len(bad) - SHOWN} more")
+    return DataError(
+        f"{len(bad)} of {total} image(s) in {ref} cannot be read",
+        why="\n       ".join(lines),
+        fix="repair or remove them, or leave them out with --on-bad-image skip",
+    )
+
+
+def named(names: Sequence[str], most: int = 10) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" … and {len(names) - most} more" if len(names) > most else "")
+
+
+def _ids(rows: Labelled) -> list[str]:
+    return [item.id for item, _ in rows]
+
+
+def _labels(rows: Labelled) -> list[int]:
+    return classes_of([label for _, label in rows])
+
+
+def _targets(rows: Labelled) -> list[Target]:
+    return targets_of([label for _, label in rows])

@@ -1,0 +1,1 @@
+"""Images decoded once, in memory-mapped files."""

@@ -1,0 +1,1 @@
+"""Backbones: found, built, loaded, saved, grouped, frozen; plugins."""

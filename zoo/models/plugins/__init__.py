@@ -1,0 +1,1 @@
+"""Installed plugins: found, read, imported with care, installed, checked, written anew."""

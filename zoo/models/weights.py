@@ -1,0 +1,332 @@
+"""Find the weights that a person names, and read their tensors; every way in which that can fail has a message."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
+
+from zoo.errors import WeightsError
+from zoo.models import hub_client as network
+from zoo.models import lookup as plugins
+from zoo.models.config_checks import check_arguments, check_facts, check_labels, read_config
+from zoo.models.spec import BackboneSpec, Weights
+from zoo.models.tensor_files import Tensors, file_sha256, read_metadata, read_tensors
+from zoo.runs import run_folder as run
+
+_FILES = (".safetensors", ".pth", ".pt", ".bin")
+_START_WITHOUT = "`--weights none` starts from random weights"
+
+
+def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
+    """Turn what a person wrote after `--weights` into a record.
+
+    Args:
+        spec: The backbone that the weights are for.
+        text: "default"; "none"; a name in the manifest or a timm tag; the path of a .safetensors or .pth file, or of a
+            run folder (any folder with config.json and model.safetensors); or "hf-hub:ORG/NAME[@revision]".
+
+    Returns:
+        The record, or None for "none". Only "hf-hub:" touches the network, for the repository's config.json.
+
+    Raises:
+        WeightsError: Nothing has that name, the file or repository cannot be reached, or it is for another
+            architecture; the message names both.
+    """
+    if text == "none":
+        return None
+    if text == "default":
+        if not spec.weights:
+            raise WeightsError(f"{spec.full_name} has no pretrained weights", fix=f"{_START_WITHOUT}, or name a file")
+        return spec.weights[0]
+    named = next((weights for weights in spec.weights if weights.name == text), None)
+    if named is not None:
+        return named
+    if text.startswith("hf-hub:"):
+        return _from_hub(spec, text.removeprefix("hf-hub:"))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _from_folder(spec, path)
+    if path.is_file():
+        return _from_file(spec, path)
+    if path.suffix in _FILES or "/" in text or os.sep in text:
+        raise WeightsError(f"there is no weights file {text}", fix="give a .safetensors or .pth file, or a run folder")
+    plugins.register_architectures(spec)
+    declared = timm_config(spec.arch, text)
+    if declared is not None and declared.has_weights:
+        return Weights(name=text, source="timm", license=declared.license)
+    raise unknown_tag(spec, text)
+
+
+def timm_config(arch: str, tag: str | None = None) -> Any:
+    """The pretrained configuration (timm's `PretrainedCfg`) of a tag, or of the default one; None without one."""
+    if tag is None:
+        return timm.get_pretrained_cfg(arch, allow_unregistered=False)
+    return timm.models.get_arch_pretrained_cfgs(arch).get(f"{arch}.{tag}")
+
+
+def unknown_tag(spec: BackboneSpec, tag: str) -> WeightsError:
+    """The error for a tag that neither the manifest nor timm has, with the nearest ones."""
+    known = [weights.name for weights in spec.weights]
+    known += [name.partition(".")[2] for name in timm.list_pretrained(f"{spec.arch}.*")]
+    near = difflib.get_close_matches(tag, known, n=3, cutoff=0.4) or sorted(set(known))[:8]
+    fix = f"try {', '.join(dict.fromkeys(near))}" if near else "it has none; give a file"
+    return WeightsError(f"{spec.full_name} has no weights named {tag!r}", fix=f"{fix}; {_START_WITHOUT}")
+
+
+def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]) -> Tensors:
+    """Get the tensors of one set of weights, from disk, a cache or the network.
+
+    Args:
+        spec: The backbone, for messages.
+        weights: What to get.
+        declared: timm's pretrained configuration for it, as a dict: tells where source "timm" is.
+
+    Raises:
+        WeightsError: It is damaged, or cannot be reached; the message says which file, which variable, and how to
+            bring it.
+    """
+    if weights.source == "file":
+        if weights.path is None:
+            raise WeightsError(f"the weights {weights.name!r} of {spec.full_name} name no file")
+        path = Path(weights.path)
+        if path.suffix == ".safetensors" and path.is_file():
+            _check_architecture(spec, read_metadata(path).get("architecture"), str(path))
+        return read_tensors(path, sha256=weights.sha256)
+    repo = weights.repo if weights.source == "hf-hub" else declared.get("hf_hub_id")
+    url = weights.url if weights.source == "url" else declared.get("url")
+    if repo:
+        filename = declared.get("hf_hub_filename") if weights.source == "timm" else None
+        with reaching(spec, weights, repo=repo):
+            path = _hub_file(repo, filename or "pytorch_model.bin")
+        return read_tensors(path, sha256=weights.sha256)
+    if url:
+        return read_tensors(_download(spec, weights, url), sha256=weights.sha256)
+    raise WeightsError(f"timm has no file for {spec.arch}.{weights.name}", fix=_START_WITHOUT)
+
+
+def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
+    """Whether the weights' file is on this machine: a file, or in the Hub's cache or zoo's. Asks no network.
+
+    Raises:
+        PluginError: The plugin's module, which registers the architecture, cannot be imported.
+    """
+    if weights.source == "file":
+        return weights.path is not None and Path(weights.path).is_file()
+    repo, url, filename = weights.repo, weights.url, None
+    if weights.source == "timm":
+        plugins.register_architectures(spec)
+        declared = timm_config(spec.arch, weights.name)
+        if declared is None:
+            return False
+        repo, url, filename = declared.hf_hub_id, declared.url, declared.hf_hub_filename
+    if repo:
+        name, _, revision = repo.partition("@")
+        kept = (try_to_load_from_cache(name, file, revision=revision or None) for file in _candidates(filename))
+        return any(isinstance(path, str) for path in kept)
+    return bool(url) and _downloaded(str(url)).is_file()
+
+
+@contextmanager
+def reaching(
+    spec: BackboneSpec, weights: Weights, *, repo: str | None = None, url: str | None = None
+) -> Iterator[None]:
+    """Turn the network's failures into a WeightsError that says how to bring the file another way."""
+    place = f"the Hub repository {repo}" if repo else str(url)
+    what = f"the weights {weights.name!r} of {spec.full_name} cannot be reached ({place})"
+    folder = (repo or "").partition("@")[0].rpartition("/")[2]
+    bring = (
+        f"on a machine with network run `hf download {(repo or '').partition('@')[0]} --local-dir {folder}`, "
+        f"copy the folder here and pass `--weights {folder}`"
+        if repo
+        else f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
+    )
+    try:
+        with network.session():
+            yield
+    except GatedRepoError as error:
+        raise WeightsError(
+            what,
+            why="the repository is gated",
+            fix=f"accept its terms at {network.place()}/{repo}, then: hf auth login",
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise WeightsError(
+            what,
+            why="there is no such repository or revision, or it is private",
+            fix="check the name; for a private one: hf auth login",
+        ) from error
+    except (OSError, HfHubHTTPError, httpx.HTTPError, EntryNotFoundError, ValueError) as error:
+        if constants.HF_HUB_OFFLINE and repo:
+            why = "HF_HUB_OFFLINE is set, and the file is not in the local cache"
+            fix = f"unset HF_HUB_OFFLINE; or {bring}"
+        elif isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            why = "the repository has no model.safetensors and no pytorch_model.bin"
+            fix = "name a repository of a timm model"
+        else:
+            cause = error.__cause__ or error
+            reason = network.one_line(cause)
+            why = f"{network.place() if repo else 'the server'} did not give it: {reason}"
+            fix = f"check the network{' and HF_ENDPOINT' if repo else ''}; or {bring}"
+        raise WeightsError(what, why=why, fix=f"{fix}; {_START_WITHOUT}") from error
+
+
+def _from_file(spec: BackboneSpec, path: Path) -> Weights:
+    facts = read_metadata(path) if path.suffix == ".safetensors" else {}
+    return _record(spec, facts, name=path.stem, source="file", path=path)
+
+
+def _from_folder(spec: BackboneSpec, folder: Path) -> Weights:
+    config, file = folder / "config.json", folder / "model.safetensors"
+    if not config.is_file() or not file.is_file():
+        raise WeightsError(
+            f"{folder} has no weights to start from",
+            why="it needs config.json and model.safetensors",
+            fix="give a finished run folder, or a file",
+        )
+    return _record(spec, _config_facts(config), name=folder.resolve().name, source="file", path=file)
+
+
+def _from_hub(spec: BackboneSpec, reference: str) -> Weights:
+    repo, _, revision = reference.partition("@")
+    probe = Weights(name=reference, source="hf-hub", repo=reference)
+    if repo.count("/") != 1:
+        raise WeightsError(f"hf-hub:{reference} is not hf-hub:ORG/NAME", fix="write hf-hub:ORG/NAME[@revision]")
+    with reaching(spec, probe, repo=reference):
+        config = Path(hf_hub_download(repo, "config.json", revision=revision or None))
+    return _record(spec, _config_facts(config), name=reference, source="hf-hub", repo=reference)
+
+
+def _record(
+    spec: BackboneSpec,
+    facts: dict[str, Any],
+    *,
+    name: str,
+    source: str,
+    path: Path | None = None,
+    repo: str | None = None,
+) -> Weights:
+    """A record from a file's own facts, in the manifest's keys."""
+    origin = str(path) if path else f"hf-hub:{repo}"
+    _check_architecture(spec, facts.get("architecture"), origin)
+    try:
+        size = facts.get("input", facts.get("input_size"))
+        if isinstance(size, list | tuple):
+            size = size[-1]
+        classes = facts.get("num_classes")
+        labels = facts.get("labels")
+        crop = facts.get("crop_pct")
+        arguments = facts.get("model_args") or {}
+        check_arguments(arguments)
+        check_facts({**facts, "input_size": (3, size, size) if size is not None else None})
+        check_labels(labels)
+        return Weights(
+            name=name,
+            source="file" if source == "file" else "hf-hub",
+            path=str(path.resolve()) if path else None,
+            repo=repo,
+            sha256=file_sha256(path) if path else None,
+            num_classes=int(classes) if classes is not None else None,
+            input=int(size) if size is not None else None,
+            mean=_floats(facts.get("mean")),
+            std=_floats(facts.get("std")),
+            interpolation=facts.get("interpolation"),
+            crop_pct=float(crop) if crop is not None else None,
+            model_args=dict(arguments),
+            license=facts.get("license"),
+            labels=tuple(labels) if labels else None,
+        )
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise WeightsError(f"the metadata of {origin} cannot be understood", why=str(error)) from error
+
+
+def _config_facts(path: Path) -> dict[str, Any]:
+    """The facts in a timm config.json, in the manifest's keys."""
+    try:
+        config = read_config(path)
+        pretrained = config.get("pretrained_cfg", config)
+        labels = config.get("label_names") or pretrained.get("label_names")
+        arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
+        size = pretrained.get("input_size") or (3, None, None)
+        if size[0] != 3:
+            arguments.setdefault("in_chans", size[0])
+        return {
+            **{key: pretrained.get(key) for key in ("mean", "std", "interpolation", "crop_pct", "license")},
+            "architecture": config["architecture"],
+            "num_classes": config.get("num_classes", pretrained.get("num_classes")),
+            "input": size[-1],
+            "model_args": arguments,
+            "labels": list(labels.values()) if isinstance(labels, dict) else labels,
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise WeightsError(f"{path} is not the config.json of a timm model", why=str(error)) from error
+
+
+def _check_architecture(spec: BackboneSpec, found: Any, origin: str) -> None:
+    if found is not None and found != spec.arch:
+        raise WeightsError(
+            f"{origin} holds weights for the architecture {found}, but {spec.full_name} is a {spec.arch}",
+            fix=f"adapt timm/{found} instead, or choose other weights",
+        )
+
+
+def _floats(values: Any) -> tuple[float, ...] | None:
+    return tuple(float(value) for value in values) if values is not None else None
+
+
+def _hub_file(repo: str, filename: str) -> Path:
+    """One weights file of a Hub repository, as .safetensors where it has that, from the Hub's cache."""
+    name, _, revision = repo.partition("@")
+    for candidate in _candidates(filename):
+        try:
+            return Path(hf_hub_download(name, candidate, revision=revision or None))
+        except EntryNotFoundError as error:
+            # Out of reach is not the same as not there; only the second is a reason to try the next name.
+            if isinstance(error, LocalEntryNotFoundError) or candidate == filename:
+                raise
+    raise AssertionError("the last candidate returns or raises")
+
+
+def _candidates(filename: str | None) -> list[str]:
+    """The names that a Hub repository's weights may have, the best first."""
+    filename = filename or "pytorch_model.bin"
+    plain = Path(filename).with_suffix(".safetensors").name
+    return list(dict.fromkeys((plain.replace("pytorch_model", "model"), plain, filename)))
+
+
+def _downloaded(url: str) -> Path:
+    """Where zoo's cache keeps the file behind a URL."""
+    name = url.rpartition("/")[2].partition("?")[0]
+    return run.cache_dir() / "weights" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+
+
+def _download(spec: BackboneSpec, weights: Weights, url: str) -> Path:
+    """The file behind a URL, from zoo's cache; torch's file names carry the start of the sha256, which is checked."""
+    name = url.rpartition("/")[2].partition("?")[0]
+    expected = weights.sha256
+    if expected is None and (marked := torch.hub.HASH_REGEX.search(name)):
+        expected = marked.group(1)
+    path = _downloaded(url)
+    if not path.exists():
+        with run.replacing(path) as temporary, reaching(spec, weights, url=url):
+            torch.hub.download_url_to_file(url, str(temporary), progress=False)
+            if expected and not (found := file_sha256(temporary)).startswith(expected.lower()):
+                raise WeightsError(f"{url} gave another file", why=f"its sha256 is {found}, expected {expected}")
+    return path

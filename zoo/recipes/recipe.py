@@ -1,0 +1,505 @@
+"""A person's choices: validated, and out again as YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import yaml
+
+from zoo.base.durations import parse_interval
+from zoo.base.fields import choice, field_faults, mapping_faults
+from zoo.errors import RecipeError
+from zoo.recipes import methods
+from zoo.recipes.strategies import PRESETS, Augment, Phase, Preset, phase_faults
+from zoo.tasks.schema import TaskSpec, task_faults
+
+Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
+Balance = Literal["none", "weights", "sampler"]
+OnBadImage = Literal["error", "skip"]
+Problem = Literal["auto", "single-label", "multi-label"]
+TaskWeighting = Literal["fixed", "uncertainty", "pcgrad"]
+LabelLoss = Literal["bce", "asymmetric"]
+
+# A rate range test, a number, or the strategy's own default.
+Rate = float | Literal["auto"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Every choice that shapes a result. `None` means: the strategy's own default, or decided from data and machine.
+
+    Raises:
+        RecipeError: One or more choices are out of range or contradict each other; all of them are listed.
+    """
+
+    strategy: Strategy = choice(
+        "lp-ft", "How to transfer.", choices=("probe", "partial", "finetune", "gradual", "lp-ft", "scratch")
+    )
+    weights: str = choice(
+        "default",
+        "Pretrained weights: default, a name from `zoo show`, none, a .safetensors or .pth file, a run folder, "
+        "or hf-hub:ORG/NAME.",
+    )
+    epochs: int | None = choice(None, "Epochs of the last phase.", low=1, high=100_000)
+    probe_epochs: int | None = choice(None, "Epochs of the phases before the last one.", low=0, high=100_000)
+    lr: Rate = choice(
+        None,
+        "Peak rate of the head in the last phase, or auto for a range test.",
+        more_than=0,
+        high=100,
+        words=("auto",),
+    )
+    probe_lr: float | None = choice(None, "Peak rate of the head while only it trains.", more_than=0, high=100)
+    lr_decay: float | None = choice(None, "Each earlier layer group's rate, relative to the next.", low=0, high=1)
+    group_lr: Mapping[str, float] = choice(dict, "Peak rate of one layer group.", metavar="GROUP=RATE", low=0)
+    train_from: str | None = choice(
+        None, "First layer group that trains in the last phase: a name from `zoo show`, head-N, or all."
+    )
+    phases: tuple[Phase, ...] = choice(tuple, "Phases in full, instead of a strategy's (recipe files only).")
+    optimizer: str = choice("adamw", "Any optimizer that timm's factory knows.")
+    weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
+    schedule: str = choice("one-cycle", "How the rate moves in a phase.", choices=("one-cycle", "cosine", "constant"))
+    warmup: float = choice(0.25, "Share of a phase's steps in which the rate rises.", low=0, high=0.9)
+    batch_size: int | Literal["auto"] | None = choice(
+        None,
+        "Images per batch, over all processes, or auto for the largest that fits and is worth it; default: 32, or "
+        "with few images 16 or 8, for an epoch of five batches.",
+        low=1,
+        high=65_536,
+        words=("auto",),
+    )
+    accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
+    clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
+    label_smoothing: float | None = choice(
+        None,
+        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able "
+        "to become sure, and for several labels per image.",
+        low=0,
+        high=0.9,
+    )
+    label_loss: LabelLoss = choice(
+        "bce",
+        "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels of which few are there.",
+        choices=("bce", "asymmetric"),
+    )
+    ema: float = choice(
+        0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
+    )
+    soup: bool = choice(
+        False, "Average the weights of the run's best epochs, each one that makes the average better (greedy soup)."
+    )
+    soup_keep: int = choice(5, "Epochs whose weights are kept for --soup, at most.", low=2, high=100)
+    wise: float | Literal["sweep"] | None = choice(
+        None,
+        "Average the weights before the body trained (0) and after (1) with this share of the latter, or sweep to try "
+        "eleven shares (WiSE-FT).",
+        low=0,
+        high=1,
+        words=("sweep",),
+    )
+    dropout: float = choice(0.0, "Dropout before the head.", low=0, high=0.95)
+    norm: str = choice("auto", "Batch-norm statistics of the groups that train.", choices=("auto", "live", "fixed"))
+    recalibrate: str = choice(
+        "auto",
+        "Re-estimate pretrained norm statistics on the training images before training: auto (where these look "
+        "different and trying shows that it is better), on, off.",
+        choices=("auto", "on", "off"),
+    )
+    augment: Augment | None = choice(None, "Augmentation.", choices=("none", "light", "standard", "strong"))
+    mixup: float = choice(0.0, "Mixup's alpha; 0 turns it off.", low=0, high=10)
+    cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)
+    balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
+    patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
+    select_by: str = choice(
+        "auto",
+        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy; with "
+        "--align: information, which like entropy and density looks at target images, without labels; for several "
+        "labels per image: map, their mean average precision; for several tasks: score, the mean of theirs.",
+        choices=("auto", "accuracy", "loss", "refinement", "entropy", "information", "density", "map", "score"),
+    )
+    target: str | None = choice(
+        None,
+        "Images of another domain to adapt to, as --dataset names images. Labels that they have are used for the "
+        "report alone.",
+    )
+    align: str = choice(
+        "none",
+        "How to make the features of both domains alike; adabn takes the target's norm statistics after training. "
+        "Several with commas between are all tried, and the best is taken without labels; auto: none,adabn,dann,cdan.",
+        choices=(*methods.SOURCE_ONLY, *methods.ALIGNMENT, methods.AUTO),
+        several=(*methods.SOURCE_ONLY, *methods.ALIGNMENT),
+    )
+    align_weight: float = choice(1.0, "How much alignment counts beside the labels.", more_than=0, high=1000)
+    unlabelled: str | None = choice(
+        None, "More images of the same kind, as --dataset names images; labels that they have are not looked at."
+    )
+    semi: str = choice(
+        "none",
+        "How to learn from images without labels: those of --unlabelled, or of --target.",
+        choices=("none", *methods.SEMI),
+    )
+    semi_weight: float = choice(1.0, "How much images without labels count.", more_than=0, high=1000)
+    unlabelled_ratio: int | None = choice(
+        None,
+        "Images without labels beside each labelled one in a batch; default: 7 with --semi, else 1.",
+        low=1,
+        high=100,
+    )
+    threshold: float = choice(0.95, "Confidence from which a guess counts as a label.", low=0, high=1)
+    cache: str = choice(
+        "auto",
+        "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
+        metavar="auto|on|off|PHASES",
+    )
+    cache_views: int | None = choice(
+        None,
+        "Augmented views kept of each training image, which epochs take in turn; default: 4.",
+        low=1,
+        high=1000,
+    )
+    cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
+    cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
+    store_gb: float = choice(
+        8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
+    )
+    checkpoint_every: str = choice(
+        "1m",
+        "Save a state to go on from every so often: a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",
+        metavar="TIME|STEPS",
+    )
+    checkpoint_keep: int = choice(2, "Saved states that are kept, in case the newest is damaged.", low=2, high=1000)
+    image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
+    train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
+    limit: int | None = choice(
+        None,
+        "Use at most so many training images, and as many without labels; of each data set, where tasks name several.",
+        low=2,
+    )
+    val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
+    on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
+    path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
+    label_column: str | None = choice(
+        None, "Column of the labels, or one for each label with commas between; default: label, or the data set's."
+    )
+    problem: Problem = choice(
+        "auto",
+        "What an image has: single-label, one class; multi-label, several (of a path in several rows of a table all); "
+        "auto: several where the separator, the columns or lists in cells say so.",
+        choices=("auto", "single-label", "multi-label"),
+    )
+    label_separator: str | None = choice(None, "What stands between the labels of an image in one cell, such as ;")
+    tasks: tuple[str, ...] = choice(
+        tuple,
+        "A question about each image, instead of --dataset: its name, a data set, and of a table the column, perhaps "
+        "with the kind (single-label, multi-label, regression, ordinal, or steps such as low<high).",
+        metavar="NAME=DATASET[:COLUMN[:KIND]]",
+    )
+    task_weights: Mapping[str, float] = choice(dict, "How much one task's loss counts.", metavar="TASK=WEIGHT", low=0)
+    task_weighting: TaskWeighting = choice(
+        "fixed",
+        "How the tasks' losses are put together: fixed weights; uncertainty, which learns them; or pcgrad, which takes "
+        "from each task's gradient what works against another's.",
+        choices=("fixed", "uncertainty", "pcgrad"),
+    )
+    task_temperature: float = choice(
+        1.0, "Images are drawn in proportion to their task's size to this power: 1 as they come, 0 tasks alike, as far "
+        "as no image answers two.",
+        low=0, high=1,
+    )  # fmt: skip
+    dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
+    seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
+    data_seed: int | None = choice(
+        None,
+        "Seed of what cuts the images into parts and draws few of them; default: the seed.",
+        low=0,
+        high=2**31 - 1,
+    )
+    fold: str | None = choice(
+        None,
+        "Set one of several equal parts of the training images aside and report on it, such as 2/5 (cross-validation).",
+        metavar="K/N",
+    )
+    refit: str = choice(
+        "auto",
+        "Train once more up to the best epoch, on the choosing images too: auto (where there are under 500 labelled "
+        "images, and the choosing ones were cut from them), on, off.",
+        choices=("auto", "on", "off"),
+    )
+    precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
+    compile: str = choice(
+        "auto",
+        "Compile the training step with torch.compile: auto (where trying shows that it pays back), on, off, or names "
+        "of phases.",
+        metavar="auto|on|off|PHASES",
+    )
+    device: str = choice("auto", "Where to train.", choices=("auto", "cpu", "cuda", "mps"))
+    threads: int | None = choice(None, "CPU threads; default: the machine's cores.", low=1, high=1024)
+    workers: int | None = choice(
+        None, "Processes that load images; default: decided by device and cores.", low=0, high=256
+    )
+
+    def __post_init__(self) -> None:
+        """Check everything, and report all faults in one go."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        checked = [entry for entry in fields(self) if entry.name not in _OWN]
+        faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
+        faults += (
+            mapping_faults("group_lr", self.group_lr)
+            + phase_faults(self.phases)
+            + task_faults(self.tasks, self.task_weights)
+        )
+        faults += _interval_faults(self.checkpoint_every)
+        faults += _fold_faults(self.fold)
+        beside = [name for name in _SINGLE if getattr(self, name) is not None]
+        if self.phases and beside:
+            faults.append(f"phases: given in full, they leave no use for {', '.join(beside)}")
+        if self.strategy == "probe" and self.train_from not in (None, "head"):
+            faults.append("train_from: the strategy probe trains the head alone; use partial")
+        if self.strategy == "scratch" and self.weights not in ("default", "none"):
+            faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
+        if self.strategy == "probe" and self.weights == "none":
+            faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
+        if self.problem == "single-label" and self.label_separator is not None:
+            faults.append("label_separator: separates several labels of an image, and problem says single-label")
+        if self.refit == "on" and (self.soup or self.wise is not None):
+            faults.append("refit: soup and wise need the images that choose after training; leave one of them out")
+        if (self.soup or self.wise is not None) and self.target:
+            faults.append("soup and wise are chosen by labels, and the target has none that may choose; leave them out")
+        if self.wise is not None and (self.strategy == "scratch" or self.weights == "none"):
+            faults.append("wise: random weights are no start to average with")
+        if self.mixup and self.balance == "weights":
+            faults.append("mixup: does not go with balance weights (mixed images have no one class); use sampler")
+        if self.cutmix and self.balance == "weights":
+            faults.append("cutmix: does not go with balance weights (mixed images have no one class); use sampler")
+        faults += _unlabelled_faults(self) + _tasks_faults(self)
+        if faults:
+            count = "one choice" if len(faults) == 1 else f"{len(faults)} choices"
+            raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
+        object.__setattr__(self, "group_lr", MappingProxyType(dict(self.group_lr)))
+        object.__setattr__(self, "phases", tuple(self.phases))
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        object.__setattr__(self, "task_weights", MappingProxyType(dict(self.task_weights)))
+
+    @property
+    def batch(self) -> int:
+        """Images per batch, where that is settled."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size
+
+    @property
+    def task_specs(self) -> tuple[TaskSpec, ...]:
+        """The tasks that are asked for."""
+        return tuple(map(TaskSpec.parse, self.tasks))
+
+    @property
+    def smoothing(self) -> float:
+        """The label smoothing, also where nobody chose it."""
+        if self.label_smoothing is not None:
+            return self.label_smoothing
+        return 0.1 if self.semi == "none" else 0.0
+
+    @property
+    def cut_seed(self) -> int:
+        """The seed of cutting the images into parts."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def held_fold(self) -> tuple[int, int] | None:
+        """The part of the training images that is set aside, from 1, and how many parts there are."""
+        if self.fold is None:
+            return None
+        number, _, of = self.fold.partition("/")
+        return int(number), int(of)
+
+    @property
+    def preset(self) -> Preset:
+        """The strategy's defaults."""
+        return PRESETS[self.strategy]
+
+    def with_preset(self) -> Recipe:
+        """The recipe with the strategy's defaults written out, so that a later zoo with other defaults repeats it."""
+        preset = self.preset
+        shared: dict[str, Any] = {
+            "augment": self.augment or preset.augment,
+            "label_smoothing": self.smoothing,
+            "weight_decay": preset.weight_decay if self.weight_decay is None else self.weight_decay,
+        }
+        if self.phases:
+            return replace(self, **shared)
+        lr = preset.lr if self.lr is None else self.lr
+        return replace(
+            self,
+            **shared,
+            epochs=self.epochs or preset.epochs,
+            probe_epochs=preset.probe_epochs if self.probe_epochs is None else self.probe_epochs,
+            lr=lr,
+            probe_lr=self.probe_lr or preset.probe_lr or (None if lr == "auto" else lr),
+            lr_decay=preset.lr_decay if self.lr_decay is None else self.lr_decay,
+        )
+
+    def expand(self) -> tuple[Phase, ...]:
+        """The phases that this recipe asks for, before layer groups are known.
+
+        An `lr` of auto stands for the strategy's default here: a range test puts its finding in the recipe first.
+        """
+        if self.phases:
+            return self.phases
+        full = self.with_preset()
+        lr = float(full.lr) if isinstance(full.lr, int | float) else self.preset.lr
+        decay, epochs, before = full.lr_decay or 0.0, full.epochs or 1, full.probe_epochs or 0
+        probe_lr = full.probe_lr or lr
+        boundary = self.train_from
+        if self.strategy == "probe":
+            return (Phase("probe", epochs, lr, "head"),)
+        if self.strategy == "partial":
+            return (Phase("partial", epochs, lr, boundary or "head-1", decay),)
+        if self.strategy == "gradual":
+            early = [Phase(f"unfreeze-{n}", before, lr, f"head-{n}", decay) for n in range(3)]
+            early[0] = Phase("probe", before, probe_lr, "head")
+            return (*(early if before else ()), Phase("finetune", epochs, lr, boundary or "all", decay))
+        if self.strategy == "lp-ft":
+            probe = (Phase("probe", before, probe_lr, "head"),) if before else ()
+            return (*probe, Phase("finetune", epochs, lr, boundary or "all", decay))
+        return (Phase(self.strategy, epochs, lr, boundary or "all", decay),)
+
+    def record(self) -> dict[str, Any]:
+        """The recipe as plain values, every field."""
+        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values["group_lr"] = dict(self.group_lr)
+        values["phases"] = [phase.record() for phase in self.phases]
+        values["tasks"], values["task_weights"] = list(self.tasks), dict(self.task_weights)
+        return values
+
+    def to_yaml(self) -> str:
+        """The recipe as a YAML file, defaults left out."""
+        plain = Recipe().record()
+        return yaml.safe_dump({key: value for key, value in self.record().items() if value != plain[key]})
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+        """Build a recipe from plain values.
+
+        Raises:
+            RecipeError: Unknown keys or values that cannot be, all in one message.
+        """
+        known = {entry.name for entry in fields(cls)}
+        unknown = [str(key) for key in values if key not in known]
+        faults = [f"{key}: unknown key" for key in unknown]
+        chosen = {key: value for key, value in values.items() if key in known}
+        try:
+            chosen["phases"] = tuple(Phase(**item) for item in chosen.get("phases") or ())
+        except TypeError:
+            faults.append("phases: must be a list of mappings with name, epochs, lr, train_from and perhaps lr_decay")
+            del chosen["phases"]
+        recipe = None
+        try:
+            recipe = cls(**chosen)
+        except RecipeError as error:
+            faults.append(error.why)
+        if recipe is None or faults:
+            fix = f"known keys: {', '.join(sorted(known))}" if unknown else ""
+            raise RecipeError(f"{source} cannot be used", why="; ".join(faults), fix=fix)
+        return recipe
+
+
+# Choices that need one class of each image, when they are off.
+ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
+             "unlabelled": None, "soup": False, "wise": None}  # fmt: skip
+_OWN = ("phases", "group_lr", "tasks", "task_weights")  # fields with checks of their own
+
+# What a strategy's phases are made from; phases in full say all of it themselves.
+_SINGLE = ("epochs", "probe_epochs", "lr", "probe_lr", "lr_decay", "train_from")
+
+
+def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe with some choices replaced; values that are None leave it as it is.
+
+    What an image has was perhaps found out in a run rather than chosen: tasks, or several labels, take its place. Other
+    tasks than before have no use for the weights of those that are gone.
+    """
+    chosen = {key: value for key, value in choices.items() if value is not None}
+    labels = recipe.problem == "single-label" and (chosen.keys() & {"label_separator", "label_column"})
+    if (chosen.get("tasks") or labels) and "problem" not in chosen:
+        chosen["problem"] = "auto"
+    if chosen.get("tasks"):
+        gone = recipe.task_weights.keys() - {str(task).partition("=")[0] for task in chosen["tasks"]}
+        weights = chosen.get("task_weights", recipe.task_weights)
+        chosen["task_weights"] = {name: weight for name, weight in weights.items() if name not in gone}
+    return replace(recipe, **chosen)
+
+
+def refuse_other_data(recipe: Recipe, dataset: str | None) -> None:
+    """Refuse a data set beside tasks, each of which names its own.
+
+    Raises:
+        RecipeError: None of them names this one.
+    """
+    named = [spec.dataset for spec in recipe.task_specs]
+    if named and dataset is not None and Path(dataset).resolve() not in [Path(name).resolve() for name in named]:
+        raise RecipeError(
+            f"each task names its data set, and none of them names {dataset}",
+            why=f"the tasks are of {', '.join(dict.fromkeys(named))}",
+            fix=f"leave the data set out, or name it in each task: --task {recipe.task_specs[0].name}={dataset}…",
+        )
+
+
+def _unlabelled_faults(recipe: Recipe) -> list[str]:
+    faults = []
+    if recipe.align != "none" and recipe.target is None:
+        faults.append("align: needs images to adapt to; name them with --target")
+    if recipe.semi != "none" and recipe.target is None and recipe.unlabelled is None:
+        faults.append("semi: needs images without labels; name them with --unlabelled, or --target for another domain")
+    if recipe.unlabelled is not None and recipe.target is not None:
+        faults.append("unlabelled: with a target, its images are the ones without labels; leave one of them out")
+    if recipe.unlabelled is not None and recipe.semi == "none":
+        faults.append("unlabelled: nothing is learnt from these images; choose a method with --semi")
+    if recipe.select_by in methods.VALIDATORS and recipe.target is None:
+        faults.append(f"select_by: {recipe.select_by} looks at target images; name them with --target")
+    aligned = isinstance(recipe.align, str) and {*methods.asked(recipe.align)} & {*methods.ALIGNMENT}
+    if recipe.strategy == "probe" and (recipe.semi != "none" or aligned):
+        faults.append("strategy: a probe leaves the features as they are, and images without labels change nothing else"
+                      "; use finetune or lp-ft")  # fmt: skip
+    return faults
+
+
+def _interval_faults(text: Any) -> list[str]:
+    if not isinstance(text, str) or not text:  # which is said already
+        return []
+    try:
+        parse_interval(text)
+    except ValueError as error:
+        return [f"checkpoint_every: {error}"]
+    return []
+
+
+def _fold_faults(text: Any) -> list[str]:
+    if not isinstance(text, str) or not text:  # nothing, or it is said already
+        return []
+    found = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text)
+    if found is None or not (int(found[2]) >= 2 and 1 <= int(found[1]) <= int(found[2])):
+        return [f"fold: {text!r} is no part of a whole; 2/5 is the second of five"]
+    return []
+
+
+def _tasks_faults(recipe: Recipe) -> list[str]:
+    """What goes with tasks alone, and what does not."""
+    if not recipe.tasks:
+        own = {"task_weighting": "fixed", "task_temperature": 1.0}
+        return [f"{name}: there are no tasks" for name, off in own.items() if getattr(recipe, name) != off]
+    faults = []
+    if recipe.task_weights and recipe.task_weighting == "uncertainty":
+        faults.append("task_weights: uncertainty learns the weights; leave them out")
+    if recipe.task_weighting == "pcgrad" and recipe.compile not in ("auto", "off"):
+        faults.append("compile: pcgrad goes back through the network several times, which a compiled one cannot")
+    if recipe.label_column is not None:
+        faults.append("label_column: each task names its column")
+    if recipe.problem != "auto":
+        faults.append("problem: each task has a kind of its own")
+    faults += [f"{name}: needs one class of each image, and tasks ask more of them"
+               for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]  # fmt: skip
+    return faults

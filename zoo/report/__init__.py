@@ -1,7 +1,0 @@
-"""The page that shows what a run did: `report.html` in its folder."""
-
-from __future__ import annotations
-
-from zoo.report.page import write_report
-
-__all__ = ["write_report"]

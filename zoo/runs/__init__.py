@@ -1,0 +1,1 @@
+"""One run folder: made, resumed, finished, used, reported, published."""

@@ -1,0 +1,84 @@
+"""After training: the average of a run's own weights that it asks for, chosen on the choosing images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from zoo.events import Note, Progress
+from zoo.runs.prepare import Prepared
+from zoo.training.averaging import SHARES, Ingredient, State, along, greedy
+from zoo.training.collect import collect
+from zoo.training.state.position import START_FILE, epoch_file
+from zoo.training.state.session import Session
+
+
+def averaged(ready: Prepared, session: Session) -> dict[str, Any]:
+    """Put the average into the model, which holds the best weights, and say how it was chosen.
+
+    A soup comes first, and is then the end that wise averages with the start.
+
+    Args:
+        ready: What was trained.
+        session: Where training ended; it knows the weights that were kept.
+
+    Returns:
+        `soup` and `wise` for the record, where they were asked for.
+    """
+    recipe, position = ready.settled, session.position
+    found: dict[str, Any] = {}
+    if recipe.soup and position.epochs_kept:
+        tried = 2 * len(position.epochs_kept) - 1
+        judge = _Judge(ready, session, "trying soups", tried)
+        soup = greedy([_epoch(entry, session) for entry in position.epochs_kept], judge.score, recipe.select_by)
+        ready.model.load_state_dict(soup.state)
+        found["soup"] = {"select_by": recipe.select_by, "kept": soup.kept, **soup.scores, "candidates": [*soup.rows]}
+        if soup.kept == 1:
+            session.emit(Note("soup: no average is better than the best epoch alone, which is kept"))
+    if recipe.wise is not None and position.start is not None:
+        tried = len(SHARES) if recipe.wise == "sweep" else 3
+        judge = _Judge(ready, session, "trying averages with the start", tried)
+        start, end = session.read_kept(START_FILE), _state(ready)
+        after = position.start["after"]
+        # A head that nobody had trained yet would only add noise.
+        keep = ready.groups[-1].parameters + ready.groups[-1].buffers if after is None else ()
+        line = along(start, end, recipe.wise, judge.score, recipe.select_by, keep)
+        ready.model.load_state_dict(line.state)
+        found["wise"] = {
+            "alpha": line.share,
+            "asked": recipe.wise,
+            "start": "pretrained weights" if after is None else f"end of {after}",
+            "select_by": recipe.select_by,
+            "candidates": [*line.rows],
+        }
+        if recipe.wise == "sweep" and line.share == 1:
+            session.emit(Note("wise: no average with the start is better than the end, which is kept"))
+    return found
+
+
+def _epoch(entry: Mapping[str, Any], session: Session) -> Ingredient:
+    facts = {name: entry[name] for name in ("phase", "epoch", "step")}
+    return Ingredient(facts, lambda: session.read_kept(epoch_file(entry["step"])))
+
+
+def _state(ready: Prepared) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in ready.model.state_dict().items()}
+
+
+class _Judge:
+    """Says what the choosing images think of weights; the model holds the last ones that it was asked about."""
+
+    def __init__(self, ready: Prepared, session: Session, stage: str, total: int) -> None:
+        self._ready, self._session, self._stage, self._total, self._done = ready, session, stage, total, 0
+
+    def score(self, state: State) -> dict[str, float]:
+        """Accuracy, loss and refinement error on the choosing images, in the precision of the run."""
+        ready = self._ready
+        self._session.emit(Progress(self._stage, self._done, self._total))
+        ready.model.load_state_dict(state)
+        outputs = collect(ready.model, ready.choosing, ready.accelerator, mixed=True)
+        self._done += 1
+        self._session.emit(Progress(self._stage, self._done, self._total))
+        return outputs.scores()

@@ -1,0 +1,201 @@
+"""From trained weights to a finished run folder: saved, loaded back, measured, written up."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from PIL import Image
+from timm.data import create_transform
+from torch import nn
+
+from zoo import data
+from zoo.data import Dataset, Part
+from zoo.errors import DataError
+from zoo.events import Listener, Progress
+from zoo.models import heads
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.models.tensor_files import file_sha256, write_tensors
+from zoo.runs import domains
+from zoo.runs import run_folder as run
+from zoo.runs.prepare import Prepared
+from zoo.runs.publish.card import model_card
+from zoo.runs.report import write_report
+from zoo.runs.run_folder import Run, replacing, write_atomic
+from zoo.tasks import scoring
+from zoo.tasks.schema import Task
+from zoo.training.collect import collect
+from zoo.training.state.session import Session
+
+VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
+SEALED = ("config.json", "model.safetensors", "verify.safetensors")  # run.json has their hashes, and its own
+THUMBNAIL = 200  # long side of the report's pictures, pixels
+
+
+def finish(
+    this: Run,
+    ready: Prepared,
+    session: Session,
+    course: Mapping[str, Any],
+    tasks: Sequence[Task],
+    *,
+    setup: float,
+    began: float,
+) -> dict[str, Any]:
+    """Save the model, load it back, measure that, and write record, card and report.
+
+    Args:
+        this: The run.
+        ready: What was trained; its model holds the weights to save.
+        session: Where training ended.
+        course: What the record says of training: the best epoch, a second training, averages.
+        tasks: What images answer, with what was chosen when training was over; none: each is of one class.
+        setup: Seconds before training.
+        began: When it all began, by the monotonic clock.
+
+    Returns:
+        The finished record; `files` is in that of the main process alone, which writes them.
+    """
+    training, accelerator = session.seconds, ready.accelerator
+    domains.recalibrated(ready)
+    heads.put_scales(ready.model, tasks)
+    if accelerator.is_main_process:
+        models.save(
+            ready.model,
+            this.path,
+            class_names=ready.dataset.classes,
+            data_config=ready.config,
+            zoo={
+                "run": this.record["id"],
+                **{key: this.record[key] for key in ("name", "created")},
+                "backbone": ready.spec.full_name,
+                "requires": models.requires(ready.spec),
+            },
+            tasks=tasks,
+        )
+    accelerator.wait_for_everyone()
+    batch_size, workers = ready.settled.batch, ready.settled.workers or 0
+    model, result = measured(this, ready.dataset, accelerator, batch_size, workers, session.emit)
+    result["selected_on"] = domains.chosen_on(ready)
+    bad = _met(ready, result.pop("bad"))
+    images = session.position.images * accelerator.num_processes
+    record = this.record | {
+        "status": "finished",
+        "dataset": this.record["dataset"] | bad | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
+        "result": result,
+        **course,
+        "seconds": {
+            "setup": round(setup, 3),
+            "data": round(ready.data_seconds, 3),
+            "train": round(training, 3),
+            "data_wait": round(session.position.waited, 3),
+            "total": round(time.monotonic() - began, 3),
+        },
+        "images_per_second": round(images / training, 1) if training else None,
+        **domains.described(this, ready, course.get("best"), model),
+    }
+    if accelerator.is_main_process:
+        write_verification(this, ready.dataset.report, model)
+        write_up(this, ready.dataset.report, record)
+        shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
+    accelerator.wait_for_everyone()
+    return record
+
+
+def measured(
+    this: Run, dataset: Dataset, accelerator: Accelerator, batch_size: int, workers: int, emit: Listener
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Load the saved model back, and say how well it does on the images that report.
+
+    Returns:
+        The model on its device, and a record's `result`, with the images that could not be read as `bad`.
+    """
+    model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    part = dataset.report
+    batches = data.eval_batches(
+        part,
+        config=models.data_config(model),
+        batch_size=batch_size,
+        workers=workers,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
+    )
+
+    def tell(done: int) -> None:
+        emit(Progress("measuring the saved model", done * accelerator.num_processes, len(part)))
+
+    outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
+    names = [part.id(place) for place in outputs.positions.tolist()]
+    result = scoring.measured(outputs, models.tasks(this.path), dataset.classes, names)
+    result |= {"split": dataset.reported_on, "selected_on": dataset.selected_on}
+    return model, result | {"bad": [image.as_dict() for image in batches.skipped.values()]}
+
+
+def _met(ready: Prepared, reported: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """A record's `bad` with the unreadable images that were met later, where there were too many to look at first."""
+    found = {image.path: image.as_dict() for image in ready.dataset.bad}
+    met = [image.as_dict() for loader in (ready.loader, ready.choosing) for image in loader.skipped.values()]
+    everyone = gather_object([*met, *reported]) if ready.accelerator.num_processes > 1 else [*met, *reported]
+    return {"bad": [*(found | {each["path"]: each for each in everyone}).values()]}
+
+
+def write_up(this: Run, part: Part, record: dict[str, Any], sealed: Sequence[str] = SEALED) -> None:
+    """Write the card, the report and the record of a finished run, which gets the hashes of its files.
+
+    Args:
+        this: The run.
+        part: The images that its result is measured on.
+        record: Its record.
+        sealed: Files whose hashes it gets.
+    """
+    write_atomic(this.path / "README.md", model_card(record))
+    record["files"] = {name: file_sha256(this.path / name) for name in sealed} | {"run.json": run.seal(record)}
+    write_report(this, _pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
+    this.write_record(record)  # last: a run that says it is finished lacks nothing
+
+
+@torch.no_grad()
+def write_verification(this: Run, part: Part, model: nn.Module) -> None:
+    """Keep a few raw images, their preprocessed tensors and logits, to check a copy of the model against.
+
+    Tensors: `raw.00` … (H, W, 3) uint8; `inputs` (N, C, H, W) and `logits` (N, classes), float32.
+    """
+    config: DataConfig = models.data_config(model)
+    transform = create_transform(**config.as_dict(), is_training=False)
+    chosen = np.linspace(0, len(part) - 1, min(VERIFIED, len(part))).astype(int).tolist()
+    pictures = list(_readable(part, chosen))
+    inputs = torch.stack([transform(picture) for picture in pictures])
+    device = next(model.parameters()).device
+    tensors = {f"raw.{number:02d}": torch.from_numpy(np.array(picture)) for number, picture in enumerate(pictures)}
+    tensors |= {"inputs": inputs, "logits": model.eval()(inputs.to(device)).float().cpu()}
+    with replacing(this.path / "verify.safetensors") as temporary:
+        write_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+
+
+def _readable(part: Part, positions: Sequence[int]) -> Iterator[Image.Image]:
+    """The images at these positions, without those that cannot be read, where such may be left out."""
+    for position in positions:
+        try:
+            yield part.image(position)
+        except DataError:
+            if part.on_bad_image == "error":
+                raise
+
+
+def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
+    """Small pictures of some images, by id."""
+    position = {sample.id: index for index, sample in enumerate(part.samples)}
+    pictures = {}
+    for name in ids:
+        picture = part.image(position[name])
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        pictures[name] = picture
+    return pictures

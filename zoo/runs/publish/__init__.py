@@ -1,0 +1,8 @@
+"""The Hugging Face Hub: what it sees of a run, publishing one, and models that are there."""
+
+from __future__ import annotations
+
+from zoo.runs.publish.card import model_card
+from zoo.runs.publish.download import PREFIX, NoModel, fetch, fetch_run, fetch_stack, looks_like_repo
+
+__all__ = ["PREFIX", "NoModel", "fetch", "fetch_run", "fetch_stack", "looks_like_repo", "model_card"]

@@ -1,0 +1,205 @@
+"""What of a run is published: the model, its configuration, a card, and the record without what is private."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import HubError, RunError
+from zoo.models import lookup as plugins
+from zoo.models.tensor_files import file_sha256
+from zoo.runs.publish.card import model_card, without_place
+from zoo.runs.run_folder import COMBINER, MEMBERS, Run, replacing, seal, write_atomic
+
+_MODEL = ("config.json", "model.safetensors")
+_CHECKED = {*_MODEL, "run.json", "verify.safetensors"}
+RECORD = "zoo.json"  # the published part of run.json
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One file as it goes to the Hub."""
+
+    name: str
+    content: Path | bytes  # a file of the run, or what was made for publishing
+    size: int  # bytes
+    sha256: str
+
+    def record(self) -> dict[str, Any]:
+        """Name, size and hash, in the form of `zoo push --json`."""
+        return {"path": self.name, "bytes": self.size, "sha256": self.sha256}
+
+
+def checked_record(run: Run) -> dict[str, Any]:
+    """The record of a run that may be published: finished, of one model, and as it was when it was finished.
+
+    Raises:
+        RunError: It is not; the message says which file differs.
+    """
+    record = run.finished_record()
+    if record.get("kind") not in ("classifier", "multitask", "stack"):
+        raise RunError(
+            f"{run.path} cannot be pushed", why=f"it is a {record.get('kind')}, and the Hub takes one timm model"
+        )
+    stack = is_stack(record)
+    for needing in record["stack"]["members"] if stack else [record["backbone"]]:
+        if needing.get("module"):  # checking the copy imports it: an installed plugin's, or none
+            plugins.required(needing, f"the run {run.path}")
+    again = "stack them again: zoo stack … --out …" if stack else f"adapt again: zoo adapt --recipe {run.path} --out …"
+    hashes = record.get("files")
+    if not isinstance(hashes, dict) or not set(hashes) >= _checked(record) or not record.get("id"):
+        raise RunError(
+            f"{run.path} cannot be pushed",
+            why="its run.json lacks the hashes of its files, so nobody can tell whether they are as they were measured",
+            fix=again,
+        )
+    if hashes["run.json"] != seal(record):
+        raise RunError(
+            f"{run.record_path} was changed after the run was finished",
+            why="its content does not match its own hash; the card would claim what was not measured",
+            fix=f"bring the file back as it was, or {again}",
+        )
+    for name, expected in sorted(hashes.items()):
+        if name == "run.json":
+            continue
+        if not (run.path / name).is_file():
+            raise RunError(f"{run.path} has no {name} any more", fix=f"bring it back, or {again}")
+        if file_sha256(run.path / name) != expected:
+            raise RunError(
+                f"{run.path / name} was changed after the run was finished",
+                why="its sha256 is not the one in run.json, so the result there is not about it",
+                fix=f"bring the file back as it was, or {again}",
+            )
+    return record
+
+
+def is_stack(record: Mapping[str, Any]) -> bool:
+    """Whether a run combines several models, which lie in its folder."""
+    return record.get("kind") == "stack"
+
+
+def places(record: Mapping[str, Any]) -> list[str]:
+    """Where in a run's folder, and in its repository, the timm models are: "", or "members/0/" and so on."""
+    return [f"{MEMBERS}/{number}/" for number in range(len(record["stack"]["members"]))] if is_stack(record) else [""]
+
+
+def _checked(record: Mapping[str, Any]) -> set[str]:
+    if not is_stack(record):
+        return set(_CHECKED)
+    inside = {f"{place}{name}" for place in places(record) for name in (*_MODEL, "verify.safetensors")}
+    return {COMBINER, "run.json", *inside}
+
+
+def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: str | None) -> tuple[Published, ...]:
+    """The files of the repository.
+
+    Args:
+        run: The run.
+        record: Its record, from `checked_record`.
+        repo: "ORG/NAME", for the examples on the card.
+        license_: What it is published under; None: nobody knows.
+    """
+    stack = is_stack(record)
+    made: dict[str, bytes] = {"config.json": _config(run, license_)} if license_ and not stack else {}
+    made["README.md"] = model_card(record, repo=repo, license_=license_).encode("utf-8", "replace")
+    own = {f"{place}{name}" for place in places(record) for name in _MODEL} | ({COMBINER} if stack else set())
+    names = sorted({*made, RECORD, *own})
+    text = json.dumps({**public_record(record), "published": names}, indent=2, ensure_ascii=False)
+    made[RECORD] = (text + "\n").encode("utf-8", "backslashreplace")
+    files = []
+    for name in names:
+        if name in made:
+            content = made[name]
+            files.append(Published(name, content, len(content), hashlib.sha256(content).hexdigest()))
+        else:
+            path = run.path / name
+            files.append(Published(name, path, path.stat().st_size, record["files"][name]))
+    return tuple(files)
+
+
+def _config(run: Run, license_: str) -> bytes:
+    """config.json; where another licence was chosen than the weights', timm's field for it says so."""
+    content = (run.path / "config.json").read_bytes()
+    config = json.loads(content)
+    described = config.get("pretrained_cfg", {})
+    if str(described.get("license") or "").lower() == license_:
+        return content
+    described["license"] = license_
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what is of this machine or names somebody's files: paths, unreadable images, mistakes.
+
+    What it takes to repeat the run stays: choices, plan, versions, the data's fingerprint, and where on the Hub the
+    data is. `ref` is None for data that only this machine has, images without labels among them.
+    """
+    public: dict[str, Any] = copy.deepcopy({key: value for key, value in record.items() if key != "status"})
+    data = [public[kind] for kind in ("dataset", "target", "unlabelled") if public.get(kind)]
+    for images in data:
+        if _is_local(str(images["ref"])) and not images.get("hub"):
+            images["ref"] = None
+        for one in images.get("sets") or ():
+            if _is_local(str(one["ref"])) and not one.get("hub"):
+                one["ref"] = None
+        images.pop("bad", None)
+    for measured in (public, *data):
+        result = measured.get("result") or {}
+        for each in (result, *(result.get("tasks") or {}).values()):
+            each.pop("mistakes", None)
+    if public["recipe"].get("tasks"):
+        public["recipe"]["tasks"] = [without_place(task) for task in public["recipe"]["tasks"]]
+    stack = public.get("stack") or {}
+    for place in (*data, public.get("plan") or {}, stack):
+        if "notes" in place:
+            place["notes"] = [_without_paths(note) for note in place["notes"]]
+    for place in (public["recipe"], public["resolved"]):
+        for name in ("weights", "target", "unlabelled"):
+            chosen = place.get(name)
+            if isinstance(chosen, str) and _is_local(chosen):
+                place[name] = _last(chosen)
+    soups = [soup for soup in (public.get("soup"), stack.get("soup")) if soup]
+    for row in (*(row for soup in soups for row in soup["candidates"]), *(stack.get("members") or ())):
+        if "run" in row:
+            row["run"] = _last(row["run"])
+    weights = [f"{place}model.safetensors" for place in places(record)] + ([COMBINER] if stack else [])
+    public["files"] = {name: record["files"][name] for name in weights}
+    return public
+
+
+def write_folder(files: tuple[Published, ...], folder: Path) -> None:
+    """Write the files into a new folder, for a look before anything is pushed.
+
+    Raises:
+        HubError: The folder holds something already.
+        ZooError: It cannot be written to.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise HubError(f"{folder} is not empty", fix="name a folder that is not there yet: --dry-run FOLDER")
+    for file in files:
+        if isinstance(file.content, bytes):
+            write_atomic(folder / file.name, file.content)
+        else:
+            with replacing(folder / file.name) as temporary:
+                shutil.copyfile(file.content, temporary)
+
+
+def _is_local(reference: str) -> bool:
+    """Whether a reference is a path here; recorded ones are absolute."""
+    return not reference.startswith(("hf:", "hf-hub:")) and ("/" in reference or "\\" in reference)
+
+
+def _without_paths(text: str) -> str:
+    """Text with absolute paths cut down to their last part."""
+    return re.sub(r"(?:(?<=[\s'\"(])|^)(?:~|[A-Za-z]:)?[/\\][^\s'\")]*[/\\]([^\s'\")/\\]+)", r"\1", text)
+
+
+def _last(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]

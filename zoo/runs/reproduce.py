@@ -1,0 +1,178 @@
+"""Do a run again from its record, and say what came out otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from zoo.errors import RunError
+from zoo.events import Listener, Note
+from zoo.recipes.plan import Plan
+from zoo.recipes.recipe import Recipe
+from zoo.runs import lock as folder
+from zoo.runs import publish as hub
+from zoo.runs import resume as changes
+from zoo.runs import run_folder as run
+from zoo.runs import train as execute
+from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.recipe_file import recipe_of_run, refuse_several
+from zoo.runs.resume import Difference
+from zoo.runs.run_folder import Run
+from zoo.tasks.schema import headline
+from zoo.training import machine as machines
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What came of doing a run again."""
+
+    reference: str  # the first run: its folder, or where on the Hub it is
+    run: Run  # the second
+    tensors: int  # in the model
+    differing: int  # of them, those that are not the same to the bit
+    max_difference: float | None  # largest between two weights; None: their shapes differ
+    accuracy_before: float | None  # 0 to 1; or what else the result is known by, see `zoo.tasks.schema.headline`
+    accuracy_now: float | None  # the same
+    differences: tuple[Difference, ...]  # in data, weights to start from, plan, versions, machine
+
+    @property
+    def identical(self) -> bool:
+        """Whether all weights are the same to the bit."""
+        return self.differing == 0
+
+    def record(self) -> dict[str, Any]:
+        """The reproduction as plain values, the form of `zoo reproduce --json`."""
+        return {
+            "reference": self.reference,
+            "run": str(self.run.path),
+            "identical": self.identical,
+            "max_difference": self.max_difference,
+            "tensors": {"n": self.tensors, "differing": self.differing},
+            "accuracy": {"before": self.accuracy_before, "now": self.accuracy_now},
+            "differences": [difference.record() for difference in self.differences],
+        }
+
+
+def reproduce(
+    reference: str | Path | Run, dataset: str | None, weights: str | None, out: Path | None, emit: Listener
+) -> Reproduction:
+    """Do a run again: see `zoo.api.reproduce`."""
+    began = time.monotonic()
+    name, first, record = _first(reference, emit)
+    refuse_several(record, name)
+    again = recipe_of_run(record)
+    data, recipe = _placed(again.recipe, record, dataset, name)
+    recipe = recipe if weights is None else replace(recipe, weights=weights)
+    assert again.backbone is not None
+    if out is not None:
+        folder.refuse_used(out)
+    ready = prepare(again.backbone, data, _possible_here(recipe, emit), emit)
+    differences = _differences(record, ready)
+    for difference in differences:
+        emit(Note(f"not as it was: {difference}"))
+    done = execute.begin(ready, out, emit, began)
+    tensors, differing, largest = _compare(first / "model.safetensors", done.path / "model.safetensors")
+    return Reproduction(
+        reference=name,
+        run=done,
+        tensors=tensors,
+        differing=differing,
+        max_difference=largest,
+        accuracy_before=headline(record["result"])[1],
+        accuracy_now=headline(done.record["result"])[1],
+        differences=differences,
+    )
+
+
+def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapping[str, Any]]:
+    """Name, folder and record of the run that is to be done again."""
+    found = reference if isinstance(reference, Run) else run.find(reference)
+    if found is not None:
+        return str(found.path), found.path, found.finished_record()
+    text = str(reference)
+    if text.startswith(hub.PREFIX) or (isinstance(reference, str) and hub.looks_like_repo(text)):
+        place = text.removeprefix(hub.PREFIX)
+        return f"{hub.PREFIX}{place}", *hub.fetch_run(place, emit)
+    raise RunError(
+        f"{reference} is neither a run nor a model on the Hub", fix="see `zoo runs` for the runs here, or name ORG/NAME"
+    )
+
+
+def _placed(recipe: Recipe, record: Mapping[str, Any], dataset: str | None, name: str) -> tuple[str, Recipe]:
+    """Where the images are, and the recipe, whose tasks say so too."""
+    images = record["dataset"]
+    if len(recipe.tasks) > 1 and len(images.get("tasks") or ()) < 2:
+        raise RunError(
+            f"{name} was taken out of a run of {len(recipe.tasks)} tasks, and training gave all of them at once",
+            why=f"they are: {', '.join(spec.name for spec in recipe.task_specs)}",
+            fix="reproduce the run that it was pushed from, or a model of all its tasks",
+        )
+    if len({spec.dataset for spec in recipe.task_specs}) > 1:
+        gone = [str(one.get("name")) for one in images.get("sets") or () if one.get("ref") is None]
+        if dataset is not None or gone:
+            raise RunError(
+                f"{name} was trained on several data sets, and --dataset names one",
+                why=f"these were on the machine that published it: {', '.join(gone)}" if gone else "",
+                fix=f"train anew instead, with a --task for each: zoo adapt {record['backbone']['name']} --task …",
+            )
+    data = dataset or images.get("ref")
+    if data is None:
+        raise RunError(
+            f"{name} does not say where its images are",
+            why=f"they were on the machine that published it; their fingerprint is {images['fingerprint'][:12]}",
+            fix="name them: --dataset …",
+        )
+    if dataset is None:
+        return data, recipe
+    return data, replace(recipe, tasks=tuple(str(replace(spec, dataset=data)) for spec in recipe.task_specs))
+
+
+def _possible_here(recipe: Recipe, emit: Listener) -> Recipe:
+    """The recipe, on another device where its own is not here."""
+    if recipe.device in machines.devices():
+        return recipe
+    emit(Note(f"there is no {recipe.device} device here; another one gives slightly other weights"))
+    return replace(recipe, device="auto", precision="auto", threads=None, workers=None)
+
+
+def _differences(record: Mapping[str, Any], ready: Prepared) -> tuple[Difference, ...]:
+    """What goes in, and is not what it was; that is all that can make a difference on a CPU."""
+    found = []
+    unlabelled: Mapping[str, Any] = record.get("target") or record.get("unlabelled") or {}
+    pairs = {
+        "data": (record["dataset"]["fingerprint"], ready.dataset.fingerprint),
+        "images without labels": (
+            unlabelled.get("fingerprint"),
+            ready.besides.images.fingerprint if ready.besides else None,
+        ),
+        "weights to start from": (record["backbone"].get("fingerprint"), ready.fingerprint),
+        "plan": (_short(Plan.from_record(record["plan"])), _short(ready.plan)),
+    }
+    for what, (before, now) in pairs.items():
+        if before is not None and before != now:
+            found.append(Difference(what, before[:12], now and now[:12]))
+    return (*found, *changes.other_environment(record, ready, everything=True))
+
+
+def _short(plan: Plan) -> str:
+    """A plan's phases as a hash; why activations are kept may speak of seconds that were measured."""
+    phases = [{**phase.record(), "cache_reason": None} for phase in plan.phases]
+    return hashlib.sha256(json.dumps(phases, sort_keys=True).encode()).hexdigest()
+
+
+def _compare(first: Path, second: Path) -> tuple[int, int, float | None]:
+    """Tensors, those that differ, and by how much at most; None where the shapes are not the same."""
+    before, now = load_file(first), load_file(second)
+    names = before.keys() | now.keys()
+    if before.keys() != now.keys() or any(before[name].shape != now[name].shape for name in names):
+        same = [name for name in before.keys() & now.keys() if before[name].shape == now[name].shape]
+        return len(names), len(names) - sum(bool((before[name] == now[name]).all()) for name in same), None
+    largest = {name: float((before[name].double() - now[name].double()).abs().max()) for name in names}
+    return len(names), sum(value != 0.0 for value in largest.values()), max(largest.values(), default=0.0)

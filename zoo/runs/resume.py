@@ -1,0 +1,166 @@
+"""What is not as it was when a run started: choices, weights, data, plan, machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import zoo
+from zoo.errors import RecipeError, RunError
+from zoo.models import lookup as plugins
+from zoo.recipes.plan import Plan
+from zoo.recipes.recipe import Recipe
+from zoo.runs.load import absolute
+from zoo.runs.prepare import Prepared
+from zoo.runs.recipe_file import RecipeFile
+from zoo.runs.run_folder import Run
+from zoo.training import machine as machines
+
+# A resumed run may change these: they decide how it is done and not what comes out.
+FREE = ("workers", "checkpoint_every", "checkpoint_keep")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that was so before and is otherwise now."""
+
+    what: str  # "recipe: lr", "torch", "threads", …
+    before: Any
+    now: Any
+
+    def record(self) -> dict[str, Any]:
+        """The difference as plain values."""
+        return {"what": self.what, "before": self.before, "now": self.now}
+
+    def __str__(self) -> str:
+        """Both in one line."""
+        return f"{self.what}: {self.before} then, {self.now} now"
+
+
+def free_choices(
+    this: Run,
+    before: RecipeFile,
+    asked: Mapping[str, Any],
+    backbone: str | None,
+    dataset: str | None,
+    recipe: Recipe | None,
+) -> dict[str, Any]:
+    """The choices that a resumed run may change, and that are otherwise now.
+
+    Args:
+        this: The run.
+        before: Its choices, automatic ones as they turned out.
+        asked: Its choices as they were asked for.
+        backbone: What is asked for now; None: nothing is.
+        dataset: As the backbone.
+        recipe: As the backbone.
+
+    Raises:
+        RecipeError: Something else is asked for than the run was started with; all of it is listed.
+    """
+    found: list[Difference] = []
+    if backbone is not None and plugins.get(backbone).full_name != before.backbone:
+        found.append(Difference("backbone", before.backbone, backbone))
+    if dataset is not None and before.dataset not in (dataset, absolute(dataset)):
+        found.append(Difference("dataset", before.dataset, dataset))
+    changed: dict[str, Any] = {}
+    if recipe is not None:
+        for name, old, new in _other_choices(before.recipe, asked, recipe):
+            if name in FREE:
+                changed[name] = new
+            else:
+                found.append(Difference(name, old, new))
+    if found:
+        place = shlex.quote(str(this.path))
+        raise RecipeError(
+            f"{this.path} was started with other choices, and a resumed run keeps its own",
+            why="; ".join(map(str, found)),
+            fix=f"to go on with it: zoo adapt --resume {place}; to change something: zoo adapt --recipe {place} …",
+        )
+    return changed
+
+
+def _other_choices(before: Recipe, asked: Mapping[str, Any], now: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of the choices that are not what they were, neither as asked for nor as settled."""
+    whole = now.with_preset()
+    for entry in fields(Recipe):
+        old, new = getattr(before, entry.name), getattr(now, entry.name)
+        said = [_plain(new), _plain(getattr(whole, entry.name))]
+        if entry.name in ("weights", "target", "unlabelled") and new is not None:
+            said.append(absolute(new))
+        if entry.name == "tasks":
+            said.append([str(replace(spec, dataset=absolute(spec.dataset))) for spec in now.task_specs])
+        if not any(value in (_plain(old), _plain(asked.get(entry.name))) for value in said):
+            yield entry.name, _plain(old), _plain(new)
+
+
+def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> None:
+    """A run goes on only with the data, the weights and the plan that it started with.
+
+    Raises:
+        RunError: Something of it is not what it was.
+    """
+    before, now = record["dataset"]["fingerprint"], ready.dataset.fingerprint
+    if before != now:
+        counts = record["dataset"]["counts"]["fit"]["n"], len(ready.dataset.fit)
+        raise RunError(
+            f"the data of {this.path} changed since it started",
+            why=f"fingerprint {before[:12]} became {now[:12]}; training images: {counts[0]}, now {counts[1]}",
+            fix="bring the old data back, or start a new run",
+        )
+    for kind in ("target", "unlabelled"):
+        images = ready.besides.images.fingerprint if ready.besides else None
+        if (known := record.get(kind, {}).get("fingerprint")) not in (None, images):
+            raise RunError(
+                f"the images without labels of {this.path} changed since it started",
+                why=f"fingerprint {known[:12]} became {images[:12] if images else 'none'}",
+                fix="bring the old images back, or start a new run",
+            )
+    started = record["backbone"].get("fingerprint")
+    found = ready.fingerprint
+    if started is not None and started != found:
+        raise RunError(
+            f"the weights that {this.path} started from changed",
+            why=f"fingerprint {started[:12]} became {found[:12] if found else 'none'}; "
+            f"they are {record['recipe']['weights']} of {record['backbone']['name']}",
+            fix="bring the old weights back, or start a new run",
+        )
+    if Plan.from_record(record["plan"]).phases != ready.plan.phases:
+        raise RunError(
+            f"the plan of {this.path} is not what this zoo would make of its recipe",
+            why=f"zoo {record.get('zoo')} made it, this is {zoo.__version__}",
+            fix="start a new run",
+        )
+    processes = record["resolved"].get("processes", 1)
+    if processes != ready.machine.processes:
+        raise RunError(
+            f"{this.path} was started with {processes} process(es), not {ready.machine.processes}",
+            fix=f"go on with as many: zoo adapt --resume {shlex.quote(str(this.path))} --processes {processes}",
+        )
+
+
+def other_environment(record: Mapping[str, Any], ready: Prepared, *, everything: bool = False) -> list[Difference]:
+    """What of versions, processor, device and threads is not as it was.
+
+    Args:
+        record: The run's.
+        ready: What is about to run.
+        everything: Count what makes no difference to the arithmetic too: the operating system, cores that are not used.
+    """
+    now, before = machines.environment(ready.machine), record.get("environment", {})
+    return [
+        Difference(name, before.get(name), value)
+        for name, value in now.items()
+        if before.get(name) != value and (everything or name not in ("platform", "cores"))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """A value in the form that a record has it in."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple):
+        return [item if isinstance(item, str) else item.record() for item in value]
+    return value

@@ -1,0 +1,295 @@
+"""The run folder: its paths, its record, and writes that are whole or absent. No tensors here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
+from zoo.errors import DiskError, RunError
+from zoo.runs.record import record_faults
+
+SCHEMA = 1
+MEMBERS = "members"  # in a stack's folder: its members' run folders, members/0, members/1, …
+COMBINER = "stack.safetensors"  # the same: what combines them
+
+
+def cache_dir() -> Path:
+    """Where zoo keeps what it can make again: `ZOO_CACHE`, or `zoo` under the user's cache folder."""
+    explicit = os.environ.get("ZOO_CACHE")
+    if explicit:
+        return Path(explicit).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "zoo"
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        DiskError: The disk is full or the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        # A name that is not UTF-8 holds lone surrogates, which no text file can.
+        temporary.write_bytes(data.encode("utf-8", "replace") if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block succeeds it is synced and renamed over `path`.
+
+    Raises:
+        DiskError: The disk is full or the folder cannot be written to.
+    """
+    with friendly_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not mkstemp: its files are for the owner alone, and giving them the umask's mode is not thread-safe.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def friendly_os_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into messages with a fix."""
+    try:
+        yield
+    except OSError as error:
+        # A download inside the block fails with an OSError too; that is no fault of the disk.
+        if error.errno is None or error.errno < 0 or isinstance(error, ConnectionError | TimeoutError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(
+                f"the disk is full: {path} was not written",
+                why=error.strerror or str(error),
+                fix="free some space, or choose another place with --out or ZOO_CACHE",
+                full=True,
+            ) from error
+        raise DiskError(
+            f"cannot write {path}",
+            why=error.strerror or str(error),
+            fix="choose another place with --out or ZOO_CACHE",
+        ) from error
+
+
+# What a result must have, by what images answer; that of several tasks has as much for each.
+_NEEDED = {
+    "single-label": ("accuracy", "macro_f1", "top5", "ece"),
+    "multi-label": ("map", "accuracy", "macro_f1", "micro_f1"),
+    "ordinal": ("kappa", "accuracy", "mae"),
+    "regression": ("r2", "mae", "rmse"),
+    "multi-task": ("score", "tasks"),
+}
+# Of these None is an answer: there was nothing to measure it by, such as an image with any label.
+_MAY_BE_UNKNOWN = ("map", "kappa", "r2", "score")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a finished run measured on the images it reports on; None is what is not said of such images."""
+
+    accuracy: float | None = None  # share of images whose class, or step, is right, or of which every label is, 0 to 1
+    loss: float  # mean cross-entropy, nats; for several labels per label; of several tasks the sum
+    n: int  # images
+    split: str  # where they come from: "test", "val", …
+    selected_on: str  # what chose the epoch (and rate): "val", "val (cut from train)", …
+    top5: float | None = None  # share of images whose class is among the five most probable
+    macro_f1: float | None = None  # mean over classes, or labels, of F1
+    micro_f1: float | None = None  # F1 over all labels together
+    ece: float | None = None  # expected calibration error, 15 bins
+    map: float | None = None  # mean average precision over labels
+    kappa: float | None = None  # agreement on steps, with quadratic weights
+    r2: float | None = None  # share of a quantity's variance that is explained
+    mae: float | None = None  # mean distance from the truth: in a quantity's unit, or in steps
+    rmse: float | None = None  # root of the mean squared distance, in a quantity's unit
+    score: float | None = None  # mean over tasks of what each is known by
+    tasks: Mapping[str, Result] | None = None  # of several tasks, each one's
+    problem: str = "single-label"  # what images answer: that, "multi-label", "ordinal", "regression", "multi-task"
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Result:
+        """Take the fields out of a run's `result` record."""
+        values = {entry.name: record[entry.name] for entry in fields(cls) if entry.name in record}
+        if values.get("tasks") is not None:
+            about = {"split": record["split"], "selected_on": record["selected_on"]}
+            values["tasks"] = {name: cls.from_record({**about, **each}) for name, each in values["tasks"].items()}
+        return cls(**values)
+
+    @classmethod
+    def missing(cls, record: dict[str, Any]) -> list[str]:
+        """The fields that a result must have and this one lacks."""
+        own = _NEEDED.get(str(record.get("problem")), _NEEDED["single-label"])
+        needed = [*own, *(entry.name for entry in fields(cls) if entry.default is MISSING)]
+        unknown = [name for name in _MAY_BE_UNKNOWN if name in record]
+        found = [name for name in needed if record.get(name) is None and name not in unknown]
+        for name, each in (record.get("tasks") or {}).items():
+            lacks = cls.missing({"split": "", "selected_on": "", **each})
+            found += [f"{field} of {name}" for field in lacks]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder. Reading its record touches no tensors."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def record_path(self) -> Path:
+        """`run.json`: everything about the run except tensors and pictures."""
+        return self.path / "run.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """`metrics.jsonl`: a line for each step and epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of resumable states."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """`report.html`: the page to look at."""
+        return self.path / "report.html"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of `run.json`.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        return read_record(self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run ended with a result."""
+        return bool(self.record.get("status") == "finished")
+
+    @property
+    def result(self) -> Result:
+        """The measured result.
+
+        Raises:
+            RunError: The run is not finished, or its record is damaged.
+        """
+        return Result.from_record(self.finished_record()["result"])
+
+    def finished_record(self) -> dict[str, Any]:
+        """The record of a run that must be finished to be used.
+
+        Raises:
+            RunError: It is not; the message has the command to go on with it.
+        """
+        record = self.record
+        result = record.get("result")
+        if record.get("status") != "finished" or result is None:
+            raise RunError(
+                f"the run {self.path} is not finished (status: {record.get('status')})",
+                fix=way_on(record, self.path),
+            )
+        missing = Result.missing(result)
+        if missing:
+            raise RunError(f"{self.record_path} is damaged", why=f"its result has no {', '.join(missing)}")
+        return record
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Replace `run.json` as a whole."""
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # A file name that is not UTF-8 holds lone surrogates; as \udcxx they are valid JSON and come back as they were.
+        write_atomic(self.record_path, text.encode("utf-8", "backslashreplace"))
+
+
+def way_on(record: Mapping[str, Any], path: Path) -> str:
+    """What to do about a run that is not finished, with the command."""
+    if record.get("soup"):  # of runs: that of a run's own epochs is written when the run is finished
+        return f"delete {shlex.quote(str(path))}, and make the soup again: zoo soup RUN RUN ..."
+    command = "stack" if record.get("kind") == "stack" else "adapt"
+    return f"go on with it: zoo {command} --resume {shlex.quote(str(path))}"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a run folder's `run.json`.
+
+    Raises:
+        RunError: There is none, or it is not a record that this version reads.
+    """
+    file = path / "run.json"
+    try:
+        record = parse_json(read_bytes(file, JSON_LIMIT))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"{file} cannot be read", why=reason) from error
+    if not isinstance(record, dict) or type(record.get("schema")) is not int:
+        raise RunError(f"{file} is not a run's record", why="it has no `schema` number")
+    if record["schema"] > SCHEMA:
+        raise RunError(f"{file} was written by a newer zoo ({record.get('zoo')})", fix="pip install --upgrade adaptzoo")
+    faults = record_faults(record)
+    if faults:
+        raise RunError(f"{file} is damaged", why="; ".join(faults), fix="bring the file back as it was")
+    return record
+
+
+def seal(record: dict[str, Any]) -> str:
+    """The sha256 of a record without its key `files`: what that key says about run.json itself."""
+    content = {key: value for key, value in record.items() if key != "files"}
+    plain = json.loads(json.dumps(content))  # as it will be read back
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find(reference: str | Path) -> Run | None:
+    """The run that a path or a bare name under `runs/` means, or None."""
+    for path in (Path(reference), Path("runs") / str(reference)):
+        if os.path.isfile(path / "run.json"):  # unlike Path.is_file, False for a text too long to be a path
+            return Run(path)
+    return None
+
+
+def list_runs(root: Path) -> list[Run]:
+    """Every run folder directly under `root`, oldest first."""
+    if not root.is_dir():
+        return []
+    files = [file for file in root.glob("*/run.json") if file.is_file()]
+    return [Run(file.parent) for file in sorted(files, key=lambda file: (file.stat().st_mtime, str(file)))]
+
+
+def free_path(root: Path, name: str) -> Path:
+    """A folder under `root` that does not exist yet: `name`, else `name-2`, `name-3`, …."""
+    plain = slug(name)
+    candidate, number = root / plain, 1
+    while candidate.exists():
+        number += 1
+        candidate = root / f"{plain}-{number}"
+    return candidate
+
+
+def slug(name: str) -> str:
+    """A name that any file system takes: letters, digits, `_`, `.` and `-`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"

@@ -1,0 +1,155 @@
+"""Which images may fit a combination of models, and which may judge it: none that a member has learned from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from zoo import data
+from zoo.data import Dataset, Part
+from zoo.errors import DataError
+from zoo.events import Listener, Progress
+from zoo.models.saved import DataConfig
+from zoo.runs.load import data_options
+from zoo.runs.run_folder import MEMBERS, Run
+from zoo.runs.stacked.members import Member, again_members
+
+LEAST = 10  # images of each class, below which a combination is fitted to chance
+DIFFERENT = (
+    "adapt the members with the same images in the same roles: the same data options, and with several seeds one "
+    "--data-seed"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Images that no member was trained on, labelled in the shared order."""
+
+    fit: Part  # at most these chose an epoch
+    report: Part  # neither trained on nor chosen by
+    dataset: Dataset  # the first member's, which these come from
+    fit_on: str  # "val (cut from train)", …
+    reported_on: str
+    same: bool  # whether all members have the same images in the same roles
+    refitted: tuple[str, ...]  # members that were trained on the images that chose as well
+
+
+def held_out(members: Sequence[Member], configs: Sequence[DataConfig], emit: Listener) -> HeldOut:
+    """Open the members' data, and find what all of them left alone.
+
+    Args:
+        members: Two or more.
+        configs: Their preprocessing: decoded images are kept at its size.
+        emit: Told about progress.
+
+    Raises:
+        DataError: The data are not what they were, not the same for all members, or nothing is left to report on.
+    """
+    opened = [_opened(member, config, emit) for member, config in zip(members, configs, strict=True)]
+    first = opened[0]
+    refitted = tuple(member.name for member in members if member.refitted)
+    same = len({dataset.fingerprint for dataset in opened}) == 1
+    if same:
+        fit = first.fit.some([]) if refitted or first.choose.samples == first.fit.samples else first.choose
+        return HeldOut(fit, first.report, first, first.selected_on, first.reported_on, True, refitted)
+    refs = sorted({member.dataset for member in members})
+    if len(refs) > 1 or len({dataset.classes for dataset in opened}) > 1:
+        raise DataError(
+            f"the members were adapted to different data: {', '.join(refs)}",
+            why="an image that one was not trained on may be one that another was trained on",
+            fix="adapt them to the same data set",
+        )
+    emit(Progress("comparing the members' images", 0, 0))
+    keys = _Keys()
+    trained: set[bytes] = set()
+    chosen: set[bytes] = set()
+    for member, dataset in zip(members, opened, strict=True):
+        trained |= keys.of(dataset.fit)
+        chosen |= keys.of(dataset.choose)
+        trained |= keys.of(dataset.choose) if member.refitted else set()
+    reported = set.intersection(*(keys.of(dataset.report) for dataset in opened)) - trained - chosen
+    report = keys.only(first.report, reported)
+    if not len(report):
+        raise DataError(
+            "no image is left to report on",
+            why="every one that a member reports on is one that another was trained on or chosen by",
+            fix=DIFFERENT,
+        )
+    there: set[bytes] = set()
+    fit = first.choose.some([])
+    for dataset in opened:
+        more = keys.only(dataset.choose, chosen - trained - reported - there)
+        fit, there = fit.joined(more), there | keys.of(more)
+    few = " (those that all members share)" if len(report) < len(first.report) else ""
+    return HeldOut(fit, report, first, first.selected_on, first.reported_on + few, False, refitted)
+
+
+def images_of(stack: Run, emit: Listener) -> HeldOut:
+    """The images that a finished stack was fitted and judged on, found by its members.
+
+    Raises:
+        DataError: As for `held_out`.
+    """
+    record = stack.finished_record()
+    places = [stack.path / MEMBERS / str(number) for number in range(len(record["stack"]["members"]))]
+    chosen = again_members(record, places)
+    found = held_out(chosen, [DataConfig(**member.record["data_config"]) for member in chosen], emit)
+    return replace(found, fit_on=record["stack"]["fit_on"])
+
+
+def refuse_few(found: HeldOut, command: str) -> None:
+    """Refuse to fit anything to a handful of images.
+
+    Raises:
+        DataError: A class has fewer than `LEAST` of them.
+    """
+    counts = dict(zip(found.fit.classes, found.fit.class_counts(), strict=True))
+    short = {name: count for name, count in counts.items() if count < LEAST}
+    if not short:
+        return
+    name = min(short, key=lambda each: short[each])
+    why = f"{len(short)} class(es) have fewer than {LEAST} images that no member was trained on; {name}: {short[name]}"
+    fix = f"retrain the members, each time without a fold of the images: {command} --folds 5; or adapt them "
+    if found.refitted:
+        why += f"; {', '.join(found.refitted)} trained on the images that chose as well"
+        fix += "with --refit off"
+    elif not found.same:
+        why += "; the members have different images in different roles"
+        fix += "with one --data-seed"
+    else:
+        fix += "with a larger --val-fraction"
+    raise DataError("there are too few images to fit a combination on", why=why, fix=fix)
+
+
+def _opened(member: Member, config: DataConfig, emit: Listener) -> Dataset:
+    options = data_options(member.recipe, config)
+    opened = data.open_dataset(
+        member.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total))
+    )  # fmt: skip
+    if opened.fingerprint != member.record["dataset"]["fingerprint"]:
+        raise DataError(
+            f"the data of {member.run.path} changed since it was trained",
+            why="nobody can tell any more which images it was trained on",
+            fix="bring the old data back, or adapt again",
+        )
+    return opened
+
+
+class _Keys:
+    """Images by their content: one that lies in two places is the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bytes] = {}
+
+    def of(self, part: Part) -> set[bytes]:
+        return {self._key(part, index) for index in range(len(part))}
+
+    def only(self, part: Part, wanted: set[bytes]) -> Part:
+        return part.some([index for index in range(len(part)) if self._key(part, index) in wanted])
+
+    def _key(self, part: Part, index: int) -> bytes:
+        name = part.id(index)
+        if name not in self._known:
+            self._known[name] = hashlib.blake2b(part.raw(index), digest_size=16).digest()
+        return self._known[name]

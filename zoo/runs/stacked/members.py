@@ -1,0 +1,149 @@
+"""The runs that are put together, and what they must have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RunError
+from zoo.recipes.recipe import Recipe
+from zoo.runs import run_folder as run
+from zoo.runs.recipe_file import recipe_of_run
+from zoo.runs.run_folder import Run
+from zoo.runs.stacked.combine import KINDS
+
+PLAIN, SOUP = "plain mean", "greedy soup"  # in a stack's table
+RESERVED = (*KINDS, PLAIN, SOUP)
+SHOWN = 5  # classes that a message lists
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One finished run."""
+
+    name: str  # different from the others'
+    run: Run
+    record: Mapping[str, Any]  # of the run
+    recipe: Recipe  # automatic choices as they turned out
+    dataset: str  # what it was adapted to
+    order: tuple[int, ...]  # the class in each of the shared places -> its place in the run's own head
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the shared order."""
+        own = self.record["dataset"]["classes"]
+        return tuple(own[place] for place in self.order)
+
+    @property
+    def refitted(self) -> bool:
+        """Whether it was trained on the images that chose as well."""
+        return bool(self.record.get("refit"))
+
+    @property
+    def started_here(self) -> bool:
+        """Whether its weights may know any of the images: a run's on the same data, or of a place that is gone."""
+        place = Path(self.recipe.weights)
+        if not place.exists():
+            return place.is_absolute()
+        try:
+            return bool(run.read_record(place if place.is_dir() else place.parent)["dataset"]["ref"] == self.dataset)
+        except (RunError, KeyError, TypeError):
+            return False
+
+    def facts(self) -> dict[str, Any]:
+        """What the record of the whole says of it."""
+        record = self.record
+        return {
+            "name": self.name,
+            "run": str(self.run.path),
+            "id": record.get("id"),
+            "backbone": record["backbone"]["name"],
+            "accuracy": record["result"]["accuracy"],
+        }
+
+
+def members(references: Sequence[str | Path | Run]) -> list[Member]:
+    """The runs that are meant, in the first one's class order.
+
+    Raises:
+        RunError: There are fewer than two; one is not a finished run of one model, or comes twice; or they do not have
+            the same classes.
+    """
+    found = [_found(reference) for reference in references]
+    if len(found) < 2:
+        raise RunError("there is nothing to put together", why=f"{len(found)} run was named", fix="name two or more")
+    records = [each.finished_record() for each in found]
+    for each, record in zip(found, records, strict=True):
+        if record.get("kind") == "stack":
+            raise RunError(f"{each.path} is a stack, not a run of one model", fix="name its members")
+        if record.get("kind") == "multitask" or record["dataset"].get("tasks"):
+            raise RunError(
+                f"{each.path} does not tell one class of each image",
+                why="its images have several labels, or answer several questions",
+                fix="name runs of one class per image",
+            )
+    seen: dict[str, Run] = {}
+    for each, record in zip(found, records, strict=True):
+        own = str(record.get("id") or each.path.resolve())
+        if own in seen:
+            raise RunError(f"{each.path} and {seen[own].path} are the same run", fix="name each run once")
+        seen[own] = each
+    classes = list(records[0]["dataset"]["classes"])
+    made = []
+    for each, record, name in zip(found, records, _names(found), strict=True):
+        read = recipe_of_run(record)
+        assert read.dataset is not None
+        order = _order(classes, found[0], record["dataset"]["classes"], each)
+        made.append(Member(name, each, record, read.recipe, read.dataset, order))
+    return made
+
+
+def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[Member]:
+    """The members of a stack from its own folder, by the names that its record has for them.
+
+    Raises:
+        RunError: As for `members`.
+    """
+    names = [entry["name"] for entry in record["stack"]["members"]]
+    return [replace(member, name=name) for member, name in zip(members(places), names, strict=True)]
+
+
+def _found(reference: str | Path | Run) -> Run:
+    found = reference if isinstance(reference, Run) else run.find(reference)
+    if found is None:
+        raise RunError(
+            f"{reference} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
+        )
+    return found
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Each run's folder name, with a number where another, or something else in a stack's table, has it too."""
+    names: list[str] = []
+    for each in runs:
+        name, number = each.path.resolve().name, 1
+        while name in names or name in RESERVED:
+            number += 1
+            name = f"{each.path.resolve().name}-{number}"
+        names.append(name)
+    return names
+
+
+def _order(classes: Sequence[str], first: Run, own: Sequence[str], of: Run) -> tuple[int, ...]:
+    missing, more = sorted(set(classes) - set(own)), sorted(set(own) - set(classes))
+    if missing or more:
+        parts = [
+            f"{of.path} {verb} {_some(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names
+        ]
+        raise RunError(
+            f"{first.path} and {of.path} do not have the same classes",
+            why="; ".join(parts),
+            fix="adapt them to the same data set",
+        )
+    return tuple(own.index(name) for name in classes)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

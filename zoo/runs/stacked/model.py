@@ -1,0 +1,179 @@
+"""Several networks as one: what they say about images, and what a combiner makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch import nn
+
+from zoo import data
+from zoo.data import Part
+from zoo.errors import RunError, WeightsError
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.models.tensor_files import read_tensors, write_tensors
+from zoo.runs.run_folder import COMBINER, MEMBERS, replacing
+from zoo.runs.stacked.combine import KINDS, Combiner, Said
+
+
+class Panel(nn.Module):
+    """The members. Images come once in each preprocessing that any of them wants.
+
+    Args:
+        networks: timm models.
+        classes: Class names in the shared order.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], classes: Sequence[str]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        own = [models.data_config(network) for network in networks]
+        self.configs = tuple(dict.fromkeys(own))
+        self._input_of = [self.configs.index(config) for config in own]
+        self._order = [_places(network, classes) for network in networks]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def say(self, inputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Said:
+        """What the members say about images, on the CPU.
+
+        Args:
+            inputs: For each of `configs` the images, (B, C, H, W).
+            labels: (B,), if they are known.
+        """
+        logs, features = [], []
+        for network, which, order in zip(self.networks, self._input_of, self._order, strict=True):
+            timms: Any = network.eval()
+            images = inputs[which].to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            maps = timms.forward_features(images)
+            features.append(timms.forward_head(maps, pre_logits=True).float().flatten(1).cpu())
+            logs.append(timms.forward_head(maps).cpu().double()[:, order].log_softmax(1))
+        known = torch.zeros(len(logs[0]), dtype=torch.int64) if labels is None else labels
+        return Said(torch.stack(logs), tuple(features), known)
+
+    def over(self, part: Part, batch_size: int, tell: Callable[[int], None]) -> Said:
+        """What the members say about every image of a part, in its order.
+
+        Args:
+            part: The images, labelled in the shared order.
+            batch_size: Images at once.
+            tell: Told how many are done.
+        """
+        loaders = [
+            data.eval_batches(part, config=config, batch_size=batch_size, device=self.device) for config in self.configs
+        ]
+        found: list[Said] = []
+        done = 0
+        for batches in zip(*loaders, strict=True):
+            found.append(self.say([batch.images for batch in batches], batches[0].labels.cpu()))
+            done += len(batches[0])
+            tell(done)
+        return Said(
+            torch.cat([each.logs for each in found], dim=1),
+            tuple(torch.cat(each) for each in zip(*(said.features for said in found), strict=True)),
+            torch.cat([each.labels for each in found]),
+        )
+
+
+class Stacked(nn.Module):
+    """The members and what combines them; (B, classes) log-probabilities, calibrated.
+
+    Args:
+        panel: The members.
+        combiner: Fitted to what they say.
+    """
+
+    def __init__(self, panel: Panel, combiner: Combiner) -> None:
+        super().__init__()
+        self.panel, self.combiner = panel, combiner
+        self._transforms = [create_transform(**config.as_dict(), is_training=False) for config in panel.configs]
+
+    @property
+    def configs(self) -> tuple[DataConfig, ...]:
+        """The preprocessings that its members want, each once."""
+        return self.panel.configs
+
+    def transform(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
+        """An image as the inputs of one call: a tensor (C, H, W) for each of `configs`."""
+        return tuple(transform(image) for transform in self._transforms)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (B, classes) of images that come once for each of `configs`, (B, C, H, W)."""
+        said = self.panel.say(inputs)
+        return self.combiner.logs(said.logs, said.features).float()
+
+
+def load_stack(folder: Path, record: Mapping[str, Any]) -> Stacked:
+    """Load a stack from its folder: a run's, or one from the Hub.
+
+    Raises:
+        RunError: A member or the combiner is missing or damaged.
+        PluginError: A member's architecture needs a plugin that is not installed.
+    """
+    classes = list((record.get("dataset") or {}).get("classes") or ())
+    facts = record.get("stack") or {}
+    count, kind = len(facts.get("members") or ()), facts.get("choice")
+    if not count or kind not in KINDS:
+        raise RunError(f"{folder} is not a stack's folder", why="its record does not say what it combines, or how")
+    panel = Panel([models.load(folder / MEMBERS / str(number)) for number in range(count)], classes)
+    return Stacked(panel, read_combiner(folder / COMBINER, kind, count, len(classes)))
+
+
+def write_combiner(combiner: Combiner, path: Path) -> Combiner:
+    """Keep a combiner, and give it as it will be read: its numbers are stored in float32."""
+    tensors = {**combiner.tensors, "temperature": torch.tensor(combiner.temperature)}
+    with replacing(path) as temporary:
+        write_tensors({name: tensor.float().contiguous() for name, tensor in tensors.items()}, temporary)
+    return _combiner(combiner.kind, {name: tensor.float() for name, tensor in tensors.items()})
+
+
+def read_combiner(path: Path, kind: str, members: int, classes: int) -> Combiner:
+    """Read what `write_combiner` has written.
+
+    Raises:
+        RunError: It is missing or damaged, or not for so many members and classes.
+    """
+    try:
+        tensors = dict(read_tensors(path))
+    except WeightsError as error:
+        raise RunError(error.what, why=error.why) from error
+    for name, shape in _shapes(kind, members, classes).items():
+        found = tuple(tensors[name].shape) if name in tensors else ()
+        if len(found) != len(shape) or any(size not in (0, own) for size, own in zip(shape, found, strict=True)):
+            raise RunError(f"{path} is damaged", why=f"{name} has the shape {found}, which is none for its members")
+        if name in ("members", "temperature") and not bool((tensors[name] > 0).all()):
+            raise RunError(f"{path} is damaged", why=f"{name} must be above 0")
+    return _combiner(kind, tensors)
+
+
+def _combiner(kind: str, tensors: Mapping[str, torch.Tensor]) -> Combiner:
+    own = {name: tensor.double() for name, tensor in tensors.items() if name != "temperature"}
+    return Combiner(kind, own, float(tensors["temperature"]))
+
+
+def _shapes(kind: str, members: int, classes: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a combiner's tensors; 0 is a size that depends on the members' features."""
+    own: dict[str, dict[str, tuple[int, ...]]] = {
+        "mean": {},
+        "weighted": {"weights": (members,)},
+        "gated": {"centre": (0,), "basis": (0, 0), "gate": (0, members), "bias": (members,)},
+        "logistic": {"matrix": (members, classes, classes), "bias": (classes,)},
+    }
+    return {"members": (members,), "temperature": (), **own[kind]}
+
+
+def _places(network: nn.Module, classes: Sequence[str]) -> list[int]:
+    """The outputs of a network in the shared class order."""
+    own = models.labels(network, None)
+    if sorted(own) != sorted(classes):
+        raise RunError("a member does not have the stack's classes", why=f"it has {len(own)}, the stack {len(classes)}")
+    return [own.index(name) for name in classes]

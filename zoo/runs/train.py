@@ -1,0 +1,300 @@
+"""Run a prepared adaptation, from its folder to its result; or go on with one that was stopped."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from zoo.base import registry
+from zoo.base.durations import parse_interval
+from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
+from zoo.events import Listener, Note, PlanReady, RunFinished
+from zoo.recipes.recipe import Recipe, refuse_other_data
+from zoo.runs import domains, refit
+from zoo.runs import lock as folder
+from zoo.runs import resume as changes
+from zoo.runs import run_folder as run
+from zoo.runs.averages import averaged
+from zoo.runs.finish import finish
+from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.recipe_file import recipe_of_run
+from zoo.runs.run_folder import Run
+from zoo.tasks.scoring import scores_of
+from zoo.training import machine as machines
+from zoo.training.frozen_cache.phase_data import Sources
+from zoo.training.loop import Job, train
+from zoo.training.losses import from_recipe as answering
+from zoo.training.memory import explained_memory
+from zoo.training.state.session import Session
+
+
+def start(
+    backbone: str,
+    dataset: str,
+    recipe: Recipe,
+    out: Path | None,
+    emit: Listener,
+    *,
+    chosen: dict[str, Any] | None = None,
+) -> Run:
+    """Adapt a backbone into a new run folder.
+
+    Args:
+        backbone: Its name.
+        dataset: The data set.
+        recipe: The choices.
+        out: The folder; None: a new one under `runs/`.
+        emit: Told about progress.
+        chosen: How the backbone or the epochs were chosen, for the record; None: by the person.
+    """
+    began = time.monotonic()
+    if out is not None:
+        folder.refuse_used(out)
+    return begin(prepare(backbone, dataset, recipe, emit), out, emit, began, chosen)
+
+
+def begin(ready: Prepared, out: Path | None, emit: Listener, began: float, chosen: dict[str, Any] | None = None) -> Run:
+    """Train what is prepared, in a new run folder."""
+    with ExitStack() as stack:
+        made: Run | None = None
+        if ready.accelerator.is_main_process:  # one process decides: another would find the name taken already
+            name = f"{ready.spec.name}-{ready.dataset.name}"
+            made = stack.enter_context(folder.made(out, name, partial(_record, ready=ready, chosen=chosen)))
+        this = Run(Path(broadcast_object_list([str(made.path) if made else ""])[0]))
+        return _carry_out(this, ready, emit, began)
+
+
+def go_on(
+    path: Path,
+    emit: Listener,
+    backbone: str | None = None,
+    dataset: str | None = None,
+    recipe: Recipe | None = None,
+) -> Run:
+    """Go on with a run that was stopped.
+
+    Args:
+        path: Its folder, or its name under `runs/`.
+        emit: Whoever listens.
+        backbone: What is asked for, if anything is; it must be what the run was started with.
+        dataset: As the backbone.
+        recipe: As the backbone, `changes.FREE` aside.
+
+    Raises:
+        RunError: It is finished already or in use, or its data, weights or plan are not what they were.
+        RecipeError: Something else is asked for.
+    """
+    began = time.monotonic()
+    found = run.find(path)
+    if found is None:
+        raise RunError(f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    this = Run(found.path.resolve())
+    _refuse_finished(this, path)
+    if found.record.get("kind") == "stack" or found.record.get("soup"):
+        raise RunError(f"{path} is put together of runs, not trained", fix=run.way_on(found.record, path))
+    writes = machines.process_index() == 0
+    with folder.held(this) if writes else nullcontext():
+        _refuse_finished(this, path)  # by the process that held it until now
+        if writes:
+            folder.tidy(this)
+        record = this.record
+        asked = recipe_of_run(record)
+        changed = changes.free_choices(this, asked, record["recipe"], backbone, dataset, recipe)
+        asked = replace(asked, recipe=replace(asked.recipe, **changed))
+        assert asked.backbone is not None and asked.dataset is not None
+        planned = record["plan"]
+        cost = (planned["seconds"], planned["memory_bytes"], planned.get("data_wait"))
+        ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit, cost=cost)
+        changes.refuse_changed(this, record, ready)
+        others = changes.other_environment(record, ready)
+        if others and writes:
+            emit(Note(f"it may end a little otherwise than it would have: {'; '.join(map(str, others))}"))
+        if writes and changed:
+            resolved = {name: changed.get(name, value) for name, value in record["resolved"].items()}
+            this.write_record(record | {"recipe": record["recipe"] | changed, "resolved": resolved})
+        return _carry_out(this, ready, emit, began)
+
+
+def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
+    """Train, measure, and write the folder's files."""
+    setup = time.monotonic() - began
+    accelerator = ready.accelerator
+    accelerator.wait_for_everyone()
+    session = Session(
+        this,
+        accelerator,
+        emit,
+        every=parse_interval(ready.recipe.checkpoint_every),
+        keep=ready.recipe.checkpoint_keep,
+    )
+    for note in ready.plan.notes:
+        session.emit(Note(note))
+    session.emit(PlanReady(ready.plan))
+
+    job = Job(
+        model=ready.model,
+        groups=ready.groups,
+        plan=ready.plan,
+        recipe=ready.settled,
+        sources=Sources(ready.material, ready.caches, ready.besides),
+        objective=ready.objective,
+        accelerator=accelerator,
+        sample_ids=[sample.id for sample in ready.dataset.fit.samples],
+        scores=scores_of(ready.dataset.tasks),
+    )
+    explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
+    start, first = refit.start_of(ready), session
+    with _status(this, accelerator.is_main_process), explained:
+        with _resumable(this, session):
+            domains.remember_features(this, ready)
+        if start is not None:
+            with _resumable(this, session), session.stoppable():
+                train(job, session)
+            tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            session = refit.session_after(first)
+            job = refit.job_after(job, first.position, ready, start)
+        with _resumable(this, session), session.stoppable():
+            train(job, session)
+            more = averaged(ready, session) | {
+                "best": first.position.best,
+                "refit": None if start is None else refit.record(ready, session.position),
+            }
+            if start is None:  # images that a second training has seen can choose nothing
+                tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            record = finish(this, ready, session, more, tasks, setup=setup, began=began)
+    session.emit(RunFinished(str(this.path), record))
+    return this
+
+
+def _refuse_finished(this: Run, path: Path) -> None:
+    if this.record.get("status") == "finished":
+        if this.checkpoints.exists():  # it was killed between the last two things that a run does
+            shutil.rmtree(this.checkpoints, ignore_errors=True)
+        raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
+
+
+def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[str, Any]:
+    """What is known before training starts."""
+    weights = ready.weights
+    facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
+    return {
+        **folder.begun(this, "multitask" if len(ready.dataset.tasks) > 1 else "classifier"),
+        "backbone": {
+            "name": ready.spec.full_name,
+            "arch": ready.spec.arch,
+            "plugin": ready.spec.plugin,
+            "distribution": ready.spec.distribution,
+            "version": ready.spec.version,
+            "module": ready.spec.module,
+            "params": sum(parameter.numel() for parameter in ready.model.parameters()),
+            "fingerprint": ready.fingerprint,
+            "weights": None if weights is None else {name: getattr(weights, name) for name in sorted(facts)},
+        },
+        "dataset": {
+            "ref": ready.dataset_ref,
+            "name": ready.dataset.name,
+            **(_NOWHERE if ready.dataset.sets else _on_the_hub(ready.dataset_ref)),
+            "fingerprint": ready.dataset.fingerprint,
+            "classes": list(ready.dataset.classes),
+            "counts": ready.dataset.counts(),
+            "selected_on": ready.dataset.selected_on,
+            "reported_on": ready.dataset.reported_on,
+            "license": ready.dataset.license,
+            "bad": [image.as_dict() for image in ready.dataset.bad],
+            "notes": list(ready.dataset.notes),
+            **({"tasks": [task.record() for task in ready.dataset.tasks]} if ready.dataset.tasks else {}),
+            **(
+                {"sets": [asdict(one) | _on_the_hub(one.ref) for one in ready.dataset.sets]}
+                if ready.dataset.sets
+                else {}
+            ),
+        },
+        "recipe": ready.recipe.record(),
+        "resolved": ready.resolved(),
+        "plan": ready.plan.record(),
+        "data_config": json.loads(json.dumps(ready.config.as_dict())),
+        "environment": machines.environment(ready.machine),
+        "seed": ready.recipe.seed,
+        "lr_finder": ready.range_test.record() if ready.range_test else None,
+        **domains.facts(ready),
+        **({"chosen": chosen} if chosen else {}),
+    }
+
+
+_NOWHERE = {"hub": None, "revision": None}
+
+
+def _on_the_hub(reference: str) -> dict[str, str | None]:
+    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named.
+
+    Of several data sets together it is None: each says so for itself.
+    """
+    if reference.startswith("hf:"):
+        hub, _, revision = reference.removeprefix("hf:").partition("@")
+        return {"hub": hub, "revision": revision or None}
+    entry = registry.load().datasets.get(reference)
+    return {"hub": entry.hub if entry else None, "revision": entry.revision if entry else None}
+
+
+@contextmanager
+def _status(this: Run, writes: bool) -> Iterator[None]:
+    """Write down how a run ended when it did not end well, and leave no model that nobody measured."""
+    if writes and this.record["status"] != "running":  # resumed
+        this.write_record(this.record | {"status": "running"})
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if writes:
+            stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt)
+            with suppress(OSError):
+                for name in ("config.json", "model.safetensors"):
+                    (this.path / name).unlink(missing_ok=True)
+            with suppress(ZooError, MemoryError):  # not even this can be done any more; the first error says why
+                this.write_record(this.record | {"status": "interrupted" if stopped else "failed"})
+        raise
+
+
+@contextmanager
+def _resumable(this: Run, session: Session) -> Iterator[None]:
+    """Say how to go on when images cannot be had or a file cannot be written."""
+    way_on = f"zoo adapt --resume {shlex.quote(str(this.path))}"
+    try:
+        yield
+    except DataError as error:  # it comes with a batch, and so between two steps
+        if not session.save_between_steps():
+            raise
+        fix = f"{error.fix}; the state is saved, go on with it: {way_on}"
+        raise DataError(error.what, why=error.why, fix=fix) from error
+    except DiskError as error:
+        first = "free some space" if error.full else "make it writable again"
+        raise DiskError(
+            error.what,
+            why=error.why,
+            fix=f"{first}, and go on with it: {way_on}",
+            full=error.full,
+        ) from error
+
+
+def required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple[str, str]:
+    """Both names, or an error that says which is missing.
+
+    Tasks name their data sets, of which the first stands for all.
+    """
+    refuse_other_data(recipe, dataset)
+    named = [spec.dataset for spec in recipe.task_specs]
+    dataset = named[0] if named else dataset
+    missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
+    if missing or backbone is None or dataset is None:
+        fix = "for example: zoo adapt resnet50 --dataset cifar10"
+        raise RecipeError(f"{' and '.join(missing)} must be named", fix=fix)
+    return backbone, dataset

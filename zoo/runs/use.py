@@ -1,0 +1,295 @@
+"""Use a finished run, or a backbone as it comes: load it, score it, predict with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch import nn
+
+from zoo import data
+from zoo.data import DataOptions, Part, asked_of
+from zoo.errors import DataError, PluginError, RunError, WeightsError
+from zoo.events import Listener, Note, Progress, ignore
+from zoo.models import lookup as plugins
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.models.spec import Weights
+from zoo.recipes.recipe import Recipe
+from zoo.runs import publish as hub
+from zoo.runs import run_folder as run
+from zoo.runs.load import data_options
+from zoo.runs.recipe_file import recipe_of_run
+from zoo.runs.run_folder import Run
+from zoo.runs.stacked.held_out import images_of
+from zoo.runs.stacked.model import Stacked, load_stack
+from zoo.tasks.predictions import Prediction, predictions
+from zoo.tasks.schema import Task
+from zoo.tasks.scoring import measured
+from zoo.training import machine as machines
+from zoo.training.collect import Outputs, collect
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A model with what it takes to use it."""
+
+    model: nn.Module  # timm model, eval mode
+    classes: tuple[str, ...]  # in the head's order
+    config: DataConfig
+    run: Run | None  # None: a backbone with its pretrained head
+    name: str
+    tasks: tuple[Task, ...] = ()  # what it answers; none: of which class an image is
+
+
+def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
+    """Load a run by folder or name, a model on the Hub, or a backbone with its pretrained head.
+
+    Raises:
+        RunError: The run is not finished.
+        HubError: The model on the Hub cannot be had, from there or from the cache.
+        PluginError: It is none of these, or needs a plugin that is not installed.
+        WeightsError: The backbone has no pretrained head.
+    """
+    found = model if isinstance(model, Run) else run.find(model)
+    if found is not None:
+        record = found.finished_record()
+        if record.get("kind") == "stack":
+            return _stacked(load_stack(found.path, record), record, found, found.name)
+        network = models.load(found.path)
+        classes = tuple((record.get("dataset") or {}).get("classes") or ())
+        if len(classes) != network.num_classes:
+            raise RunError(
+                f"{found.record_path} does not belong to the model beside it",
+                why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
+                fix="bring both files of one run together again",
+            )
+        tasks = models.tasks(found.path)
+        return Classifier(network, classes, models.data_config(network), found, found.name, tasks)
+    text = str(model)
+    if text.startswith(hub.PREFIX) and not isinstance(model, Path):
+        return _from_hub(text.removeprefix(hub.PREFIX), emit)
+    if isinstance(model, Path) or Path(text).exists():
+        raise RunError(f"{model} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    try:
+        spec = plugins.get(text)
+    except PluginError as error:
+        installed = {plugin.name for plugin in plugins.discover().plugins}
+        if hub.looks_like_repo(text) and text.partition("/")[0] not in installed:
+            return _from_hub(text, emit)
+        fix = f"{error.fix}; or name a run folder: see `zoo runs`" if error.fix else "see `zoo list` and `zoo runs`"
+        raise PluginError(f"{model!r} is neither a run nor a backbone", why=error.what, fix=fix) from None
+    weights = models.resolve_weights(spec, "default")
+    if weights is None:
+        raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")
+    network = models.build(spec, weights=weights).eval()
+    return Classifier(network, models.labels(network, weights), models.data_config(network), None, spec.full_name)
+
+
+def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: str) -> Classifier:
+    return Classifier(network, tuple(record["dataset"]["classes"]), network.configs[0], of, name)
+
+
+def _from_hub(reference: str, emit: Listener) -> Classifier:
+    emit(Progress(f"fetching {reference}", 0, 0))
+    name = f"{hub.PREFIX}{reference}"
+    try:
+        folder = hub.fetch(reference, emit)
+    except hub.NoModel:
+        stack = hub.fetch_stack(reference, emit)
+        if stack is None:
+            raise
+        return _stacked(load_stack(*stack), stack[1], None, name)
+    network = models.load(folder, name)
+    # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
+    told = Weights(name=reference, source="hf-hub", repo=reference)
+    tasks = models.tasks(folder)
+    return Classifier(network, models.labels(network, told), models.data_config(network), None, name, tasks)
+
+
+def load(model: str | Path | Run) -> nn.Module:
+    """Load a model to use it by hand: see `zoo.api.load`."""
+    classifier = open_classifier(model)
+    network: Any = classifier.model
+    if not isinstance(network, Stacked):  # which has a transform of its own: its members may want different ones
+        network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
+    network.class_names = classifier.classes
+    network.tasks = classifier.tasks
+    loaded: nn.Module = network
+    return loaded
+
+
+def evaluate(
+    model: str | Path | Run,
+    dataset: str | None,
+    *,
+    split: str | None,
+    batch_size: int,
+    path_column: str | None,
+    label_column: str | None,
+    label_separator: str | None,
+    dataset_config: str | None,
+    on_bad_image: str,
+    emit: Listener,
+) -> dict[str, Any]:
+    """Score a model: see `zoo.api.evaluate`."""
+    classifier = open_classifier(model, emit)
+    stack = isinstance(classifier.model, Stacked) and classifier.run is not None
+    own = recipe_of_run(classifier.run.record) if classifier.run is not None and not stack else None
+    if dataset is None and own is None and not stack:
+        raise RunError(f"{classifier.name} has no data set of its own", fix="name one with --dataset")
+    recipe = own.recipe if own is not None and dataset is None else Recipe()
+
+    def tell(stage: str, done: int, total: int) -> None:
+        emit(Progress(stage, done, total))
+
+    options = DataOptions(
+        path_column=path_column or recipe.path_column,
+        label_column=label_column or recipe.label_column,
+        problem=recipe.problem,
+        specs=recipe.task_specs,
+        label_separator=label_separator or (own.recipe.label_separator if own is not None else None),
+        config=dataset_config or recipe.dataset_config,
+        train_per_class=recipe.train_per_class,
+        limit=recipe.limit,
+        val_fraction=recipe.val_fraction,
+        on_bad_image="skip" if "skip" in (on_bad_image, recipe.on_bad_image) else "error",
+        fold=recipe.held_fold,
+        seed=recipe.cut_seed,
+    )
+    selected_on = None
+    if dataset is None and split is not None and own is not None:
+        _refuse_several(classifier, own.recipe)
+    if dataset is None and stack:
+        assert classifier.run is not None
+        if split is not None:
+            raise RunError(f"{classifier.name} has no splits of its own", fix="name the data as well: --dataset …")
+        held = images_of(classifier.run, emit)
+        part, where, bad, selected_on = held.report, held.reported_on, held.dataset.bad, held.fit_on
+    elif dataset is None and split is None and own is not None and own.dataset is not None:
+        opened = data.open_dataset(own.dataset, options, tell)
+        part, where, bad, selected_on = opened.report, opened.reported_on, opened.bad, opened.selected_on
+        assert classifier.run is not None
+        before = classifier.run.record["dataset"]["fingerprint"]
+        if ("cut from" in where or recipe.fold) and opened.fingerprint != before:
+            raise DataError(
+                f"the data of {classifier.run.path} changed since it was trained",
+                why=f"its result is about {where}; cut anew, that would hold images that it was trained on",
+                fix="name images that it has not seen: --dataset …",
+            )
+    else:
+        reference = dataset or (own.dataset if own is not None else None)
+        assert reference is not None
+        specs = own.recipe.task_specs if own is not None else ()
+        options = asked_of(reference, classifier.tasks, specs, replace(options, specs=()))
+        found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
+        part, where, bad = found.part, found.split, found.bad
+    outputs = _outputs(classifier, part, batch_size, emit)
+    names = [part.id(place) for place in outputs.positions.tolist()]
+    result = measured(outputs, classifier.tasks, classifier.classes, names)
+    return {
+        "model": classifier.name,
+        "dataset": dataset or (own.dataset if own is not None else None),
+        "split": where,
+        "selected_on": selected_on,
+        **result,
+        "bad": [image.as_dict() for image in bad],
+    }
+
+
+def _refuse_several(classifier: Classifier, recipe: Recipe) -> None:
+    if len({spec.dataset for spec in recipe.task_specs}) > 1:
+        raise RunError(
+            f"{classifier.name} was trained on several data sets, and --split is about one",
+            fix="name one of them with --dataset",
+        )
+
+
+def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str], Classifier]:
+    """What a finished run says about every image that its result is about, and the ids of these, in order.
+
+    Raises:
+        ZooError: The run is not finished, or its data cannot be opened.
+    """
+    classifier = open_classifier(run_, emit)
+    own = recipe_of_run(run_.record)
+    assert own.dataset is not None
+    options = data_options(own.recipe, classifier.config)
+    opened = data.open_dataset(own.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+    outputs = _outputs(classifier, opened.report, 32, emit)
+    return outputs, [sample.id for sample in opened.report.samples], classifier
+
+
+def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener) -> Outputs:
+    """What a classifier says about images, in float32; its model is on its device afterwards."""
+
+    def count(done: int) -> None:
+        emit(Progress("evaluating", min(len(part), done * accelerator.num_processes), len(part)))
+
+    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
+    network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if isinstance(network, Stacked):  # each process asks about all images: a stack is for a handful of them
+        said = network.panel.over(part, batch_size, count)
+        return Outputs(network.combiner.logs(said.logs, said.features).float(), said.labels)
+    batches = data.eval_batches(
+        part,
+        config=classifier.config,
+        batch_size=batch_size,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        device=accelerator.device,
+    )
+    return collect(network, batches, accelerator, mixed=False, on_batch=count)
+
+
+@torch.no_grad()
+def predict(
+    model: str | Path | Run, images: Iterable[str | Path], *, top: int, batch_size: int, emit: Listener
+) -> Iterator[Prediction]:
+    """Label images in the order given: see `zoo.api.predict`."""
+    classifier = open_classifier(model, emit)
+    transform = _transform(classifier)
+    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
+    network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    done = 0
+    remarks: dict[str, list[str]] = {}
+    source = data.open_images(images, lambda path, text: remarks.setdefault(text, []).append(path))
+    while chunk := list(islice(source, batch_size)):
+        readable = [(path, transform(image)) for path, image in chunk if not isinstance(image, Exception)]
+        rows: dict[int, Prediction] = {}
+        if readable:
+            inputs = [torch.stack(same) for same in zip(*(tensors for _, tensors in readable), strict=True)]
+            pixels = [each.to(accelerator.device, memory_format=torch.channels_last) for each in inputs]
+            logits = network(*pixels).float().cpu()
+            paths = [path for path, _ in readable]
+            labelled = iter(predictions(paths, logits, classifier.classes, classifier.tasks, top))
+        for number, (path, image) in enumerate(chunk):
+            if isinstance(image, Exception):
+                rows[number] = Prediction(path, None, None, error=_one_line(image))
+                continue
+            rows[number] = next(labelled)
+        done += len(chunk)
+        emit(Progress("predicting", done, 0))
+        yield from rows.values()
+    for text, paths in remarks.items():
+        emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
+
+
+def _transform(classifier: Classifier) -> Callable[[Image.Image], tuple[torch.Tensor, ...]]:
+    """From an image to what the model takes: one tensor, or one for each preprocessing that a stack's members want."""
+    if isinstance(classifier.model, Stacked):
+        return classifier.model.transform
+    one = create_transform(**classifier.config.as_dict(), is_training=False)
+    return lambda image: (one(image),)
+
+
+def _one_line(error: Exception) -> str:
+    why = getattr(error, "why", "")
+    what = getattr(error, "what", str(error))
+    return f"{what}: {why}" if why else str(what)

@@ -1,0 +1,1 @@
+"""Several runs: rank, compare, stack, soup, align-auto."""

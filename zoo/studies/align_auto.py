@@ -1,0 +1,146 @@
+"""Several ways to adapt to a domain tried, and the best taken, without the domain's labels; doing nothing is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import RecipeError, RunError, TrainingInterrupted
+from zoo.events import Listener, Note
+from zoo.recipes.methods import asked
+from zoo.recipes.planner import require_features
+from zoo.recipes.recipe import Recipe
+from zoo.runs import lock as folder
+from zoo.runs import run_folder as run
+from zoo.runs import train as execute
+from zoo.runs.finish import write_up
+from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.run_folder import Run
+from zoo.training import machine as machines
+from zoo.training import unlabelled_stream as beside
+from zoo.training.losses import from_recipe as answering
+from zoo.training.selection import RISING
+from zoo.training.validators import VALIDATORS
+
+FOLDER = "tried"  # in the run's own: the runs of the methods that were not taken
+
+
+def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: Listener) -> Run:
+    """Adapt with each method in turn, and make the run of the best one the run.
+
+    What a method is worth is told by what `recipe.select_by` says: of its finished model on target images, without
+    labels, or of its best epoch on source images; by `information` where nothing was chosen. Methods that this network
+    cannot be adapted by are left out before the first trains.
+
+    Args:
+        backbone: Its name.
+        dataset: The labelled images.
+        recipe: The choices, with `align` left to be found.
+        out: The folder; None: a new one under `runs/`.
+        emit: Told about progress.
+    """
+    methods = asked(recipe.align)
+    place = _place(out, f"{backbone.rpartition('/')[2]}-auto")
+    by = "information" if recipe.select_by == "auto" else recipe.select_by
+    began = time.monotonic()
+    ready = prepare(backbone, dataset, replace(recipe, align="none"), emit)
+    unfit = left_out(ready, methods)
+    for method, why in unfit.items():
+        emit(Note(f"--align {method} is not tried: {why}"))
+    found: dict[str, Run] = {}
+    fit = [method for method in methods if method not in unfit]
+    if not fit:
+        raise RecipeError("no method that was asked for fits this network", why="; ".join(unfit.values()))
+    for method in fit:
+        emit(Note(f"trying --align {method}"))
+        if found or method != "none":
+            began = time.monotonic()
+            ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
+        try:  # named as the run will be: its name is in its files
+            found[method] = execute.begin(ready, place / FOLDER / method / place.name, emit, began)
+        except TrainingInterrupted as error:
+            raise TrainingInterrupted(
+                error.what,
+                why=f"that goes on with {method} alone. What is finished is in {place / FOLDER}; several are tried in "
+                "one go, or anew in another folder",
+                fix=error.fix,
+                signal_number=error.signal_number,
+            ) from error
+    records = {method: each.record for method, each in found.items()}
+    best = max(records, key=lambda method: _merit(records[method], by))
+    rows = [_row(method, records[method], by, method == best) for method in records]
+    emit(Note(f"--align {best} is taken: of all that were tried, {by} speaks for it most"))
+    this = Run(place)
+    if machines.process_index() == 0:
+        record = records[best]
+        record["target"] |= {"tried": {"by": by, "rows": rows, "left_out": unfit}}
+        _move_up(found[best].path, place)
+        write_up(this, ready.dataset.report, record)
+    ready.accelerator.wait_for_everyone()
+    return this
+
+
+def _place(out: Path | None, name: str) -> Path:
+    """The run's folder: it must not be one already, and all processes must mean the same."""
+    if out is not None:
+        folder.refuse_used(out)
+        return out.resolve()
+    for number in range(1, 10_000):
+        place = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if not place.exists():
+            return place.resolve()
+    raise RunError(f"there are thousands of runs named {name}", fix="choose a folder with --out")
+
+
+def left_out(ready: Prepared, methods: Sequence[str]) -> dict[str, str]:
+    """The methods that a prepared network cannot be adapted by, and why; nothing has trained yet."""
+    found = {}
+    for method in methods:
+        recipe = replace(ready.settled, align=method)
+        try:
+            if ready.besides is not None:
+                images = len(ready.besides.images.fit)
+                beside.require_enough(recipe, len(ready.dataset.fit), images, ready.machine.processes)
+            require_features(recipe, ready.plan.phases)
+            answering.objective(
+                recipe, ready.dataset.fit, ready.besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
+            )
+        except RecipeError as error:
+            found[method] = error.why or error.what
+    return found
+
+
+def score(record: Mapping[str, Any], by: str) -> float:
+    """What target images say of a finished run's model, or source images of its best epoch."""
+    return float((record["target"]["validators"] if by in VALIDATORS else record["best"])[by])
+
+
+def _merit(record: Mapping[str, Any], by: str) -> float:
+    value = score(record, by)
+    return value if by in RISING else -value
+
+
+def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[str, Any]:
+    target = record["target"]
+    return {
+        "align": method,
+        "score": score(record, by),
+        "validators": target["validators"],
+        "source": record["result"]["accuracy"],
+        "accuracy": target["result"]["accuracy"] if target.get("result") else None,
+        "chosen": chosen,
+        "run": None if chosen else f"{FOLDER}/{method}",
+    }
+
+
+def _move_up(path: Path, place: Path) -> None:
+    """Make a finished run's folder the contents of another; its record comes last, so that no half of it is a run."""
+    with run.friendly_os_errors(place):
+        for name in sorted(os.listdir(path), key=lambda name: name == "run.json"):
+            os.replace(path / name, place / name)
+        shutil.rmtree(path.parent)

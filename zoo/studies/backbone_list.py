@@ -1,0 +1,104 @@
+"""Backbones that are to be compared or ranked: named with the weights they start from, or all that are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo.errors import RecipeError, ZooError
+from zoo.models import lookup as plugins
+from zoo.models.weights import at_hand, resolve_weights
+from zoo.runs import run_folder as run
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One backbone with its weights."""
+
+    backbone: str  # full name
+    weights: str  # as `Recipe.weights` takes it; a path is absolute
+
+    @property
+    def short(self) -> str:
+        """The name without its plugin."""
+        return self.backbone.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        """As a person would write it."""
+        return self.backbone if self.weights == "default" else f"{self.backbone}={self.weights}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A backbone that is not looked at, and why."""
+
+    backbone: str
+    why: str
+    fix: str = ""
+
+    def record(self) -> dict[str, str]:
+        """The same as plain values."""
+        return {"backbone": self.backbone, "why": self.why, "fix": self.fix}
+
+
+def named(texts: Sequence[str]) -> list[Entrant]:
+    """Backbones as a person names them, `NAME` or `NAME=WEIGHTS`, each checked.
+
+    Raises:
+        PluginError: There is no such backbone.
+        WeightsError: There are no such weights.
+        RecipeError: The same one is named twice.
+    """
+    found: list[Entrant] = []
+    for text in texts:
+        name, _, weights = text.partition("=")
+        spec = plugins.get(name)
+        asked = weights or "default"
+        resolve_weights(spec, asked)
+        if Path(asked).expanduser().exists() and asked not in {each.name for each in spec.weights}:
+            asked = str(Path(asked).expanduser().resolve())
+        # A tag in the name chooses the weights; the full name alone would lose it.
+        if asked == "default" and spec.weights and name.rpartition("/")[2] != spec.name:
+            asked = spec.weights[0].name
+        entrant = Entrant(spec.full_name, asked)
+        if entrant in found:
+            raise RecipeError(f"{entrant} is named twice", fix="name it once, or with other weights: NAME=WEIGHTS")
+        found.append(entrant)
+    return found
+
+
+def every() -> tuple[list[Entrant], list[LeftOut]]:
+    """Every backbone that plugins declare and some of whose weights are on this machine; the others, with reasons."""
+    found, left_out = [], []
+    for spec in plugins.backbones():
+        try:
+            there = next((weights for weights in spec.weights if at_hand(spec, weights)), None)
+        except ZooError as error:
+            left_out.append(LeftOut(spec.full_name, error.what, error.fix))
+            continue
+        if there is None:
+            fix = f"fetch them by naming it: zoo rank {spec.full_name} …"
+            left_out.append(LeftOut(spec.full_name, "its weights are not on this machine", fix))
+        else:
+            found.append(Entrant(spec.full_name, "default" if there is spec.weights[0] else there.name))
+    return found, left_out
+
+
+def labels(entrants: Sequence[Entrant]) -> list[str]:
+    """A short name for each, different from the others, and fit for a folder's name."""
+    shorts = [entrant.short for entrant in entrants]
+    texts = []
+    for entrant in entrants:
+        text = entrant.short
+        if shorts.count(text) > 1:
+            text += f"-{_origin(entrant.weights)}"
+        texts.append(run.slug(text))
+    return [text if texts.count(text) == 1 else f"{text}-{texts[:place].count(text) + 1}"
+            for place, text in enumerate(texts)]  # fmt: skip
+
+
+def _origin(weights: str) -> str:
+    """`runs/scratch` and `weights/tiny.safetensors` as `scratch` and `tiny`."""
+    path = Path(weights)
+    return path.stem if path.suffix in (".safetensors", ".pth") else path.name

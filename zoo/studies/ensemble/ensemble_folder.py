@@ -1,0 +1,44 @@
+"""The folder of what several runs are put together to, from its first record to its last."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import TrainingInterrupted, ZooError
+from zoo.runs import lock as folder
+from zoo.runs.run_folder import Run
+from zoo.runs.stacked.held_out import HeldOut
+
+
+@contextlib.contextmanager
+def made(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
+    """Make the folder with its first record, hold it within the block, and write down how that ended."""
+    with folder.made(out, name, lambda this: {**folder.begun(this, kind), **facts}) as this, ended(this):
+        yield this
+
+
+@contextlib.contextmanager
+def ended(this: Run) -> Iterator[None]:
+    """Write down how what is done in the block ended when it did not end well, and leave no model in the folder."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt)
+        with suppress(OSError):
+            for name in ("config.json", "model.safetensors"):
+                (this.path / name).unlink(missing_ok=True)
+        with suppress(ZooError, MemoryError):
+            this.write_record(this.record | {"status": "interrupted" if stopped else "failed"})
+        raise
+
+
+def dataset_record(first: dict[str, Any], found: HeldOut) -> dict[str, Any]:
+    """A record's `dataset`: the first member's, with the images in the roles that they have here."""
+    counts = found.dataset.counts()
+    for role, part in (("choose", found.fit), ("report", found.report)):
+        counts[role] = {"n": len(part), "per_class": part.class_counts()}
+    return first | {"counts": counts, "selected_on": found.fit_on, "reported_on": found.reported_on}

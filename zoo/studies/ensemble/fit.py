@@ -1,0 +1,190 @@
+"""Fit the ways of combining, by cross-validation on images that no member was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+from torch.nn import functional
+
+from zoo.runs.stacked.combine import KINDS, Combiner, Said, Tensors, calibrated, raw_logs
+from zoo.training.seeds import derive
+
+FOLDS = 5
+# Of the penalty on what is fitted, in images' worth of loss for a squared norm of 1; the strongest first.
+STRENGTHS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+COMPONENTS = 64  # of the members' features that a gate looks at, at most
+_ITERATIONS = 200
+Fold = tuple[torch.Tensor, torch.Tensor]  # rows to fit on, rows to judge
+Shapes = dict[str, tuple[int, ...]]
+_COLDEST, _HOTTEST = math.log(0.05), math.log(20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One way of combining, and what cross-validation says of it."""
+
+    combiner: Combiner  # fitted on all images, with its temperature
+    strength: float | None  # of the penalty; None: nothing is fitted but the temperature
+    losses: torch.Tensor  # (N,): of each image, by a combiner that was not fitted on it, at the temperature
+    accuracy: float  # of the same, 0 to 1
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in cross-validation, nats."""
+        return float(self.losses.mean())
+
+    def record(self) -> dict[str, Any]:
+        """What the record says of it."""
+        return {
+            "kind": self.combiner.kind,
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "strength": self.strength,
+            "temperature": self.combiner.temperature,
+        }
+
+
+def fitted(
+    said: Said, kinds: Sequence[str], seed: int, check: Callable[[str], None] = lambda kind: None
+) -> list[Fitted]:
+    """Fit several ways of combining.
+
+    Each member is calibrated first (temperature scaling, Guo et al. 2017). The strength of a way's penalty is that with
+    the smallest loss in cross-validation, and its own temperature is fitted to what the folds' combiners said about the
+    images that they were not fitted on.
+
+    Args:
+        said: What the members say about images that they were not trained on.
+        kinds: Of `KINDS`.
+        seed: Of the folds.
+        check: Told each way before it is fitted.
+    """
+    from sklearn.model_selection import StratifiedKFold  # takes seconds to import
+
+    temperatures = torch.tensor([best_temperature(logs, said.labels) for logs in said.logs], dtype=torch.float64)
+    own = replace(said, logs=calibrated(said.logs, temperatures))
+    smallest = int(torch.bincount(said.labels).clamp(min=1).min())
+    splitter = StratifiedKFold(max(2, min(FOLDS, smallest)), shuffle=True, random_state=derive(seed, "stack") % 2**32)
+    folds = [
+        (torch.as_tensor(fit_on), torch.as_tensor(judged))
+        for fit_on, judged in splitter.split(np.zeros(len(own.labels)), own.labels.numpy())
+    ]
+    found = []
+    for kind in kinds:
+        check(kind)
+        fixed, shapes = _parameters(kind, own)
+        strength, logs = _cross_validated(kind, own, folds, fixed, shapes)
+        temperature = best_temperature(logs, own.labels)
+        held = (logs / temperature).log_softmax(1)
+        free = _fit(kind, own, strength, fixed, shapes) if shapes else {}
+        found.append(
+            Fitted(
+                combiner=Combiner(kind, {"members": temperatures, **fixed, **free}, temperature),
+                strength=strength,
+                losses=functional.cross_entropy(held, own.labels, reduction="none"),
+                accuracy=float((held.argmax(1) == own.labels).double().mean()),
+            )
+        )
+    return found
+
+
+def chosen_of(found: Sequence[Fitted]) -> Fitted:
+    """The simplest that no other beats by more than chance would.
+
+    One beats another where its loss in cross-validation is lower by more than a standard error of the difference (the
+    rule of Breiman et al. 1984). The one with the lowest loss is beaten by none, so there always is one.
+    """
+    order = sorted(found, key=lambda each: KINDS.index(each.combiner.kind))
+    return next(each for each in order if not any(_beats(other, each) for other in order))
+
+
+def _beats(one: Fitted, other: Fitted) -> bool:
+    gain = other.losses - one.losses
+    return float(gain.mean()) > float(gain.std()) / math.sqrt(len(gain))
+
+
+def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:
+    """The temperature at which the loss is least (Guo et al. 2017), within 0.05 and 20."""
+
+    def loss(value: float) -> float:
+        return float(functional.cross_entropy(logs / math.exp(value), labels))
+
+    found = scipy.optimize.minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
+    return float(math.exp(found.x))
+
+
+def _cross_validated(
+    kind: str, said: Said, folds: Sequence[Fold], fixed: Tensors, shapes: Shapes
+) -> tuple[float | None, torch.Tensor]:
+    """The best strength, and what combiners fitted on the other folds say about each image, (N, classes)."""
+    if not shapes:
+        return None, raw_logs(kind, fixed, said.logs, said.features)
+    tried: list[tuple[float, float, torch.Tensor]] = []
+    starts: list[Tensors | None] = [None] * len(folds)
+    for strength in STRENGTHS:
+        logs = torch.empty_like(said.logs[0])
+        for number, (fit_on, judged) in enumerate(folds):
+            free = _fit(kind, said.some(fit_on), strength, fixed, shapes, starts[number])
+            starts[number] = free  # a weaker penalty's solution is near a stronger one's
+            about = said.some(judged)
+            logs[judged] = raw_logs(kind, fixed | free, about.logs, about.features)
+        tried.append((float(functional.cross_entropy(logs, said.labels)), strength, logs))
+        if len(tried) > 2 and tried[-1][0] > tried[-2][0] > tried[-3][0]:
+            break  # it only gets worse from here
+    _, best, logs = min(tried, key=lambda each: each[0])
+    return best, logs
+
+
+def _fit(
+    kind: str, said: Said, strength: float | None, fixed: Tensors, shapes: Shapes, start: Tensors | None = None
+) -> Tensors:
+    """Fit what is free. The penalty pulls towards members that count alike; for `logistic`, to their geometric mean.
+
+    The temperature of what comes out is fitted along, and left to its own fit afterwards: or a mixture, which is less
+    sure than it should be, would count on the surest member alone.
+    """
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    weight = (strength or 0.0) / len(said.labels)
+
+    def named(flat: torch.Tensor) -> Tensors:
+        parts = zip(shapes.items(), torch.split(flat, sizes), strict=True)
+        return {name: part.reshape(shape) for (name, shape), part in parts}
+
+    def objective(values: Any) -> tuple[float, Any]:
+        flat = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        logs = raw_logs(kind, fixed | named(flat[:-1]), said.logs, said.features) / flat[-1].exp()
+        loss = functional.cross_entropy(logs, said.labels) + weight * flat[:-1].square().sum()
+        (gradient,) = torch.autograd.grad(loss, flat)
+        return float(loss.detach()), gradient.numpy()
+
+    first = np.zeros(sum(sizes) + 1)
+    if start is not None:
+        first[:-1] = torch.cat([start[name].flatten() for name in shapes]).numpy()
+    done = scipy.optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    return named(torch.as_tensor(done.x[:-1], dtype=torch.float64))
+
+
+def _parameters(kind: str, said: Said) -> tuple[Tensors, Shapes]:
+    """What is fixed beforehand, and the shapes of what is fitted."""
+    members, _, classes = said.logs.shape
+    if kind == "mean":
+        return {}, {}
+    if kind == "weighted":
+        return {}, {"weights": (members,)}
+    if kind == "logistic":
+        return {}, {"matrix": (members, classes, classes), "bias": (classes,)}
+    whole = torch.cat([each.double() for each in said.features], dim=1)
+    centre, spread = whole.mean(0), whole.std(0)
+    scaled = torch.where(spread > 0, (whole - centre) / spread.clamp(min=1e-12), 0.0)
+    _, sizes, directions = torch.linalg.svd(scaled, full_matrices=False)
+    kept = min(COMPONENTS, int((sizes > 1e-9 * sizes[0]).sum()))
+    # Scaled so that an image's components have a length of about 1, however many they are: one penalty fits all.
+    scale = math.sqrt(len(whole)) / sizes[:kept].norm()
+    basis = torch.where(spread > 0, 1 / spread.clamp(min=1e-12), 0.0)[:, None] * directions[:kept].T * scale
+    return {"centre": centre, "basis": basis}, {"gate": (kept, members), "bias": (members,)}

@@ -1,0 +1,116 @@
+"""What retrained members say about images that they were not trained on: each member once for each fold left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from zoo import data
+from zoo.errors import DataError, RecipeError
+from zoo.events import Listener, Note, Progress
+from zoo.models import saved as models
+from zoo.recipes.recipe import Recipe
+from zoo.runs import train as execute
+from zoo.runs.load import data_options
+from zoo.runs.recipe_file import of_runs, recipe_of_run
+from zoo.runs.run_folder import Run
+from zoo.runs.stacked import held_out as images
+from zoo.runs.stacked.combine import Said
+from zoo.runs.stacked.held_out import DIFFERENT, HeldOut
+from zoo.runs.stacked.members import Member
+from zoo.runs.stacked.model import Panel
+
+_BATCH = 32
+
+
+def refuse_other_images(chosen: Sequence[Member], found: HeldOut) -> None:
+    """Folds are of one set of images.
+
+    Raises:
+        DataError: The members were not all trained on the same ones, or there are fewer than `LEAST` of a class.
+        RecipeError: One was trained without a fold already, or was not trained at all.
+    """
+    for member in chosen:
+        if of_runs(member.record):
+            raise RecipeError(
+                f"{member.run.path} was put together from runs, and cannot be retrained without a fold",
+                fix="name its runs instead, or leave --folds out",
+            )
+    if not found.same:
+        raise DataError("the members were not adapted to the same images, so no folds are common", fix=DIFFERENT)
+    # What folds are cut from: images that were given to choose by are never trained on.
+    cut = [found.dataset.fit, *([found.dataset.choose] if found.dataset.choose_cut else [])]
+    each = [sum(count) for count in zip(*(part.class_counts() for part in cut), strict=True)]
+    if min(each) < images.LEAST:
+        raise DataError(
+            "there are too few images to fit a combination on",
+            why=f"the class {found.fit.classes[each.index(min(each))]} has {min(each)} training images in all, "
+            f"and {images.LEAST} of each are the least",
+            fix="adapt with more images",
+        )
+    for member in chosen:
+        if member.recipe.fold is not None:
+            raise RecipeError(f"{member.run.path} left out a fold itself", fix="name runs that saw all of the images")
+
+
+def out_of_fold(
+    chosen: Sequence[Member],
+    folds: int,
+    root: Path,
+    classes: Sequence[str],
+    accelerator: Accelerator,
+    emit: Listener,
+) -> Said:
+    """Adapt every member anew without each fold, and ask it about that fold.
+
+    Runs that are finished in `root` are not done again, and one that was stopped goes on.
+
+    Args:
+        chosen: The members.
+        folds: How many.
+        root: The folder of the runs.
+        classes: In the shared order.
+        accelerator: Where members are asked.
+        emit: Told about progress.
+
+    Returns:
+        What the members say about all images of all folds; without their features, for those of another training of a
+        network mean something else.
+    """
+    # Their images are the same, so their seeds have cut nothing else; but they would cut folds.
+    cut_seed = chosen[0].recipe.cut_seed
+    found: list[Said] = []
+    for number in range(1, folds + 1):
+        asked = []
+        for place, member in enumerate(chosen):
+            emit(Note(f"fold {number} of {folds}: {member.name}"))
+            recipe = replace(member.recipe, fold=f"{number}/{folds}", data_seed=cut_seed)
+            run = _adapted(member, recipe, root / f"{place}-{number}-of-{folds}", emit)
+            asked.append(_about_its_fold(run, member, classes, accelerator, emit))
+        if len({tuple(ids) for _, ids in asked}) > 1:
+            raise DataError("the members' folds have other images in them", fix=DIFFERENT)
+        one = [said for said, _ in asked]
+        found.append(Said(torch.cat([said.logs for said in one]), (), one[0].labels))
+    return Said(torch.cat([said.logs for said in found], dim=1), (), torch.cat([said.labels for said in found]))
+
+
+def _adapted(member: Member, recipe: Recipe, path: Path, emit: Listener) -> Run:
+    run = Run(path)
+    if run.record_path.is_file():
+        return run if run.finished else execute.go_on(path, emit)
+    return execute.start(member.record["backbone"]["name"], member.dataset, recipe, path, emit)
+
+
+def _about_its_fold(
+    run: Run, member: Member, classes: Sequence[str], accelerator: Accelerator, emit: Listener
+) -> tuple[Said, list[str]]:
+    panel = Panel([models.load(run.path)], classes)
+    panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])
+    part = data.open_dataset(member.dataset, options).report
+    said = panel.over(part, _BATCH, lambda done: emit(Progress("asking about the fold", done, len(part))))
+    return said, [sample.id for sample in part.samples]

@@ -1,0 +1,201 @@
+"""A greedy soup of several runs: one network, as quick as each of them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import nn
+
+from zoo import data
+from zoo.data import Part
+from zoo.errors import DataError, RunError
+from zoo.events import Listener, Note, Progress, RunFinished
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.recipes.recipe import Recipe
+from zoo.runs import lock as run_folder
+from zoo.runs.finish import measured, write_up, write_verification
+from zoo.runs.run_folder import Run
+from zoo.runs.stacked.held_out import DIFFERENT, held_out
+from zoo.runs.stacked.members import Member, members
+from zoo.studies.ensemble import ensemble_folder as folder
+from zoo.training import machine as machines
+from zoo.training.averaging import Ingredient, Soup, State, greedy
+from zoo.training.collect import collect
+from zoo.training.selection import select_by_for
+
+_BATCH = 32
+
+
+def put_together(references: Sequence[str | Path | Run], out: Path | None, emit: Listener) -> Run:
+    """Average runs: see `zoo.api.soup`."""
+    began = time.monotonic()
+    if out is not None:
+        run_folder.refuse_used(out)
+    chosen = members(references)
+    _refuse_other_networks(chosen)
+    emit(Progress("loading the first run", 0, 0))
+    network = models.load(chosen[0].run.path)
+    config = models.data_config(network)
+    found = held_out(chosen, [config] * len(chosen), emit)
+    if not found.same:
+        raise DataError(
+            "the runs do not have the same images in the same roles",
+            why="an image that would choose the soup, or judge it, is one that a run was trained on",
+            fix=DIFFERENT,
+        )
+    if not len(found.fit):
+        why = f"{', '.join(found.refitted)} trained on those that chose the epoch as well" if found.refitted else ""
+        fix = "adapt with --refit off" if found.refitted else "adapt with more images"
+        raise DataError("no image is left to choose a soup by", why=why, fix=fix)
+    first = chosen[0].record
+    machine = machines.settle(Recipe(precision="fp32"))
+    accelerator = machines.make_accelerator(machine)
+
+    kept = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
+    # Of what it is made stands in it from the start: an unfinished soup is no adaptation to go on with.
+    facts = {key: first[key] for key in kept} | {
+        "resolved": first["resolved"] | {"device": accelerator.device.type},  # on which its outputs are measured
+        "environment": machines.environment(machine),
+        "soup": {"candidates": [member.facts() for member in chosen]},
+    }
+    name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
+    with folder.made(out, name, "classifier", facts) as this:
+        network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        made = greedy_soup(chosen, network, found.fit, config, accelerator, emit)
+        if made.kept == 1:
+            emit(Note("no average is better than the best run alone, which is what the soup is"))
+        network.load_state_dict(made.state)
+        _save(network, this, config, chosen[0])
+        model, result = measured(this, found.dataset, accelerator, _BATCH, 0, emit)
+        del result["bad"]  # its members' records have them
+        record = this.record | {
+            "status": "finished",
+            "result": result,
+            "best": None,
+            "soup": soup_record(made, select_by_for(len(found.fit))),
+            "seconds": {"total": round(time.monotonic() - began, 3)},
+        }
+        write_verification(this, found.report, model)
+        write_up(this, found.report, record)
+        shutil.rmtree(this.checkpoints, ignore_errors=True)
+    emit(RunFinished(str(this.path), record))
+    return this
+
+
+def greedy_soup(
+    chosen: Sequence[Member],
+    network: nn.Module,
+    part: Part,
+    config: DataConfig,
+    accelerator: Accelerator,
+    emit: Listener,
+) -> Soup:
+    """Average runs of one architecture, greedily. A network that several runs hold is tried once.
+
+    Args:
+        chosen: The runs.
+        network: Any of them, on the device; it holds the last weights that were tried.
+        part: The images that choose.
+        config: Their preprocessing.
+        accelerator: The device.
+        emit: Told about progress.
+    """
+    chosen = _distinct(chosen, emit)
+    done, total = 0, 2 * len(chosen) - 1
+
+    def score(state: State) -> dict[str, float]:
+        nonlocal done
+        emit(Progress("trying soups", done, total))
+        network.load_state_dict(state)
+        batches = data.eval_batches(part, config=config, batch_size=_BATCH, device=accelerator.device)
+        scores = collect(network, batches, accelerator, mixed=False).scores()
+        done += 1
+        return scores
+
+    ingredients = [Ingredient(member.facts(), _reader(member)) for member in chosen]
+    return greedy(ingredients, score, select_by_for(len(part)))
+
+
+def soup_record(made: Soup, by: str) -> dict[str, Any]:
+    """What a record says of a soup."""
+    return {"select_by": by, "kept": made.kept, **made.scores, "candidates": [*made.rows]}
+
+
+def averageable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """What keeps two runs' weights from being averaged, in words; nothing where they can be."""
+    faults = []
+    if one["backbone"]["arch"] != other["backbone"]["arch"]:
+        faults.append(f"one is a {one['backbone']['arch']}, the other a {other['backbone']['arch']}")
+    if one["dataset"]["classes"] != other["dataset"]["classes"]:
+        faults.append("their heads have the classes in another order")
+    if one["data_config"] != other["data_config"]:
+        sizes = [record["data_config"]["input_size"][-1] for record in (one, other)]
+        faults.append(
+            f"one takes images of {sizes[0]} pixels, the other of {sizes[1]}"
+            if sizes[0] != sizes[1]
+            else "they normalise images differently"
+        )
+    return faults
+
+
+def _refuse_other_networks(chosen: Sequence[Member]) -> None:
+    for member in chosen[1:]:
+        faults = averageable(chosen[0].record, member.record)
+        if faults:
+            raise RunError(
+                f"the weights of {chosen[0].run.path} and {member.run.path} cannot be averaged",
+                why="; ".join(faults),
+                fix="name runs of one architecture; to put others together: zoo stack",
+            )
+
+
+def _distinct(chosen: Sequence[Member], emit: Listener) -> list[Member]:
+    """The runs without those whose network an earlier one holds: an average would count it several times."""
+    found: list[Member] = []
+    for member in chosen:
+        state = _reader(member)()
+        twin = next((other for other in found if _same(state, _reader(other)())), None)
+        if twin is None:
+            found.append(member)
+        else:
+            emit(Note(f"{member.name} holds the same network as {twin.name}, so it is not tried a second time; "
+                      "runs do where all kept the same epoch of a probe that they share"))  # fmt: skip
+    return found
+
+
+def _same(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def _reader(member: Member) -> Callable[[], State]:
+    return lambda: load_file(member.run.path / "model.safetensors")
+
+
+def _save(network: nn.Module, this: Run, config: DataConfig, first: Member) -> None:
+    record = this.record
+    models.save(
+        network,
+        this.path,
+        class_names=record["dataset"]["classes"],
+        data_config=config,
+        zoo={
+            "run": record["id"],
+            **{key: record[key] for key in ("name", "created")},
+            "backbone": record["backbone"]["name"],
+            "requires": required(first.record),
+        },
+    )
+
+
+def required(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a run's model needs installed beside timm, from its record; None where timm is enough."""
+    backbone = record["backbone"]
+    return {key: backbone[key] for key in ("distribution", "version", "module")} if backbone.get("module") else None

@@ -1,0 +1,100 @@
+"""Choose the backbone to adapt: rank them, and take the best that fits into the budget."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from zoo.errors import RecipeError, TrainingError
+from zoo.events import Listener, Note
+from zoo.recipes.budget import Budget
+from zoo.recipes.fitting import Fitted, fitted
+from zoo.recipes.recipe import Recipe
+from zoo.runs.prepare import prepare
+from zoo.studies.backbone_list import Entrant
+from zoo.studies.rank.rank import IMAGES, NO_TIME, ranked
+from zoo.training import machine as machines
+
+AUTO = "auto"  # the name that stands for the backbone that is best here
+_SHARE = 0.5  # of a budget, after which no further backbone is looked at: the rest is for training
+
+
+def cut(backbone: str, dataset: str, recipe: Recipe, budget: Budget | None, emit: Listener) -> Fitted:
+    """One backbone's recipe within a budget.
+
+    Raises:
+        RecipeError: It does not fit, or there are several processes.
+    """
+    _require_one_process()
+    found = fitted(prepare(backbone, dataset, recipe, emit).plan, recipe, budget)
+    if found.fault is not None:
+        raise found.fault
+    emit(Note(f"{found.epochs} epochs fit into {budget}: about {found.seconds:.0f} s of training, {found.steps} steps"))
+    return found
+
+
+def _require_one_process() -> None:
+    count = machines.process_count()
+    if count > 1:
+        raise RecipeError(
+            f"a backbone or its epochs cannot be chosen by {count} processes",
+            why="each would time for itself, and choose otherwise than the others",
+            fix="choose in one with `zoo rank --budget …`, then name the backbone and --epochs",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backbone to adapt, cut to what is left of the budget."""
+
+    entrant: Entrant
+    recipe: Recipe
+    reason: str
+    record: dict[str, Any]  # for run.json
+
+
+def choose(dataset: str, names: Sequence[str], recipe: Recipe, budget: Budget | None, emit: Listener) -> Choice:
+    """Rank backbones and take the first whose adaptation fits into what ranking left of the budget.
+
+    Raises:
+        TrainingError: None does.
+        RecipeError: There are several processes.
+        ZooError: As for ranking.
+    """
+    _require_one_process()
+    share = None if budget is None or budget.seconds is None else _SHARE * budget.seconds
+    ranking = ranked(dataset, names, recipe, images=IMAGES, budget=budget, emit=emit, within=share)
+    left = budget
+    if budget is not None and budget.seconds is not None:
+        if ranking.seconds >= budget.seconds:
+            raise TrainingError(
+                f"ranking alone took {ranking.seconds:.0f} s of {budget}",
+                fix="allow more with --budget, or name few with --among",
+            )
+        left = Budget(seconds=budget.seconds - ranking.seconds)
+    passed: list[str] = []
+    for number, one in enumerate(ranking.judged):
+        recipe_of_it = replace(recipe, weights=one.entrant.weights)
+        within = fitted(one.plan, recipe_of_it, left)
+        if within.fault is not None:
+            passed.append(f"{one.entrant.short} would be better but does not fit: {within.fault.why}")
+            continue
+        place = ranking.places[number]
+        reason = (
+            f"{one.entrant.short} ranks {number + 1} of {len(ranking.judged)}: a linear probe on its frozen features "
+            f"names {one.probe.accuracy:.1%} of {ranking.images} images rightly, and it is the best with probability "
+            f"{place.best:.2f}"
+        )
+        unseen = sum(each.why == NO_TIME for each in ranking.left_out)
+        reason = "; ".join([reason, *passed, *([f"{unseen} were not looked at, for want of time"] if unseen else [])])
+        emit(Note(reason))
+        record = {"budget": str(budget) if budget else None, "reason": reason, **ranking.record()}
+        return Choice(one.entrant, within.recipe, reason, record)
+    names_tried = " ".join(f"--among {shlex.quote(str(one.entrant))}" for one in ranking.judged)
+    raise TrainingError(
+        f"no backbone can be adapted within {budget}",
+        why="; ".join(passed),
+        fix=f"allow more with --budget, or name smaller ones than {names_tried}",
+    )

@@ -1,0 +1,101 @@
+"""What a frozen backbone says about images, in one pass, kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torchvision
+
+import zoo
+from zoo import data
+from zoo.base.cache import activations_folder
+from zoo.data import Part
+from zoo.events import Listener, Note, Progress
+from zoo.models.layer_groups import Group
+from zoo.runs.prepare import Prepared
+from zoo.training.frozen_cache.feature_file import Layout, NoRoom, keep, open_kept, path_of
+from zoo.training.probe import Floats, Labels
+
+_CHUNK = 32  # images at once: always as many, so that the same bits come out again
+_ENTRY = "the classifier"
+
+
+def frozen_features(ready: Prepared, parts: Sequence[Part], emit: Listener) -> tuple[Floats, Labels]:
+    """What goes into the classifier, for every image of some parts of the data set.
+
+    Args:
+        ready: The backbone, nothing trained yet.
+        parts: The images.
+        emit: Told about progress.
+
+    Returns:
+        Features (N, D) and labels (N,), unreadable images left out.
+    """
+    found = [_of_part(ready, part, emit) for part in parts]
+    return np.concatenate([features for features, _ in found]), np.concatenate([labels for _, labels in found])
+
+
+def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Labels]:
+    dataset = ready.dataset
+    workers = ready.settled.workers or 0
+    loader = data.eval_batches(part, config=ready.config, batch_size=_CHUNK, workers=workers)
+    model: Any = ready.model.eval()
+    device, stage = ready.accelerator.device, f"features of {ready.spec.full_name} ({part.role} images)"
+
+    @torch.no_grad()
+    def computed() -> Iterator[tuple[Sequence[int], torch.Tensor]]:
+        done = 0
+        for batch in loader:
+            emit(Progress(stage, done, len(part)))
+            images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
+            with ready.accelerator.autocast():
+                features = model.forward_head(model.forward_features(images), pre_logits=True)
+            yield batch.indices.tolist(), features
+            done += len(batch)
+        loader.close()
+        emit(Progress(stage, len(part), len(part)))
+
+    with torch.no_grad(), ready.accelerator.autocast():
+        blank = torch.zeros(1, *ready.config.input_size, device=device).to(memory_format=torch.channels_last)
+        layout = Layout.of(model.forward_head(model.forward_features(blank), pre_logits=True))
+    rows = hashlib.sha256("\0".join(sample.id for sample in part.samples).encode("utf-8", "surrogatepass")).hexdigest()
+    facts = (*_facts(ready, layout), dataset.fingerprint, part.role, rows, loader.look)
+    path = path_of(activations_folder(), "features", *facts)
+    kept = open_kept(path, len(part), layout, in_memory=True)
+    if kept is None:
+        about = {"backbone": ready.spec.full_name, "entry": _ENTRY, "dataset": dataset.name,
+                 "view": f"{part.role} images"}  # fmt: skip
+        try:
+            kept = keep(
+                computed(), path, len(part), layout, in_memory=True, limit=int(1e9 * ready.recipe.cache_gb),
+                others=[], about=about, note=lambda why: emit(Note(why)),
+            )  # fmt: skip
+        except NoRoom as error:  # pragma: no cover - rows in memory always have room
+            raise AssertionError(str(error)) from error
+    labels = np.asarray(part.labels)[kept.present]
+    return layout.unpack(kept.rows[kept.present]).float().flatten(1).numpy(), labels
+
+
+def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:
+    """All that the features depend on, beside the images."""
+    weights = hashlib.sha256()
+    tensors = {**dict(ready.model.named_parameters()), **dict(ready.model.named_buffers())}
+    for name in _below_the_head(ready.groups):
+        plain = tensors[name].detach().cpu().contiguous()
+        weights.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+        weights.update(plain.flatten().view(torch.uint8).numpy().data)
+    return (
+        *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
+        *(ready.spec.full_name, weights.hexdigest(), layout),
+        *(ready.accelerator.device.type, ready.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
+    )
+
+
+def _below_the_head(groups: Sequence[Group]) -> list[str]:
+    """The tensors that the features depend on; the head is new, and drawn anew each time."""
+    return [name for group in groups[:-1] for name in (*group.parameters, *group.buffers)]

@@ -1,0 +1,1 @@
+"""The kinds of task: single-label, multi-label, ordinal, regression."""

@@ -1,0 +1,1 @@
+"""The training engine: the loop, losses, optimizers, checkpoints, automatic choices."""

@@ -1,0 +1,1 @@
+"""Automatic choices: batch size, learning rate, feature cache, compiling; what training costs."""

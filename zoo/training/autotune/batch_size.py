@@ -1,0 +1,172 @@
+"""The batch size that fits and pays, found by trying."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from zoo.errors import TrainingError
+from zoo.models.layer_groups import Freezer, Group
+from zoo.recipes.plan import PhasePlan
+from zoo.recipes.recipe import Recipe
+from zoo.training.autotune.cost import kept_gradients, try_step
+from zoo.training.optim import make_optimizer
+from zoo.training.room import available_memory
+
+FIRST = 8  # images per process
+LARGEST = 65_536  # images, as a recipe has it
+STEPS = 8  # of an epoch that are left at least: with fewer there is little to learn from, however quick they are
+GAIN = 1.05  # in images per second; twice the batch for less is not worth it
+SHARE = 0.8  # of the memory that is free; the rest is for evaluation, images on their way, and others
+BESIDES = 1.5  # memory that a step takes, relative to what it holds for the way back
+_QUICK = 0.5  # seconds; a step that is quicker is timed more than once
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What trying came to."""
+
+    size: int  # images, over all processes
+    speeds: dict[int, float]  # images per second at each size that was tried, over all processes
+    why: str  # why no larger one
+
+
+def find_batch_size(
+    model: nn.Module,
+    groups: Sequence[Group],
+    phase: PhasePlan,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    input_size: tuple[int, int, int],
+    training_images: int,
+    backwards: int = 1,
+    beside: int = 0,
+) -> Found:
+    """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
+
+    Where the first one does not fit, it is halved until one does.
+
+    On a GPU a size that does not fit fails, and is given up. On the CPU the system would end the process: there a size
+    is tried only if what smaller ones hold says that it fits.
+
+    Args:
+        model: The model on its device.
+        groups: Its layer groups.
+        phase: The phase that takes most.
+        recipe: The optimizer, accumulation, and whether there is an average of the weights.
+        accelerator: Device, precision and processes, which all get the same answer.
+        input_size: (C, H, W), pixels.
+        training_images: Images of an epoch.
+        backwards: How many times a batch goes back through the network.
+        beside: Images without labels that a step takes for each labelled one, all views counted. Sizes and speeds are
+            of labelled images.
+
+    Raises:
+        TrainingError: Not even one image fits into memory.
+    """
+    processes = accelerator.num_processes
+    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards, 1 + beside)
+    all_of_them = max(1, training_images // processes)
+    most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
+    size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
+    best = 0
+    while True:
+        speed = trial.speed(size)
+        if speed is None:
+            why = "the next one would not fit into memory"
+            if best or size == 1:
+                break
+            size, most = size // 2, 0
+            continue
+        speeds[size * processes] = round(speed * processes, 1)
+        if best and speed < GAIN * speeds[best * processes] / processes:
+            why = "the next one brings less than 5 % more images per second"
+            break
+        best = size
+        if 2 * size > most:
+            break
+        size *= 2
+    answers = [(best, why)]
+    if processes > 1:  # each has tried for itself
+        answers = gather_object(answers)
+    best, why = min(answers)
+    if not best:
+        raise TrainingError(
+            "not even a batch of one image fits into memory", fix="use a smaller --image-size, or a smaller backbone"
+        )
+    return Found(best * processes, speeds, why)
+
+
+class _Trial:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[Group],
+        phase: PhasePlan,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        input_size: tuple[int, int, int],
+        backwards: int,
+        each: int,
+    ) -> None:
+        self._model, self._accelerator, self._input_size = model, accelerator, input_size
+        self._backwards, self._each = backwards, each  # images of a step for each labelled one
+        Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+        self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
+        trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        # Gradients and two moments; the best weights, and the average.
+        self._fixed = (3 + kept_gradients(backwards)) * trained + (1 + bool(recipe.ema)) * weights
+        self._per_image = 0.0
+
+    def speed(self, size: int) -> float | None:
+        """Images per second of this process; None if it does not fit."""
+        cuda = self._accelerator.device.type == "cuda"
+        try:
+            if not self._seems_to_fit(size):
+                return None
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
+            seconds, held = self._step(size)
+            for _ in range(3 if seconds < _QUICK else 1):
+                seconds = min(seconds, self._step(size)[0])
+            self._per_image = held / size
+            if cuda:
+                free, total = torch.cuda.mem_get_info()
+                others = total - free - torch.cuda.memory_reserved()
+                if torch.cuda.max_memory_allocated() > 0.9 * (total - others):
+                    return None
+            return size / seconds
+        except RuntimeError as error:  # torch.OutOfMemoryError is one, and other devices have none of their own
+            if "memory" not in str(error).lower():
+                raise
+            return None
+        finally:
+            self._optimizer.zero_grad(set_to_none=True)
+            if cuda:
+                torch.cuda.empty_cache()
+
+    def _seems_to_fit(self, size: int) -> bool:
+        """Whether it can be tried without danger."""
+        if self._accelerator.device.type != "cpu":
+            return True
+        if not self._per_image:
+            small = min(2, size)
+            self._per_image = self._step(small)[1] / small
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # they are about to take as much
+        return bool(self._fixed + BESIDES * self._per_image * size <= SHARE * available_memory() / neighbours)
+
+    def _step(self, size: int) -> tuple[float, int]:
+        images = size * self._each
+        found = try_step(self._model, images, self._input_size, self._accelerator, torch.float32, self._backwards)
+        self._optimizer.step()  # so that its moments are there when memory is looked at
+        self._optimizer.zero_grad(set_to_none=True)
+        return found

@@ -1,0 +1,136 @@
+"""torch.compile: for which phases it pays back within the run, found by trying, and its use."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import nn
+
+from zoo.models.layer_groups import Freezer, Group
+from zoo.recipes.plan import Plan
+from zoo.recipes.planner import asked_phases
+from zoo.recipes.recipe import Recipe
+from zoo.training.autotune.cost import try_step
+from zoo.training.norms.synchronised import synchronises
+
+LONG = 600.0  # seconds; a shorter phase is not tried, for compiling takes about a minute
+SAFETY = 2.0  # what is saved must be so many times what compiling takes, where nobody asked for it
+_STEPS = 3  # timed; the quickest counts
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What trying came to."""
+
+    saved: dict[str, float]  # phase that is compiled -> seconds that it saves; less than 0 where it was asked for
+    notes: tuple[str, ...]
+
+
+def choose(
+    plan: Plan,
+    seconds: Mapping[str, float],
+    model: nn.Module,
+    groups: Sequence[Group],
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    input_size: tuple[int, int, int],
+) -> Choice:
+    """Which phases are compiled; the model is left untouched.
+
+    Nothing is compiled on the CPU unless somebody asks for it: oneDNN's convolutions are most of a step there, and on
+    every network that was measured the compiled step was no quicker (docs/speed.md).
+
+    Args:
+        plan: The plan, with the phases that train from kept activations: these are not compiled.
+        seconds: Estimated training time of each phase.
+        model: The model on its device.
+        groups: Its layer groups.
+        recipe: What was asked for, and the batch size.
+        accelerator: Device, precision and processes, which all get the same answer.
+        input_size: (C, H, W), pixels.
+
+    Raises:
+        RecipeError: The recipe names a phase that there is not.
+    """
+    auto = recipe.compile == "auto"
+    names = asked_phases(recipe.compile, plan, "compile")
+    if auto:
+        names = [] if accelerator.device.type != "cuda" else [name for name in names if seconds[name] > LONG]
+    notes = [f"{phase.name} is not compiled, for it trains from kept activations"
+             for phase in plan.phases if phase.cache and phase.name in names and not auto]  # fmt: skip
+    notes += [f"{phase.name} is not compiled, for its objective looks into the network"
+              for phase in plan.phases if phase.unlabelled and phase.name in names and not auto]  # fmt: skip
+    phases = [phase for phase in plan.phases if phase.name in names and not phase.cache and not phase.unlabelled]
+    if synchronises(model, accelerator):  # processes wait for each other in them
+        live = [phase for phase in phases if any(group.norm == "live" for group in phase.groups)]
+        notes += [f"{phase.name} is not compiled, for processes share the statistics of its norms"
+                  for phase in live if not auto]  # fmt: skip
+        phases = [phase for phase in phases if phase not in live]
+    saved: dict[str, float] = {}
+    for phase in phases:
+        if why := unable(accelerator.device.type):
+            notes.append(f"nothing is compiled: {why}")
+            break
+        trial = copy.deepcopy(model)
+        Freezer(trial, groups, phase.frozen, phase.fixed_norm).train()
+        try:
+            takes, plain, quick = _compare(trial, recipe, accelerator, input_size)
+        except Exception as error:  # whatever it is, training can do without
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            notes.append(f"{phase.name} is not compiled: torch.compile failed: {reason}")
+            continue
+        gain = phase.steps * recipe.accumulate * (plain - quick)
+        if not auto or gain > SAFETY * takes:
+            saved[phase.name] = gain - takes
+    if accelerator.num_processes == 1:
+        return Choice(saved, tuple(notes))
+    # One process decides: another may have timed otherwise.
+    return Choice(*broadcast_object_list([saved, tuple(notes)]))
+
+
+def unable(device: str) -> str:
+    """Why torch.compile cannot work for a device on this machine; empty if nothing speaks against it."""
+    if device == "cuda" and importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    variable, names = ("CC", ("gcc", "clang", "cc")) if device == "cuda" else ("CXX", ("g++", "clang++", "c++"))
+    named = os.environ.get(variable)
+    candidates = (named.split()[0],) if named else names
+    if not any(shutil.which(name) for name in candidates):
+        return f"there is no C{'' if device == 'cuda' else '++'} compiler here (looked for {', '.join(candidates)})"
+    return ""
+
+
+def compiled(network: nn.Module) -> Any:
+    """The network, compiled at its first call for each batch size; its parameters and their names are its own."""
+    torch.compiler.reset()  # what an earlier phase compiled would count against how often one function may be
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says that there is no CUDA, at length
+    return torch.compile(network, dynamic=False)
+
+
+def _compare(
+    model: nn.Module, recipe: Recipe, accelerator: Accelerator, input_size: tuple[int, int, int]
+) -> tuple[float, float, float]:
+    """Seconds that compiling takes, and those of one batch without and with it."""
+    batch = max(1, recipe.batch // accelerator.num_processes)
+
+    def quickest(network: Any) -> float:
+        return min(try_step(network, batch, input_size, accelerator, torch.float32)[0] for _ in range(_STEPS))
+
+    network = compiled(model)
+    started = time.perf_counter()
+    try_step(network, batch, input_size, accelerator, torch.float32)
+    takes = time.perf_counter() - started
+    quick = quickest(network)
+    return takes, quickest(model), quick

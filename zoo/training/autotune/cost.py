@@ -1,0 +1,244 @@
+"""What a plan will cost, from a few steps on made-up images."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional
+
+from zoo.models.layer_groups import Freezer, Group
+from zoo.recipes.plan import Pace, PhasePlan, Plan
+from zoo.recipes.recipe import Recipe
+from zoo.training.frozen_cache.fold_norms import folded_parts
+from zoo.training.frozen_cache.source import Option
+from zoo.training.losses.objective import Objective
+from zoo.training.optim import make_optimizer
+from zoo.training.seeds import seed_all
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+_UNTOLD = Pace(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a phase takes."""
+
+    seconds: float  # of training, what is computed before included
+    memory: int  # bytes at the peak
+    waiting: float = 0.0  # seconds of it in which images are not there yet
+    pace: Pace = _UNTOLD  # how the seconds depend on the epochs
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a phase takes, either way."""
+
+    whole: Cost  # every step computes the whole network
+    above: Cost | None  # activations are kept first, and every step computes what is above them; None: it cannot
+
+
+_QUICK = 0.5  # seconds; a step that looks quicker than this is timed at its full size
+_READ = 1e9  # bytes a second of activations that are read and checked; what is written is read once, too
+
+
+def estimate(
+    plan: Plan,
+    model: nn.Module,
+    groups: Sequence[Group],
+    recipe: Recipe,
+    objective: Objective,
+    accelerator: Accelerator,
+    *,
+    input_size: tuple[int, int, int],
+    training_images: int,
+    choosing_images: int,
+    seconds_per_image: float,
+    hidden: bool,
+    options: Mapping[str, Option],
+    chunk: int,
+) -> dict[str, Costs]:
+    """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
+
+    Args:
+        plan: The plan.
+        model: The model on its device.
+        groups: Its layer groups.
+        recipe: Batch size, accumulation, EMA.
+        objective: How many times a batch goes back; what it computes besides is not counted.
+        accelerator: Gives device and precision.
+        input_size: (C, H, W), pixels.
+        training_images: Images of an epoch.
+        choosing_images: Images evaluated after each epoch.
+        seconds_per_image: Measured time to load one training image.
+        hidden: Whether images are loaded by others than those who train, so that only what takes longer shows.
+        options: How the phases could train from kept activations that could, by name.
+        chunk: Images that go through the frozen part at once.
+
+    Returns:
+        By phase. Memory counts weights, gradients, optimizer state and activations.
+    """
+    trial = copy.deepcopy(model)
+    # A norm cannot train on one image by itself, as it need not where processes share its statistics.
+    batch = max(min(2, recipe.batch), recipe.batch // accelerator.num_processes)
+    found: dict[str, Costs] = {}
+    forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
+    copies = 1 + bool(recipe.ema)  # the best weights, and the average
+    weights = copies * sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    for phase in plan.phases:
+        steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
+        images = batch + phase.unlabelled // accelerator.num_processes
+        back = objective.backwards(phase)
+        step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator, backwards=back)
+        loading = seconds_per_image * images
+        waiting = steps * (max(0.0, loading - step) if hidden else loading)
+        seconds = steps * step + waiting + scored * forward
+        whole = Cost(seconds, held + weights, waiting, Pace(seconds / phase.epochs))
+        above = None
+        if phase.name in options:
+            option = options[phase.name]
+            cut, cache, dtype = option.cut, option.plan, option.layout.torch_dtype
+            suffix = cut.suffix(trial)
+            step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype, back)
+            after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
+            first, waiting = cache.bytes / _READ, 0.0
+            if option.missing:
+                prefix = cut.prefix(trial, folded_parts(trial, cut))
+                before = _forward_seconds(trial, prefix, chunk, input_size, accelerator)
+                waiting = option.missing * (max(0.0, seconds_per_image - before) if hidden else seconds_per_image)
+                first += option.missing * before + waiting
+            in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
+            seconds = steps * step + scored * after
+            kept = cache.views * training_images
+            view = first * training_images / (kept + choosing_images)
+            pace = Pace(seconds / phase.epochs, first - cache.views * view, view, option.most)
+            above = Cost(first + seconds, held + weights + cache.bytes * in_memory, waiting, pace)
+        found[phase.name] = Costs(whole, above)
+    return found
+
+
+def _measure(
+    model: nn.Module,
+    network: Network,
+    groups: Sequence[Group],
+    phase: PhasePlan,
+    recipe: Recipe,
+    batch: int,
+    input_size: tuple[int, ...],
+    accelerator: Accelerator,
+    dtype: torch.dtype = torch.float32,
+    backwards: int = 1,
+) -> tuple[float, int]:
+    """Seconds of one batch forward and back, and the bytes that it holds."""
+
+    def step(images: int) -> tuple[float, int]:
+        return try_step(network, images, input_size, accelerator, dtype, backwards)
+
+    Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+    optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
+    small = min(batch, 4)
+    step(small)  # the first one pays for what later ones find ready
+    seconds, held = step(small)
+    scale = batch / small
+    if seconds * scale < _QUICK:
+        # Another program may slow one step down: the quickest of a few is what the machine can do.
+        tries = [step(batch) for _ in range(4)]
+        seconds, held = min(tries[1:] if small < batch else tries)
+    else:
+        # Part of a step is for the weights, however many images there are: in a VGG, most of it.
+        seconds = min(seconds, step(small)[0])
+        double = min(step(2 * small)[0] for _ in range(2)) if batch > small else seconds
+        each = min(max(0.0, double - seconds), seconds) / small
+        seconds, held = seconds + each * (batch - small), int(held * scale)
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    moments = 2 if any("beta" in key for key in optimizer.defaults) else 1
+    model.zero_grad(set_to_none=True)
+    return seconds, weights + trained * (1 + moments + kept_gradients(backwards)) + held
+
+
+def kept_gradients(backwards: int) -> int:
+    """How many times all gradients are in memory beside those that the optimizer takes."""
+    return backwards + 2 if backwards > 1 else 0  # one from each way back but the last, and three to reckon with
+
+
+def try_step(
+    network: Network,
+    batch: int,
+    input_size: tuple[int, ...],
+    accelerator: Accelerator,
+    dtype: torch.dtype,
+    backwards: int = 1,
+) -> tuple[float, int]:
+    """Seconds of one batch of made-up images forward and back, and the bytes that it holds in between.
+
+    Args:
+        network: What computes.
+        batch: Images.
+        input_size: Of one of them, without the batch.
+        accelerator: Device and precision.
+        dtype: Of the images.
+        backwards: How many times it goes back.
+    """
+    seed_all(0, "estimate")
+    made = _made_up(batch, input_size, accelerator, dtype)
+    held: dict[int, int] = {}
+
+    def weigh(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, nn.Parameter):  # weights are counted apart
+            storage = tensor.untyped_storage()
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    started = time.perf_counter()
+    images = made.clone()  # what reading kept activations costs; for images it is nothing beside the rest
+    with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), accelerator.autocast():
+        logits = network(images).float()
+        loss = functional.cross_entropy(logits, torch.zeros(batch, dtype=torch.long, device=logits.device))
+    for later in reversed(range(backwards)):
+        loss.backward(retain_graph=later > 0)  # type: ignore[no-untyped-call]
+    _settle(accelerator)
+    return time.perf_counter() - started, sum(held.values()) + images.nbytes
+
+
+@torch.no_grad()
+def _forward_seconds(
+    model: nn.Module,
+    network: Network,
+    batch: int,
+    input_size: tuple[int, ...],
+    accelerator: Accelerator,
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """Seconds per image in eval mode."""
+    model.eval()
+
+    def seconds(count: int) -> float:
+        images = _made_up(count, input_size, accelerator, dtype)
+        started = time.perf_counter()
+        with accelerator.autocast():
+            network(images)
+        _settle(accelerator)
+        return (time.perf_counter() - started) / count
+
+    count = min(batch, 8)
+    seconds(count)  # pays for what later ones find ready
+    each = seconds(count)
+    return min(each, seconds(batch)) if each * batch < _QUICK else each
+
+
+def _made_up(batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype) -> torch.Tensor:
+    images = torch.randn(batch, *input_size, device=accelerator.device).to(dtype)
+    return images.to(memory_format=torch.channels_last) if images.ndim == 4 else images
+
+
+def _settle(accelerator: Accelerator) -> None:
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize()

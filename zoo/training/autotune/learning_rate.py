@@ -1,0 +1,118 @@
+"""A learning-rate range test: raise the rate step by step and see where the loss falls best."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from zoo.data import TrainLoader
+from zoo.errors import TrainingError
+from zoo.models.layer_groups import Freezer, Group
+from zoo.recipes.plan import PhasePlan
+from zoo.recipes.recipe import Recipe
+from zoo.training.losses.objective import Objective
+from zoo.training.optim import make_optimizer
+from zoo.training.seeds import seed_all
+
+LOWEST, HIGHEST = 1e-5, 1.0  # of the head's rate
+STEPS = 80
+SMOOTHING = 0.9  # of the exponential average over losses
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTest:
+    """The curve of one test and what was chosen from it."""
+
+    rates: tuple[float, ...]  # head's rate at each step
+    losses: tuple[float, ...]  # smoothed, nats
+    chosen: float
+
+    def record(self) -> dict[str, Any]:
+        """The test as plain values."""
+        return {"lr": list(self.rates), "loss": list(self.losses), "chosen": self.chosen}
+
+
+def find_rate(
+    model: nn.Module,
+    groups: Sequence[Group],
+    phase: PhasePlan,
+    recipe: Recipe,
+    loader: TrainLoader,
+    objective: Objective,
+    accelerator: Accelerator,
+) -> RangeTest:
+    """Train a copy of the model at rates that rise geometrically, the groups' ratios kept (Smith 2017).
+
+    The rate chosen is a tenth of the one at which the smoothed loss is lowest before it blows up: near the steepest
+    descent, and less moved by noise than the steepest point itself.
+
+    Model and objective are left untouched.
+
+    Raises:
+        TrainingError: The loss is not finite from the start.
+    """
+    trial = copy.deepcopy(model)
+    objective = copy.deepcopy(objective)  # what it counts, and the gradients of what it learns, stay in the copy
+    freezer = Freezer(trial, groups, phase.frozen, phase.fixed_norm)
+    optimizer = make_optimizer(recipe.optimizer, trial, groups, phase)
+    head = phase.groups[-1].lr or max(plan.lr for plan in phase.groups)
+    freezer.train()
+    rates: list[float] = []
+    losses: list[float] = []
+    average, lowest, epoch = 0.0, math.inf, 0
+    batches = loader.epoch(epoch)
+    scaler = torch.amp.GradScaler(accelerator.device.type, enabled=accelerator.mixed_precision == "fp16")
+    for step in range(STEPS):
+        seed_all(recipe.seed, "range test", step)
+        rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] / head * rate
+        total = torch.zeros((), device=accelerator.device)
+        for _ in range(recipe.accumulate):
+            batch = next(batches, None)
+            if batch is None:
+                epoch += 1
+                batches = loader.epoch(epoch)
+                batch = next(batches)
+            images = batch.images.to(accelerator.device, memory_format=torch.channels_last)
+            with accelerator.autocast():
+                loss = objective(trial, replace(batch.to(accelerator.device), images=images), 0.0).total
+            loss = loss / recipe.accumulate
+            scaler.scale(loss).backward()
+            total += loss.detach()
+        value = float(accelerator.reduce(total, "mean"))
+        if not math.isfinite(value):
+            break
+        average = SMOOTHING * average + (1 - SMOOTHING) * value
+        smooth = average / (1 - SMOOTHING ** (step + 1))
+        rates.append(rate)
+        losses.append(smooth)
+        lowest = min(lowest, smooth)
+        if smooth > 4 * lowest:
+            break
+        _share_gradients(optimizer, accelerator)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+    if not losses:
+        raise TrainingError("the range test found no rate", why="the loss is not finite from the first step on",
+                            fix="give a rate with --lr, and try --precision fp32")  # fmt: skip
+    chosen = rates[losses.index(min(losses))] / 10
+    return RangeTest(tuple(rates), tuple(losses), float(f"{chosen:.2g}"))
+
+
+def _share_gradients(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> None:
+    """Give all processes the mean of their gradients: the copy that is tried is not wrapped, and no batch is whole."""
+    if accelerator.num_processes == 1:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = accelerator.reduce(own, "mean")

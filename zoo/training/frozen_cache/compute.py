@@ -1,0 +1,224 @@
+"""The activations of one phase: known by everything that they depend on, found on the disk or computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import timm
+import torch
+import torchvision
+from accelerate import Accelerator
+from torch import nn
+
+import zoo
+from zoo.base.cache import activations_folder
+from zoo.data import Dataset, EvaluationLoader, TrainLoader
+from zoo.data.part import Part
+from zoo.events import Listener, Note, Progress
+from zoo.models.layer_groups import Group
+from zoo.recipes.recipe import Recipe
+from zoo.training.frozen_cache.feature_file import Kept, Layout, is_kept, keep, open_kept, path_of
+from zoo.training.frozen_cache.fold_norms import faithful, folded_parts
+from zoo.training.frozen_cache.parts import Cut
+
+TRIED = 16  # images on which folding is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What activations are made of, and trained with."""
+
+    model: nn.Module  # on its device
+    groups: Sequence[Group]
+    recipe: Recipe  # with automatic choices replaced
+    dataset: Dataset
+    loader: TrainLoader
+    choosing: EvaluationLoader  # batches of the choosing images
+    accelerator: Accelerator
+    names: tuple[str, str]  # backbone and data set, for people
+    code: str  # the distribution that defines the network, and its version
+
+    @property
+    def chunk(self) -> int:
+        """Images that go through the prefix at once: always as many, so that the same bits come out again.
+
+        Measured on one AVX-512 core: mobilenetv2_100 at 224 pixels is quickest with 16 to 32, test_resnet at 64 pixels
+        hardly quicker with more than 32. An accelerator wants more to do.
+        """
+        return 32 if self.accelerator.device.type == "cpu" else 128
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The activations of one view of every image of a part: one file."""
+
+    path: Path
+    count: int  # images
+    view: str  # which view of which images, for people
+    stage: str  # what computing them is called
+    batches: Callable[[], EvaluationLoader]
+
+
+class Keeper:
+    """Finds or computes the activations of one phase.
+
+    Args:
+        material: What they are made of. The weights are looked at here and now.
+        cut: Where the network is split.
+        layout: What one image's activations look like.
+        frozen: Names of the layer groups that do not train.
+        epochs: Of the run, one for each view of the training images.
+    """
+
+    def __init__(
+        self, material: Material, cut: Cut, layout: Layout, frozen: frozenset[str], epochs: Sequence[int]
+    ) -> None:
+        self._material, self._cut, self._layout, self._epochs = material, cut, layout, epochs
+        self._ways = (True, False) if cut.folds else (False,)  # folded or not
+        self._weights = self._hash_of_weights(frozen)
+        dataset = material.dataset
+        self._rows = {"fit": _hash_of_ids(dataset.fit), "choose": _hash_of_ids(dataset.choose)}
+
+    def missing(self) -> int:
+        """Images that would have to go through the prefix, as far as the names and lengths of files tell."""
+        return min(sum(piece.count for piece in self.pieces(folded) if not self._there(piece)) for folded in self._ways)
+
+    def folds(self) -> bool:
+        """Whether norms are folded into convolutions: as in what is on the disk already, or else tried.
+
+        It depends on nothing but what the names of files depend on: a run ends alike whether it finds some or not.
+        """
+        found = [folded for folded in self._ways if any(map(self._there, self.pieces(folded)))]
+        return found[0] if found else bool(self._cut.folds) and self._folding_is_faithful()
+
+    def pieces(self, folded: bool) -> list[Piece]:
+        """A piece for each view of the training images, and last the one of the choosing images."""
+        material = self._material
+        loader, choosing, chunk = material.loader, material.choosing, material.chunk
+        stage = f"computing activations before {self._cut.entry}"
+        found = []
+        for number, epoch in enumerate(self._epochs, start=1):
+            found.append(
+                Piece(
+                    self._path(folded, "fit", loader.look, epoch if loader.random else "every epoch"),
+                    len(material.dataset.fit),
+                    f"training images of epoch {epoch + 1}" if loader.random else "training images",
+                    f"{stage} (view {number} of {len(self._epochs)})" if len(self._epochs) > 1 else stage,
+                    partial(loader.every, epoch, chunk),
+                )
+            )
+        path = self._path(folded, "choose", choosing.look)
+        count = len(material.dataset.choose)
+        last = Piece(path, count, "choosing images", f"{stage} (choosing images)", partial(choosing.every, chunk))
+        return [*found, last]
+
+    def make(self, folded: bool, emit: Listener, check: Callable[[], None]) -> list[Kept]:
+        """Open what is on the disk and compute the rest.
+
+        Args:
+            folded: How.
+            emit: Told how far it is, and what did not go as planned.
+            check: Called before each chunk of images; it raises when the run was told to stop.
+
+        Returns:
+            In the order of `pieces`.
+
+        Raises:
+            NoRoom: They can be kept neither in memory nor on the disk.
+        """
+        material, recipe = self._material, self._material.recipe
+        pieces = self.pieces(folded)
+        size = sum(piece.count for piece in pieces) * self._layout.row_bytes
+        # Every process holds what is in memory; a mapped file they share.
+        in_memory = size * material.accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
+        made: list[Kept] = []
+        prefix = None
+        for piece in pieces:
+            kept = open_kept(piece.path, piece.count, self._layout, in_memory=in_memory)
+            if kept is None:
+                prefix = prefix or self._prefix(folded)
+                backbone, dataset = material.names
+                kept = keep(
+                    self._computed(prefix, piece, emit, check),
+                    piece.path,
+                    piece.count,
+                    self._layout,
+                    in_memory=in_memory,
+                    limit=int(1e9 * recipe.cache_gb),
+                    others=[other.path for other in pieces],
+                    about={"backbone": backbone, "entry": self._cut.entry, "dataset": dataset, "view": piece.view},
+                    note=lambda why: emit(Note(why)),
+                )
+            made.append(kept)
+        return made
+
+    def _there(self, piece: Piece) -> bool:
+        return is_kept(piece.path, piece.count, self._layout)
+
+    def _prefix(self, folded: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        model, accelerator = self._material.model, self._material.accelerator
+        prefix = self._cut.prefix(model, folded_parts(model, self._cut) if folded else None)
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode(), accelerator.autocast():
+                return prefix(images)
+
+        return run
+
+    def _computed(
+        self,
+        prefix: Callable[[torch.Tensor], torch.Tensor],
+        piece: Piece,
+        emit: Listener,
+        check: Callable[[], None],
+    ) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
+        done, loader = 0, piece.batches()
+        for batch in loader:
+            emit(Progress(piece.stage, done, piece.count))
+            check()
+            yield batch.indices.tolist(), prefix(batch.images.to(self._material.accelerator.device, non_blocking=True))
+            done += len(batch)
+        loader.close()
+        emit(Progress(piece.stage, piece.count, piece.count))
+
+    def _folding_is_faithful(self) -> bool:
+        material = self._material
+        images = next(iter(material.choosing.every(TRIED))).images.to(material.accelerator.device)
+        exact = self._cut.prefix(material.model)(images)
+        plain = exact if material.accelerator.mixed_precision == "no" else self._prefix(False)(images)
+        return faithful(self._prefix(True)(images), plain, exact)
+
+    def _path(self, folded: bool, role: str, look: object, *more: object) -> Path:
+        """Where a piece is, or would be: its name is a hash of all that it depends on."""
+        material = self._material
+        return path_of(
+            activations_folder(),
+            *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, material.code),
+            *(material.names[0], type(material.model).__name__),
+            *(self._weights, self._cut.entry, self._layout, folded, material.chunk),
+            *(material.accelerator.device.type, material.accelerator.mixed_precision, torch.get_num_threads()),
+            *(material.dataset.fingerprint, role, self._rows[role], look, *more),
+        )
+
+    def _hash_of_weights(self, frozen: frozenset[str]) -> str:
+        """A hash of the frozen part: its modules as they describe themselves, and its tensors."""
+        model = self._material.model
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        digest = hashlib.sha256()
+        for path in self._cut.placeholders:
+            digest.update(f"{path}: {model.get_submodule(path)!r}\n".encode())
+        for group in self._material.groups:
+            for name in (*group.parameters, *group.buffers) if group.name in frozen else ():
+                plain = tensors[name].detach().cpu().contiguous()
+                digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+                digest.update(plain.flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def _hash_of_ids(part: Part) -> str:
+    ids = "\0".join(part.id(place) for place in range(len(part)))
+    return hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,199 @@
+"""A split network: what comes before the entry, and what comes from there on, without touching the network.
+
+The **prefix** is the network up to the entry: it runs, and the entry's input is caught. The **suffix** is the network
+from there on: a shallow copy of its tree of modules in which the largest modules that finish before the entry is
+called return placeholders of the right shape at no cost, and the entry takes the kept activations. Whatever the
+network computes between its modules (position embeddings added, tokens reshaped) thus runs on placeholders, and its
+result is dropped at the entry. All other modules are the very same objects: parameters, optimizer and average,
+freezing and saved states are the network's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from zoo.training.frozen_cache.trace import Sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A place where a network can be split, as plain values: it serves every copy of the network."""
+
+    entry: str  # path of the module whose input is kept
+    group: str  # first layer group that is not wholly before it
+    image: tuple[int, int, int]  # (C, H, W) of the images
+    shape: tuple[int, ...]  # of one image's activations
+    placeholders: Mapping[str, Any]  # path -> sizes of what the module returns
+    folds: tuple[tuple[str, str], ...]  # (convolution, norm) before the entry that can be folded into one
+    recomputed: tuple[str, ...]  # frozen groups of which something comes after the entry
+
+    def prefix(self, model: nn.Module, parts: Mapping[nn.Module, nn.Module] | None = None) -> Prefix:
+        """The network up to the entry; `parts` stand in for some of its modules."""
+        return Prefix(model, self, parts or {})
+
+    def suffix(self, model: nn.Module) -> Suffix:
+        """The network from the entry on."""
+        return Suffix(model, self)
+
+
+class Prefix:
+    """The first part of a network, in evaluation and without gradients. Made by `Cut.prefix`."""
+
+    def __init__(self, model: nn.Module, cut: Cut, parts: Mapping[nn.Module, nn.Module]) -> None:
+        self._model = model
+        entry = copy.copy(model.get_submodule(cut.entry))
+        _set_forward(entry, _catch)
+        with evaluating(model):  # copies of containers take their mode with them
+            self._network, _ = graft(model, {**parts, model.get_submodule(cut.entry): entry})
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Activations at the entry.
+
+        Args:
+            images: (B, C, H, W).
+
+        Returns:
+            (B, …), of the cut's shape.
+        """
+        with evaluating(self._model):
+            try:
+                self._network(images)
+            except _Caught as caught:
+                return caught.value
+        raise RuntimeError("the entry was not reached")
+
+
+class Suffix(nn.Module):
+    """The second part of a network: (B, …) activations to (B, classes) logits. Made by `Cut.suffix`.
+
+    Its modules are the network's own, and so is its mode: `train` and `eval` are the network's.
+    """
+
+    def __init__(self, model: nn.Module, cut: Cut) -> None:
+        super().__init__()
+        self._image = cut.image
+        self._feed = _Feed()
+        self._model = (model,)  # in a tuple, so that it is not registered a second time
+        parts = {
+            model.get_submodule(path): _stub(model.get_submodule(path), sizes, self._feed)
+            for path, sizes in cut.placeholders.items()
+        }
+        entry = model.get_submodule(cut.entry)
+        parts[entry] = copy.copy(entry)
+        _set_forward(parts[entry], partial(_enter, entry, self._feed))
+        self.network, self._copies = graft(model, parts)
+
+    def forward(self, activations: torch.Tensor) -> Any:
+        """Logits, as the whole network would give them for the images that the activations are of."""
+        for clone, original in self._copies:
+            clone.training = original.training
+        image = activations.new_zeros(()).expand(len(activations), *self._image)
+        with self._feed.holding(activations):
+            return self.network(image)
+
+    def train(self, mode: bool = True) -> Suffix:
+        """Set the mode of the whole network."""
+        self._model[0].train(mode)
+        self.training = mode
+        return self
+
+
+def graft(
+    model: nn.Module, parts: Mapping[nn.Module, nn.Module]
+) -> tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]:
+    """A network in which some modules are others, and which shares all the rest with the original.
+
+    Returns:
+        The new network, and the (copy, original) pairs of the containers that had to be copied.
+    """
+    made = dict(parts)
+    copies: list[tuple[nn.Module, nn.Module]] = []
+
+    def visit(module: nn.Module) -> nn.Module:
+        if module in made:
+            return made[module]
+        children = {name: child if child is None else visit(child) for name, child in module._modules.items()}
+        if all(children[name] is child for name, child in module._modules.items()):
+            made[module] = module
+            return module
+        clone = copy.copy(module)
+        clone.__dict__["_modules"] = children
+        made[module] = clone
+        copies.append((clone, module))
+        return clone
+
+    return visit(model), copies
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode, and every module back into the mode it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+class _Caught(Exception):
+    def __init__(self, value: torch.Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+class _Feed:
+    """The activations that a suffix works on at the moment."""
+
+    value: torch.Tensor | None = None
+
+    @contextlib.contextmanager
+    def holding(self, value: torch.Tensor) -> Iterator[None]:
+        self.value = value
+        try:
+            yield
+        finally:
+            self.value = None
+
+
+def _catch(value: torch.Tensor, *_rest: Any, **_named: Any) -> None:
+    raise _Caught(value)
+
+
+def _enter(entry: nn.Module, feed: _Feed, _placeholder: Any, *rest: Any, **named: Any) -> Any:
+    return entry(feed.value, *rest, **named)
+
+
+def _stub(module: nn.Module, sizes: Any, feed: _Feed) -> nn.Module:
+    """A module that looks like another one, and returns placeholders."""
+    stub = copy.copy(module)
+
+    def forward(*_inputs: Any, **_named: Any) -> Any:
+        assert feed.value is not None
+        value = feed.value
+
+        def placeholder(leaf: Any) -> Any:
+            if not isinstance(leaf, Sizes):
+                return leaf
+            zero = torch.zeros((), dtype=leaf.dtype, device=value.device)
+            return zero.expand(leaf.of(len(value)))
+
+        return tree_map(placeholder, sizes)
+
+    _set_forward(stub, forward)
+    return stub
+
+
+def _set_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
+    module.__dict__["forward"] = forward

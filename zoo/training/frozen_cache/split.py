@@ -1,0 +1,191 @@
+"""Where a network's frozen part ends: the place to split it at, found without tracing.
+
+One forward pass with hooks tells in which order modules are called. The first one with tensors of a group that trains,
+or one shortly before it, is the *entry*: `zoo.training.frozen_cache.parts` splits the network there.
+
+A shortcut around the entry, or dropout just before it, would be lost that way. So every split is checked: its outputs
+must be the network's own, in evaluation and in training, whatever the values of the parameters that train. One that is
+not gives way to the next earlier one that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from zoo.data.batches.views import generators_kept
+from zoo.models.layer_groups import Freezer, Group
+from zoo.training.frozen_cache.parts import Cut
+from zoo.training.frozen_cache.trace import Call, Sizes, foldable, observe
+from zoo.training.seeds import seed_all
+
+TRIES = 64  # entries that are tried, from the freeze boundary backwards
+_FEW, _MORE = 2, 3  # images; the two tell which of a shape's sizes follow the batch
+
+
+class Splitter:
+    """Finds the cuts of one network for several phases; the network itself is left untouched.
+
+    Args:
+        model: The network.
+        groups: Its layer groups.
+        image: (C, H, W) of the images.
+    """
+
+    def __init__(self, model: nn.Module, groups: Sequence[Group], image: tuple[int, int, int]) -> None:
+        self._model = _copied(model, copied=()).eval()
+        self._groups = groups
+        self._image = image
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(_MORE, *image, generator=generator).to(device, memory_format=torch.channels_last)
+        self._images = images[:_FEW]
+        trace = observe(self._model, self._images)
+        self._calls, self._pairs = trace.calls, foldable(self._model, trace)
+        self._sizes = _sizes(self._calls, observe(self._model, images).calls)
+
+    def split(self, frozen: Collection[str], fixed_norm: Collection[str] = ()) -> Cut | None:
+        """The latest place before everything that trains where splitting changes nothing; None if there is none.
+
+        Args:
+            frozen: Names of the groups that do not train.
+            fixed_norm: Names of groups that train, but whose norms keep their statistics.
+        """
+        owner = self._owners()
+        first = next((call for call in self._calls if self._trains_itself(call.path, owner, frozen)), None)
+        if first is None or self._sizes is None:
+            return None
+        other = self._with_other_weights(frozen)
+        expected = self._outputs(other, other, self._images, frozen, fixed_norm)
+        tries = 0
+        for call in reversed(self._calls[: self._calls.index(first) + 1]):
+            if not any(owner[done.path] & set(frozen) for done in self._calls if done.ended < call.started):
+                return None  # nothing frozen would be left out any more
+            cut = self._cut(call, owner, frozen)
+            if cut is None:
+                continue
+            kept = cut.prefix(self._model)(self._images)
+            with contextlib.suppress(RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError):
+                # What the network does between its modules may not work on placeholders: then this is no place.
+                found = self._outputs(other, cut.suffix(other), kept, frozen, fixed_norm)
+                if all(map(_same, found, expected)):
+                    return cut
+            tries += 1
+            if tries == TRIES:
+                return None
+        return None
+
+    def _owners(self) -> dict[str, set[str]]:
+        """The groups of each module's tensors, those inside it included."""
+        named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        group_of = {id(named[name]): group.name for group in self._groups for name in group.parameters + group.buffers}
+        return {
+            path: {group_of[id(tensor)] for tensor in (*module.parameters(), *module.buffers())}
+            for path, module in self._model.named_modules()
+        }
+
+    def _trains_itself(self, path: str, owner: Mapping[str, set[str]], frozen: Collection[str]) -> bool:
+        """Whether a module wholly in groups that train has tensors of its own, not only inside its children."""
+        module = self._model.get_submodule(path)
+        own = next(module.parameters(recurse=False), None) is not None
+        own = own or next(module.buffers(recurse=False), None) is not None
+        return own and not owner[path] & set(frozen)
+
+    def _cut(self, call: Call, owner: Mapping[str, set[str]], frozen: Collection[str]) -> Cut | None:
+        """What splitting at one call would be, or None where it cannot."""
+        assert self._sizes is not None
+        once = sum(other.path == call.path for other in self._calls) == 1
+        if not once or call.shape is None or call.shape[0] != _FEW:
+            return None
+        late = {other.path for other in self._calls if other.ended >= call.started}
+        taken: dict[str, Any] = {}
+        for other in self._calls:
+            inside = any(other.path.startswith(f"{path}.") for path in taken)
+            if other.path not in late and not inside and other.path in self._sizes:
+                taken[other.path] = self._sizes[other.path]
+        around = {other.path for other in self._calls if other.started <= call.started <= other.ended}
+        after = {group for path in late - around | {call.path} for group in owner[path]}
+        recomputed = tuple(group.name for group in self._groups if group.name in after & set(frozen))
+        name = next(group.name for group in self._groups if group.name in after)
+        folds = tuple(pair for pair in self._pairs if not {*pair} & late)
+        return Cut(call.path, name, self._image, call.shape[1:], MappingProxyType(taken), folds, recomputed)
+
+    def _with_other_weights(self, frozen: Collection[str]) -> nn.Module:
+        """A copy in which everything that trains has other values: what comes before a cut must not depend on them."""
+        trained = [name for group in self._groups if group.name not in frozen for name in group.parameters]
+        other = _copied(self._model, copied=trained)
+        named = {**dict(other.named_parameters()), **dict(other.named_buffers())}
+        statistics = [name for group in self._groups if group.name not in frozen for name in group.buffers
+                      if name.endswith(("running_mean", "running_var"))]  # fmt: skip
+        for name in (*trained, *statistics):
+            tensor = named[name].data
+            tensor.mul_(1.02)
+            (tensor[..., ::2] if tensor.ndim else tensor).add_(0.01)
+        for module in other.modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.momentum = 0.0  # one check must not move the statistics that the next one uses
+        return other
+
+    @torch.no_grad()
+    def _outputs(
+        self,
+        model: nn.Module,
+        network: nn.Module,
+        inputs: torch.Tensor,
+        frozen: Collection[str],
+        fixed_norm: Collection[str],
+    ) -> list[torch.Tensor]:
+        """What a network says in evaluation and in training, with the same random numbers each time."""
+        network.eval()
+        evaluated = network(inputs)
+        Freezer(model, self._groups, frozen, fixed_norm).train()
+        with generators_kept():
+            seed_all(0, "split")
+            trained = network(inputs)
+        return [*tree_leaves(evaluated), *tree_leaves(trained)]
+
+
+def _copied(model: nn.Module, copied: Collection[str]) -> nn.Module:
+    """A copy that has buffers of its own and of the parameters only those named; the others share their memory."""
+    shared = {name: parameter for name, parameter in model.named_parameters() if name not in set(copied)}
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+        for parameter in shared.values()
+    }
+    return copy.deepcopy(model, memo)
+
+
+def _sizes(few: Sequence[Call], more: Sequence[Call]) -> dict[str, Any] | None:
+    """What each module returns, by its path, where that is the same at every call; None: calls depend on the batch."""
+    if [call.path for call in few] != [call.path for call in more]:
+        return None
+    found: dict[str, Any] = {}
+    torn: set[str] = set()
+    for left, right in zip(few, more, strict=True):
+        try:
+            sizes = tree_map(partial(_joined, few=_FEW, more=_MORE), left.output, right.output)
+        except ValueError:
+            torn.add(left.path)
+            continue
+        if found.setdefault(left.path, sizes) != sizes:
+            torn.add(left.path)
+    return {path: sizes for path, sizes in found.items() if path not in torn}
+
+
+def _joined(left: Any, right: Any, *, few: int, more: int) -> Any:
+    return left.joined(right, few, more) if isinstance(left, Sizes) else left
+
+
+def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Equal to the bit on the CPU; elsewhere kernels may add up in another order."""
+    if left.device.type == "cpu":
+        return torch.equal(left, right)
+    return left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,42 @@
+"""MCC: Jin et al. 2020, "Minimum Class Confusion for Versatile Domain Adaptation", ECCV."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.objective import Loss
+
+TEMPERATURE = 2.5
+
+
+class MCC(Term):
+    """How often the classifier, on target images, gives two classes a share of the same image, becomes less."""
+
+    name = "mcc"
+    whole = True
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+
+    def forward(self, sight: Sight) -> Loss:
+        """The confusion."""
+        return Loss(confusion(sight.views[0].logits))
+
+
+def confusion(logits: torch.Tensor) -> torch.Tensor:
+    """The mean share of each class's row of the confusion matrix that is not on its diagonal; (B, C) to a scalar.
+
+    Images count by 1 + exp(-entropy), without gradients, scaled to a mean of 1.
+    """
+    log_shares = functional.log_softmax(logits / TEMPERATURE, 1)
+    shares = log_shares.exp()
+    weights = 1.0 + torch.exp((shares * log_shares).sum(1).detach())
+    with torch.autocast(logits.device.type, enabled=False):
+        matrix = (shares * (weights / weights.mean())[:, None]).T @ shares
+    matrix = matrix / matrix.sum(1, keepdim=True)
+    return 1.0 - matrix.diagonal().mean()
+
+
+METHOD = MCC

@@ -1,0 +1,183 @@
+"""Several questions about each image: a loss for each, put together by fixed weights, by uncertainty, or by PCGrad."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from zoo.data import Batch
+from zoo.recipes.plan import PhasePlan
+from zoo.recipes.recipe import LabelLoss, TaskWeighting
+from zoo.tasks.multilabel import known_loss
+from zoo.tasks.ordinal import ordinal_loss
+from zoo.tasks.regression import quantity_loss
+from zoo.tasks.schema import Span, Task, spans
+from zoo.training.losses.label_sets import LOSSES
+from zoo.training.losses.objective import Loss, Objective
+
+UNKNOWN = -1  # class of an image that does not answer
+
+
+class MultiTask(Objective):
+    """The losses of the tasks, each over the questions that images of the batch answer.
+
+    Each is the sum over these questions, divided by as many as a batch of its size has on average: an answer counts as
+    much whoever is beside it, and into however many parts a step's batch is cut.
+
+    - "fixed": the sum of the losses, each times its weight.
+    - "uncertainty": exp(-s) times each loss plus s / 2, with a learned s for each task (Kendall, Gal and Cipolla 2018,
+      "Multi-Task Learning Using Uncertainty to Weigh Losses"). s is the logarithm of a variance: what cannot be told
+      from the images counts less.
+    - "pcgrad": the sum, but of what the tasks' gradients say to the shared part of the network, each loses what works
+      against another's (Yu et al. 2020, "Gradient Surgery for Multi-Task Learning").
+
+    Args:
+        tasks: The tasks, in the order of the head's outputs.
+        weighting: How the losses are put together.
+        weights: Of tasks by name, 1 where it is not here.
+        loss: Of several labels, see `MultiLabel`.
+        smoothing: Share of each target that is spread over the classes.
+        label_smoothing: The same of labels, see `MultiLabel`.
+        head: Names of the head's parameters, which tasks do not share.
+        shares: Of each task, the share of its questions that training images answer, see `answered`; None: all.
+    """
+
+    name = "task weights"
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        weighting: TaskWeighting = "fixed",
+        weights: Mapping[str, float] | None = None,
+        loss: LabelLoss = "bce",
+        smoothing: float = 0.0,
+        label_smoothing: float = 0.0,
+        head: Collection[str] = (),
+        shares: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self._spans, self._weighting = tuple(spans(tasks)), weighting
+        self._head = tuple(head)
+        self._loss, self._smoothing, self._label_smoothing = LOSSES[loss], smoothing, label_smoothing
+        self.weights: torch.Tensor
+        asked = [(weights or {}).get(task.name, 1.0) for task in tasks]
+        self.register_buffer("weights", torch.tensor(asked), persistent=False)
+        self.shares: torch.Tensor
+        self.register_buffer("shares", torch.tensor(shares or [1.0] * len(tasks)), persistent=False)
+        self.spread = nn.Parameter(torch.zeros(len(tasks))) if weighting == "uncertainty" else None
+
+    def backwards(self, phase: PhasePlan) -> int:
+        """PCGrad goes back for each task first, where tasks share anything that trains."""
+        return passes(self._weighting, len(self._spans)) if phase.trains_body else 1
+
+    def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
+        """The loss of one batch. Nothing is read back from the device, which could not work ahead then."""
+        logits = network(batch.images).float()
+        means = torch.stack([self._of(span, logits, batch.labels) for span in self._spans])
+        asked = [questions(span.task, batch.labels[:, span.columns]) for span in self._spans]
+        amounts = torch.stack([each.float().mean() for each in asked]) / self.shares  # 1 on average over the batches
+        losses = means * amounts
+        if self.spread is not None:
+            total = (torch.exp(-self.spread) * losses + amounts * self.spread / 2).sum()
+        else:
+            weighted = self.weights * losses
+            total = weighted.sum()
+            if self._weighting == "pcgrad" and torch.is_grad_enabled():
+                total = total + self._surgery(network, weighted.unbind())
+        names = [span.task.name for span in self._spans]
+        parts = dict(zip(names, means, strict=True))
+        if self.spread is not None:
+            parts |= {f"weight of {name}": weight for name, weight in zip(names, torch.exp(-self.spread), strict=True)}
+        return Loss(total, parts, dict(zip(names, amounts, strict=True)))
+
+    def _of(self, span: Span, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """The mean loss of one task over the questions that are answered, nats; 0 where none is."""
+        task, outputs, truth = span.task, logits[:, span.outputs], answers[:, span.columns]
+        if task.kind == "single-label":
+            classes = truth[:, 0].nan_to_num(nan=UNKNOWN).long()
+            whole = functional.cross_entropy(
+                outputs, classes, ignore_index=UNKNOWN, label_smoothing=self._smoothing, reduction="sum"
+            )
+            return whole / (classes != UNKNOWN).sum().clamp(min=1)
+        if task.kind == "multi-label":
+            return known_loss(outputs, truth, self._loss, self._label_smoothing)
+        if task.kind == "ordinal":
+            return ordinal_loss(outputs, truth[:, 0])
+        return quantity_loss(outputs[:, 0], truth[:, 0], task.mean, task.std)
+
+    def _surgery(self, network: nn.Module, losses: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Zero, with the gradient that makes of the sum's gradient that of PCGrad."""
+        named = {name: tensor for name, tensor in network.named_parameters() if tensor.requires_grad}
+        own = {_found(name, named) for name in self._head}
+        shared = [tensor for name, tensor in named.items() if name not in own]
+        if not shared or len(losses) < 2:
+            return torch.zeros_like(losses[0])
+        gradients = [_flat(torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True), shared)
+                     for loss in losses]  # fmt: skip
+        change = projected(gradients) - sum(gradients[1:], gradients[0])
+        flat = torch.cat([tensor.flatten() for tensor in shared]).to(change.dtype)
+        moved = (flat * change).sum()
+        return moved - moved.detach()
+
+
+def projected(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of gradients, each without what works against the others, which are met in random order (PCGrad).
+
+    The others are met as they were, not as they have become.
+    """
+    found = torch.zeros_like(gradients[0])
+    for own, gradient in enumerate(gradients):
+        left = gradient.clone()
+        for other in torch.randperm(len(gradients)).tolist():
+            if other != own:
+                against = torch.dot(left, gradients[other]).clamp(max=0)
+                left = left - against / gradients[other].square().sum().clamp(min=1e-12) * gradients[other]
+        found += left
+    return found
+
+
+def passes(weighting: TaskWeighting, tasks: int) -> int:
+    """How many times a batch goes back through what so many tasks share."""
+    return 1 + tasks if weighting == "pcgrad" and tasks > 1 else 1
+
+
+def questions(task: Task, answers: torch.Tensor) -> torch.Tensor:
+    """Which of a task's questions images answer, (N, questions): one, or one for each label or step but the last.
+
+    Args:
+        task: The task.
+        answers: (N, columns), true ones; NaN where one is not known.
+    """
+    if task.kind == "ordinal":  # whether it lies above a step is asked of what lies above the one before
+        return answers >= torch.arange(task.outputs, device=answers.device)
+    return answers.isfinite()
+
+
+def answered(tasks: Sequence[Task], answers: torch.Tensor, often: torch.Tensor | None = None) -> list[float]:
+    """Of each task, the share of its questions that images answer; 1 where none does, for nothing is divided by it.
+
+    Args:
+        tasks: The tasks.
+        answers: (N, columns), the images' true ones; NaN where one is not known.
+        often: (N,), how often each image is drawn; None: all alike.
+    """
+    weights = torch.ones(len(answers), dtype=torch.float64) if often is None else often
+    found = [questions(span.task, answers[:, span.columns]).double().mean(1) for span in spans(tasks)]
+    return [float((each * weights).sum() / weights.sum()) or 1.0 for each in found]
+
+
+def _found(parameter: str, names: Iterable[str]) -> str:
+    """What a parameter of the model is called in whatever is wrapped around it; nothing where it is not there.
+
+    A block inside may end alike, `layer1.0.se.fc.weight` as `fc.weight`: what is farthest out is meant.
+    """
+    return min((name for name in names if f".{name}".endswith(f".{parameter}")), key=len, default="")
+
+
+def _flat(gradients: Sequence[torch.Tensor | None], tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([(torch.zeros_like(tensor) if gradient is None else gradient).flatten().float()
+                      for gradient, tensor in zip(gradients, tensors, strict=True)])  # fmt: skip

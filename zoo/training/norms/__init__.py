@@ -1,0 +1,1 @@
+"""Batch-norm statistics: which mode each group has, re-estimated, across processes."""

@@ -1,0 +1,175 @@
+"""What norms do with their statistics: while training, and before it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, broadcast_object_list
+from torch import nn
+
+from zoo import data
+from zoo.data import Part
+from zoo.events import Listener, Progress
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.models.spec import Weights
+from zoo.recipes.recipe import Recipe
+from zoo.training.memory import explained_memory
+from zoo.training.norms.reestimate import features, is_better, recalibrate, shift, tracking_norms
+from zoo.training.probe import cross_validated
+from zoo.training.seeds import derive
+
+SMALL_BATCH = 8  # images that are normalised together, below which a batch's own statistics are too noisy to train with
+FEW_TRAINED = 500  # training images below which pretrained norm statistics are better than their own
+SHIFTED = 0.4  # of `shift`: photographs have less than 0.3, and there is little to win (docs/recipes.md)
+IMAGES = 1024  # to estimate statistics from, at most
+_JUDGES, _CLASSES = 512, 50  # images that say whether it is better, and classes that these have at most
+_LEAST = 16  # images, below which neither can be told
+_BATCH = 32
+_STRENGTH = 1e-2  # of the judging probe's penalty
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """What was decided."""
+
+    setting: str  # the recipe's `recalibrate` that says the same: on or off
+    note: str = ""  # what a person should know
+
+
+def mode(
+    recipe: Recipe,
+    model: nn.Module,
+    weights: Weights | None,
+    images: int,
+    processes: int,
+    *,
+    synchronised: bool = False,
+    beside: int = 0,
+    unlabelled: int = 0,
+) -> tuple[str, str]:
+    """What the norms of training groups do while they train, and a line about it where a person should know.
+
+    Args:
+        recipe: The choices.
+        model: The model.
+        weights: Where it starts; None: from scratch.
+        images: Training images.
+        processes: That share each batch.
+        synchronised: Whether they share statistics as well.
+        beside: Images without labels that go through the norms with each labelled one.
+        unlabelled: How many of these there are.
+
+    Returns:
+        "live" or "fixed", and the line.
+    """
+    folded = weights is not None and models.has_folded_norms(model)
+    if folded and recipe.norm != "fixed":
+        if recipe.norm == "live":
+            return "live", "these weights have folded batch norms: training their norms live will likely ruin them"
+        return "fixed", "these weights have folded batch norms, so norm statistics stay fixed"
+    if not tracking_norms(model):
+        return "fixed" if recipe.norm == "fixed" else "live", ""
+    whose = "live batch-norm statistics are per process: runs with other process counts differ slightly"
+    if synchronised:
+        whose = f"live batch-norm statistics are those of all {processes} processes together"
+    if recipe.norm != "auto":
+        return recipe.norm, whose if recipe.norm == "live" and processes > 1 else ""
+    together = min(recipe.batch, images) + min(recipe.batch * beside, unlabelled)
+    images += unlabelled if beside else 0
+    if weights is not None and together // (1 if synchronised else processes) < SMALL_BATCH:
+        of = "" if synchronised else " per process"
+        return "fixed", f"norm statistics stay fixed in training: batches are under {SMALL_BATCH} images{of}"
+    if weights is not None and images < FEW_TRAINED:
+        return "fixed", f"norm statistics stay fixed in training: {images} images are too few to follow"
+    return "live", whose if processes > 1 else ""
+
+
+def recalibrated(
+    model: nn.Module,
+    weights: Weights | None,
+    recipe: Recipe,
+    part: Part,
+    config: DataConfig,
+    accelerator: Accelerator,
+    emit: Listener,
+) -> Recalibration:
+    """Re-estimate the norm statistics of pretrained weights on training images, where that is asked for or better.
+
+    Whether it is better is tried where the images look different (`shift`) and are each of one class: a linear probe
+    on the features tells, in cross-validation on training images.
+
+    Args:
+        model: The model on its device; its statistics change where the answer is on.
+        weights: Where it starts; None: from scratch.
+        recipe: What was asked for.
+        part: The training images.
+        config: What the network expects of its input.
+        accelerator: Device, precision and processes: one of these decides for all.
+        emit: Told about progress.
+    """
+    norms = [] if weights is None or models.has_folded_norms(model) else tracking_norms(model)
+    if recipe.recalibrate == "off" or not norms or len(part) < 2:
+        missing = recipe.recalibrate == "on" and weights is not None
+        return Recalibration("off", "there are no norm statistics to re-estimate" if missing else "")
+    if recipe.recalibrate == "auto" and part.tasks:  # there is no one class of each image for a probe to judge by
+        return Recalibration("off")
+    answer = Recalibration("off")
+    with explained_memory(_BATCH, config.input_size[-1]):
+        if accelerator.is_main_process:
+            answer = _decided(model, recipe, part, config, accelerator, emit)
+        if accelerator.num_processes > 1:
+            answer = broadcast_object_list([answer])[0]
+            for norm in norms:
+                for buffer in (norm.running_mean, norm.running_var, norm.num_batches_tracked):
+                    buffer.copy_(broadcast(buffer.detach().clone()))
+    return answer
+
+
+def _decided(
+    model: nn.Module, recipe: Recipe, part: Part, config: DataConfig, accelerator: Accelerator, emit: Listener
+) -> Recalibration:
+    order = np.random.default_rng(derive(recipe.seed, "recalibration")).permutation(len(part)).tolist()
+    sample = part.some(order[:IMAGES])
+
+    def batches(of: Part) -> data.EvaluationLoader:
+        return data.eval_batches(of, config=config, batch_size=_BATCH, device=accelerator.device)
+
+    if recipe.recalibrate == "on":
+        emit(Progress("re-estimating norm statistics", 0, 0))
+        count = recalibrate(model, batches(sample), accelerator)
+        return Recalibration("on", f"norm statistics are those of {count:,} training images, not of the pretraining")
+    first = torch.cat([batch.images for batch in batches(part.some(order[:_BATCH]))]).to(accelerator.device)
+    judges = _judging(part, order)
+    if len(judges) < _LEAST or shift(model, first, accelerator) < SHIFTED:
+        return Recalibration("off")
+    emit(Progress("trying norm statistics of these images", 0, 0))
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    plain, labels = features(model, batches(judges), accelerator)
+    count = recalibrate(model, batches(sample), accelerator)
+    adapted, _ = features(model, batches(judges), accelerator)
+    one, other = (
+        cross_validated(found.numpy(), labels.numpy(), seed=recipe.seed, strengths=(_STRENGTH,))
+        for found in (adapted, plain)
+    )
+    if is_better(one.right, other.right):
+        return Recalibration(
+            "on",
+            f"norm statistics are those of {count:,} training images, for these look different: a linear probe names "
+            f"{one.accuracy:.0%} of {len(labels)} of them rightly, and {other.accuracy:.0%} with the pretraining's",
+        )
+    for name, buffer in model.named_buffers():
+        buffer.copy_(before[name])
+    return Recalibration("off")
+
+
+def _judging(part: Part, order: list[int]) -> Part:
+    """Images of some classes, each with at least two."""
+    classes = list(dict.fromkeys(part.labels[position] for position in order))[:_CLASSES]
+    chosen = [position for position in order if part.labels[position] in set(classes)][:_JUDGES]
+    counts = Counter(part.labels[position] for position in chosen)
+    return part.some([position for position in chosen if counts[part.labels[position]] > 1])

@@ -1,0 +1,88 @@
+"""An optimizer whose parameter groups follow the plan's layer groups, each with its own explicit rate."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2, get_optimizer_class
+from torch import nn
+
+from zoo.errors import RecipeError
+from zoo.models.layer_groups import Group
+from zoo.recipes.plan import PhasePlan
+from zoo.training.schedule import rate_factor
+
+_FUSED_ON = ("cpu", "cuda")  # elsewhere torch's own choice stands: nobody has compared there
+
+
+def decays(parameter: torch.Tensor) -> bool:
+    """Whether weight decay applies: not to biases and norms, which are vectors or scalars."""
+    return parameter.ndim > 1
+
+
+def make_optimizer(
+    name: str, model: nn.Module, groups: Sequence[Group], phase: PhasePlan, objective: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """Build the optimizer of one phase over the groups that train in it, and what the objective trains of its own.
+
+    Each parameter group carries the layer group's name under "layer_group" and its peak rate under "peak", because
+    torch schedulers ignore timm's `lr_scale`. Where torch has the optimizer as one fused kernel for the device, that is
+    what it gets.
+
+    Raises:
+        RecipeError: timm's factory has no optimizer of that name.
+    """
+    parameters = dict(model.named_parameters())
+    plans = {plan.name: plan for plan in phase.groups}
+    trained = [(plans[group.name], [parameters[key] for key in group.parameters]) for group in groups]
+    if phase.extra is not None and objective is not None:
+        trained.append((phase.extra, list(objective.parameters())))
+    param_groups: list[dict[str, Any]] = []
+    for plan, tensors in trained:
+        if plan.frozen:
+            continue
+        for decayed in (True, False):
+            chosen = [tensor for tensor in tensors if decays(tensor) == decayed]
+            if chosen:
+                param_groups.append(
+                    {
+                        "params": chosen,
+                        "lr": plan.lr,
+                        "weight_decay": plan.weight_decay if decayed else 0.0,
+                        "layer_group": plan.name,
+                        "peak": plan.lr,
+                    }
+                )
+    device = next(model.parameters()).device.type
+    try:
+        fused = {"fused": True} if device in _FUSED_ON and _has_fused(name) else {}
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            param_groups, opt=name, lr=max(plan.lr for plan in phase.groups), **fused
+        )
+    except (ValueError, AssertionError, KeyError) as error:
+        raise RecipeError(
+            f"there is no optimizer named {name!r}",
+            why=str(error),
+            fix="for example --optimizer adamw, sgd, lamb or lion; timm.optim.list_optimizers() names them all",
+        ) from error
+    return optimizer
+
+
+def set_rates(optimizer: torch.optim.Optimizer, phase: PhasePlan, step: int) -> dict[str, float]:
+    """Set every parameter group's rate for one step of the phase (from 0), and return the rate of each layer group."""
+    factor = rate_factor(step, phase.steps, kind=phase.schedule, warmup=phase.warmup)
+    rates: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        group["lr"] = rates[group["layer_group"]] = group["peak"] * factor
+    return rates
+
+
+def _has_fused(name: str) -> bool:
+    """Whether torch can do a whole step of the optimizer in one kernel; others use loops or torch's own choice."""
+    try:
+        return "fused" in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
+    except ValueError:  # a name with a wrapper in it, such as lookahead_adamw, or no name at all
+        return False

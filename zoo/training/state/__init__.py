@@ -1,0 +1,1 @@
+"""All that resuming needs: session, position, checkpoints, the metrics log, signals."""

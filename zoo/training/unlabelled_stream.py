@@ -1,0 +1,263 @@
+"""Images without labels beside the labelled ones: opened, streamed to training, looked at when epochs are compared."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from zoo import data
+from zoo.data import Batch, DataOptions, Dataset, EvaluationLoader, TrainLoader, Unlabelled
+from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
+from zoo.errors import RecipeError
+from zoo.events import Listener, Progress
+from zoo.models import saved as models
+from zoo.models.saved import DataConfig
+from zoo.recipes import methods
+from zoo.recipes.recipe import Recipe
+from zoo.runs.run_folder import write_atomic
+from zoo.training.collect import collect
+from zoo.training.losses import discover as terms
+from zoo.training.losses.combined import Beside, Sizes, width
+from zoo.training.losses.objective import Objective
+from zoo.training.losses.supervised import Supervised
+from zoo.training.norms.reestimate import tracking_norms
+from zoo.training.seeds import derive, seed_all
+from zoo.training.state.session import Session
+
+MU = 7  # images without labels beside each labelled one to learn from guesses, as in FixMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Besides:
+    """The images without labels, and how training and choosing get them; None where they do not."""
+
+    images: UnlabelledSet
+    views: tuple[TrainLoader, ...]  # one for each view that a method wants of the same images
+    choosing: EvaluationLoader | None  # target images on which epochs are compared
+    steps: int  # batches of an epoch in which more than the head trains: of a pass over the larger of both sets
+
+    def joined(self, labelled: TrainLoader) -> Callable[[int, int], Iterator[Batch]]:
+        """Labelled batches, with images without labels beside each."""
+
+        def epoch(number: int, start: int) -> Iterator[Batch]:
+            streams = [view.epoch(number, start, self.steps) for view in self.views]
+            for batch, *others in zip(labelled.epoch(number, start, self.steps), *streams, strict=True):
+                views = tuple(other.images for other in others)
+                yield replace(batch, unlabelled=Unlabelled(views, others[0].indices))
+
+        return epoch
+
+    def look(self, candidate: nn.Module, session: Session, accelerator: Accelerator) -> torch.Tensor | None:
+        """What a candidate says about the target images that epochs are compared on, (N, classes).
+
+        Its guesses are kept beside the saved states: when training is over, the report tells how many were right.
+        """
+        if self.choosing is None:
+            return None
+        logits = collect(candidate, self.choosing, accelerator, mixed=True).logits
+        if accelerator.is_main_process:
+            at = session.position
+            place = session.states / f"guesses-{at.phase:02d}-{at.epoch:06d}.npy"
+            content = io.BytesIO()  # of a file that numpy writes itself nobody learns why it could not be written
+            np.save(content, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
+            write_atomic(place, content.getvalue())
+        return logits
+
+
+def reference(recipe: Recipe) -> str | None:
+    """What the recipe says about images without labels: those of another domain, or more of the same."""
+    return recipe.target or recipe.unlabelled
+
+
+def opened(
+    recipe: Recipe, dataset: Dataset, reference_of_dataset: str, options: DataOptions, emit: Listener
+) -> tuple[UnlabelledSet, Answers | None] | tuple[None, None]:
+    """The images without labels that a recipe names, and the answers for the report; None where there are none.
+
+    Images that the result is measured on are not trained on: neither where both are taken from the same place, nor
+    where copies of them are found elsewhere. Of very many images nobody knows the content; then that is said.
+    """
+    named = reference(recipe)
+    if named is None:
+        return None, None
+    same = named == reference_of_dataset
+    report = dataset.report
+    known = dataset.contents.get("report")
+    images, answers = open_unlabelled(
+        named,
+        dataset.classes,
+        options if same else replace(options, config=None),
+        lambda stage, done, total: emit(Progress(stage, done, total)),
+        answered=recipe.target is not None,
+        without={report.id(place) for place in range(len(report))} if same else (),
+        contents=known or (),
+    )
+    if known is None and not same:
+        images = replace(images, notes=(*images.notes, _unknown(dataset, images)))
+    return images, answers
+
+
+def _unknown(dataset: Dataset, images: UnlabelledSet) -> str:
+    return (
+        f"whether images of {images.name} are copies of those that the result is measured on is not known: "
+        f"the images of {dataset.name} are too many to be compared, so keep the two apart"
+    )
+
+
+def streamed(
+    images: UnlabelledSet,
+    labelled: int,
+    recipe: Recipe,
+    config: DataConfig,
+    accelerator: Accelerator,
+) -> Besides:
+    """The loaders of images without labels.
+
+    Args:
+        images: The images.
+        labelled: Images with labels.
+        recipe: With automatic choices replaced.
+        config: What the network expects.
+        accelerator: Device and processes.
+    """
+    shared: dict[str, Any] = {
+        "config": config,
+        "workers": recipe.workers or 0,
+        "rank": accelerator.process_index,
+        "world": accelerator.num_processes,
+        "device": accelerator.device,
+    }
+    batch = recipe.batch * ratio(recipe)
+    steps = max(labelled // recipe.batch, len(images.fit) // batch, 1)
+    views = []
+    for number in range(terms.views(recipe)):
+        # With the seed of the labelled images, sets of equal size would come in the same order: the same places of both
+        # in one batch, and where their files are sorted by class, the same classes.
+        views.append(
+            data.train_loader(
+                images.fit,
+                augment="strong" if number else recipe.augment or "none",
+                batch_size=batch,
+                seed=derive(recipe.seed, "unlabelled"),
+                **shared,
+            )
+        )
+    choosing = data.eval_batches(images.choose, batch_size=recipe.batch, **shared) if recipe.target else None
+    return Besides(images, tuple(views), choosing, steps)
+
+
+def ratio(recipe: Recipe) -> int:
+    """Images without labels beside each labelled one."""
+    return recipe.unlabelled_ratio or (MU if recipe.semi != "none" else 1)
+
+
+def added(recipe: Recipe) -> int:
+    """Images without labels that a step takes for each labelled one where the features train, all views counted."""
+    return ratio(recipe) * terms.views(recipe)
+
+
+def cut_note(recipe: Recipe, processes: int) -> str:
+    """What a person should know of methods that look at a batch as a whole, where a step has several parts.
+
+    Args:
+        recipe: With its batch size.
+        processes: That share each batch.
+    """
+    names = [method.name for method, _ in terms.chosen(recipe) if method.whole]
+    if not names or processes * recipe.accumulate == 1:
+        return ""
+    return (
+        f"{' and '.join(names)} compares images within each {recipe.batch // processes} labelled ones of a step's "
+        f"{recipe.batch * recipe.accumulate} (and those without labels beside them), for each of {processes} "
+        f"process(es) and each of {recipe.accumulate} batch(es) by itself: not quite as if a step had one batch"
+    )
+
+
+def require_enough(recipe: Recipe, labelled: int, images: int, processes: int) -> None:
+    """Refuse batches in which a method sees too few images of a domain to say anything.
+
+    Args:
+        recipe: With its batch size.
+        labelled: Images with labels.
+        images: Images without.
+        processes: That share each batch.
+
+    Raises:
+        RecipeError: There are fewer than it needs.
+    """
+    seen = min(min(recipe.batch, labelled), min(recipe.batch * ratio(recipe), images)) // processes
+    for method, _ in terms.chosen(recipe):
+        if seen < method.least:
+            raise RecipeError(
+                f"{method.name} needs {method.least} images of each domain in every process's part of a batch",
+                why=f"there would be {seen}, and no method can tell how such images differ among themselves",
+                fix=f"--batch-size {method.least * processes} or more, and as many images of each domain",
+            )
+
+
+def objective(
+    recipe: Recipe,
+    supervised: Supervised,
+    besides: Besides | None,
+    model: nn.Module,
+    config: DataConfig,
+    device: torch.device,
+) -> Objective:
+    """What is minimised: the supervised loss, and what the recipe adds to it.
+
+    Raises:
+        RecipeError: The network does not have what the method works on.
+    """
+    if recipe.align == "adabn":
+        _require_norms(recipe, model)
+    chosen = terms.chosen(recipe)
+    if besides is None or not chosen:
+        return supervised
+    features = width(model, config.input_size, device)
+    sizes = Sizes(features, supervised.classes, len(besides.images.fit), recipe.threshold)
+    seed_all(recipe.seed, "objective")
+    made = [(make(sizes), weight * make.weight) for make, weight in chosen]
+    return Beside(supervised, made, ratio(recipe)).to(device)
+
+
+def _require_norms(recipe: Recipe, model: nn.Module) -> None:
+    pretrained = recipe.strategy != "scratch" and recipe.weights != "none"  # fresh norms look like folded ones
+    if pretrained and models.has_folded_norms(model):
+        why = "these weights have folded batch norms: the statistics are part of the convolutions"
+    elif not tracking_norms(model):
+        why = "the network has no norms that keep statistics"
+    else:
+        return
+    raise RecipeError(
+        "--align adabn has nothing to adapt", why=why, fix="choose another method, or a backbone with batch norm"
+    )
+
+
+def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
+    """Phase (from 0), epoch and the guesses of each epoch that was finished, in order, from where states are saved."""
+    found = []
+    for path in sorted(states.glob("guesses-*.npy")):
+        _, phase, epoch = path.stem.split("-")
+        found.append((int(phase), int(epoch), np.load(path, allow_pickle=False)))
+    return found
+
+
+def refuse_several(recipe: Recipe) -> None:
+    """A plan is of one method.
+
+    Raises:
+        RecipeError: The recipe leaves it to be found.
+    """
+    if len(methods.asked(recipe.align)) > 1:
+        raise RecipeError(
+            f"there is no one plan for --align {recipe.align}, which trains with several methods",
+            fix="name one, such as --align dann",
+        )
