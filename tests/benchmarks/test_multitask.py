@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.multitask import ARCHIVES, JOINT, TASKS, _that_fit, table, unpack, write_table
 from tests.data.pictures import encoded, picture
-from tests.data.test_archive import zipped
+from tests.data.sources.test_archive import zipped
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from threading import Thread
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.report.html_reader import Page
-from tests.report.test_browser import FLAGS, chromium  # noqa: F401  the browser that is on this machine, as a fixture
+from tests.runs.report.html_reader import Page
+from tests.runs.report.test_browser import FLAGS, chromium  # noqa: F401  the browser that is on this machine, as a fixture
 
 TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 # A page says where its parts come from in these; a link to elsewhere, `<a href>`, fetches nothing.

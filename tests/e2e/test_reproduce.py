@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import zoo
-from tests.hub_push.conftest import Client, client, hub
 from tests.pictures import four
+from tests.runs.publish.conftest import Client, client, hub
 from zoo.cli import main
 from zoo.errors import HubError, RunError
 from zoo.runs.recipe_file import read_recipe

@@ -24,7 +24,7 @@ from tests.data.pictures import encoded, picture
 from tests.faults.hostile import limited
 from tests.faults.record import ONE_ERROR, Try
 from tests.faults.test_hostile_weights import nano
-from tests.report.fixture import make_run
+from tests.runs.report.fixture import make_run
 from zoo.base import registry
 from zoo.cli import runs
 from zoo.data import DataOptions

@@ -16,9 +16,9 @@ from tests.cli.conftest import Terminal
 from tests.faults.hostile import zoo
 from tests.faults.record import AS_WITHOUT, Try
 from tests.pictures import four
-from tests.report.fixture import make_run
-from tests.report.html_reader import Page
-from tests.report.test_browser import chromium, dom  # noqa: F401  # the first is a fixture
+from tests.runs.report.fixture import make_run
+from tests.runs.report.html_reader import Page
+from tests.runs.report.test_browser import chromium, dom  # noqa: F401  # the first is a fixture
 from zoo.cli import output, render
 from zoo.errors import DataError, ZooError, printable
 from zoo.events import EpochDone, Note, PhaseStarted

@@ -16,7 +16,7 @@ import pytest
 import timm
 
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
-from tests.test_plugins import Site, site
+from tests.models.test_lookup import Site, site
 from zoo.cli import main
 from zoo.errors import PluginError
 from zoo.models import lookup as plugins

@@ -15,8 +15,8 @@ import timm
 
 from zoo import testing
 
-# One of each kind. tests/engine/test_boundary.py splits them before every layer group but the first, and checks that
-# the two parts together are the network to the bit.
+# One of each kind. tests/training/frozen_cache/test_split.py splits them before every layer group but the first, and checks
+# that the two parts together are the network to the bit.
 SPLIT = (
     *("convnext_atto", "densenet121", "inception_v3", "mixer_s32_224", "mobilenetv2_100", "poolformer_s12"),
     *("regnety_002", "repvgg_a0", "swin_tiny_patch4_window7_224", "test_efficientnet", "test_vit", "vgg11_bn"),
