@@ -27,6 +27,7 @@ from zoo import data
 from zoo.data.sources.dispatch import open_listing
 from zoo.models import layer_groups as groups
 from zoo.models import lookup as plugins
+from zoo.models import preprocessing
 from zoo.models import saved as models
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import data_options
@@ -78,7 +79,7 @@ def agreement(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any
         else:
             model = models.build(spec, weights=models.resolve_weights(spec, chosen))
         model.eval().to(memory_format=torch.channels_last)
-        config = models.data_config(model)
+        config = preprocessing.data_config(model)
         found = groups.assign(model, spec)
         splitter = Splitter(model, found, config.input_size)
         cuts = {}

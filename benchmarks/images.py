@@ -20,7 +20,7 @@ from timm.data import create_transform
 from zoo import data
 from zoo.data.batches.draws import RATIO
 from zoo.data.batches.views import _PRESETS, Augment
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.training.memory import keep_freed_memory
 
 BATCH = 32

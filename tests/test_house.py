@@ -74,7 +74,6 @@ def imports(path: Path, *, at_import: bool = False) -> Iterator[tuple[int, str]]
         nodes.extend(ast.iter_child_nodes(node))
 
 
-@pytest.mark.skip(reason="the splits and merges that follow mend what it finds")
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_point_down(path):
     """Wherever they stand: an import within a function is one as well."""
@@ -115,7 +114,6 @@ def circles(edges: dict[str, set[str]]) -> list[list[str]]:
     return found
 
 
-@pytest.mark.skip(reason="the splits and merges that follow mend what it finds")
 @pytest.mark.parametrize("room", ["", *(room for room in ROOMS if (PACKAGE / room).is_dir())])
 def test_no_circle_between_the_parts_of_a_room(room):
     """Parts are modules and packages; of the whole house, they are the rooms."""
@@ -146,7 +144,6 @@ def test_a_file_is_called_right_without_its_folder():
     assert not {stem: names for stem, names in stems.items() if len(names) > 1}
 
 
-@pytest.mark.skip(reason="the splits and merges that follow mend what it finds")
 def test_no_two_classes_share_a_name():
     homes: dict[str, list[str]] = {}
     for path in FILES:
@@ -157,7 +154,6 @@ def test_no_two_classes_share_a_name():
     assert not {name: places for name, places in homes.items() if len(places) > 1}
 
 
-@pytest.mark.skip(reason="the splits and merges that follow mend what it finds")
 @pytest.mark.parametrize("room", sorted(PACKAGE.rglob("__init__.py")), ids=name_of)
 def test_a_rooms_door_is_a_docstring(room):
     faces = {"zoo", "zoo.data", "zoo.runs.publish", "zoo.cli.plugins"}

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from zoo.errors import ZooError
 from zoo.models import derived_groups as matching
+from zoo.models import freezing, preprocessing
 from zoo.models import layer_groups as groups
 from zoo.models import lookup as plugins
 from zoo.models import saved as models
@@ -203,7 +204,7 @@ def _numerics(spec: BackboneSpec) -> Iterator[Check]:
         try:
             model, images = _sample(spec)
             names = [f"class {index}" for index in range(model.num_classes)]
-            config = models.data_config(model)
+            config = preprocessing.data_config(model)
             models.save(
                 model, Path(folder), class_names=names, data_config=config, zoo={"requires": models.requires(spec)}
             )
@@ -231,7 +232,7 @@ def _input_channels(bench: _Bench) -> str:
     weights = models.resolve_weights(bench.spec, str(bench.folder))
     for channels in (1, 4):
         other = models.build(bench.spec, weights=weights, num_classes=3, in_chans=channels)
-        size = models.data_config(other).input_size
+        size = preprocessing.data_config(other).input_size
         if size[0] != channels:
             return f"built for {channels} channels, the preprocessing gives {size[0]}"
         shape = tuple(_logits(other, bench.images[:1, :1].repeat(1, channels, 1, 1)).shape)
@@ -266,7 +267,7 @@ def _frozen(bench: _Bench) -> str:
     found = groups.assign(model, bench.spec)
     names = [group.name for group in found]
     held = names[: max(1, len(names) // 2)]
-    freezer = groups.Freezer(model, found, held)
+    freezer = freezing.Freezer(model, found, held)
     tensors = dict(itertools.chain(model.named_parameters(), model.named_buffers()))
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     model.zero_grad()
@@ -310,7 +311,7 @@ def _sample(spec: BackboneSpec) -> tuple[Any, torch.Tensor]:
     """A model with random weights, and the smallest images that it takes: (4, 3, S, S), standard normal."""
     torch.manual_seed(0)
     model: Any = models.build(spec, weights=None, num_classes=_CLASSES)
-    declared = models.data_config(model).input_size
+    declared = preprocessing.data_config(model).input_size
     smaller = () if _fixed(model) else tuple(size for size in (64, 96, 128) if size < declared[-1])
     for size in smaller:
         images = torch.randn(_BATCH, declared[0], size, size)
@@ -324,9 +325,9 @@ def _sample(spec: BackboneSpec) -> tuple[Any, torch.Tensor]:
 
 def _fixed(model: Any) -> int | None:
     """The image side of a model that takes no other."""
-    size = models.data_config(model).input_size
+    size = preprocessing.data_config(model).input_size
     try:
-        models.data_config(model, image_size=size[-1] + 1)
+        preprocessing.data_config(model, image_size=size[-1] + 1)
     except ZooError:
         return size[-1]
     return None

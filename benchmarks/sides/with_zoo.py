@@ -18,12 +18,12 @@ from benchmarks.sides.shared import right
 from benchmarks.stopwatch import Stopwatch
 from zoo import Recipe, api
 from zoo.events import EpochDone, Event, PhaseStarted, PlanReady, Progress, StepDone
-from zoo.models import saved as models
+from zoo.models import preprocessing
 from zoo.recipes.plan import PhasePlan
 from zoo.runs import train as execute
+from zoo.tasks.outputs import Outputs
 from zoo.training import loop
-from zoo.training.collect import Outputs
-from zoo.training.frozen_cache.source import Source
+from zoo.training.frozen_cache.phase_data import Source
 from zoo.training.loop import Job
 from zoo.training.state.session import Session
 
@@ -120,7 +120,7 @@ def _score_epochs(folder: Path, side: int, events: _Events) -> None:
 
 def _accuracy(model: nn.Module, folder: Path, side: int) -> float:
     """From the files, not through zoo's loaders: their caches are what is being measured."""
-    config = models.data_config(model, side)
+    config = preprocessing.data_config(model, side)
     images = ImageFolder(str(folder), create_transform(**config.as_dict(), is_training=False))
     with torch.random.fork_rng(devices=[]):
         hits, count = right(model, DataLoader(images, batch_size=32))

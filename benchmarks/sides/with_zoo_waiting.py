@@ -13,7 +13,7 @@ from benchmarks.sides import with_zoo
 from benchmarks.stopwatch import Stopwatch
 from zoo.data import Batch
 from zoo.recipes.plan import PhasePlan
-from zoo.training.frozen_cache.source import Source
+from zoo.training.frozen_cache.phase_data import Source
 
 
 def run(job: Mapping[str, Any], watch: Stopwatch) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from zoo.cli import measures, render
+from zoo.cli import render
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
 from zoo.tasks.predictions import Answer, Prediction
@@ -136,5 +136,5 @@ def test_another_data_set_does_not_take_the_place_of_tasks(zoo_, api):
 
 def test_an_ordinal_result_stands_beside_what_guessing_reaches_of_it():
     said = "0 (always guessing the same step); accuracy 70.0%, and 40.0% by always guessing the commonest"
-    assert measures.baseline(SIZE) == said
-    assert measures.baseline(KIND) == "60.0% (always guessing the commonest class)"
+    assert render.baseline(SIZE) == said
+    assert render.baseline(KIND) == "60.0% (always guessing the commonest class)"

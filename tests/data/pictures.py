@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.data import DataOptions, Dataset, open_dataset
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -23,7 +23,7 @@ from zoo.models import lookup as plugins
 from zoo.models import saved as models
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
-from zoo.training.schedule import rate_factor
+from zoo.training.optim import rate_factor
 
 
 @dataclass(frozen=True)

@@ -146,10 +146,10 @@ def _watch_files(points: Points) -> None:
 
 
 def _watch_work(points: Points) -> None:
+    from zoo.base.files import write_atomic
     from zoo.data.batches.maker import Maker
     from zoo.events import Progress
     from zoo.runs import finish
-    from zoo.runs.run_folder import write_atomic
     from zoo.training import collect as evaluation
     from zoo.training import loop
     from zoo.training.state.session import Session

@@ -32,8 +32,8 @@ from zoo.data.sources.archive import read_archive
 from zoo.data.sources.table import read_table
 from zoo.data.store.decode import UnreadableImage, decode, no_warnings
 from zoo.errors import ZooError
+from zoo.models import preprocessing, weights
 from zoo.models import saved as models
-from zoo.models import weights
 from zoo.models.plugins.manifest import read_manifest
 from zoo.models.tensor_files import file_sha256, read_tensors
 from zoo.runs.publish.card import model_card
@@ -254,7 +254,7 @@ def test_config_json(faults: Try, tmp_path: Path, count: int) -> None:
         answered(lambda: weights.resolve_weights(nano(), str(folder)))
         model = answered(lambda: models.load(folder))
         if model is not None:
-            config = models.data_config(model)
+            config = preprocessing.data_config(model)
             assert max(config.input_size[1:]) <= 4096
             assert all(isinstance(name, str) for name in models.labels(model, None))
 

@@ -23,7 +23,7 @@ from zoo.cli import output, render
 from zoo.errors import DataError, ZooError, printable
 from zoo.events import EpochDone, Note, PhaseStarted
 from zoo.runs.publish.card import model_card
-from zoo.runs.report import write_report
+from zoo.runs.report.page import write_report
 
 MARKUP = {
     "a script": "<script>document.title='owned'</script>",

@@ -20,7 +20,7 @@ from zoo.models import build as building
 from zoo.models import lookup as plugins
 from zoo.models import saved as models
 from zoo.models import weights
-from zoo.models.config_checks import Budget
+from zoo.models.config_checks import BuildBudget
 from zoo.models.tensor_files import file_sha256, read_tensors
 from zoo.runs import use as inference
 from zoo.training.state.checkpoint import load_checkpoint, save_checkpoint
@@ -300,9 +300,9 @@ def test_a_run_whose_parts_do_not_belong_together(faults: Try, tmp_path: Path) -
 
 
 def test_a_network_is_built_within_its_budget() -> None:
-    with Budget(nano().params * 4):
+    with BuildBudget(nano().params * 4):
         building.build(nano(), weights=None)
-    with pytest.raises(RuntimeError, match="far beyond its file"), Budget(1000):
+    with pytest.raises(RuntimeError, match="far beyond its file"), BuildBudget(1000):
         torch.zeros(10**6, 10**6)
     for make in (
         lambda: torch.arange(10**12),
@@ -311,7 +311,7 @@ def test_a_network_is_built_within_its_budget() -> None:
         lambda: torch.ones(10**6).new_zeros(10**12),
         lambda: torch.eye(10**6),
     ):
-        with pytest.raises(RuntimeError, match="far beyond its file"), Budget(1000):
+        with pytest.raises(RuntimeError, match="far beyond its file"), BuildBudget(1000):
             make()
 
 

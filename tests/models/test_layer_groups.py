@@ -12,7 +12,8 @@ from zoo.models import derived_groups as matching
 from zoo.models import layer_groups as groups
 from zoo.models import lookup as plugins
 from zoo.models import saved as models
-from zoo.models.layer_groups import Freezer, Group
+from zoo.models.freezing import Freezer
+from zoo.models.layer_groups import Group
 from zoo.models.spec import BackboneSpec, LayerGroup
 
 

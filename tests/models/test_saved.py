@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from zoo.errors import PluginError, RecipeError, RunError, WeightsError, ZooError
 from zoo.models import lookup as plugins
+from zoo.models import preprocessing
 from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import BackboneSpec, Weights
 
 NANO = plugins.get("resnet/resnet_nano")
@@ -47,7 +48,7 @@ def logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def save(model: Any, folder: Path, **extra: Any) -> None:
     names = [f"class {index}" for index in range(model.num_classes)]
-    models.save(model, folder, class_names=names, data_config=models.data_config(model), zoo=extra)
+    models.save(model, folder, class_names=names, data_config=preprocessing.data_config(model), zoo=extra)
 
 
 # --- build ---
@@ -61,7 +62,7 @@ def test_manifest_weights_are_what_timm_loads_by_hand() -> None:
     model = models.build(NANO, weights=EMBEDDED)
     assert torch.equal(logits(model, images), logits(by_hand, images))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert models.data_config(model) == DataConfig(
+    assert preprocessing.data_config(model) == DataConfig(
         input_size=(3, 64, 64),
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -87,7 +88,7 @@ def test_nothing_of_the_loading_stays_in_the_configuration() -> None:
 def test_random_weights_see_the_images_that_the_default_weights_would() -> None:
     scratch = models.build(NANO, weights=None, num_classes=10)
     pretrained = models.build(NANO, weights=EMBEDDED, num_classes=10)
-    assert models.data_config(scratch) == models.data_config(pretrained)
+    assert preprocessing.data_config(scratch) == preprocessing.data_config(pretrained)
     assert not torch.equal(
         scratch.state_dict()["layer1.0.conv1.weight"], pretrained.state_dict()["layer1.0.conv1.weight"]
     )
@@ -152,10 +153,10 @@ def test_input_channels_adapt_weights_and_normalisation() -> None:
     rgb = models.build(NANO, weights=EMBEDDED).state_dict()["conv1.0.weight"]
     grey = models.build(NANO, weights=EMBEDDED, in_chans=1)
     torch.testing.assert_close(grey.state_dict()["conv1.0.weight"], rgb.sum(1, keepdim=True))
-    config = models.data_config(grey)
+    config = preprocessing.data_config(grey)
     assert config.input_size == (1, 64, 64)
     assert config.mean == pytest.approx((0.449,), abs=1e-6)
-    four = models.data_config(models.build(NANO, weights=EMBEDDED, in_chans=4))
+    four = preprocessing.data_config(models.build(NANO, weights=EMBEDDED, in_chans=4))
     assert four.mean == (0.485, 0.456, 0.406, 0.485)
     assert four.input_size[0] == 4
 
@@ -184,14 +185,14 @@ def test_an_architecture_that_nobody_registers() -> None:
 def test_a_fixed_image_size_is_built_saved_and_loaded(tmp_path: Path) -> None:
     vit = spec("vit_tiny_patch16_224")
     model = models.build(vit, weights=None, num_classes=3, image_size=96)
-    assert models.data_config(model).input_size == (3, 96, 96)
+    assert preprocessing.data_config(model).input_size == (3, 96, 96)
     save(model, tmp_path)
     images = torch.randn(2, 3, 96, 96)
     loaded = models.load(tmp_path)
     assert torch.equal(logits(loaded, images), logits(model, images))
-    assert models.data_config(loaded).input_size == (3, 96, 96)
+    assert preprocessing.data_config(loaded).input_size == (3, 96, 96)
     with pytest.raises(RecipeError, match="this model takes 96 x 96 images only, not 64 x 64"):
-        models.data_config(loaded, image_size=64)
+        preprocessing.data_config(loaded, image_size=64)
 
     again = models.build(vit, weights=models.resolve_weights(vit, str(tmp_path)), image_size=128)
     assert logits(again, torch.randn(1, 3, 128, 128)).shape == (1, 3)
@@ -207,8 +208,8 @@ def test_weights_that_cannot_follow_to_another_size(tmp_path: Path) -> None:
 
 def test_a_flexible_image_size_is_recorded(tmp_path: Path) -> None:
     model = models.build(NANO, weights=EMBEDDED, num_classes=3, image_size=32)
-    assert models.data_config(model).input_size == (3, 32, 32)
-    assert models.data_config(model, image_size=48).input_size == (3, 48, 48)
+    assert preprocessing.data_config(model).input_size == (3, 32, 32)
+    assert preprocessing.data_config(model, image_size=48).input_size == (3, 48, 48)
 
 
 # --- metadata that matters ---
@@ -237,7 +238,7 @@ def test_the_shared_mobilenet_keeps_its_padding_and_normalisation(shared: Path, 
     images = torch.randn(2, 3, 96, 96)
     loaded = models.load(tmp_path)
     assert torch.equal(logits(loaded, images), logits(model, images))
-    assert models.data_config(loaded).mean == (0.5, 0.5, 0.5)
+    assert preprocessing.data_config(loaded).mean == (0.5, 0.5, 0.5)
     assert json.loads((tmp_path / "config.json").read_text())["model_args"]["pad_type"] == "same"
     assert not models.has_folded_norms(model)
 
@@ -295,7 +296,7 @@ def test_what_is_saved_is_what_both_loaders_need(tmp_path: Path) -> None:
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     images = torch.randn(2, 3, 48, 48)
     assert torch.allclose(logits(loaded, images), logits(model, images), atol=1e-5)
-    assert models.data_config(loaded) == config
+    assert preprocessing.data_config(loaded) == config
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
@@ -308,7 +309,7 @@ def test_saving_again_replaces(tmp_path: Path) -> None:
 def test_names_and_classes_must_agree(tmp_path: Path) -> None:
     model = models.build(NANO, weights=None, num_classes=2)
     with pytest.raises(ValueError, match="3 class names for a head of 2 classes"):
-        models.save(model, tmp_path, class_names="abc", data_config=models.data_config(model), zoo={})
+        models.save(model, tmp_path, class_names="abc", data_config=preprocessing.data_config(model), zoo={})
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

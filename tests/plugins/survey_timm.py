@@ -15,7 +15,7 @@ import timm
 
 from zoo import testing
 
-# One of each kind. tests/training/frozen_cache/test_split.py splits them before every layer group but the first, and checks
+# One of each kind. tests/training/frozen_cache/test_split.py splits them before each group but the first, and checks
 # that the two parts together are the network to the bit.
 SPLIT = (
     *("convnext_atto", "densenet121", "inception_v3", "mixer_s32_224", "mobilenetv2_100", "poolformer_s12"),

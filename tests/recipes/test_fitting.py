@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from zoo.recipes.budget import Budget
-from zoo.recipes.fitting import fitted
+from zoo.recipes.budget import Budget, fitted
 from zoo.recipes.plan import GroupPlan, Pace, PhasePlan, Plan, with_paces
 from zoo.recipes.recipe import Recipe
 

@@ -21,12 +21,13 @@ import zoo
 from tests.pictures import four
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Event, Note, StepDone, ignore
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.run_folder import Run, seal
 from zoo.studies import align_auto as trying
+from zoo.training import make_objective
 from zoo.training import unlabelled_stream as beside
 from zoo.training.losses import discover as terms
 from zoo.training.losses.supervised import Supervised
@@ -201,7 +202,7 @@ def test_adabn_without_statistics_is_refused() -> None:
     config = DataConfig((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
 
     def made(recipe: Recipe, network: torch.nn.Module) -> object:
-        return beside.objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
+        return make_objective.unlabelled_objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
 
     folded = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))  # mean 0, variance 1
     for network, why in ((torch.nn.Linear(3, 2), "no norms that keep statistics"), (folded, "folded batch norms")):

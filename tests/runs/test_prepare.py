@@ -16,8 +16,8 @@ from zoo.errors import RecipeError
 from zoo.events import ignore
 from zoo.runs.prepare import prepare
 from zoo.tasks.schema import Task
-from zoo.training.autotune import sizing
-from zoo.training.losses.from_recipe import (
+from zoo.training.autotune import batch_size
+from zoo.training.make_objective import (
     backwards,
     compiled,
     objective,
@@ -60,9 +60,9 @@ def test_small_batches_leave_them_too() -> None:
     [(160, 1, 32), (159, 1, 16), (80, 1, 16), (79, 1, 8), (3, 1, 8), (50, 2, 16), (50, 4, 32), (50, 3, 32)],
 )  # fmt: skip
 def test_few_images_come_in_smaller_batches(images: int, processes: int, size: int) -> None:
-    found, note = sizing.usual(images, processes)
+    found, note = batch_size.usual(images, processes)
     assert found == size
-    assert (f"of {size} images" in note) == (size != sizing.USUAL)
+    assert (f"of {size} images" in note) == (size != batch_size.USUAL)
 
 
 def test_the_batch_that_nobody_chose_is_planned_and_kept() -> None:

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 import zoo
 from tests.pictures import four, make_images
 from zoo.events import Event, Note, PhaseStarted, StepDone, ignore
-from zoo.recipes.budget import Budget
-from zoo.recipes.fitting import fitted
+from zoo.recipes.budget import Budget, fitted
 from zoo.recipes.plan import Pace, Plan
 from zoo.runs import refit
 from zoo.runs.prepare import prepare

@@ -6,19 +6,9 @@ from urllib.error import URLError
 
 import pytest
 
+from zoo.base.files import cache_dir, free_path, friendly_os_errors, replacing, write_atomic
 from zoo.errors import RunError, ZooError
-from zoo.runs.run_folder import (
-    Result,
-    Run,
-    cache_dir,
-    find,
-    free_path,
-    friendly_os_errors,
-    list_runs,
-    read_record,
-    replacing,
-    write_atomic,
-)
+from zoo.runs.run_folder import Result, Run, find, list_runs, read_record
 
 RESULT = {"accuracy": 0.5, "loss": 1.0, "n": 4, "split": "test", "selected_on": "val", "top5": 1.0, "macro_f1": 0.4,
           "ece": 0.1, "confusion": [[1, 0], [0, 1]]}  # fmt: skip

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from zoo.errors import DataError
+from zoo.tasks.outputs import Outputs
 from zoo.tasks.schema import Task
 from zoo.tasks.scoring import measured, scores_of
-from zoo.training.collect import Outputs
 
 NAN = math.nan
 AGE, SIZE = Task("age", "regression"), Task("size", "ordinal", ("low", "middle", "high"))

@@ -14,11 +14,11 @@ from tests.training.toy import CLASSES, GROUPS, Loader, Toy, net, same, state_of
 from zoo.data import Batch
 from zoo.errors import TrainingError
 from zoo.events import EpochDone, PhaseStarted, StepDone
-from zoo.models.layer_groups import Freezer
+from zoo.models.freezing import Freezer
 from zoo.recipes.recipe import Recipe
-from zoo.training.collect import Outputs
+from zoo.tasks.outputs import Outputs
 from zoo.training.losses.objective import Loss, Objective
-from zoo.training.schedule import rate_factor
+from zoo.training.optim import rate_factor
 from zoo.training.seeds import seed_all
 from zoo.training.selection import is_better
 from zoo.training.state.checkpoint import load_checkpoint

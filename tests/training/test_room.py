@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.training.room import available_memory
+from zoo.training.memory import available_memory
 
 MIB = 2**20
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.training.schedule import rate_factor
+from zoo.training.optim import rate_factor
 
 
 @pytest.mark.parametrize("kind", ["one-cycle", "cosine", "constant"])

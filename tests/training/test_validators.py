@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from zoo.training.collect import Outputs
+from zoo.tasks.outputs import Outputs
 from zoo.training.selection import has_improved, is_better
-from zoo.training.validators import TEMPERATURE, density, entropy, information
+from zoo.training.validators import TEMPERATURE, density, entropy, information, with_target
 
 SURE = 50.0 * torch.eye(4).repeat(3, 1)  # of twelve images, three of each class
 
@@ -37,8 +37,8 @@ def test_density_is_the_entropy_of_similarities_to_the_others() -> None:
 
 def test_scores_have_them_where_the_target_was_looked_at() -> None:
     labels = torch.tensor([0, 1, 2, 3] * 3)
-    assert "entropy" not in Outputs(SURE, labels).scores()
-    assert Outputs(SURE, labels, SURE).scores()["information"] == pytest.approx(math.log(4))
+    assert "entropy" not in with_target({}, Outputs(SURE, labels))
+    assert with_target({}, Outputs(SURE, labels, SURE))["information"] == pytest.approx(math.log(4))
 
 
 @pytest.mark.parametrize(("by", "better"), [("information", 0.9), ("density", 0.9), ("entropy", 0.1)])

@@ -18,9 +18,10 @@ from zoo.recipes.planner import make_plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import facts
 from zoo.runs.run_folder import Run
+from zoo.tasks.outputs import Outputs
 from zoo.training import machine
-from zoo.training.collect import Outputs, collect
-from zoo.training.frozen_cache.source import Source
+from zoo.training.collect import collect
+from zoo.training.frozen_cache.phase_data import Source
 from zoo.training.loop import Job, train
 from zoo.training.losses.objective import Objective, with_objective
 from zoo.training.losses.supervised import Supervised
@@ -125,7 +126,15 @@ class Toy:
         )
         self.plan = with_objective(plan, self.objective, self.loader.size)
         every = parse_interval(recipe.checkpoint_every)
-        self.session = Session(run, self.accelerator, self.hear, every=every, keep=recipe.checkpoint_keep)
+        self.session = Session(
+            folder,
+            run.metrics_path,
+            run.checkpoints,
+            self.accelerator,
+            self.hear,
+            every=every,
+            keep=recipe.checkpoint_keep,
+        )
         self.job = Job(
             model=self.model,
             groups=GROUPS,

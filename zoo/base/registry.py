@@ -14,8 +14,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from zoo.base.untrusted import read_yaml
 from zoo.errors import ManifestError
-from zoo.models.plugins.manifest import read_yaml
 
 BUILTIN = ("digits",)
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol, cast
 
 import yaml
 
+from zoo.errors import ManifestError
+
 MiB = 1 << 20
 YAML_LIMIT = 4 * MiB  # bytes of a manifest, registry or recipe
 JSON_LIMIT = 256 * MiB  # bytes of a run.json, whose largest part is a confusion matrix
@@ -220,3 +222,17 @@ def _entries(file: Seekable, length: int, most: int) -> int:
 def is_finite(value: Any) -> bool:
     """Whether it is a number that one can calculate with; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file with the safe loader, within the limits of `zoo.base.untrusted`.
+
+    Raises:
+        ManifestError: The file cannot be read or is not YAML.
+    """
+    try:
+        return parse_yaml(read_bytes(path, YAML_LIMIT).decode())
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}", why=error.strerror or str(error)) from error
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise ManifestError(f"{path} is not valid YAML", why=str(error)) from error

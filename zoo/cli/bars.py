@@ -13,7 +13,7 @@ from rich.table import Column
 from rich.text import Text
 
 from zoo.cli.output import printable
-from zoo.cli.progress import View, measured
+from zoo.cli.view import View, measured
 from zoo.events import EpochDone, PhaseStarted, StepDone
 
 _REDRAW_EVERY = 0.1  # seconds between two drawings

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from zoo.base import cache
+from zoo.base import cache, files
 from zoo.base.cache import Stored
 from zoo.base.text import duration, memory
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, WrongUsage, say
 from zoo.cli.render import Column
-from zoo.runs import run_folder as run
 
 app = typer.Typer(help="Decoded images and activations that are kept for the next run.", no_args_is_help=True)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -32,7 +31,7 @@ def list_command(as_json: Json = False) -> Answer:
     def show() -> None:
         _table(found)
         total = memory(sum(entry.bytes for entry in found)) if found else "nothing"
-        say(f"{total} in {render.shell_path(run.cache_dir())}")
+        say(f"{total} in {render.shell_path(files.cache_dir())}")
 
     return Answer([entry.record() for entry in found], show, as_json)
 

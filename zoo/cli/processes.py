@@ -22,10 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from zoo.base.files import write_atomic
 from zoo.cli.output import WrongUsage, rank
 from zoo.errors import RunError, TrainingInterrupted, ZooError
 from zoo.runs import run_folder as run
-from zoo.runs.run_folder import write_atomic
 
 COMMAND = (sys.executable, "-m", "zoo")
 _FAULTS = "ZOO_FAULTS"  # the folder in which the processes leave their faults, for the first one to be told

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from zoo.base.text import count, duration, memory, percent, plural, rate
-from zoo.cli import measures
 from zoo.cli.output import on_terminal, printable, say
 from zoo.recipes.plan import told_beside
 from zoo.runs.run_folder import Run
-from zoo.tasks.schema import headline
+from zoo.tasks.schema import SHARES, headline
 
 # Of a result, what is too much for a terminal's JSON; run.json and the report have it.
 _LARGE = ("confusion", "calibration", "mistakes")
@@ -138,16 +137,16 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
 
     result, best = record["result"], record.get("best") or {}
     name, _ = headline(result)
-    say(f"{name:<9} {measures.worth(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
-    measures.tasks(result)
+    say(f"{name:<9} {worth(result)} of {plural(result['n'], 'image')} from {printable(result['split'])}")
+    tasks(result)
     epoch = f"{printable(best['phase'])} epoch {best['epoch']}, " if best else ""
     say(f"chosen    {epoch}by {printable(result['selected_on'])}")
     for sentence in averages(record):
         say(f"averaged  {printable(sentence)}")
     if record.get("refit"):
         say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
-    if measures.baseline(result):
-        say(f"baseline  {measures.baseline(result)}")
+    if baseline(result):
+        say(f"baseline  {baseline(result)}")
     _target(record.get("target") or {})
     chosen = (record.get("chosen") or {}).get("reason")
     if chosen:
@@ -171,7 +170,7 @@ def _target(target: Mapping[str, Any]) -> None:
         say(f"target    {name}: {plural(target['n'], 'image')}, and no labels to report an accuracy on")
         return
     place = f"{printable(result['split'])} of {name}"
-    what = f"{measures.worth(result)} of {plural(result['n'], 'image')} from {place}"
+    what = f"{worth(result)} of {plural(result['n'], 'image')} from {place}"
     say(f"target    {what} (labels used for this alone)")
     chosen, oracle = target.get("chosen"), target.get("oracle")
     if chosen and oracle:
@@ -194,7 +193,7 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
         size = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
         say(f"weights   not the same: {size}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
     name, _ = headline(run.record.get("result") or {})
-    before, now = (measures.written(name, record["accuracy"][when]) for when in ("before", "now"))
+    before, now = (written(name, record["accuracy"][when]) for when in ("before", "now"))
     say(f"{name:<9} {before} then, {now} now")
     for entry in record["differences"]:
         say(f"differs   {printable(entry['what'])}: {printable(entry['before'])} then, {printable(entry['now'])} now")
@@ -206,13 +205,13 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
 def evaluation(found: Mapping[str, Any]) -> None:
     """Print an evaluation: the measures, then a row for each class."""
     name, _ = headline(found)
-    say(f"{measures.worth(found)} {name} of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
+    say(f"{worth(found)} {name} of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
     if found.get("tasks") is None:
-        measures.detail(found)
+        detail(found)
         return
     for task, each in found["tasks"].items():
-        say(f"{printable(task)}: {measures.worth(each)} {headline(each)[0]} of {plural(each['n'], 'image')}\n")
-        measures.detail(each)
+        say(f"{printable(task)}: {worth(each)} {headline(each)[0]} of {plural(each['n'], 'image')}\n")
+        detail(each)
         say()
 
 
@@ -221,14 +220,14 @@ def predictions(records: Sequence[Mapping[str, Any]]) -> None:
     image = Column("image", wrap=True)
     if "tasks" in records[0]:
         names = list(records[0]["tasks"])
-        rows = [[entry["path"], *(measures.said(entry["tasks"][name]) for name in names)] for entry in records]
+        rows = [[entry["path"], *(said(entry["tasks"][name]) for name in names)] for entry in records]
         table([image, *(Column(name, wrap=True) for name in names)], rows)
         return
     if "label" not in records[0]:
         named = Column("labels", wrap=True) if "labels" in records[0] else Column("value", right=True)
-        table([image, named], [[entry["path"], measures.said(entry)] for entry in records])
+        table([image, named], [[entry["path"], said(entry)] for entry in records])
         return
-    rows = [[entry["path"], entry["label"], percent(entry["probability"]), measures.shares(entry["top"][1:])]
+    rows = [[entry["path"], entry["label"], percent(entry["probability"]), shares(entry["top"][1:])]
             for entry in records]  # fmt: skip
     table(
         [image, Column("label", wrap=True), Column("probability", right=True), Column("then", wrap=True)],
@@ -241,3 +240,89 @@ def shell_path(path: Path) -> str:
     absolute = path.absolute()
     here = Path.cwd()
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else path))
+
+
+GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are"}
+
+
+def written(name: str, value: float | None) -> str:
+    """`97.2%` where the measure of this name is a share, else `0.720`."""
+    return percent(value) if name in SHARES or value is None else f"{value:.3f}"
+
+
+def worth(result: Mapping[str, Any]) -> str:
+    """`97.2% (95.1% to 98.4%)`: the number that a result is known by, with its 95 % interval where there is one."""
+    name, value = headline(result)
+    text = written(name, value)
+    interval = result.get("interval")
+    return f"{text} ({percent(interval[0])} to {percent(interval[1])})" if interval else text
+
+
+def baseline(result: Mapping[str, Any]) -> str:
+    """What guessing would reach, with how; empty where nothing is said of it."""
+    if result.get("baseline_mae") is not None:
+        return f"{result['baseline_mae']:.4g} mean error (always guessing the mean; here {result['mae']:.4g})"
+    if result.get("baseline") is None:
+        return ""
+    if result.get("problem") == "ordinal":
+        return (f"0 (always guessing the same step); accuracy {percent(result['accuracy'])}, and "
+                f"{percent(result['baseline'])} by always guessing the commonest")  # fmt: skip
+    return f"{percent(result['baseline'])} ({GUESSES.get(headline(result)[0], 'by chance')})"
+
+
+def tasks(result: Mapping[str, Any]) -> None:
+    """Print a line for each of several tasks."""
+    found = result.get("tasks") or {}
+    width = max((len(printable(name)) for name in found), default=0)
+    for name, each in found.items():
+        chance = baseline(each)
+        say(f"  {printable(name):<{width}}  {headline(each)[0]} {worth(each)} of {each['n']:,}"
+            + (f"; baseline {chance}" if chance else ""))  # fmt: skip
+
+
+def detail(found: Mapping[str, Any]) -> None:
+    """Print the measures of one task, then a row for each class, label or step."""
+    from zoo.cli.render import Column, table  # which imports this module
+
+    kind = found.get("problem", "single-label")
+    if kind == "multi-label":
+        shown = [("micro F1", f"{found['micro_f1']:.4f}"), ("macro F1", f"{found['macro_f1']:.4f}"),
+                 ("every label right", percent(found["accuracy"])), ("loss", f"{found['loss']:.4f}")]  # fmt: skip
+    elif kind == "ordinal":
+        shown = [("accuracy", percent(found["accuracy"])), ("mean error, steps", f"{found['mae']:.3f}"),
+                 ("loss", f"{found['loss']:.4f}")]  # fmt: skip
+    elif kind == "regression":
+        shown = [("mean error", f"{found['mae']:.4g}"), ("root mean square", f"{found['rmse']:.4g}"),
+                 ("by the mean", f"{found['baseline_mae']:.4g}"), ("loss", f"{found['loss']:.4f}")]  # fmt: skip
+    else:
+        shown = [("top-5 accuracy", percent(found["top5"])), ("loss", f"{found['loss']:.4f}"),
+                 ("macro F1", f"{found['macro_f1']:.4f}"), ("calibration error", f"{found['ece']:.4f}")]  # fmt: skip
+    for name, value in shown:
+        say(f"{name:<18}{value:>8}")
+    if kind == "multi-label":
+        columns = [Column("label", wrap=True), *(Column(name, right=True) for name in
+                   ("images", "AP", "F1", "precision", "recall", "threshold"))]  # fmt: skip
+        rows = [[entry["name"], str(entry["n"]), *(percent(entry[key]) for key in ("ap", "f1", "precision", "recall")),
+                 f"{entry['threshold']:.3f}"] for entry in found["labels"]]  # fmt: skip
+    elif kind == "regression":
+        return
+    else:
+        columns = [Column("step" if kind == "ordinal" else "class", wrap=True), Column("images", right=True),
+                   Column("accuracy", right=True)]  # fmt: skip
+        rows = [[entry["name"], str(entry["n"]), percent(entry["accuracy"])] for entry in found["classes"]]
+    say()
+    table(columns, rows)
+
+
+def said(answer: Mapping[str, Any]) -> str:
+    """One answer in a cell: a class with its probability, labels with theirs, or a quantity."""
+    if "value" in answer:
+        return f"{answer['value']:.4g}"
+    if "labels" in answer:
+        return shares(answer["labels"]) or "none"
+    return f"{answer['label']} {percent(answer['probability'])}"
+
+
+def shares(pairs: list[Mapping[str, Any]]) -> str:
+    """`cat 91.2%, dog 40.0%`."""
+    return ", ".join(f"{pair['label']} {percent(pair['probability'])}" for pair in pairs)

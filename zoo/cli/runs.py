@@ -10,9 +10,8 @@ import typer
 
 from zoo.base.text import percent
 from zoo.cli import render
-from zoo.cli.measures import written
 from zoo.cli.output import Answer, Json, say, warn
-from zoo.cli.render import Column
+from zoo.cli.render import Column, written
 from zoo.errors import RunError
 from zoo.runs.run_folder import Run, list_runs, way_on
 from zoo.tasks.schema import headline

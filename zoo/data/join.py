@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.data.dataset import Dataset, Origin
-from zoo.data.open import open_dataset
+from zoo.data.open import open_one
 from zoo.data.part import Decoded, Part
 from zoo.data.sources.cells import parts_of
 from zoo.data.sources.table import columns_of, is_table
@@ -60,6 +60,20 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     return replace(options, questions=found)
 
 
+def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
+    """Open a data set for training, or those that the options' tasks name.
+
+    Args:
+        ref: A registry name, `hf:ORG/NAME[@revision]`, a folder, a table, or an archive.
+        options: What to take and how to cut.
+        on_progress: Called with (stage, done, total) while images are fetched and read.
+
+    Raises:
+        DataError: It cannot be reached or read, has fewer than two classes, or has unreadable images.
+    """
+    return open_tasks(options.specs, options, on_progress) if options.specs else open_one(ref, options, on_progress)
+
+
 def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Progress | None = None) -> Dataset:
     """Open what the tasks name, for training: one data set whose images answer all of them, or some.
 
@@ -85,7 +99,7 @@ def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Pro
         own = replace(options, specs=(), questions=tuple(map(question, asked)) if table else ())
         if not table:
             own = replace(own, label_separator=None)
-        found = open_dataset(ref, own, on_progress)
+        found = open_one(ref, own, on_progress)
         opened.append(found if found.tasks else _as_task(found, asked[0].name))
     tasks = {task.name: task for dataset in opened for task in dataset.tasks}
     ordered = tuple(tasks[spec.name] for spec in specs)

@@ -14,8 +14,8 @@ from zoo.errors import DataError
 from zoo.tasks.schema import Task
 
 
-def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
-    """Open a data set for training.
+def open_one(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
+    """Open one data set for training.
 
     Args:
         ref: A registry name, `hf:ORG/NAME[@revision]`, a folder, a table, or an archive.
@@ -25,10 +25,6 @@ def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = 
     Raises:
         DataError: It cannot be reached or read, has fewer than two classes, or has unreadable images.
     """
-    if options.specs:
-        from zoo.data.join import open_tasks  # which opens each data set by this function
-
-        return open_tasks(options.specs, options, on_progress)
     listing = open_listing(ref, options, on_progress)
     splits = _with_labels(listing, listing.classes)
     given = [name for name in ("train", "val", "test", "all") if splits.get(name)]
@@ -54,14 +50,14 @@ def open_evaluation(
     """Open a data set to score a model that has its classes already. Nothing is cut or limited.
 
     Args:
-        ref: As for `open_dataset`.
+        ref: As for `open_one`.
         classes: The model's classes in order; labels are matched by name.
         options: Columns, configuration and what to do about unreadable images.
         on_progress: Called with (stage, done, total).
         split: "train", "val" or "test"; None takes test, else val, else whatever there is.
 
     Raises:
-        DataError: As for `open_dataset`, or there is no such split, or it has a class that the model does not know.
+        DataError: As for `open_one`, or there is no such split, or it has a class that the model does not know.
     """
     listing = _answering(open_listing(ref, options, on_progress), options.tasks)
     if bool(listing.tasks) != bool(options.tasks):

@@ -35,7 +35,7 @@ class Decoded(Protocol):
         """One image, (H, W, 3); None where it is damaged."""
 
 
-class Source(NamedTuple):
+class PixelSource(NamedTuple):
     """Where the images of a part come from."""
 
     items: Sequence[Item]
@@ -107,9 +107,9 @@ class Part:
         return part
 
     @property
-    def source(self) -> Source:
+    def source(self) -> PixelSource:
         """Where the images come from."""
-        return Source(self._items, self._reader, self._store, self._rows)
+        return PixelSource(self._items, self._reader, self._store, self._rows)
 
     @property
     def targets(self) -> list[Target]:

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from zoo.data.sources.cells import NAN
-from zoo.data.types import Target
+from zoo.data.types import NAN, Target
 from zoo.tasks.schema import Task, spans
 
 BINS = 4  # quantiles of a quantity that count as answers of their own

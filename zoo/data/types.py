@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -157,3 +159,18 @@ class Tally:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
+    """Positions of `ids` in a random order that depends on nothing but each id, the seed and the purpose."""
+    start = hashlib.blake2b(f"{seed}\n{purpose}\n".encode(), digest_size=16)
+
+    def key(position: int) -> tuple[bytes, str]:
+        digest = start.copy()
+        digest.update(ids[position].encode("utf-8", "surrogatepass"))
+        return digest.digest(), ids[position]
+
+    return sorted(range(len(ids)), key=key)
+
+
+NAN = math.nan  # not known: it counts neither in the loss nor in a measure

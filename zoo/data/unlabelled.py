@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 from zoo.data.part import Part
 from zoo.data.sources.dispatch import open_listing
-from zoo.data.splits.cut import ranked
 from zoo.data.splits.roles import unreadable
 from zoo.data.store.scan import Scanner
-from zoo.data.types import BadImage, DataOptions, Item, Listing, Progress
+from zoo.data.types import BadImage, DataOptions, Item, Listing, Progress, ranked
 from zoo.errors import DataError
 
 CHOOSING = 2000  # images, at most, on which epochs are compared

@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.errors import PluginError, RecipeError, WeightsError, ZooError
 from zoo.models import lookup as plugins
-from zoo.models.config_checks import Budget
+from zoo.models.config_checks import BuildBudget
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import Tensors
 from zoo.models.weights import fetch_tensors, reaching, timm_config, unknown_tag
@@ -145,7 +145,7 @@ def _create_pretrained(
         if key != "label_offset":
             config.pop(key, None)
     try:
-        with Budget(sum(tensor.nbytes for tensor in tensors.values())):
+        with BuildBudget(sum(tensor.nbytes for tensor in tensors.values())):
             _settle_head(spec, weights, config, options, tensors, num_classes)
             config["state_dict"] = tensors
             return _create(spec, options, pretrained=True, pretrained_cfg=config, num_classes=config["num_classes"])

@@ -174,7 +174,7 @@ def check_labels(labels: Any) -> None:
             raise ValueError(f"a class is named {_short(name)}; a name is a text of at most {MOST_LABEL:,} characters")
 
 
-class Budget(TorchDispatchMode):
+class BuildBudget(TorchDispatchMode):
     """Refuse, while a model is built, to make more tensors than it can need.
 
     A few characters in a config.json make a network of any width and depth. What is asked for is known before memory

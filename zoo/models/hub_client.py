@@ -53,7 +53,7 @@ class Unreachable(OfflineModeIsEnabled):
 
 
 @dataclass(slots=True)
-class Session:
+class HubSession:
     """What became of the Hub so far."""
 
     tell: Tell
@@ -66,11 +66,11 @@ class Session:
         return self.gone or self.failing
 
 
-_current: Session | None = None
+_current: HubSession | None = None
 
 
 @contextlib.contextmanager
-def session(tell: Tell = lambda _text: None) -> Iterator[Session]:
+def session(tell: Tell = lambda _text: None) -> Iterator[HubSession]:
     """Make the library's client patient, and keep the library from printing.
 
     A session within another is that one.
@@ -89,7 +89,7 @@ def session(tell: Tell = lambda _text: None) -> Iterator[Session]:
     client: Any = get_session()
     before, send = client.timeout, client.send
     client.timeout = httpx.Timeout(SILENCE, connect=CONNECTING)
-    _current = Session(tell)
+    _current = HubSession(tell)
     client.send = _patiently(_current, send)
     try:
         yield _current
@@ -140,7 +140,7 @@ def one_line(error: object) -> str:
     return without_token(" ".join(str(error).split()))[:600] or type(error).__name__
 
 
-def _patiently(hub: Session, send: Callable[..., Any]) -> Callable[..., Any]:
+def _patiently(hub: HubSession, send: Callable[..., Any]) -> Callable[..., Any]:
     home = httpx.URL(str(constants.ENDPOINT))
 
     def patient(request: Any, **named: Any) -> Any:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def session(emit: Listener = ignore) -> Iterator[network.Session]:
+def session(emit: Listener = ignore) -> Iterator[network.HubSession]:
     """`zoo.models.hub_client.session`, in which every wait is an event."""
     with network.session(lambda text: emit(Note(text))) as hub:
         yield hub

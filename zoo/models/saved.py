@@ -6,7 +6,6 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,85 +14,19 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from zoo.errors import PluginError, RecipeError, RunError
+from zoo.base import files
+from zoo.errors import PluginError, RunError
 from zoo.models import lookup as plugins
 from zoo.models.build import build as build  # this and the next are part of this module's interface
-from zoo.models.build import declared_config, strictness
-from zoo.models.config_checks import Budget, read_config, read_tasks
+from zoo.models.build import strictness
+from zoo.models.config_checks import BuildBudget, read_config, read_tasks
+from zoo.models.preprocessing import DataConfig, timm_data
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import check_safetensors, os_error
 from zoo.models.weights import resolve_weights as resolve_weights
-from zoo.runs import run_folder as run
 from zoo.tasks.schema import Task, problem
 
 PROBLEM_TYPES = {"single-label": "single_label_classification", "multi-label": "multi_label_classification"}
-
-_timm_data: Any = timm.data  # without type information worth the name
-
-
-@dataclass(frozen=True, slots=True)
-class DataConfig:
-    """How images become a model's input, in evaluation."""
-
-    input_size: tuple[int, int, int]  # channels, height, width
-    mean: tuple[float, ...]  # per channel, of pixels scaled to 0..1
-    std: tuple[float, ...]  # per channel, of pixels scaled to 0..1
-    interpolation: str  # "bicubic" | "bilinear"
-    crop_pct: float  # input side / resized short side
-    crop_mode: str = "center"  # timm's: "center" | "squash" | "border"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same values under timm's keys, ready for `timm.data.create_transform(**…)`."""
-        return asdict(self)
-
-
-def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
-    """How images become this model's input.
-
-    Args:
-        model: A model from `build` or `load`.
-        image_size: Another side of the square input, pixels.
-
-    Raises:
-        RecipeError: The model was built for a fixed input size, and `image_size` is another.
-    """
-    found = _timm_data.resolve_model_data_config(model)
-    channels, height, width = found["input_size"]
-    if image_size is not None and (height, width) != (image_size, image_size):
-        if timm.models.get_model_input_config(model)["fixed_input_size"]:
-            raise RecipeError(
-                f"this model takes {height} x {width} images only, not {image_size} x {image_size}",
-                why="its position embeddings fix the size when it is built",
-                fix=f"leave --image-size out, or build it for {image_size}",
-            )
-        height = width = image_size
-    return DataConfig(
-        input_size=(channels, height, width),
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-        interpolation=found["interpolation"],
-        crop_pct=found["crop_pct"],
-        crop_mode=found["crop_mode"],
-    )
-
-
-def expected_data_config(spec: BackboneSpec, weights: Weights | None, image_size: int | None = None) -> DataConfig:
-    """How images will become a model's input, known before the model is built: what data needs to get ready.
-
-    Args:
-        spec: The backbone.
-        weights: The weights it will get, from `resolve_weights`.
-        image_size: Another side of the square input, pixels.
-
-    Raises:
-        PluginError: The plugin's module cannot be imported.
-        WeightsError: The weights' tag does not exist.
-    """
-    plugins.register_architectures(spec)
-    found = _timm_data.resolve_data_config(pretrained_cfg=declared_config(spec, weights))
-    size = (found["input_size"][0], image_size, image_size) if image_size else tuple(found["input_size"])
-    return DataConfig(size, tuple(found["mean"]), tuple(found["std"]), found["interpolation"], found["crop_pct"],
-                      found["crop_mode"])  # fmt: skip
 
 
 def labels(model: nn.Module, weights: Weights | None) -> tuple[str, ...]:
@@ -107,9 +40,9 @@ def labels(model: nn.Module, weights: Weights | None) -> tuple[str, ...]:
     declared = (weights.labels if weights else None) or config.get("label_names")
     if declared and len(declared) == count:
         return tuple(declared.values()) if isinstance(declared, dict) else tuple(declared)
-    subset = _timm_data.infer_imagenet_subset(model)
+    subset = timm_data.infer_imagenet_subset(model)
     if weights is not None and subset is not None and re.search(r"in(?:1k|12k|2[12]k)", weights.name):
-        info = _timm_data.ImageNetInfo(subset)
+        info = timm_data.ImageNetInfo(subset)
         synsets, names = info.label_names(), info.label_descriptions()
         # Two ImageNet classes may share a description ("crane"): the synset tells them apart.
         seen = {name for name in names if names.count(name) > 1} if count <= 1000 else set()
@@ -168,7 +101,7 @@ def save(
     if len(class_names) != model.num_classes:
         raise ValueError(f"{len(class_names)} class names for a head of {model.num_classes} classes")
     values = data_config.as_dict()
-    with run.friendly_os_errors(folder):
+    with files.friendly_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as name:
             staging = Path(name)
@@ -193,10 +126,10 @@ def save(
                 # What transformers' pipeline goes by: a sigmoid for labels, no softmax over what is no set of classes.
                 config["problem_type"] = PROBLEM_TYPES.get(problem(tasks), "regression")
             (folder / "config.json").unlink(missing_ok=True)
-            with run.replacing(folder / "model.safetensors") as temporary:
+            with files.replacing(folder / "model.safetensors") as temporary:
                 (staging / "model.safetensors").replace(temporary)
             text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-            run.write_atomic(folder / "config.json", text.encode("utf-8", "backslashreplace"))
+            files.write_atomic(folder / "config.json", text.encode("utf-8", "backslashreplace"))
 
 
 def tasks(folder: Path) -> tuple[Task, ...]:
@@ -236,7 +169,7 @@ def load(folder: Path, name: str = "") -> nn.Module:
         )
     try:
         check_safetensors(folder / "model.safetensors")
-        with Budget((folder / "model.safetensors").stat().st_size):
+        with BuildBudget((folder / "model.safetensors").stat().st_size):
             model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (RuntimeError, SafetensorError, OSError, TypeError, ValueError) as error:
         raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error

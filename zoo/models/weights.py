@@ -23,13 +23,13 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
+from zoo.base import files
 from zoo.errors import WeightsError
 from zoo.models import hub_client as network
 from zoo.models import lookup as plugins
 from zoo.models.config_checks import check_arguments, check_facts, check_labels, read_config
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import Tensors, file_sha256, read_metadata, read_tensors
-from zoo.runs import run_folder as run
 
 _FILES = (".safetensors", ".pth", ".pt", ".bin")
 _START_WITHOUT = "`--weights none` starts from random weights"
@@ -314,7 +314,7 @@ def _candidates(filename: str | None) -> list[str]:
 def _downloaded(url: str) -> Path:
     """Where zoo's cache keeps the file behind a URL."""
     name = url.rpartition("/")[2].partition("?")[0]
-    return run.cache_dir() / "weights" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
+    return files.cache_dir() / "weights" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
 
 def _download(spec: BackboneSpec, weights: Weights, url: str) -> Path:
@@ -325,7 +325,7 @@ def _download(spec: BackboneSpec, weights: Weights, url: str) -> Path:
         expected = marked.group(1)
     path = _downloaded(url)
     if not path.exists():
-        with run.replacing(path) as temporary, reaching(spec, weights, url=url):
+        with files.replacing(path) as temporary, reaching(spec, weights, url=url):
             torch.hub.download_url_to_file(url, str(temporary), progress=False)
             if expected and not (found := file_sha256(temporary)).startswith(expected.lower()):
                 raise WeightsError(f"{url} gave another file", why=f"its sha256 is {found}, expected {expected}")

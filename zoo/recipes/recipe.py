@@ -16,14 +16,13 @@ from zoo.base.fields import choice, field_faults, mapping_faults
 from zoo.errors import RecipeError
 from zoo.recipes import methods
 from zoo.recipes.strategies import PRESETS, Augment, Phase, Preset, phase_faults
-from zoo.tasks.schema import TaskSpec, task_faults
+from zoo.tasks.schema import LabelLoss, TaskSpec, task_faults
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
 Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
 Problem = Literal["auto", "single-label", "multi-label"]
 TaskWeighting = Literal["fixed", "uncertainty", "pcgrad"]
-LabelLoss = Literal["bce", "asymmetric"]
 
 # A rate range test, a number, or the strategy's own default.
 Rate = float | Literal["auto"] | None

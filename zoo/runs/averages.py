@@ -9,6 +9,7 @@ import torch
 
 from zoo.events import Note, Progress
 from zoo.runs.prepare import Prepared
+from zoo.tasks import single_label
 from zoo.training.averaging import SHARES, Ingredient, State, along, greedy
 from zoo.training.collect import collect
 from zoo.training.state.position import START_FILE, epoch_file
@@ -81,4 +82,4 @@ class _Judge:
         outputs = collect(ready.model, ready.choosing, ready.accelerator, mixed=True)
         self._done += 1
         self._session.emit(Progress(self._stage, self._done, self._total))
-        return outputs.scores()
+        return single_label.scores(outputs)

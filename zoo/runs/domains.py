@@ -13,12 +13,15 @@ import torch
 from torch import nn
 
 from zoo import data
+from zoo.base.files import write_atomic
 from zoo.data import EvaluationLoader, Part
-from zoo.data.splits.cut import ranked
+from zoo.data.types import ranked
 from zoo.runs.prepare import Prepared
-from zoo.runs.run_folder import Run, write_atomic
+from zoo.runs.run_folder import Run
+from zoo.tasks.outputs import Outputs
+from zoo.tasks.single_label import measure
 from zoo.training import unlabelled_stream as beside
-from zoo.training.collect import Outputs, collect, measure
+from zoo.training.collect import collect
 from zoo.training.norms.reestimate import features, recalibrate
 from zoo.training.seeds import derive
 from zoo.training.validators import VALIDATORS, validators

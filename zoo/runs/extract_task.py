@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from zoo.base.files import write_atomic
 from zoo.errors import RunError
-from zoo.models import heads
+from zoo.models import heads, preprocessing
 from zoo.models import saved as models
 from zoo.models.tensor_files import file_sha256, write_tensors
 from zoo.runs import run_folder as run
 from zoo.runs.publish.card import model_card
 from zoo.runs.publish.contents import checked_record
 from zoo.runs.report.task_sections import alone_record
-from zoo.runs.run_folder import Run, write_atomic
+from zoo.runs.run_folder import Run
 from zoo.tasks.schema import Span, spans
 
 NEAR = 1e-4  # how far outputs may be from the whole model's, relative to the largest: float32 in another order
@@ -69,7 +70,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
         small,
         folder,
         class_names=span.task.output_names,
-        data_config=models.data_config(network),
+        data_config=preprocessing.data_config(network),
         zoo={"run": found["id"], **facts, "backbone": found["backbone"]["name"], "requires": _requires(found)},
         tasks=() if span.task.kind == "single-label" else (span.task,),
     )

@@ -16,19 +16,20 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data
+from zoo.base.files import replacing, write_atomic
 from zoo.data import Dataset, Part
 from zoo.errors import DataError
 from zoo.events import Listener, Progress
-from zoo.models import heads
+from zoo.models import heads, preprocessing
 from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import file_sha256, write_tensors
 from zoo.runs import domains
 from zoo.runs import run_folder as run
 from zoo.runs.prepare import Prepared
 from zoo.runs.publish.card import model_card
-from zoo.runs.report import write_report
-from zoo.runs.run_folder import Run, replacing, write_atomic
+from zoo.runs.report.page import write_report
+from zoo.runs.run_folder import Run
 from zoo.tasks import scoring
 from zoo.tasks.schema import Task
 from zoo.training.collect import collect
@@ -121,7 +122,7 @@ def measured(
     part = dataset.report
     batches = data.eval_batches(
         part,
-        config=models.data_config(model),
+        config=preprocessing.data_config(model),
         batch_size=batch_size,
         workers=workers,
         rank=accelerator.process_index,
@@ -168,7 +169,7 @@ def write_verification(this: Run, part: Part, model: nn.Module) -> None:
 
     Tensors: `raw.00` … (H, W, 3) uint8; `inputs` (N, C, H, W) and `logits` (N, classes), float32.
     """
-    config: DataConfig = models.data_config(model)
+    config: DataConfig = preprocessing.data_config(model)
     transform = create_transform(**config.as_dict(), is_training=False)
     chosen = np.linspace(0, len(part) - 1, min(VERIFIED, len(part))).astype(int).tolist()
     pictures = list(_readable(part, chosen))

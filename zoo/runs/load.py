@@ -16,21 +16,21 @@ from zoo.base import registry
 from zoo.data import DataOptions, Dataset
 from zoo.data.unlabelled import Answers, UnlabelledSet
 from zoo.events import Listener, Note, Progress
-from zoo.models import heads
+from zoo.models import heads, preprocessing
 from zoo.models import hub_client as network
 from zoo.models import layer_groups as groups
 from zoo.models import lookup as plugins
 from zoo.models import saved as models
 from zoo.models.layer_groups import Group
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.recipes.plan import Plan
 from zoo.recipes.planner import GroupFacts, make_plan
 from zoo.recipes.recipe import Recipe
 from zoo.training import machine as machines
+from zoo.training import make_objective as answering
 from zoo.training import unlabelled_stream as beside
-from zoo.training.autotune import sizing
-from zoo.training.losses import from_recipe as answering
+from zoo.training.autotune import batch_size
 from zoo.training.machine import Machine
 from zoo.training.optim import decays
 from zoo.training.products import use_products
@@ -101,7 +101,7 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
     dataset, recipe = _reference(dataset), _from_anywhere(recipe, spec)
     machine = machines.settle(recipe)
     if recipe.batch_size != "auto":
-        machines.require_equal_shares(recipe.batch_size or sizing.USUAL, machine.processes)
+        machines.require_equal_shares(recipe.batch_size or batch_size.USUAL, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
         emit = _silent
@@ -112,7 +112,7 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
 
     with network.session(tell):
         weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
-    options = data_options(recipe, models.expected_data_config(spec, weights, recipe.image_size))
+    options = data_options(recipe, preprocessing.expected_data_config(spec, weights, recipe.image_size))
     began = time.perf_counter()
     with accelerator.main_process_first(), network.session(tell):
         images = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
@@ -140,7 +140,7 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
         weights=weights,
         model=model,
         groups=found,
-        config=models.data_config(model, recipe.image_size),
+        config=preprocessing.data_config(model, recipe.image_size),
         dataset=images,
         dataset_ref=dataset,
         unlabelled=unlabelled,

@@ -16,9 +16,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import zoo
+from zoo.base import files
+from zoo.base.files import write_atomic
 from zoo.errors import DiskError, RunError
 from zoo.runs import run_folder as run
-from zoo.runs.run_folder import Run, write_atomic
+from zoo.runs.run_folder import Run
 
 _LOCK, _HOLDER = "lock", "holder.json"  # in checkpoints/, which is gone when the run is finished
 _WORKERS_GONE = 15.0  # seconds: a killed process's workers see that it is gone within a third of this, and let go
@@ -34,7 +36,7 @@ def refuse_used(path: Path) -> None:
         raise RunError(f"{path} holds a run already", fix=f"choose another --out, or {_way_on(path)}")
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is not a folder", fix="choose another --out")
-    with run.friendly_os_errors(path):
+    with files.friendly_os_errors(path):
         if path.is_dir() and not _left_by_a_start(path):
             raise RunError(f"{path} exists and is not empty", fix="choose another --out")
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -113,7 +115,7 @@ def held_by(path: Path, inside: Path) -> Iterator[None]:
         RunError: Another process holds it; the message says which.
         DiskError: The folder cannot be written to.
     """
-    with run.friendly_os_errors(path):
+    with files.friendly_os_errors(path):
         inside.mkdir(parents=True, exist_ok=True)
         lock = FileLock(inside / _LOCK)
         holder = _holder(inside)
@@ -145,8 +147,8 @@ def reserved(name: str) -> Path:
     """A new folder under `runs/`, which this process alone has made."""
     root = Path("runs")
     while True:
-        path = run.free_path(root, name).resolve()
-        with run.friendly_os_errors(path):
+        path = files.free_path(root, name).resolve()
+        with files.friendly_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 path.mkdir()

@@ -11,19 +11,19 @@ from zoo import data
 from zoo.data import Dataset, EvaluationLoader, Part, TrainLoader
 from zoo.events import Listener, Progress
 from zoo.models import layer_groups as groups
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import Opened, opened
 from zoo.runs.recipe_file import RESOLVED
+from zoo.training import make_objective as answering
 from zoo.training import unlabelled_stream as beside
+from zoo.training.autotune import batch_size, learning_rate
 from zoo.training.autotune import decide as costs
-from zoo.training.autotune import rates, sizing
 from zoo.training.autotune.learning_rate import RangeTest, find_rate
 from zoo.training.frozen_cache.compute import Material
-from zoo.training.frozen_cache.source import Option
-from zoo.training.losses import from_recipe as answering
+from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.losses.objective import Objective, with_objective
 from zoo.training.memory import explained_memory
 from zoo.training.norms import policy as norms
@@ -121,12 +121,12 @@ def _sized(found: Opened) -> tuple[Recipe, str]:
         count = images
         if found.unlabelled is not None:  # an epoch is a pass over the larger set
             count = max(images, len(found.unlabelled.fit) // beside.ratio(recipe))
-        size, remark = sizing.usual(count, processes)
+        size, remark = batch_size.usual(count, processes)
         return replace(recipe, batch_size=size), remark
     if recipe.batch_size != "auto":
         return recipe, ""
     found.emit(Progress("trying batch sizes", 0, 0))
-    return sizing.sized(
+    return batch_size.sized(
         recipe,
         found.planned(_without_range_test(recipe), (1, 1), "live"),
         found.model,
@@ -159,7 +159,7 @@ def _settled(found: Opened, sized: Recipe) -> tuple[Recipe, list[str]]:
         unlabelled=len(found.unlabelled.fit) if found.unlabelled is not None else 0,
     )
     refit, later = _refitted(recipe, images)
-    rate, slower = rates.from_random(sized, found.model, found.groups)
+    rate, slower = learning_rate.from_random(sized, found.model, found.groups)
     chosen = (sized if rate is None else replace(sized, lr=rate)).with_preset()
     workers = recipe.workers
     if workers is None:

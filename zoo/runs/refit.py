@@ -10,10 +10,9 @@ import torch
 
 from zoo.recipes.plan import Plan
 from zoo.runs.prepare import Prepared, steps_of, training_loader
-from zoo.training.frozen_cache.phase_data import Sources
-from zoo.training.frozen_cache.source import Option
+from zoo.training.frozen_cache.phase_data import Option, Sources
 from zoo.training.loop import Job
-from zoo.training.losses.from_recipe import objective
+from zoo.training.make_objective import objective
 from zoo.training.state.position import Position
 from zoo.training.state.session import Session
 from zoo.training.unlabelled_stream import streamed
@@ -31,12 +30,13 @@ def start_of(ready: Prepared) -> dict[str, torch.Tensor] | None:
 def session_after(first: Session) -> Session:
     """Where the second training stands: its own states, in the same folder and log."""
     return Session(
-        first.run,
+        first.folder,
+        first.metrics,
+        first.states / _PREFIX,
         first.accelerator,
         first.emit,
         every=first.every,
         keep=first.keep,
-        states=first.states / _PREFIX,
         start=replace(first.position.once_more(), seconds=first.seconds),
     )
 

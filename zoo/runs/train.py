@@ -31,9 +31,9 @@ from zoo.runs.recipe_file import recipe_of_run
 from zoo.runs.run_folder import Run
 from zoo.tasks.scoring import scores_of
 from zoo.training import machine as machines
+from zoo.training import make_objective as answering
 from zoo.training.frozen_cache.phase_data import Sources
 from zoo.training.loop import Job, train
-from zoo.training.losses import from_recipe as answering
 from zoo.training.memory import explained_memory
 from zoo.training.state.session import Session
 
@@ -131,7 +131,9 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     accelerator = ready.accelerator
     accelerator.wait_for_everyone()
     session = Session(
-        this,
+        this.path,
+        this.metrics_path,
+        this.checkpoints,
         accelerator,
         emit,
         every=parse_interval(ready.recipe.checkpoint_every),

@@ -18,8 +18,9 @@ from zoo.data import DataOptions, Part, asked_of
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.events import Listener, Note, Progress, ignore
 from zoo.models import lookup as plugins
+from zoo.models import preprocessing
 from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
 from zoo.runs import publish as hub
@@ -29,11 +30,12 @@ from zoo.runs.recipe_file import recipe_of_run
 from zoo.runs.run_folder import Run
 from zoo.runs.stacked.held_out import images_of
 from zoo.runs.stacked.model import Stacked, load_stack
+from zoo.tasks.outputs import Outputs
 from zoo.tasks.predictions import Prediction, predictions
 from zoo.tasks.schema import Task
 from zoo.tasks.scoring import measured
 from zoo.training import machine as machines
-from zoo.training.collect import Outputs, collect
+from zoo.training.collect import collect
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
                 fix="bring both files of one run together again",
             )
         tasks = models.tasks(found.path)
-        return Classifier(network, classes, models.data_config(network), found, found.name, tasks)
+        return Classifier(network, classes, preprocessing.data_config(network), found, found.name, tasks)
     text = str(model)
     if text.startswith(hub.PREFIX) and not isinstance(model, Path):
         return _from_hub(text.removeprefix(hub.PREFIX), emit)
@@ -89,7 +91,9 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     if weights is None:
         raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")
     network = models.build(spec, weights=weights).eval()
-    return Classifier(network, models.labels(network, weights), models.data_config(network), None, spec.full_name)
+    return Classifier(
+        network, models.labels(network, weights), preprocessing.data_config(network), None, spec.full_name
+    )
 
 
 def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: str) -> Classifier:
@@ -110,7 +114,7 @@ def _from_hub(reference: str, emit: Listener) -> Classifier:
     # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
     told = Weights(name=reference, source="hf-hub", repo=reference)
     tasks = models.tasks(folder)
-    return Classifier(network, models.labels(network, told), models.data_config(network), None, name, tasks)
+    return Classifier(network, models.labels(network, told), preprocessing.data_config(network), None, name, tasks)
 
 
 def load(model: str | Path | Run) -> nn.Module:

@@ -10,20 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zoo.base import files
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Listener, Note
 from zoo.recipes.methods import asked
 from zoo.recipes.planner import require_features
 from zoo.recipes.recipe import Recipe
 from zoo.runs import lock as folder
-from zoo.runs import run_folder as run
 from zoo.runs import train as execute
 from zoo.runs.finish import write_up
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.run_folder import Run
 from zoo.training import machine as machines
+from zoo.training import make_objective as answering
 from zoo.training import unlabelled_stream as beside
-from zoo.training.losses import from_recipe as answering
 from zoo.training.selection import RISING
 from zoo.training.validators import VALIDATORS
 
@@ -140,7 +140,7 @@ def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[
 
 def _move_up(path: Path, place: Path) -> None:
     """Make a finished run's folder the contents of another; its record comes last, so that no half of it is a run."""
-    with run.friendly_os_errors(place):
+    with files.friendly_os_errors(place):
         for name in sorted(os.listdir(path), key=lambda name: name == "run.json"):
             os.replace(path / name, place / name)
         shutil.rmtree(path.parent)

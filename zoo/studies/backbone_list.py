@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.base import files
 from zoo.errors import RecipeError, ZooError
 from zoo.models import lookup as plugins
 from zoo.models.weights import at_hand, resolve_weights
-from zoo.runs import run_folder as run
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def labels(entrants: Sequence[Entrant]) -> list[str]:
         text = entrant.short
         if shorts.count(text) > 1:
             text += f"-{_origin(entrant.weights)}"
-        texts.append(run.slug(text))
+        texts.append(files.slug(text))
     return [text if texts.count(text) == 1 else f"{text}-{texts[:place].count(text) + 1}"
             for place, text in enumerate(texts)]  # fmt: skip
 

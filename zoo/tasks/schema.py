@@ -189,3 +189,6 @@ def headline(result: Mapping[str, Any]) -> tuple[str, float | None]:
 def whole_numbers(texts: Sequence[str]) -> bool:
     """Whether all are whole numbers, as texts."""
     return all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in texts)
+
+
+LabelLoss = Literal["bce", "asymmetric"]

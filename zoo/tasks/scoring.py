@@ -11,12 +11,13 @@ import torch
 from torch.nn import functional
 
 from zoo.errors import DataError
+from zoo.tasks import single_label
 from zoo.tasks.multilabel import choose_thresholds, known_loss, mean_ap, measure_labels
 from zoo.tasks.ordinal import kappa, measure_steps, ordinal_loss, step_of
+from zoo.tasks.outputs import TEMPERATURES, Outputs, Scores
 from zoo.tasks.regression import measure_quantity, quantity_loss, r_squared
 from zoo.tasks.schema import SEVERAL, Span, Task, headline, problem, spans
-from zoo.training.collect import MISTAKES, TEMPERATURES, Outputs, measure
-from zoo.training.loop import Scores
+from zoo.tasks.single_label import MISTAKES, measure
 
 HALF = 0.5  # the threshold of a label for which none was chosen
 
@@ -24,14 +25,14 @@ HALF = 0.5  # the threshold of a label for which none was chosen
 def scores_of(tasks: Sequence[Task]) -> Scores:
     """What choosing an epoch goes by, as a function of the outputs: "loss" in nats, and more by name."""
     if not tasks:
-        return Outputs.scores
+        return single_label.scores
     if problem(tasks) == "multi-label":
         return _label_scores
     return lambda outputs: _task_scores(outputs, tasks)
 
 
 def _label_scores(outputs: Outputs) -> dict[str, float]:
-    """For several labels: the mean average precision, and the refinement error as `Outputs.scores` has it."""
+    """For several labels: the mean average precision, and the refinement error as `single_label.scores` has it."""
     logits, truth = outputs.logits, outputs.labels
     area = mean_ap(logits, truth)
     return {

@@ -16,23 +16,24 @@ from torch import nn
 
 from zoo.errors import TrainingError
 from zoo.events import EpochDone, PhaseStarted
-from zoo.models.layer_groups import Freezer, Group
+from zoo.models.freezing import Freezer
+from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
+from zoo.tasks import single_label
+from zoo.tasks.outputs import Scores
 from zoo.training.async_losses import Losses, Step
 from zoo.training.autotune.compile import compiled
-from zoo.training.collect import Outputs
-from zoo.training.frozen_cache.source import Source
+from zoo.training.frozen_cache.phase_data import Source
 from zoo.training.losses.objective import Joined, Objective
 from zoo.training.norms.synchronised import synchronised
 from zoo.training.optim import make_optimizer, set_rates
 from zoo.training.seeds import seed_all
 from zoo.training.selection import has_improved, is_better
 from zoo.training.state.session import Session
-from zoo.training.validators import VALIDATORS
+from zoo.training.validators import VALIDATORS, with_target
 
 PLAIN = ("accuracy", "loss", "refinement")  # what every epoch's line has a place for, or none
-Scores = Callable[[Outputs], dict[str, float]]
 Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
@@ -48,7 +49,7 @@ class Job:
     objective: Objective  # on the device
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
-    scores: Scores = Outputs.scores  # what the choosing images say of the network; "loss" among them
+    scores: Scores = single_label.scores  # what the choosing images say of the network; "loss" among them
     epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
     judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
 
@@ -138,7 +139,8 @@ def finish_epoch(
             session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step})
         at.next_epoch()
         return
-    scores = job.scores(source.evaluate(candidate))
+    outputs = source.evaluate(candidate)
+    scores = with_target(job.scores(outputs), outputs)
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
             f"the loss on the choosing images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",

@@ -14,22 +14,17 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data
+from zoo.base.files import write_atomic
 from zoo.data import Batch, DataOptions, Dataset, EvaluationLoader, TrainLoader, Unlabelled
 from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
 from zoo.errors import RecipeError
 from zoo.events import Listener, Progress
-from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
-from zoo.runs.run_folder import write_atomic
 from zoo.training.collect import collect
 from zoo.training.losses import discover as terms
-from zoo.training.losses.combined import Beside, Sizes, width
-from zoo.training.losses.objective import Objective
-from zoo.training.losses.supervised import Supervised
-from zoo.training.norms.reestimate import tracking_norms
-from zoo.training.seeds import derive, seed_all
+from zoo.training.seeds import derive
 from zoo.training.state.session import Session
 
 MU = 7  # images without labels beside each labelled one to learn from guesses, as in FixMatch
@@ -201,44 +196,6 @@ def require_enough(recipe: Recipe, labelled: int, images: int, processes: int) -
                 why=f"there would be {seen}, and no method can tell how such images differ among themselves",
                 fix=f"--batch-size {method.least * processes} or more, and as many images of each domain",
             )
-
-
-def objective(
-    recipe: Recipe,
-    supervised: Supervised,
-    besides: Besides | None,
-    model: nn.Module,
-    config: DataConfig,
-    device: torch.device,
-) -> Objective:
-    """What is minimised: the supervised loss, and what the recipe adds to it.
-
-    Raises:
-        RecipeError: The network does not have what the method works on.
-    """
-    if recipe.align == "adabn":
-        _require_norms(recipe, model)
-    chosen = terms.chosen(recipe)
-    if besides is None or not chosen:
-        return supervised
-    features = width(model, config.input_size, device)
-    sizes = Sizes(features, supervised.classes, len(besides.images.fit), recipe.threshold)
-    seed_all(recipe.seed, "objective")
-    made = [(make(sizes), weight * make.weight) for make, weight in chosen]
-    return Beside(supervised, made, ratio(recipe)).to(device)
-
-
-def _require_norms(recipe: Recipe, model: nn.Module) -> None:
-    pretrained = recipe.strategy != "scratch" and recipe.weights != "none"  # fresh norms look like folded ones
-    if pretrained and models.has_folded_norms(model):
-        why = "these weights have folded batch norms: the statistics are part of the convolutions"
-    elif not tracking_norms(model):
-        why = "the network has no norms that keep statistics"
-    else:
-        return
-    raise RecipeError(
-        "--align adabn has nothing to adapt", why=why, fix="choose another method, or a backbone with batch norm"
-    )
 
 
 def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from zoo.recipes import methods
+from zoo.tasks.outputs import Outputs
 
 VALIDATORS = methods.VALIDATORS
 TEMPERATURE = 0.05  # of similarities, as in Saito et al. 2021
@@ -25,6 +26,11 @@ def validators(logits: torch.Tensor) -> dict[str, float]:
         entropy (nats, lower is better), information and density (nats, higher is better).
     """
     return {"entropy": entropy(logits), "information": information(logits), "density": density(logits)}
+
+
+def with_target(scores: dict[str, float], outputs: Outputs) -> dict[str, float]:
+    """The scores, and all of these where target images were looked at."""
+    return scores if outputs.target is None else scores | validators(outputs.target)
 
 
 def entropy(logits: torch.Tensor) -> float:

@@ -16,7 +16,7 @@ from zoo.data import Dataset, store_side
 from zoo.data.batches.draws import RATIO, draw_seed
 from zoo.data.batches.maker import Key, Maker
 from zoo.data.batches.views import _PRESETS, generators_kept, seed_all, training_view
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 
 CPU = torch.device("cpu")
 SIZES = [(90, 70), (70, 90), (64, 64), (200, 66), (60, 400), (30, 30)]

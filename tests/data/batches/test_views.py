@@ -11,7 +11,7 @@ from tests.data.pictures import MEAN, STD, config, picture
 from zoo.data import store_side
 from zoo.data.batches.views import evaluation_view, generators_kept, seed_all, training_view
 from zoo.errors import DataError
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import encoded, fill, ids, opened, picture
+from zoo.base.files import cache_dir
 from zoo.data.sources import archive as module
 from zoo.data.sources.archive import ArchiveReader, read_archive
 from zoo.errors import DataError
-from zoo.runs.run_folder import cache_dir
 
 
 def zipped(folder: Path, target: Path, method: int = zipfile.ZIP_DEFLATED, prefix: str = "") -> Path:
@@ -173,7 +173,7 @@ def test_a_member_never_inflates_beyond_what_it_claims(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/1.png", bytes(1 << 20))
     reader = ArchiveReader(str(path))
-    member = module.Member(0, path.stat().st_size - 100, 50, zipfile.ZIP_DEFLATED, 0)
+    member = module.ArchiveMember(0, path.stat().st_size - 100, 50, zipfile.ZIP_DEFLATED, 0)
     with pytest.raises(ValueError, match="checksum does not match"):
         reader.read(member)
 

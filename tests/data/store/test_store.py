@@ -19,11 +19,11 @@ from PIL import Image
 from timm.data import create_transform
 
 from tests.data.pictures import config, encoded, fill, ids, opened, picture
+from zoo.base.files import cache_dir
 from zoo.data import DataOptions, eval_batches, open_dataset, store_side
 from zoo.data.batches import maker as batches
 from zoo.data.store import scan, store
-from zoo.models.saved import DataConfig
-from zoo.runs.run_folder import cache_dir
+from zoo.models.preprocessing import DataConfig
 
 SHAPES = [(20, 16), (16, 20), (16, 16), (64, 9), (9, 64), (300, 300), (21, 20), (3, 3), (19, 400)]
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.base.untrusted import parse_yaml
+from zoo.base.untrusted import parse_yaml, read_yaml
 from zoo.errors import ManifestError
-from zoo.models.plugins.manifest import API, read_manifest, read_yaml
+from zoo.models.plugins.manifest import API, read_manifest
 
 GOOD = """
 api: 1

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.hub.server import Server
-from tests.runs.publish.conftest import RECIPE, turn_to
 from tests.pictures import make_images
+from tests.runs.publish.conftest import RECIPE, turn_to
 from zoo.models.weights import file_sha256
 from zoo.runs.run_folder import Run
 

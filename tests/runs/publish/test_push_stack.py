@@ -11,8 +11,8 @@ from huggingface_hub.utils import close_session
 
 import zoo
 from tests.hub.server import Server
-from tests.runs.publish.conftest import RECIPE, turn_to
 from tests.pictures import make_images
+from tests.runs.publish.conftest import RECIPE, turn_to
 from zoo.errors import HubError
 from zoo.models.tensor_files import read_tensors, write_tensors
 from zoo.runs.publish import verify

@@ -14,10 +14,10 @@ from zoo.recipes.recipe import Recipe
 from zoo.runs.load import facts
 from zoo.training import machine
 from zoo.training.autotune import batch_size
-from zoo.training.autotune.batch_size import Found, find_batch_size
+from zoo.training.autotune.batch_size import FoundSize, find_batch_size
 
 
-def search(images: int, beside: int = 0) -> Found:
+def search(images: int, beside: int = 0) -> FoundSize:
     model, recipe = net(), Recipe(strategy="finetune", batch_size="auto")
     before = state_of(model)
     plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
@@ -48,7 +48,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_it_grows_while_that_pays(steps: dict[str, Any]) -> None:
     steps["seconds"] = {8: 1.0, 16: 1.5, 32: 2.95, 64: 0.01}
     found = search(1000)
-    assert found == Found(16, {8: 8.0, 16: 10.7, 32: 10.8}, "the next one brings less than 5 % more images per second")
+    assert found == FoundSize(
+        16, {8: 8.0, 16: 10.7, 32: 10.8}, "the next one brings less than 5 % more images per second"
+    )
     assert 64 not in steps["tried"]
 
 

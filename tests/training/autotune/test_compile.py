@@ -20,13 +20,13 @@ from zoo.recipes.recipe import Recipe
 from zoo.runs.load import facts
 from zoo.training import machine
 from zoo.training.autotune import compile as compiling
-from zoo.training.autotune.compile import Choice, choose
+from zoo.training.autotune.compile import CompileChoice, choose
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tuple[str, ...] = (),
-           processes: int = 1) -> Choice:  # fmt: skip
+           processes: int = 1) -> CompileChoice:  # fmt: skip
     model, recipe = net(), Recipe(strategy="lp-ft", compile=compile, probe_epochs=1, epochs=9, batch_size=32)
     plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=100, norm="live")  # fmt: skip
@@ -47,14 +47,14 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_auto_tries_long_phases_on_a_gpu_alone(timed: list[int]) -> None:
-    assert decide("auto") == Choice({}, ()) and not timed
-    assert decide("auto", 599.0, device="cuda") == Choice({}, ()) and not timed
-    assert decide("auto", device="cuda") == Choice({"finetune": 900 * 0.5 - 60}, ()) and len(timed) == 1
+    assert decide("auto") == CompileChoice({}, ()) and not timed
+    assert decide("auto", 599.0, device="cuda") == CompileChoice({}, ()) and not timed
+    assert decide("auto", device="cuda") == CompileChoice({"finetune": 900 * 0.5 - 60}, ()) and len(timed) == 1
 
 
 def test_auto_wants_more_than_to_break_even(timed: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "_compare", lambda *_: (60.0, 1.0, 0.9))  # saves 90 s of 900
-    assert decide("auto", device="cuda") == Choice({}, ())
+    assert decide("auto", device="cuda") == CompileChoice({}, ())
     saved = decide("on").saved  # who asks for it gets it
     assert saved == {"probe": pytest.approx(10 - 60), "finetune": pytest.approx(90 - 60)}
 
@@ -63,12 +63,12 @@ def test_norms_that_processes_share_are_not_compiled(timed: list[int]) -> None:
     choice = decide("on", device="cuda", processes=2)
     assert list(choice.saved) == ["probe"], "whose norms are frozen"
     assert choice.notes == ("finetune is not compiled, for processes share the statistics of its norms",)
-    assert decide("auto", device="cuda", processes=2) == Choice({}, ())
+    assert decide("auto", device="cuda", processes=2) == CompileChoice({}, ())
 
 
 def test_phases_by_name(timed: list[int]) -> None:
     assert list(decide("finetune").saved) == ["finetune"]
-    assert decide("off") == Choice({}, ())
+    assert decide("off") == CompileChoice({}, ())
     with pytest.raises(RecipeError, match="there is no phase named finish to compile"):
         decide("finish")
 
@@ -83,7 +83,9 @@ def test_without_a_compiler_training_does_without(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     choice = decide("on")
-    assert choice == Choice({}, ("nothing is compiled: there is no C++ compiler here (looked for g++, clang++, c++)",))
+    assert choice == CompileChoice(
+        {}, ("nothing is compiled: there is no C++ compiler here (looked for g++, clang++, c++)",)
+    )
     monkeypatch.setenv("CXX", "mycc -m64")
     assert "(looked for mycc)" in decide("on").notes[0]
 

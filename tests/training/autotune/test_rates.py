@@ -11,7 +11,7 @@ from torch import nn
 import zoo
 from zoo.models.layer_groups import Group
 from zoo.recipes.strategies import PRESETS
-from zoo.training.autotune.rates import from_random
+from zoo.training.autotune.learning_rate import from_random
 
 USUAL = PRESETS["scratch"].lr
 

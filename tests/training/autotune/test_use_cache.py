@@ -34,8 +34,7 @@ from zoo.training.frozen_cache import feature_file as activations
 from zoo.training.frozen_cache.compute import Keeper
 from zoo.training.frozen_cache.feature_file import Kept, Layout
 from zoo.training.frozen_cache.parts import Cut
-from zoo.training.frozen_cache.phase_data import _Shelf
-from zoo.training.frozen_cache.source import Option
+from zoo.training.frozen_cache.phase_data import Option, _Shelf
 
 CUT = Cut("fc", "head", (3, 8, 8), (4,), {}, (), ())
 LAYOUT = Layout((4,), "float32", False)

@@ -8,6 +8,7 @@ from torch import nn
 from tests.plugins.survey_timm import SPLIT
 from zoo.models import layer_groups as groups
 from zoo.models import lookup as plugins
+from zoo.models import preprocessing
 from zoo.models import saved as models
 from zoo.models.layer_groups import Group
 from zoo.training.frozen_cache.fold_norms import folded_parts
@@ -42,7 +43,7 @@ def test_the_two_parts_are_the_network_bit_for_bit_at_every_group(name: str, sid
     model = model or models.build(spec, weights=None, num_classes=5)
     torch.nn.init.normal_(model.get_classifier().weight, std=0.02)  # some start at zero, and all outputs would agree
     model.eval()
-    size = (3, side, side) if side else models.data_config(model).input_size
+    size = (3, side, side) if side else preprocessing.data_config(model).input_size
     found = groups.assign(model, spec)
     splitter = Splitter(model, found, size)
     images = torch.randn(5, *size).to(memory_format=torch.channels_last)

@@ -17,9 +17,9 @@ from zoo.training.losses.alignment.daan import DAAN
 from zoo.training.losses.alignment.dann import DANN
 from zoo.training.losses.alignment.mcc import TEMPERATURE, confusion
 from zoo.training.losses.alignment.mmd import SCALES, discrepancy, squared_distances
-from zoo.training.losses.combined import Seen, Sight, Sizes
+from zoo.training.losses.combined import Seen, Sight, TermSizes
 
-SIZES = Sizes(features=4, classes=3, images=10)
+SIZES = TermSizes(features=4, classes=3, images=10)
 
 
 def seen(count: int, seed: int, shift: float = 0.0) -> Seen:
@@ -156,7 +156,7 @@ def test_the_others_turn_the_gradient_round_as_dann_does(method: type[CDAN | DAA
 
 
 def test_cdan_multiplies_in_random_directions_where_there_are_too_many_products() -> None:
-    wide = CDAN(Sizes(features=LARGEST, classes=3, images=1))
+    wide = CDAN(TermSizes(features=LARGEST, classes=3, images=1))
     one = Seen(torch.randn(20, LARGEST), torch.randn(20, 3))
     found = wide.products(one)
     assert found.shape == (20, 1024) and "of_features" in wide.state_dict(), "the directions are kept for a resume"
@@ -207,7 +207,7 @@ def test_daans_errors_count_each_image_by_its_probability_of_the_class() -> None
 def test_local_discriminators_take_no_more_memory_with_many_classes() -> None:
     def width(classes: int) -> int:
         with torch.device("meta"):
-            first = DAAN(Sizes(features=2048, classes=classes, images=10)).judges[0][0]
+            first = DAAN(TermSizes(features=2048, classes=classes, images=10)).judges[0][0]
         return first.out_features
 
     assert [width(classes) for classes in (2, 65, 130, 1000)] == [1024, 1024, 512, 66]
@@ -289,7 +289,7 @@ def test_distances_are_those_written_out_and_take_no_more_memory_than_pairs() ->
 
 def test_a_discriminator_is_as_wide_as_its_papers_where_features_are_as_many() -> None:
     assert [adversary.hidden(features) for features in (64, 512, 768, 2048, 4096)] == [256, 256, 384, 1024, 1024]
-    wide = CDAN(Sizes(features=768, classes=3, images=1)).judge
+    wide = CDAN(TermSizes(features=768, classes=3, images=1)).judge
     assert [(layer.in_features, layer.out_features) for layer in wide[::2]] == [(2304, 384), (384, 384), (384, 1)]
 
 

@@ -24,7 +24,7 @@ from zoo.recipes import methods
 from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
 from zoo.training.losses import discover as terms
-from zoo.training.losses.combined import Beside, Sizes, look, width
+from zoo.training.losses.combined import Beside, TermSizes, look, width
 from zoo.training.losses.objective import with_objective
 from zoo.training.losses.supervised import Supervised
 
@@ -39,7 +39,7 @@ def model() -> nn.Module:
 
 
 def objective(model: nn.Module, align: str = "none", semi: str = "none", **weights: float) -> Beside:
-    sizes = Sizes(width(model, (3, 32, 32), torch.device("cpu")), 3, 6, 0.3)
+    sizes = TermSizes(width(model, (3, 32, 32), torch.device("cpu")), 3, 6, 0.3)
     recipe = Recipe(strategy="finetune", target="elsewhere", align=align, semi=semi, **weights)
     torch.manual_seed(1)
     return Beside(Supervised(3), [(make(sizes), weight * make.weight) for make, weight in terms.chosen(recipe)], 1)

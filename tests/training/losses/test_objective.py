@@ -22,7 +22,7 @@ from zoo.errors import TrainingInterrupted
 from zoo.events import EpochDone, StepDone
 from zoo.recipes.plan import PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
-from zoo.training.collect import Outputs
+from zoo.tasks.outputs import Outputs
 from zoo.training.losses.objective import Loss, Objective
 from zoo.training.state.checkpoint import load_checkpoint
 

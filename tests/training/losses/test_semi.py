@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from zoo.recipes.recipe import Recipe
-from zoo.training.losses.combined import Seen, Sight, Sizes
+from zoo.training.losses.combined import Seen, Sight, TermSizes
 from zoo.training.losses.semi.fixmatch import FixMatch
 from zoo.training.losses.semi.flexmatch import FlexMatch
 from zoo.training.losses.semi.pseudo import PseudoLabels
 
-SIZES = Sizes(features=2, classes=3, images=8, threshold=0.8)
+SIZES = TermSizes(features=2, classes=3, images=8, threshold=0.8)
 SURE = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.5]])  # two of four
 STRONG = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from zoo.base.text import plural
+from zoo.cli import output
 from zoo.cli.output import Answer, Json, printable, say, warn
-from zoo.cli.plugins import consent
+from zoo.errors import ZooError
 from zoo.models.plugins import installing, pip
 from zoo.models.plugins.installing import Installed
 
@@ -24,7 +26,7 @@ def command(
             show_default=False,
         ),
     ],
-    yes: consent.Yes = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
     """Install a plugin into this environment, after asking. What is no plugin, or cannot work here, is not installed.
@@ -47,8 +49,8 @@ def command(
     if source.entry is not None:
         warn(f"The registry says of {source.entry.requirement}: {printable(source.entry.summary)}")
     question = f"Install {printable(source.what)} with {installer.name}?"
-    consent.ask(question, yes=yes, as_json=as_json, command=f"zoo plugins install {shlex.quote(what)} --yes")
-    installed = installing.install(source, installer, consent.follow)
+    ask(question, yes=yes, as_json=as_json, command=f"zoo plugins install {shlex.quote(what)} --yes")
+    installed = installing.install(source, installer, follow)
     return Answer(asdict(installed), lambda: _show(installed), as_json)
 
 
@@ -69,3 +71,34 @@ def _show(installed: Installed) -> None:
     say(f"  zoo plugins check {printable(installed.plugins[0]['name'])}")
     if first:
         say(f"  zoo show {printable(first)}")
+
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
+    """Ask on stderr; come back only with a yes.
+
+    Args:
+        question: Ends with a question mark.
+        yes: The answer was given beforehand.
+        as_json: Nobody is there to answer.
+        command: What to type instead where nobody can be asked.
+
+    Raises:
+        ZooError: The answer is no, or nobody can be asked.
+    """
+    if yes:
+        return
+    if as_json or not output.on_terminal(sys.stdin):
+        raise ZooError("nothing was changed: it needs a yes, and there is nobody to ask", fix=command)
+    # Not typer.confirm: a part of its prompt goes to stdout, which is for results.
+    print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise ZooError("nothing was changed")
+
+
+def follow(line: str) -> None:
+    """Show a line of the installer, on stderr; not the hundred ones about what is there already."""
+    if line and "already satisfied" not in line:
+        output.warn(f"  {output.printable(line)}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.output import Answer, Json, printable, say
-from zoo.cli.plugins import consent
+from zoo.cli.plugins import install
 from zoo.models.plugins import pip, removing
 
 
@@ -18,7 +18,7 @@ def command(
         str,
         typer.Argument(metavar="NAME", help="A plugin's name, or its distribution's.", show_default=False),
     ],
-    yes: consent.Yes = False,
+    yes: install.Yes = False,
     as_json: Json = False,
 ) -> Answer:
     """Remove an installed plugin, after asking. No code of it is imported, so that a broken one goes too.
@@ -31,8 +31,8 @@ def command(
     installer = pip.here("uninstall", target.distribution)
     plugins = ", ".join(target.plugins)
     question = f"Remove {printable(target.distribution)} {printable(target.version)} (plugin {printable(plugins)})?"
-    consent.ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")
-    removing.uninstall(target, installer, consent.follow)
+    install.ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")
+    removing.uninstall(target, installer, install.follow)
     return Answer(
         asdict(target), lambda: say(f"removed {printable(target.distribution)} {printable(target.version)}"), as_json
     )

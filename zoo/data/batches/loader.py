@@ -18,7 +18,7 @@ from zoo.data.types import BadImage
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    from zoo.models.saved import DataConfig
+    from zoo.models.preprocessing import DataConfig
 
 CPU = torch.device("cpu")
 MEASURED = 16  # images on which the time to load one is measured

@@ -43,7 +43,7 @@ from zoo.data.store.segment import Pixels
 from zoo.errors import DataError
 
 if TYPE_CHECKING:
-    from zoo.models.saved import DataConfig
+    from zoo.models.preprocessing import DataConfig
 
 Augment = Literal["none", "light", "standard", "strong"]
 

@@ -23,12 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
-from zoo.base import trim as caches
+from zoo.base import cache
+from zoo.base.files import cache_dir, replacing
 from zoo.base.untrusted import zip_members
 from zoo.data.sources.class_folders import arrange, is_hidden
 from zoo.data.types import IMAGE_LIMIT, MEMBERS_LIMIT, GiB, Listing, Progress
 from zoo.errors import DataError
-from zoo.runs.run_folder import cache_dir, replacing
 
 HEADER_LIMIT = 1 << 20  # bytes of a tar member's header
 EXPANSION_LIMIT = 200  # a compressed tar of images grows by a few per cent; one that grows so much is a trap
@@ -39,7 +39,7 @@ _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-class Member(NamedTuple):
+class ArchiveMember(NamedTuple):
     """Where one image lies inside an archive."""
 
     offset: int  # of the local header in a zip, of the data in a tar
@@ -56,13 +56,13 @@ class ArchiveReader:
         self.path = path
         self._file: int | None = None
 
-    def read(self, locator: Member) -> bytes:
+    def read(self, locator: ArchiveMember) -> bytes:
         """The decompressed bytes of one member, checked against its checksum.
 
         Raises:
             ValueError: The member is damaged.
         """
-        member = Member(*locator)
+        member = ArchiveMember(*locator)
         if member.crc is None:
             return self._at(member.offset, member.packed)
         signature, name, extra = _LOCAL_HEADER.unpack(self._at(member.offset, _LOCAL_HEADER.size))
@@ -193,7 +193,7 @@ def _zip_members(path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, 
             )
         _check_size(path, name, info.file_size)
         twice += name in files
-        member = Member(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+        member = ArchiveMember(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
         files[name] = (member, info.file_size, info.CRC)
     _remark(notes, outside=outside, twice=twice)
     return files, folders
@@ -231,7 +231,11 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
                         raise _corrupt(path, f"it ends inside of {name}")
                     _check_size(path, name, info.size)
                     twice += name in files
-                    files[name] = (Member(info.offset_data, info.size, info.size, 0, None), info.size, int(info.mtime))
+                    files[name] = (
+                        ArchiveMember(info.offset_data, info.size, info.size, 0, None),
+                        info.size,
+                        int(info.mtime),
+                    )
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
         raise _corrupt(path, str(error)) from error
     except RecursionError:  # it reads a header that belongs to another by calling itself
@@ -271,7 +275,7 @@ def _plain_tar(path: Path, start: bytes, on_progress: Progress | None) -> Path:
             sink.write(block)
             if on_progress is not None:
                 on_progress("decompressing the archive", written, 0)
-    caches.trim(target.parent, ".tar", COPIES_LIMIT, keep=[target])
+    cache.trim(target.parent, ".tar", COPIES_LIMIT, keep=[target])
     return target
 
 

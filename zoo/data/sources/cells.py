@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from zoo.data.types import NAN
 from zoo.tasks.schema import whole_numbers
 
-NAN = math.nan  # not known: it counts neither in the loss nor in a measure
 _YES = {"1", "1.0", "true", "yes", "y", "t"}
 _NO = {"0", "0.0", "-1", "-1.0", "false", "no", "n", "f"}  # CelebA's files write -1
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.data.sources.cells import (
-    NAN,
     flag_of,
     in_order,
     is_list,
@@ -25,7 +24,7 @@ from zoo.data.sources.cells import (
     parts_of,
     without_point,
 )
-from zoo.data.types import DataOptions, Question, Target
+from zoo.data.types import NAN, DataOptions, Question, Target
 from zoo.errors import DataError
 from zoo.tasks.schema import UNASKED, Task, whole_numbers
 

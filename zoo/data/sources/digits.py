@@ -10,8 +10,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from zoo.data.splits.cut import ranked
-from zoo.data.types import Item, Listing
+from zoo.data.types import Item, Listing, ranked
 
 TEST_SHARE = 0.2
 

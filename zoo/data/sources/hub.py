@@ -136,7 +136,7 @@ def _fetched(path: str) -> str:
 
 
 def _fetch(
-    identity: str, name: str, config: str | None, revision: str | None, hub: network.Session, *, gated: bool
+    identity: str, name: str, config: str | None, revision: str | None, hub: network.HubSession, *, gated: bool
 ) -> Mapping[str, Any]:
     import datasets
     from huggingface_hub import constants

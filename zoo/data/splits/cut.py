@@ -8,21 +8,10 @@ hash of (seed, id), which depends neither on the order of files nor on which oth
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-
-def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
-    """Positions of `ids` in a random order that depends on nothing but each id, the seed and the purpose."""
-    start = hashlib.blake2b(f"{seed}\n{purpose}\n".encode(), digest_size=16)
-
-    def key(position: int) -> tuple[bytes, str]:
-        digest = start.copy()
-        digest.update(ids[position].encode("utf-8", "surrogatepass"))
-        return digest.digest(), ids[position]
-
-    return sorted(range(len(ids)), key=key)
+from zoo.data.types import ranked
 
 
 def units(ids: Sequence[str], contents: Sequence[bytes] | None, *, seed: int, purpose: str) -> list[list[int]]:

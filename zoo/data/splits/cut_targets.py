@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.data.splits.cut import ranked, share, units
+from zoo.data.splits.cut import share, units
 from zoo.data.targets import Flags
+from zoo.data.types import ranked
 
 
 def cut_answers(

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zoo.base.files import cache_dir
 from zoo.data.store.decode import VERSION, UnreadableImage, decode, no_warnings
 from zoo.data.store.segment import Pixels
 from zoo.data.store.store import Builder, Store, resized, too_long
 from zoo.data.types import DataOptions, Item, Listing, Progress, Tally, cores
-from zoo.runs.run_folder import cache_dir
 
 CHUNK = 8  # images a thread takes at a time
 REMEMBERED = 5.0  # seconds after which findings are written down

@@ -25,11 +25,11 @@ from PIL import Image
 from timm.data.transforms import str_to_interp_mode
 from torchvision.transforms import functional
 
-from zoo.base import trim as caches
+from zoo.base import cache
+from zoo.base.files import cache_dir
 from zoo.data.store import decode
 from zoo.data.store.segment import Pixels, Segment, Writer, open_segment
 from zoo.data.types import GiB
-from zoo.runs.run_folder import cache_dir
 
 RESERVE = 2 * GiB  # free disk space that a store never takes
 LONGEST = 16  # an image longer than so many times its short side is left out and read from its source
@@ -186,4 +186,4 @@ class Builder:
 
 def trim_stores(limit: int, keep: Collection[Path]) -> None:
     """Remove the files used longest ago until all stores together take at most `limit` bytes."""
-    caches.trim(folder(), ".store", limit, keep=keep)
+    cache.trim(folder(), ".store", limit, keep=keep)

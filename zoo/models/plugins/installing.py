@@ -29,7 +29,7 @@ _NOT_FOUND = re.compile(r"No matching distribution found|was not found in the|ha
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PluginSource:
     """What is to be installed, before anything is fetched."""
 
     kind: Literal["requirement", "wheel", "folder", "archive"]
@@ -53,7 +53,7 @@ class Installed:
     shared: list[tuple[str, str]]  # backbone names that an installed plugin has too, and what to write instead
 
 
-def resolve(what: str) -> Source:
+def resolve(what: str) -> PluginSource:
     """Understand what a person wants installed.
 
     Args:
@@ -68,19 +68,19 @@ def resolve(what: str) -> Source:
             raise PluginError(
                 f"the plugin {what!r} cannot be installed by its name", why=entry.summary, fix=entry.how_to_install
             )
-        return Source("requirement", _requirement(entry.requirement), entry)
+        return PluginSource("requirement", _requirement(entry.requirement), entry)
     if not _PATH.search(what) or " @ " in what:
-        return Source("requirement", _requirement(what))
+        return PluginSource("requirement", _requirement(what))
     path = Path(what).expanduser().absolute()
     if path.is_dir():
         candidates.look_at_folder(path)
-        return Source("folder", str(path))
+        return PluginSource("folder", str(path))
     if not path.is_file():
         raise PluginError(f"there is no file or folder {what}", fix="see which plugins there are: zoo plugins search")
-    return Source("wheel" if path.suffix == ".whl" else "archive", str(path))
+    return PluginSource("wheel" if path.suffix == ".whl" else "archive", str(path))
 
 
-def install(source: Source, installer: Installer, on_line: Listener) -> Installed:
+def install(source: PluginSource, installer: Installer, on_line: Listener) -> Installed:
     """Fetch or build a plugin, read it, install it, and see in a new process that it works.
 
     Args:
@@ -177,7 +177,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _explained(error: InstallerFailed, source: Source, candidate: Candidate | None = None) -> PluginError:
+def _explained(error: InstallerFailed, source: PluginSource, candidate: Candidate | None = None) -> PluginError:
     """The installer's failure in our words where it is one of the usual ones."""
     if not _NOT_FOUND.search(error.output) and _RESOLVER.search(error.output):
         what = candidate.title if candidate else source.what

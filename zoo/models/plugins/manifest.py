@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
-from zoo.base.untrusted import YAML_LIMIT, parse_yaml, read_bytes
+from zoo.base.untrusted import read_yaml
 from zoo.errors import ManifestError
 from zoo.models.spec import BackboneSpec, LayerGroup, Plugin, Weights, WeightsSource
 
@@ -23,20 +23,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _RESERVED = re.compile(r"all\Z|head-\d+\Z")  # what a recipe's train_from means by itself
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 _NEEDS = {"file": "path", "url": "url", "hf-hub": "repo"}
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file with the safe loader, within the limits of `zoo.base.untrusted`.
-
-    Raises:
-        ManifestError: The file cannot be read or is not YAML.
-    """
-    try:
-        return parse_yaml(read_bytes(path, YAML_LIMIT).decode())
-    except OSError as error:
-        raise ManifestError(f"cannot read {path}", why=error.strerror or str(error)) from error
-    except ValueError as error:  # UnicodeDecodeError is one too
-        raise ManifestError(f"{path} is not valid YAML", why=str(error)) from error
 
 
 def read_manifest(path: Path, *, entry_point: str, distribution: str, version: str) -> Plugin:

@@ -12,9 +12,9 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from zoo.base.files import friendly_os_errors
 from zoo.errors import PluginError
 from zoo.models.plugins import discovery
-from zoo.runs.run_folder import friendly_os_errors
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*\Z")
 _PREFIX = "adaptzoo-"

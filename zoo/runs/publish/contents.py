@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.base.files import replacing, write_atomic
 from zoo.errors import HubError, RunError
 from zoo.models import lookup as plugins
 from zoo.models.tensor_files import file_sha256
 from zoo.runs.publish.card import model_card, without_place
-from zoo.runs.run_folder import COMBINER, MEMBERS, Run, replacing, seal, write_atomic
+from zoo.runs.run_folder import COMBINER, MEMBERS, Run, seal
 
 _MODEL = ("config.json", "model.safetensors")
 _CHECKED = {*_MODEL, "run.json", "verify.safetensors"}

@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from zoo.base.files import write_atomic
 from zoo.runs.report import sentences as words
 from zoo.runs.report.page import render
 from zoo.runs.report.sentences import part
-from zoo.runs.run_folder import write_atomic
 
 # Cost in a row of the summary -> what it is, and how it is written.
 COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {

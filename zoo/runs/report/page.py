@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.base.files import write_atomic
 from zoo.errors import printable
 from zoo.recipes.plan import told_beside
 from zoo.recipes.recipe import Recipe
@@ -23,7 +24,7 @@ from zoo.runs.report import tables
 from zoo.runs.report import task_sections as answered
 from zoo.runs.report import unlabelled_section as beside
 from zoo.runs.report.sentences import part
-from zoo.runs.run_folder import Run, write_atomic
+from zoo.runs.run_folder import Run
 from zoo.tasks.schema import SHARES, headline
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from zoo import data
 from zoo.data import Dataset, Part
 from zoo.errors import DataError
 from zoo.events import Listener, Progress
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.runs.load import data_options
 from zoo.runs.run_folder import MEMBERS, Run
-from zoo.runs.stacked.members import Member, again_members
+from zoo.runs.stacked.members import StackMember, again_members
 
 LEAST = 10  # images of each class, below which a combination is fitted to chance
 DIFFERENT = (
@@ -35,7 +35,7 @@ class HeldOut:
     refitted: tuple[str, ...]  # members that were trained on the images that chose as well
 
 
-def held_out(members: Sequence[Member], configs: Sequence[DataConfig], emit: Listener) -> HeldOut:
+def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit: Listener) -> HeldOut:
     """Open the members' data, and find what all of them left alone.
 
     Args:
@@ -122,7 +122,7 @@ def refuse_few(found: HeldOut, command: str) -> None:
     raise DataError("there are too few images to fit a combination on", why=why, fix=fix)
 
 
-def _opened(member: Member, config: DataConfig, emit: Listener) -> Dataset:
+def _opened(member: StackMember, config: DataConfig, emit: Listener) -> Dataset:
     options = data_options(member.recipe, config)
     opened = data.open_dataset(
         member.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total))

@@ -20,7 +20,7 @@ SHOWN = 5  # classes that a message lists
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class StackMember:
     """One finished run."""
 
     name: str  # different from the others'
@@ -64,7 +64,7 @@ class Member:
         }
 
 
-def members(references: Sequence[str | Path | Run]) -> list[Member]:
+def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
     """The runs that are meant, in the first one's class order.
 
     Raises:
@@ -96,11 +96,11 @@ def members(references: Sequence[str | Path | Run]) -> list[Member]:
         read = recipe_of_run(record)
         assert read.dataset is not None
         order = _order(classes, found[0], record["dataset"]["classes"], each)
-        made.append(Member(name, each, record, read.recipe, read.dataset, order))
+        made.append(StackMember(name, each, record, read.recipe, read.dataset, order))
     return made
 
 
-def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[Member]:
+def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[StackMember]:
     """The members of a stack from its own folder, by the names that its record has for them.
 
     Raises:

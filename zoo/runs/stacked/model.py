@@ -12,12 +12,14 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data
+from zoo.base.files import replacing
 from zoo.data import Part
 from zoo.errors import RunError, WeightsError
+from zoo.models import preprocessing
 from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import read_tensors, write_tensors
-from zoo.runs.run_folder import COMBINER, MEMBERS, replacing
+from zoo.runs.run_folder import COMBINER, MEMBERS
 from zoo.runs.stacked.combine import KINDS, Combiner, Said
 
 
@@ -32,7 +34,7 @@ class Panel(nn.Module):
     def __init__(self, networks: Sequence[nn.Module], classes: Sequence[str]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        own = [models.data_config(network) for network in networks]
+        own = [preprocessing.data_config(network) for network in networks]
         self.configs = tuple(dict.fromkeys(own))
         self._input_of = [self.configs.index(config) for config in own]
         self._order = [_places(network, classes) for network in networks]

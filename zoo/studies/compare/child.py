@@ -19,8 +19,7 @@ from typing import Any
 from zoo.base.cache import activations_apart
 from zoo.errors import TrainingInterrupted, ZooError
 from zoo.events import Event, Listener, PhaseStarted, Progress, StepDone
-from zoo.recipes.budget import Budget
-from zoo.recipes.fitting import fitted
+from zoo.recipes.budget import Budget, fitted
 from zoo.recipes.recipe import Recipe
 from zoo.runs import train as execute
 from zoo.runs.prepare import prepare

@@ -16,6 +16,7 @@ from zoo.base import registry
 from zoo.errors import RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, Progress
 from zoo.models import lookup as plugins
+from zoo.models import preprocessing
 from zoo.models import saved as models
 from zoo.recipes.budget import Budget
 from zoo.recipes.recipe import Recipe
@@ -252,7 +253,7 @@ def _opened(member: Member, ref: str, emit: Listener) -> data.Dataset:
     """The data set, opened once before anything is written: its faults are no member's."""
     spec = plugins.get(member.entrant.backbone)
     weights = models.resolve_weights(spec, member.entrant.weights)
-    expected = models.expected_data_config(spec, weights, member.recipe.image_size)
+    expected = preprocessing.expected_data_config(spec, weights, member.recipe.image_size)
 
     def tell(stage: str, done: int, total: int) -> None:
         emit(Progress(stage, done, total))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.base.files import write_atomic
 from zoo.errors import RunError
-from zoo.runs.run_folder import write_atomic
 
 SCHEMA = 1
 # Columns of comparison.csv: as in a row of the summary, lists apart.

@@ -22,7 +22,7 @@ from zoo.studies.statistics import (
     pareto,
     share_variance,
 )
-from zoo.training.collect import wilson
+from zoo.tasks.single_label import wilson
 
 COSTS = ("train_seconds", "flops", "params", "memory_bytes")  # that accuracy is weighed against
 _OVER = 1.25  # times the budget that training may take before it is remarked on

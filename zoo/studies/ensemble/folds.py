@@ -21,13 +21,13 @@ from zoo.runs.run_folder import Run
 from zoo.runs.stacked import held_out as images
 from zoo.runs.stacked.combine import Said
 from zoo.runs.stacked.held_out import DIFFERENT, HeldOut
-from zoo.runs.stacked.members import Member
+from zoo.runs.stacked.members import StackMember
 from zoo.runs.stacked.model import Panel
 
 _BATCH = 32
 
 
-def refuse_other_images(chosen: Sequence[Member], found: HeldOut) -> None:
+def refuse_other_images(chosen: Sequence[StackMember], found: HeldOut) -> None:
     """Folds are of one set of images.
 
     Raises:
@@ -58,7 +58,7 @@ def refuse_other_images(chosen: Sequence[Member], found: HeldOut) -> None:
 
 
 def out_of_fold(
-    chosen: Sequence[Member],
+    chosen: Sequence[StackMember],
     folds: int,
     root: Path,
     classes: Sequence[str],
@@ -98,7 +98,7 @@ def out_of_fold(
     return Said(torch.cat([said.logs for said in found], dim=1), (), torch.cat([said.labels for said in found]))
 
 
-def _adapted(member: Member, recipe: Recipe, path: Path, emit: Listener) -> Run:
+def _adapted(member: StackMember, recipe: Recipe, path: Path, emit: Listener) -> Run:
     run = Run(path)
     if run.record_path.is_file():
         return run if run.finished else execute.go_on(path, emit)
@@ -106,7 +106,7 @@ def _adapted(member: Member, recipe: Recipe, path: Path, emit: Listener) -> Run:
 
 
 def _about_its_fold(
-    run: Run, member: Member, classes: Sequence[str], accelerator: Accelerator, emit: Listener
+    run: Run, member: StackMember, classes: Sequence[str], accelerator: Accelerator, emit: Listener
 ) -> tuple[Said, list[str]]:
     panel = Panel([models.load(run.path)], classes)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,15 +17,17 @@ from zoo import data
 from zoo.data import Part
 from zoo.errors import DataError, RunError
 from zoo.events import Listener, Note, Progress, RunFinished
+from zoo.models import preprocessing
 from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.recipes.recipe import Recipe
 from zoo.runs import lock as run_folder
 from zoo.runs.finish import measured, write_up, write_verification
 from zoo.runs.run_folder import Run
 from zoo.runs.stacked.held_out import DIFFERENT, held_out
-from zoo.runs.stacked.members import Member, members
+from zoo.runs.stacked.members import StackMember, members
 from zoo.studies.ensemble import ensemble_folder as folder
+from zoo.tasks import single_label
 from zoo.training import machine as machines
 from zoo.training.averaging import Ingredient, Soup, State, greedy
 from zoo.training.collect import collect
@@ -43,7 +45,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     _refuse_other_networks(chosen)
     emit(Progress("loading the first run", 0, 0))
     network = models.load(chosen[0].run.path)
-    config = models.data_config(network)
+    config = preprocessing.data_config(network)
     found = held_out(chosen, [config] * len(chosen), emit)
     if not found.same:
         raise DataError(
@@ -91,7 +93,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
 
 
 def greedy_soup(
-    chosen: Sequence[Member],
+    chosen: Sequence[StackMember],
     network: nn.Module,
     part: Part,
     config: DataConfig,
@@ -116,7 +118,7 @@ def greedy_soup(
         emit(Progress("trying soups", done, total))
         network.load_state_dict(state)
         batches = data.eval_batches(part, config=config, batch_size=_BATCH, device=accelerator.device)
-        scores = collect(network, batches, accelerator, mixed=False).scores()
+        scores = single_label.scores(collect(network, batches, accelerator, mixed=False))
         done += 1
         return scores
 
@@ -146,7 +148,7 @@ def averageable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _refuse_other_networks(chosen: Sequence[Member]) -> None:
+def _refuse_other_networks(chosen: Sequence[StackMember]) -> None:
     for member in chosen[1:]:
         faults = averageable(chosen[0].record, member.record)
         if faults:
@@ -157,9 +159,9 @@ def _refuse_other_networks(chosen: Sequence[Member]) -> None:
             )
 
 
-def _distinct(chosen: Sequence[Member], emit: Listener) -> list[Member]:
+def _distinct(chosen: Sequence[StackMember], emit: Listener) -> list[StackMember]:
     """The runs without those whose network an earlier one holds: an average would count it several times."""
-    found: list[Member] = []
+    found: list[StackMember] = []
     for member in chosen:
         state = _reader(member)()
         twin = next((other for other in found if _same(state, _reader(other)())), None)
@@ -175,11 +177,11 @@ def _same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def _reader(member: Member) -> Callable[[], State]:
+def _reader(member: StackMember) -> Callable[[], State]:
     return lambda: load_file(member.run.path / "model.safetensors")
 
 
-def _save(network: nn.Module, this: Run, config: DataConfig, first: Member) -> None:
+def _save(network: nn.Module, this: Run, config: DataConfig, first: StackMember) -> None:
     record = this.record
     models.save(
         network,

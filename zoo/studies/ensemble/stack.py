@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from zoo.base import files
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Listener, Note, Progress, RunFinished
+from zoo.models import preprocessing
 from zoo.models import saved as models
 from zoo.recipes.recipe import Recipe
 from zoo.runs import lock as run_folder
@@ -23,15 +25,17 @@ from zoo.runs.finish import SEALED, write_up
 from zoo.runs.run_folder import COMBINER, MEMBERS, Run
 from zoo.runs.stacked.combine import KINDS, Said
 from zoo.runs.stacked.held_out import HeldOut, held_out, refuse_few
-from zoo.runs.stacked.members import PLAIN, SOUP, Member, again_members, members
+from zoo.runs.stacked.members import PLAIN, SOUP, StackMember, again_members, members
 from zoo.runs.stacked.model import Panel, load_stack, write_combiner
 from zoo.studies.ensemble import ensemble_folder as folder
 from zoo.studies.ensemble import folds
 from zoo.studies.ensemble.fit import chosen_of, fitted
 from zoo.studies.ensemble.soup import averageable, greedy_soup, soup_record
 from zoo.studies.ensemble.standings import Entry, contest
+from zoo.tasks import single_label
+from zoo.tasks.outputs import Outputs
+from zoo.tasks.single_label import measure
 from zoo.training import machine as machines
-from zoo.training.collect import Outputs, measure
 from zoo.training.machine import Machine
 from zoo.training.selection import ranked, select_by_for
 
@@ -44,7 +48,7 @@ _BATCH = 32
 class Ready:
     """Everything opened, nothing fitted yet."""
 
-    members: list[Member]
+    members: list[StackMember]
     panel: Panel  # on its device
     found: HeldOut
     machine: Machine
@@ -129,13 +133,13 @@ def _refuse_choice(choice: str, parts: int | None) -> None:
         )
 
 
-def _opened(chosen: list[Member], emit: Listener) -> Ready:
+def _opened(chosen: list[StackMember], emit: Listener) -> Ready:
     emit(Progress("loading the members", 0, 0))
     panel = Panel([models.load(member.run.path) for member in chosen], chosen[0].classes)
     machine = machines.settle(Recipe(precision="fp32"))
     accelerator = machines.make_accelerator(machine)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    configs = [models.data_config(network) for network in panel.networks]
+    configs = [preprocessing.data_config(network) for network in panel.networks]
     return Ready(chosen, panel, held_out(chosen, configs, emit), machine, accelerator)
 
 
@@ -146,7 +150,7 @@ def _refuse_images(ready: Ready, parts: int | None) -> None:
         folds.refuse_other_images(ready.members, ready.found)
 
 
-def _facts(member: Member) -> dict[str, Any]:
+def _facts(member: StackMember) -> dict[str, Any]:
     backbone = member.record["backbone"]
     return member.facts() | {
         "arch": backbone["arch"],
@@ -158,11 +162,11 @@ def _facts(member: Member) -> dict[str, Any]:
     }
 
 
-def _copy_members(chosen: Sequence[Member], this: Run) -> None:
+def _copy_members(chosen: Sequence[StackMember], this: Run) -> None:
     """Whole run folders, so that the stack's own is enough."""
     for number, member in enumerate(chosen):
         place = this.path / MEMBERS / str(number)
-        with run.friendly_os_errors(place):
+        with files.friendly_os_errors(place):
             shutil.copytree(member.run.path, place, ignore=shutil.ignore_patterns("checkpoints", ".*"))
 
 
@@ -272,7 +276,7 @@ def _kinds(asked: str, parts: int | None, classes: int, notes: list[str]) -> lis
 
 def _best_single(said: Said) -> int:
     """The member that the images which fit the stack would choose."""
-    scores = [Outputs(logs.float(), said.labels).scores() for logs in said.logs]
+    scores = [single_label.scores(Outputs(logs.float(), said.labels)) for logs in said.logs]
     return ranked(scores, select_by_for(len(said.labels)))[0]
 
 
@@ -296,7 +300,7 @@ def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any
     chosen = [ready.members[place] for place in largest]
     network = models.load(chosen[0].run.path)
     network.to(ready.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    config = models.data_config(network)
+    config = preprocessing.data_config(network)
     made = greedy_soup(chosen, network, fit, config, ready.accelerator, emit)
     network.load_state_dict(made.state)
     panel = Panel([network], ready.members[0].classes)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from zoo.studies.statistics import LEVEL, crossed, difference_variance, holm, mcnemar
-from zoo.training.collect import Outputs, measure
+from zoo.tasks.outputs import Outputs
+from zoo.tasks.single_label import measure
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 from zoo.errors import RecipeError, TrainingError
 from zoo.events import Listener, Note
-from zoo.recipes.budget import Budget
-from zoo.recipes.fitting import Fitted, fitted
+from zoo.recipes.budget import Budget, FittedBudget, fitted
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import prepare
 from zoo.studies.backbone_list import Entrant
@@ -21,7 +20,7 @@ AUTO = "auto"  # the name that stands for the backbone that is best here
 _SHARE = 0.5  # of a budget, after which no further backbone is looked at: the rest is for training
 
 
-def cut(backbone: str, dataset: str, recipe: Recipe, budget: Budget | None, emit: Listener) -> Fitted:
+def cut(backbone: str, dataset: str, recipe: Recipe, budget: Budget | None, emit: Listener) -> FittedBudget:
     """One backbone's recipe within a budget.
 
     Raises:

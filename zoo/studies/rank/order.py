@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zoo.training.collect import wilson
+from zoo.tasks.single_label import wilson
 
 DRAWS = 2000
 _BLOCK = 100  # draws that are in memory at once

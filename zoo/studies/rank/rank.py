@@ -12,8 +12,7 @@ import numpy as np
 from zoo.data import Dataset
 from zoo.errors import DataError, RecipeError, ZooError
 from zoo.events import Event, Listener, Note, Progress
-from zoo.recipes.budget import Budget
-from zoo.recipes.fitting import Fitted, fitted
+from zoo.recipes.budget import Budget, FittedBudget, fitted
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import prepare
@@ -42,7 +41,7 @@ class Judged:
     knn: float  # accuracy, 0 to 1
     probe: Probe
     plan: Plan  # of adapting it by the recipe, with its estimate
-    adapting: Fitted  # the same within the budget
+    adapting: FittedBudget  # the same within the budget
     seconds: float  # that judging it took
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from zoo.data import Dataset, Part
-from zoo.data.splits.cut import limited, per_class, ranked
+from zoo.data.splits.cut import limited, per_class
+from zoo.data.types import ranked
 from zoo.errors import DataError
 
 LEAST = 2  # images of a class: a probe that is fitted on one is judged by the other

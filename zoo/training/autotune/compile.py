@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from zoo.models.layer_groups import Freezer, Group
+from zoo.models.freezing import Freezer
+from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Plan
 from zoo.recipes.planner import asked_phases
 from zoo.recipes.recipe import Recipe
@@ -30,7 +31,7 @@ _STEPS = 3  # timed; the quickest counts
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CompileChoice:
     """What trying came to."""
 
     saved: dict[str, float]  # phase that is compiled -> seconds that it saves; less than 0 where it was asked for
@@ -46,7 +47,7 @@ def choose(
     accelerator: Accelerator,
     *,
     input_size: tuple[int, int, int],
-) -> Choice:
+) -> CompileChoice:
     """Which phases are compiled; the model is left untouched.
 
     Nothing is compiled on the CPU unless somebody asks for it: oneDNN's convolutions are most of a step there, and on
@@ -95,9 +96,9 @@ def choose(
         if not auto or gain > SAFETY * takes:
             saved[phase.name] = gain - takes
     if accelerator.num_processes == 1:
-        return Choice(saved, tuple(notes))
+        return CompileChoice(saved, tuple(notes))
     # One process decides: another may have timed otherwise.
-    return Choice(*broadcast_object_list([saved, tuple(notes)]))
+    return CompileChoice(*broadcast_object_list([saved, tuple(notes)]))
 
 
 def unable(device: str) -> str:

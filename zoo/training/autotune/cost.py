@@ -12,11 +12,12 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from zoo.models.layer_groups import Freezer, Group
+from zoo.models.freezing import Freezer
+from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Pace, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
 from zoo.training.frozen_cache.fold_norms import folded_parts
-from zoo.training.frozen_cache.source import Option
+from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.losses.objective import Objective
 from zoo.training.optim import make_optimizer
 from zoo.training.seeds import seed_all

@@ -13,7 +13,7 @@ from zoo.training.autotune import compile as compiling
 from zoo.training.autotune import use_cache as caching
 from zoo.training.autotune.cost import Costs, estimate
 from zoo.training.frozen_cache.compute import Material
-from zoo.training.frozen_cache.source import Option
+from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.losses.objective import Objective
 from zoo.training.memory import explained_memory
 

@@ -15,7 +15,7 @@ from zoo.recipes.recipe import Recipe
 from zoo.training.autotune.cost import Costs
 from zoo.training.frozen_cache.compute import Keeper, Material
 from zoo.training.frozen_cache.feature_file import Layout
-from zoo.training.frozen_cache.source import Option
+from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.frozen_cache.split import Splitter
 from zoo.training.losses.objective import Objective
 
@@ -25,7 +25,7 @@ MARGIN = 0.1  # and the share of the phase's time: an estimate errs by that much
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CacheChoice:
     """What was decided."""
 
     options: dict[str, Option]  # how the phases do it that train from kept activations, by name
@@ -78,7 +78,7 @@ def choose(
     costs: Mapping[str, Costs] | None,
     recipe: Recipe,
     accelerator: Accelerator,
-) -> Choice:
+) -> CacheChoice:
     """Decide which of the phases that could do train from kept activations.
 
     Args:
@@ -101,7 +101,7 @@ def choose(
     if accelerator.num_processes > 1:
         names, said = broadcast_object_list([names, said])
     setting = "off" if not names else "on" if len(names) == len(found) else ",".join(names)
-    return Choice({name: found[name] for name in names}, said, setting)
+    return CacheChoice({name: found[name] for name in names}, said, setting)
 
 
 def _option(

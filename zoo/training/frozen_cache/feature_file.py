@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zoo.base import trim as caches
+from zoo.base import cache
 from zoo.base.cache import ACTIVATIONS
 from zoo.data.store.store import RESERVE
 
@@ -234,7 +234,7 @@ def _no_space(path: Path, size: int, limit: int, others: Collection[Path]) -> st
     """Why there is no room for a file of this size; empty where there is, old files removed if need be."""
     if size > limit:
         return f"{size / 1e9:.1f} GB are more than --cache-gb allows"
-    caches.trim(path.parent, ACTIVATIONS, limit - size, keep=others)
+    cache.trim(path.parent, ACTIVATIONS, limit - size, keep=others)
     there = next(folder for folder in path.parents if folder.exists())
     try:
         free = shutil.disk_usage(there).free

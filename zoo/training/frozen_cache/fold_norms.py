@@ -9,7 +9,8 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from zoo.training.frozen_cache.parts import Cut, evaluating
+from zoo.models.freezing import evaluating
+from zoo.training.frozen_cache.parts import Cut
 
 LARGEST = 1e-3  # error of a folded prefix that cannot matter
 FACTOR = 1.5  # or how many times the error of the run's precision it may be

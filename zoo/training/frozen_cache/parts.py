@@ -21,7 +21,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from zoo.training.frozen_cache.trace import Sizes
+from zoo.models.freezing import evaluating
+from zoo.training.frozen_cache.trace import TensorSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +136,6 @@ def graft(
     return visit(model), copies
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode, and every module back into the mode it was in."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
-
-
 class _Caught(Exception):
     def __init__(self, value: torch.Tensor) -> None:
         super().__init__()
@@ -184,7 +173,7 @@ def _stub(module: nn.Module, sizes: Any, feed: _Feed) -> nn.Module:
         value = feed.value
 
         def placeholder(leaf: Any) -> Any:
-            if not isinstance(leaf, Sizes):
+            if not isinstance(leaf, TensorSizes):
                 return leaf
             zero = torch.zeros((), dtype=leaf.dtype, device=value.device)
             return zero.expand(leaf.of(len(value)))

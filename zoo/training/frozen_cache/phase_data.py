@@ -14,11 +14,12 @@ from zoo.data import Batch
 from zoo.data.batches.maker import Key
 from zoo.errors import DataError
 from zoo.events import Note
-from zoo.recipes.plan import PhasePlan
-from zoo.training.collect import Outputs, collect
+from zoo.recipes.plan import CachePlan, PhasePlan
+from zoo.tasks.outputs import Outputs
+from zoo.training.collect import collect
 from zoo.training.frozen_cache.compute import Keeper, Material
-from zoo.training.frozen_cache.feature_file import Kept, NoRoom, gather
-from zoo.training.frozen_cache.source import Option, Source
+from zoo.training.frozen_cache.feature_file import Kept, Layout, NoRoom, gather
+from zoo.training.frozen_cache.parts import Cut
 from zoo.training.state.session import Session
 from zoo.training.unlabelled_stream import Besides
 
@@ -163,3 +164,23 @@ def _tried(make: Callable[[], list[Kept]]) -> list[Kept] | str:
         return make()
     except NoRoom as error:
         return str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Images and the whole network; or kept activations and the part of the network above them."""
+
+    network: nn.Module  # takes a batch's `images`, gives (B, classes) logits
+    epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
+    evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the choosing images
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a phase could train from kept activations."""
+
+    cut: Cut  # where the network is split
+    layout: Layout  # of one image's activations
+    plan: CachePlan
+    missing: int  # images that have to go through the frozen part first; those on the disk need not
+    most: int = 1  # views that would be kept of each training image, were there epochs enough

@@ -22,9 +22,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from zoo.data.batches.views import generators_kept
-from zoo.models.layer_groups import Freezer, Group
+from zoo.models.freezing import Freezer
+from zoo.models.layer_groups import Group
 from zoo.training.frozen_cache.parts import Cut
-from zoo.training.frozen_cache.trace import Call, Sizes, foldable, observe
+from zoo.training.frozen_cache.trace import Call, TensorSizes, foldable, observe
 from zoo.training.seeds import seed_all
 
 TRIES = 64  # entries that are tried, from the freeze boundary backwards
@@ -181,7 +182,7 @@ def _sizes(few: Sequence[Call], more: Sequence[Call]) -> dict[str, Any] | None:
 
 
 def _joined(left: Any, right: Any, *, few: int, more: int) -> Any:
-    return left.joined(right, few, more) if isinstance(left, Sizes) else left
+    return left.joined(right, few, more) if isinstance(left, TensorSizes) else left
 
 
 def _same(left: torch.Tensor, right: torch.Tensor) -> bool:

@@ -16,7 +16,7 @@ from zoo.training.products import Product
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class TensorSizes:
     """A tensor's sizes, each a fixed number plus one per image of the batch."""
 
     fixed: tuple[int, ...]
@@ -27,14 +27,16 @@ class Sizes:
         """The sizes for a batch."""
         return tuple(fixed + each * batch for fixed, each in zip(self.fixed, self.per_image, strict=True))
 
-    def joined(self, other: Sizes, few: int, more: int) -> Sizes:
+    def joined(self, other: TensorSizes, few: int, more: int) -> TensorSizes:
         """The rule behind two observations, at batches of `few` and of `more` images.
 
         Raises:
             ValueError: There is none.
         """
         each = tuple((right - left) // (more - few) for left, right in zip(self.fixed, other.fixed, strict=True))
-        rule = Sizes(tuple(left - few * step for left, step in zip(self.fixed, each, strict=True)), each, self.dtype)
+        rule = TensorSizes(
+            tuple(left - few * step for left, step in zip(self.fixed, each, strict=True)), each, self.dtype
+        )
         if rule.of(more) != other.fixed or any(left < 0 for left in rule.fixed):
             raise ValueError("the sizes do not follow the batch")
         return rule
@@ -48,7 +50,7 @@ class Call:
     started: int  # moments, counted over all starts and ends
     shape: tuple[int, ...] | None  # of the first input, where that is a tensor
     ended: int = 0
-    output: Any = None  # its tensors as `Sizes`
+    output: Any = None  # its tensors as `TensorSizes`
 
 
 @dataclass(slots=True)
@@ -128,4 +130,4 @@ def foldable(model: nn.Module, trace: Trace) -> tuple[tuple[str, str], ...]:
 def _sizes_of(leaf: Any) -> Any:
     if not isinstance(leaf, torch.Tensor):
         return leaf
-    return Sizes(tuple(leaf.shape), (0,) * leaf.ndim, leaf.dtype)
+    return TensorSizes(tuple(leaf.shape), (0,) * leaf.ndim, leaf.dtype)

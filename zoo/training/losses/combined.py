@@ -20,7 +20,7 @@ from zoo.training.losses.supervised import Supervised
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class TermSizes:
     """What a term may build its own modules from."""
 
     features: int  # width of what goes into the classifier

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.data import Batch
-from zoo.recipes.recipe import LabelLoss
 from zoo.tasks.multilabel import Each, cross_entropy, known_loss
+from zoo.tasks.schema import LabelLoss
 from zoo.training.losses.objective import Loss, Objective
 
 # The paper's for most of its experiments: easy absences are weighed down, and the easiest left out.

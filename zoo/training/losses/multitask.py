@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from zoo.data import Batch
 from zoo.recipes.plan import PhasePlan
-from zoo.recipes.recipe import LabelLoss, TaskWeighting
+from zoo.recipes.recipe import TaskWeighting
 from zoo.tasks.multilabel import known_loss
 from zoo.tasks.ordinal import ordinal_loss
 from zoo.tasks.regression import quantity_loss
-from zoo.tasks.schema import Span, Task, spans
+from zoo.tasks.schema import LabelLoss, Span, Task, spans
 from zoo.training.losses.label_sets import LOSSES
 from zoo.training.losses.objective import Loss, Objective
 

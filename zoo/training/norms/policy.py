@@ -15,7 +15,7 @@ from zoo import data
 from zoo.data import Part
 from zoo.events import Listener, Progress
 from zoo.models import saved as models
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
 from zoo.training.memory import explained_memory

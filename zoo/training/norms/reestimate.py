@@ -13,7 +13,7 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.models import layer_groups as groups
-from zoo.training.frozen_cache.parts import evaluating
+from zoo.models.freezing import evaluating
 
 
 class _Seen(Exception):

@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import nn
 
-from zoo.models.layer_groups import Freezer, Group
+from zoo.models.freezing import Freezer
+from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan
 from zoo.training.norms.reestimate import tracking_norms
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from zoo.base.files import replacing, write_atomic
 from zoo.base.untrusted import parse_json, read_bytes
 from zoo.models.tensor_files import check_zip, file_sha256
-from zoo.runs.run_folder import replacing, write_atomic
 
 FACTS_LIMIT = 1 << 20  # bytes of what stands beside a state
 KEEP = 2  # the newest one may be damaged by the same accident that stopped the run

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.runs.run_folder import friendly_os_errors, replacing
+from zoo.base.files import friendly_os_errors, replacing
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:

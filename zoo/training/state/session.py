@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from zoo.base.durations import Interval
+from zoo.base.files import friendly_os_errors, replacing
 from zoo.data import Batch
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
 from zoo.models.tensor_files import file_sha256, write_tensors
-from zoo.runs.run_folder import Run, friendly_os_errors, replacing
 from zoo.training.selection import ranked
 from zoo.training.state.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
 from zoo.training.state.metrics_log import append_line, cut_to
@@ -37,28 +37,30 @@ class Session:
     """One training run in one process: its position, log, saved states and stop signals.
 
     Args:
-        run: Where everything is written; only the main process writes.
+        folder: The run folder; only the main process writes there.
+        metrics: Its log.
+        states: The folder of saved states.
         accelerator: Tells which process this is.
         emit: Whoever listens.
         every: How often a state is saved; an interruption always saves one.
         keep: How many states stay.
-        states: The folder of saved states; default: the run's own.
         start: Where it begins if there is no saved state.
     """
 
     def __init__(
         self,
-        run: Run,
+        folder: Path,
+        metrics: Path,
+        states: Path,
         accelerator: Accelerator,
         emit: Listener,
         *,
         every: Interval = EVERY_MINUTE,
         keep: int = KEEP,
-        states: Path | None = None,
         start: Position | None = None,
     ) -> None:
-        self.run = run
-        self.states = states or run.checkpoints
+        self.folder = folder
+        self.metrics, self.states = metrics, states
         self.accelerator = accelerator
         self.emit = emit if accelerator.is_main_process else _silent
         self.every, self.keep = every, keep
@@ -99,7 +101,7 @@ class Session:
             for later in filter(Path.is_dir, self.states.glob("*")):
                 with friendly_os_errors(later):
                     shutil.rmtree(later)
-            cut_to(self.run.metrics_path, self.position.log_lines)
+            cut_to(self.metrics, self.position.log_lines)
 
     def restore_optimizer(
         self, optimizer: torch.optim.Optimizer, read: Callable[[], Iterable[StepDone]] = tuple
@@ -308,12 +310,12 @@ class Session:
         return digest
 
     def _way_on(self) -> str:
-        return f"zoo adapt --resume {shlex.quote(str(self.run.path))}"
+        return f"zoo adapt --resume {shlex.quote(str(self.folder))}"
 
     def _log(self, line: dict[str, Any]) -> None:
         self.position.log_lines += 1
         if self.accelerator.is_main_process:
-            append_line(self.run.metrics_path, line)
+            append_line(self.metrics, line)
 
     def _remove_superseded(self) -> None:
         """Weights that nothing refers to any more go, unless a kept state would need them after a resume."""

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from zoo.training.losses.adversary import discriminator, domain_error, domain_loss, reversed_gradients, rising
-from zoo.training.losses.combined import Seen, Sight, Sizes, Term
+from zoo.training.losses.combined import Seen, Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 LARGEST = 4096  # products of features and classes; above it they are multiplied in random directions, as in the paper
@@ -26,7 +26,7 @@ class CDAN(Term):
     of_features: torch.Tensor
     of_classes: torch.Tensor
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
         self._random = sizes.features * sizes.classes > LARGEST
         if self._random:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 
@@ -15,7 +15,7 @@ class CORAL(Term):
     whole = True
     least = 2
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
 
     def forward(self, sight: Sight) -> Loss:

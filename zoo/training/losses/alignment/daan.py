@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from zoo.training.losses.adversary import discriminator, domain_error, domain_loss, reversed_gradients, rising
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 MOMENTUM = 0.99  # of the averages that omega is made of
@@ -29,7 +29,7 @@ class DAAN(Term):
     name = "daan"
     distances: torch.Tensor  # global, local
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
         self.judge = discriminator(sizes.features)
         most = max(LOCAL // sizes.classes, 1)

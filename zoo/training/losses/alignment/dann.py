@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zoo.training.losses.adversary import discriminator, domain_error, domain_loss, reversed_gradients, rising
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 
@@ -12,7 +12,7 @@ class DANN(Term):
 
     name = "dann"
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
         self.judge = discriminator(sizes.features)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 TEMPERATURE = 2.5
@@ -17,7 +17,7 @@ class MCC(Term):
     name = "mcc"
     whole = True
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
 
     def forward(self, sight: Sight) -> Loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels' widths, times the mean squared distance between two images
@@ -21,7 +21,7 @@ class MMD(Term):
     whole = True
     least = 2
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
 
     def forward(self, sight: Sight) -> Loss:

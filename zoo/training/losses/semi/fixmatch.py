@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 
@@ -15,7 +15,7 @@ class FixMatch(Term):
     name = "fixmatch"
     views = 2
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
         self._threshold = sizes.threshold
 

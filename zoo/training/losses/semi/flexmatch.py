@@ -6,7 +6,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import distributed
 
-from zoo.training.losses.combined import Sight, Sizes
+from zoo.training.losses.combined import Sight, TermSizes
 from zoo.training.losses.objective import Loss
 from zoo.training.losses.semi.fixmatch import FixMatch
 
@@ -21,7 +21,7 @@ class FlexMatch(FixMatch):
     name = "flexmatch"
     guessed: torch.Tensor  # of each image: the last class that the network was sure of, or -1
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__(sizes)
         self._classes = sizes.classes
         self.register_buffer("guessed", torch.full((sizes.images,), -1, dtype=torch.int64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.nn import functional
 
-from zoo.training.losses.combined import Sight, Sizes, Term
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 BEGIN = 1 / 6  # of the phase: before, nothing is learnt from guesses (the paper's 100 of 600 epochs)
@@ -16,7 +16,7 @@ class PseudoLabels(Term):
 
     name = "pseudo"
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: TermSizes) -> None:
         super().__init__()
 
     def forward(self, sight: Sight) -> Loss:

@@ -12,21 +12,25 @@ from zoo import data
 from zoo.data import Dataset, EvaluationLoader, Part
 from zoo.data.targets import draw_weights
 from zoo.errors import RecipeError
+from zoo.models import saved as models
 from zoo.models.layer_groups import Group
-from zoo.models.saved import DataConfig
+from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import ONE_CLASS, Problem, Recipe
 from zoo.tasks import schema as tasks
 from zoo.tasks import scoring
 from zoo.tasks.schema import Task
-from zoo.training import unlabelled_stream as beside
 from zoo.training.collect import collect
+from zoo.training.losses import discover as terms
+from zoo.training.losses.combined import Beside, TermSizes, width
 from zoo.training.losses.label_sets import MultiLabel
 from zoo.training.losses.multitask import MultiTask, answered, passes
 from zoo.training.losses.objective import Objective
 from zoo.training.losses.supervised import Supervised
+from zoo.training.norms.reestimate import tracking_norms
+from zoo.training.seeds import seed_all
 from zoo.training.selection import select_by_for
-from zoo.training.unlabelled_stream import Besides
+from zoo.training.unlabelled_stream import Besides, ratio
 
 _BY_CLASS = ("accuracy", "loss", "refinement", "entropy", "information", "density")
 _MERITS = {"one class": _BY_CLASS, "labels": ("map", "loss", "refinement"), "tasks": ("score", "loss")}
@@ -166,7 +170,7 @@ def objective(
         mixup=settled.mixup,
         cutmix=settled.cutmix,
     )
-    return beside.objective(settled, supervised, besides, model, config, accelerator.device)
+    return unlabelled_objective(settled, supervised, besides, model, config, accelerator.device)
 
 
 def _answered(part: Part, temperature: float) -> list[float]:
@@ -184,3 +188,41 @@ def with_thresholds(
     if not any(task.kind == "multi-label" for task in dataset.tasks):
         return dataset.tasks
     return scoring.with_thresholds(dataset.tasks, collect(model, choosing, accelerator, mixed=False))
+
+
+def unlabelled_objective(
+    recipe: Recipe,
+    supervised: Supervised,
+    besides: Besides | None,
+    model: nn.Module,
+    config: DataConfig,
+    device: torch.device,
+) -> Objective:
+    """What is minimised: the supervised loss, and what the recipe adds to it.
+
+    Raises:
+        RecipeError: The network does not have what the method works on.
+    """
+    if recipe.align == "adabn":
+        _require_norms(recipe, model)
+    chosen = terms.chosen(recipe)
+    if besides is None or not chosen:
+        return supervised
+    features = width(model, config.input_size, device)
+    sizes = TermSizes(features, supervised.classes, len(besides.images.fit), recipe.threshold)
+    seed_all(recipe.seed, "objective")
+    made = [(make(sizes), weight * make.weight) for make, weight in chosen]
+    return Beside(supervised, made, ratio(recipe)).to(device)
+
+
+def _require_norms(recipe: Recipe, model: nn.Module) -> None:
+    pretrained = recipe.strategy != "scratch" and recipe.weights != "none"  # fresh norms look like folded ones
+    if pretrained and models.has_folded_norms(model):
+        why = "these weights have folded batch norms: the statistics are part of the convolutions"
+    elif not tracking_norms(model):
+        why = "the network has no norms that keep statistics"
+    else:
+        return
+    raise RecipeError(
+        "--align adabn has nothing to adapt", why=why, fix="choose another method, or a backbone with batch norm"
+    )
