@@ -25,10 +25,7 @@ from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from zoo import data
 from zoo.data.sources.dispatch import open_listing
-from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import layer_groups, lookup, preprocessing, saved
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import data_options
 from zoo.training.frozen_cache.fold_norms import folded_parts
@@ -70,17 +67,17 @@ def agreement(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any
     """How often the frozen part's shortcuts change the predicted class, split before the last group and halfway."""
     rows = []
     for name, file, archive, split, probed in NETWORKS:
-        spec = plugins.get(name)
+        spec = lookup.get(name)
         chosen = str(arguments.weights / file) if file else "default"
         reference = str(arguments.data / archive)
         if probed:
             recipe = replace(PROBE, weights=chosen, threads=arguments.threads)
-            model = models.load(zoo.adapt(name, reference, recipe, out=folder / archive).path)
+            model = saved.load(zoo.adapt(name, reference, recipe, out=folder / archive).path)
         else:
-            model = models.build(spec, weights=models.resolve_weights(spec, chosen))
+            model = saved.build(spec, weights=saved.resolve_weights(spec, chosen))
         model.eval().to(memory_format=torch.channels_last)
         config = preprocessing.data_config(model)
-        found = groups.assign(model, spec)
+        found = layer_groups.assign(model, spec)
         splitter = Splitter(model, found, config.input_size)
         cuts = {}
         for place in (len(found) // 2, len(found) - 1):

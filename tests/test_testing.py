@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from zoo import testing
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.spec import BackboneSpec, LayerGroup
 
-NANO = plugins.get("resnet/resnet_nano")
+NANO = lookup.get("resnet/resnet_nano")
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
 
     def check(numerics: bool = False, **changes: Any) -> dict[str, str]:
         spec: BackboneSpec = replace(NANO, **changes)
-        monkeypatch.setattr(plugins, "get", lambda _name: spec)
+        monkeypatch.setattr(lookup, "get", lambda _name: spec)
         return {item.name: item.detail for item in testing.check_backbone("any", numerics) if not item.ok}
 
     return check

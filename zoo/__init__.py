@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.version import __version__
+
 if TYPE_CHECKING:
     from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce, soup, stack
     from zoo.errors import ZooError
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from zoo.recipes.recipe import Recipe
     from zoo.recipes.strategies import Phase
     from zoo.runs.run_folder import Run
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Phase": "zoo.recipes.strategies",

@@ -17,8 +17,7 @@ from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs import reproduce as reproduction
 from zoo.runs import run_folder as runs
-from zoo.runs import train as execute
-from zoo.runs import use as inference
+from zoo.runs import train, use
 from zoo.runs.extract_task import one_task
 from zoo.runs.lock import refuse_used
 from zoo.runs.prepare import prepare
@@ -26,12 +25,12 @@ from zoo.runs.publish import push as publish
 from zoo.runs.publish.push import Pushed
 from zoo.runs.reproduce import Reproduction
 from zoo.runs.run_folder import Run
-from zoo.studies import align_auto as trying
+from zoo.studies import align_auto
 from zoo.studies.compare import compare as driving
 from zoo.studies.compare.comparison_folder import Comparison
 from zoo.studies.ensemble import soup as soups
 from zoo.studies.ensemble import stack as stacks
-from zoo.studies.rank import auto as choosing
+from zoo.studies.rank import auto
 from zoo.studies.rank import rank as judging
 from zoo.studies.rank.rank import Ranking
 from zoo.tasks.predictions import Prediction
@@ -56,7 +55,7 @@ def plan(
         ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
     """
     asked = recipe or Recipe()
-    return prepare(*execute.required(backbone, dataset, asked), asked, on_event).plan
+    return prepare(*train.required(backbone, dataset, asked), asked, on_event).plan
 
 
 def adapt(
@@ -101,32 +100,32 @@ def adapt(
                 "a resumed run stays in its folder, with the epochs and the backbone that it has",
                 fix="leave out, budget and among away",
             )
-        return execute.go_on(Path(resume), on_event, backbone, dataset, recipe)
+        return train.go_on(Path(resume), on_event, backbone, dataset, recipe)
     asked = recipe or Recipe()
-    name, data = execute.required(backbone, dataset, asked)
+    name, data = train.required(backbone, dataset, asked)
     folder = None if out is None else Path(out)
     if folder is not None:
         refuse_used(folder)  # before anything that takes long
     several = len(methods.asked(asked.align)) > 1
-    if several and (name == choosing.AUTO or budget is not None):
+    if several and (name == auto.AUTO or budget is not None):
         raise RecipeError(
             f"--align {asked.align} trains with several methods, and "
-            f"{'auto plans with one' if name == choosing.AUTO else 'a budget is for one training'}",
-            fix="name one method" if name == choosing.AUTO else "name one method, or leave the budget out",
+            f"{'auto plans with one' if name == auto.AUTO else 'a budget is for one training'}",
+            fix="name one method" if name == auto.AUTO else "name one method, or leave the budget out",
         )
-    if name == choosing.AUTO:
-        choice = choosing.choose(data, among, asked, _budget(budget), on_event)
-        return execute.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)
+    if name == auto.AUTO:
+        choice = auto.choose(data, among, asked, _budget(budget), on_event)
+        return train.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)
     if among:
         raise RecipeError(
             "among names what auto chooses from, and a backbone is named", fix='name "auto", or leave it out'
         )
     if budget is not None:
-        cut = choosing.cut(name, data, asked, _budget(budget), on_event)
-        return execute.start(name, data, cut.recipe, folder, on_event, chosen={"budget": str(budget)})
+        cut = auto.cut(name, data, asked, _budget(budget), on_event)
+        return train.start(name, data, cut.recipe, folder, on_event, chosen={"budget": str(budget)})
     if several:
-        return trying.start(name, data, asked, folder, on_event)
-    return execute.start(name, data, asked, folder, on_event)
+        return align_auto.start(name, data, asked, folder, on_event)
+    return train.start(name, data, asked, folder, on_event)
 
 
 def rank(
@@ -348,7 +347,7 @@ def evaluate(
     Raises:
         ZooError: The model or the data cannot be used, or the data has a class that the model does not know.
     """
-    return inference.evaluate(
+    return use.evaluate(
         model,
         dataset,
         split=split,
@@ -386,7 +385,7 @@ def predict(
         ZooError: The model cannot be used.
     """
     paths = [images] if isinstance(images, str | Path) else images
-    return list(inference.predict(model, paths, top=top, batch_size=batch_size, emit=on_event))
+    return list(use.predict(model, paths, top=top, batch_size=batch_size, emit=on_event))
 
 
 def load(model: str | Path | Run) -> nn.Module:
@@ -402,7 +401,7 @@ def load(model: str | Path | Run) -> nn.Module:
     Raises:
         ZooError: It cannot be loaded.
     """
-    return inference.load(model)
+    return use.load(model)
 
 
 def push(

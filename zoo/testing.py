@@ -20,11 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.errors import ZooError
-from zoo.models import derived_groups as matching
-from zoo.models import freezing, preprocessing
-from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
+from zoo.models import derived_groups, freezing, layer_groups, lookup, preprocessing, saved
 from zoo.models.layer_groups import Group
 from zoo.models.spec import BackboneSpec
 
@@ -74,16 +70,16 @@ def check_backbone(name: str, numerics: bool = True) -> list[Check]:
         One record per check, failed ones included; nothing is raised for them.
     """
     try:
-        spec = plugins.get(name)
+        spec = lookup.get(name)
     except ZooError as error:
         return [Check("found", False, str(error))]
     try:
         with torch.device("meta"):
-            model: Any = models.build(spec, weights=None)
+            model: Any = saved.build(spec, weights=None)
             count = sum(parameter.numel() for parameter in model.parameters())
             if model.num_classes == 0:  # weights without a classifier (DINOv2): adaptation gives it one
-                model = models.build(spec, weights=None, num_classes=_CLASSES)
-        found = groups.assign(model, spec)
+                model = saved.build(spec, weights=None, num_classes=_CLASSES)
+        found = layer_groups.assign(model, spec)
     except Exception as error:  # a plugin's own code runs here
         return [Check("builds", False, f"{type(error).__name__}: {error}")]
     checks = [Check("builds", True), *_structure(model, spec, found)]
@@ -116,7 +112,7 @@ def _structure(model: Any, spec: BackboneSpec, found: tuple[Group, ...]) -> Iter
             torn.append(path)
     yield Check("buffers follow their module", not torn, f"parted in {_some(torn)}" if torn else "")
 
-    classifier = tuple(f"{name}." for name in matching.classifier_names(model))
+    classifier = tuple(f"{name}." for name in derived_groups.classifier_names(model))
     expected = {name for name in tensors if name.startswith(classifier)} if classifier else set()
     head = {*found[-1].parameters, *found[-1].buffers}
     right = found[-1].name == "head" and head == expected
@@ -137,7 +133,7 @@ def _flow(model: Any, spec: BackboneSpec, found: tuple[Group, ...], group_of: di
     def before(path: str) -> Callable[[nn.Module, Any], None]:
         def note(module: nn.Module, inputs: Any) -> None:
             source = produced.get(id(inputs[0])) if inputs else None
-            if source and groups.is_norm(module):
+            if source and layer_groups.is_norm(module):
                 fed.append((source[0], path))
 
         return note
@@ -156,7 +152,7 @@ def _flow(model: Any, spec: BackboneSpec, found: tuple[Group, ...], group_of: di
         elif path in owning:
             handles.append(module.register_forward_pre_hook(before(path)))
     try:
-        called = matching.call_order(model, owning)
+        called = derived_groups.call_order(model, owning)
     finally:
         for handle in handles:
             handle.remove()
@@ -205,8 +201,8 @@ def _numerics(spec: BackboneSpec) -> Iterator[Check]:
             model, images = _sample(spec)
             names = [f"class {index}" for index in range(model.num_classes)]
             config = preprocessing.data_config(model)
-            models.save(
-                model, Path(folder), class_names=names, data_config=config, zoo={"requires": models.requires(spec)}
+            saved.save(
+                model, Path(folder), class_names=names, data_config=config, zoo={"requires": saved.requires(spec)}
             )
         except Exception as error:  # a plugin's own code runs here; its failure is the finding
             yield Check("runs", False, f"{type(error).__name__}: {error}")
@@ -223,15 +219,15 @@ def _numerics(spec: BackboneSpec) -> Iterator[Check]:
 def _reloading(bench: _Bench) -> str:
     """Saved, then loaded by timm from the folder: the same logits."""
     images = bench.images[:2]
-    before, after = _logits(bench.model, images), _logits(models.load(bench.folder), images)
+    before, after = _logits(bench.model, images), _logits(saved.load(bench.folder), images)
     return "" if torch.equal(before, after) else f"logits differ by {float((before - after).abs().max()):.3g}"
 
 
 def _input_channels(bench: _Bench) -> str:
     """1 and 4 channels work, with weights that were made for 3."""
-    weights = models.resolve_weights(bench.spec, str(bench.folder))
+    weights = saved.resolve_weights(bench.spec, str(bench.folder))
     for channels in (1, 4):
-        other = models.build(bench.spec, weights=weights, num_classes=3, in_chans=channels)
+        other = saved.build(bench.spec, weights=weights, num_classes=3, in_chans=channels)
         size = preprocessing.data_config(other).input_size
         if size[0] != channels:
             return f"built for {channels} channels, the preprocessing gives {size[0]}"
@@ -244,14 +240,14 @@ def _input_channels(bench: _Bench) -> str:
 def _gradients(bench: _Bench) -> str:
     """With nothing frozen, gradients that are finite and not all zero reach every group."""
     parameters = dict(bench.model.named_parameters())
-    classifier = tuple(f"{name}." for name in matching.classifier_names(bench.model))
+    classifier = tuple(f"{name}." for name in derived_groups.classifier_names(bench.model))
     for name, parameter in parameters.items():
         # Some architectures start their classifier at zero, and in the first step nothing flows back through that.
         if name.startswith(classifier) and not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     bench.model.train()
     _loss(bench.model, bench.images).backward()  # type: ignore[no-untyped-call]
-    for group in groups.assign(bench.model, bench.spec):
+    for group in layer_groups.assign(bench.model, bench.spec):
         gradients = [parameters[name].grad for name in group.parameters]
         present = [gradient for gradient in gradients if gradient is not None]
         if not all(bool(gradient.isfinite().all()) for gradient in present):
@@ -264,7 +260,7 @@ def _gradients(bench: _Bench) -> str:
 def _frozen(bench: _Bench) -> str:
     """Training steps leave the frozen groups' parameters and buffers as they are, bit by bit, and move the others."""
     model = bench.model
-    found = groups.assign(model, bench.spec)
+    found = layer_groups.assign(model, bench.spec)
     names = [group.name for group in found]
     held = names[: max(1, len(names) // 2)]
     freezer = freezing.Freezer(model, found, held)
@@ -310,7 +306,7 @@ _NUMERICS: dict[str, Callable[[_Bench], str]] = {
 def _sample(spec: BackboneSpec) -> tuple[Any, torch.Tensor]:
     """A model with random weights, and the smallest images that it takes: (4, 3, S, S), standard normal."""
     torch.manual_seed(0)
-    model: Any = models.build(spec, weights=None, num_classes=_CLASSES)
+    model: Any = saved.build(spec, weights=None, num_classes=_CLASSES)
     declared = preprocessing.data_config(model).input_size
     smaller = () if _fixed(model) else tuple(size for size in (64, 96, 128) if size < declared[-1])
     for size in smaller:

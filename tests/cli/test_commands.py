@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import PLAN, RECORD, RESULT, Terminal
 from zoo.cli import render
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.lookup import Discovery, PluginFault
 from zoo.models.plugins import discovery
 from zoo.runs.run_folder import Run
@@ -21,7 +21,7 @@ from zoo.runs.run_folder import Run
 def broken_plugin(monkeypatch):
     found = discovery.scan()
     fault = PluginFault("bad", "adaptzoo-bad", "2.0", "error", "zoo.yaml is not valid YAML", "reinstall it")
-    for module, name in ((plugins, "discover"), (discovery, "scan")):
+    for module, name in ((lookup, "discover"), (discovery, "scan")):
         monkeypatch.setattr(module, name, lambda: Discovery(found.plugins, (*found.faults, fault)))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.pictures import encoded, fill, ids, opened, picture
 from zoo.data import BadImage, DataOptions, open_dataset, open_evaluation
-from zoo.data.splits import roles as assembly
+from zoo.data.splits import roles
 from zoo.data.store import scan
 from zoo.errors import DataError
 
@@ -244,7 +244,7 @@ def test_the_fingerprint_follows_labels_classes_and_the_cut(tmp_path: Path) -> N
 
 
 def test_many_images_are_verified_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "BIG", 10)
+    monkeypatch.setattr(roles, "BIG", 10)
     fill(tmp_path, {"train/a": 8, "train/b": 8, "test/a": 2, "test/b": 2})
     spoil(tmp_path / "train", 1)
     found = opened(tmp_path, image_size=8)

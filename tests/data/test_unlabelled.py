@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import config, fill, ids, opened
-from zoo.data import DataOptions, train_loader
-from zoo.data import unlabelled as module
+from zoo.data import DataOptions, train_loader, unlabelled
 from zoo.data.unlabelled import open_unlabelled
 from zoo.errors import DataError
 
@@ -39,7 +38,7 @@ def test_labels_stay_behind(tmp_path: Path) -> None:
 
 
 def test_which_images_are_taken_does_not_depend_on_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHOOSING", 5)
+    monkeypatch.setattr(unlabelled, "CHOOSING", 5)
     fill(tmp_path, {"x": 20})
     paths = [f"x/{number:05d}.png" for number in range(20)]
     right = {path: "heron" if place < 3 else "magpie" for place, path in enumerate(paths)}

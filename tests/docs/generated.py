@@ -17,8 +17,7 @@ from pathlib import Path
 from tests.docs.pages import ROOT, RUN, Block
 from zoo.base import registry
 from zoo.cli.options import flag
-from zoo.data.batches import draws
-from zoo.data.batches import views as transforms
+from zoo.data.batches import draws, views
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.strategies import PRESETS, Preset
 
@@ -55,7 +54,7 @@ def strategies() -> str:
 def augmentation() -> str:
     """What each augmentation preset does to a training image."""
     rows = [("`none`", "centre crop, as in evaluation", "never", "as it is", "")]
-    for name, preset in transforms._PRESETS.items():
+    for name, preset in views._PRESETS.items():
         low, high = preset["scale"]
         jitter = preset["color_jitter"]
         colour = f"brightness, contrast and saturation by up to {jitter[0]:.0%}" if jitter else "as it is"

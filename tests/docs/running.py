@@ -19,9 +19,9 @@ from PIL import Image
 from tests.docs.pages import Block, blocks, setups, zoo_arguments
 from zoo import Recipe, Run, api
 from zoo.cli import main
-from zoo.runs.stacked import held_out as images
+from zoo.runs.stacked import held_out
 from zoo.training import machine
-from zoo.training.autotune import use_cache as caching
+from zoo.training.autotune import use_cache
 
 PER_CLASS = 4  # training images of a class while examples are tested
 
@@ -39,8 +39,8 @@ def run_page(page: Path, folder: Path, on_console: Callable[[Block, list[list[st
     namespace: dict[str, Any] = {"__name__": "__main__"}
     one_thread = mock.patch.object(machine, "_cores", lambda: 1)  # or tests that run side by side fight for the cores
     # A page shows the plan of a machine that nobody else uses: there it pays to keep activations.
-    kept = mock.patch.object(caching, "_pays", lambda costs: True)
-    few = mock.patch.object(images, "LEAST", PER_CLASS)  # which is all that there are
+    kept = mock.patch.object(use_cache, "_pays", lambda costs: True)
+    few = mock.patch.object(held_out, "LEAST", PER_CLASS)  # which is all that there are
     with contextlib.chdir(folder), mock.patch.object(api, "adapt", _briefly(api.adapt)), one_thread, kept, few:
         for name in setups(page):
             SETUPS[name]()

@@ -18,9 +18,7 @@ from safetensors.torch import load_file, save_file
 import zoo
 from tests.pictures import four
 from zoo.events import EpochDone, Event, PhaseStarted
-from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
+from zoo.models import layer_groups, lookup, saved
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.training.optim import rate_factor
@@ -84,7 +82,7 @@ def weights_file(workshop: Path, backbone: str) -> Path:
         return path
     torch.manual_seed(1)
     spec, arguments = zoo.get(backbone), ARGUMENTS.get(backbone, {})
-    plugins.register_architectures(spec)
+    lookup.register_architectures(spec)
     model = timm.create_model(spec.arch, num_classes=7, **arguments).train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -141,8 +139,8 @@ def test_strategy(
         network.append(real_build(*args, **kwargs))
         return network[-1]
 
-    real_build = models.build
-    monkeypatch.setattr(models, "build", build)
+    real_build = saved.build
+    monkeypatch.setattr(saved, "build", build)
 
     def watch(event: Event) -> None:
         if isinstance(event, PhaseStarted):
@@ -163,7 +161,7 @@ def test_strategy(
         for number, line in enumerate(steps):
             factor = rate_factor(number, phase.steps, kind=phase.schedule, warmup=phase.warmup)
             assert line["lr"] == {name: rate * factor for name, rate in phase.rates.items()}
-    assigned = groups.assign(network[0], zoo.get(backbone))
+    assigned = layer_groups.assign(network[0], zoo.get(backbone))
     owner = {name: group.name for group in assigned for name in (*group.parameters, *group.buffers)}
     for phase in plan.phases:
         touched = {owner[name] for name in moved[phase.name]}

@@ -203,11 +203,9 @@ def _watch_work(points: Points) -> None:
 
 def _watch_parts(points: Points) -> None:
     """Which part of the run it is, and which phase; after a training comes another, or the final save."""
-    from zoo.runs import averages as averaging
-    from zoo.runs import refit
+    from zoo.runs import averages, refit
     from zoo.training import loop
-    from zoo.training.norms import policy as norms
-    from zoo.training.norms import reestimate as recalibration
+    from zoo.training.norms import policy, reestimate
     from zoo.training.state.session import Session
 
     def within(home: Any, name: str, part: str, after: str = "") -> None:
@@ -223,9 +221,9 @@ def _watch_parts(points: Points) -> None:
 
         _everywhere(home, name, original, watched)
 
-    within(norms, "recalibrated", RECALIBRATION)
-    within(averaging, "averaged", AVERAGING, END)
-    end, start_of, run_phase, recalibrate = Session.save_end, refit.start_of, loop.run_phase, recalibration.recalibrate
+    within(policy, "recalibrated", RECALIBRATION)
+    within(averages, "averaged", AVERAGING, END)
+    end, start_of, run_phase, recalibrate = Session.save_end, refit.start_of, loop.run_phase, reestimate.recalibrate
 
     def started(*values: Any) -> Any:
         start = start_of(*values)
@@ -256,7 +254,7 @@ def _watch_parts(points: Points) -> None:
     for home, name, original, other in (
         (refit, "start_of", start_of, started),
         (loop, "run_phase", run_phase, ran),
-        (recalibration, "recalibrate", recalibrate, replaced),
+        (reestimate, "recalibrate", recalibrate, replaced),
     ):
         _everywhere(home, name, original, other)
 

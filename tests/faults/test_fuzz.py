@@ -32,8 +32,7 @@ from zoo.data.sources.archive import read_archive
 from zoo.data.sources.table import read_table
 from zoo.data.store.decode import UnreadableImage, decode, no_warnings
 from zoo.errors import ZooError
-from zoo.models import preprocessing, weights
-from zoo.models import saved as models
+from zoo.models import preprocessing, saved, weights
 from zoo.models.plugins.manifest import read_manifest
 from zoo.models.tensor_files import file_sha256, read_tensors
 from zoo.runs.publish.card import model_card
@@ -252,15 +251,15 @@ def test_config_json(faults: Try, tmp_path: Path, count: int) -> None:
     def check(content: bytes) -> None:
         (folder / "config.json").write_bytes(content)
         answered(lambda: weights.resolve_weights(nano(), str(folder)))
-        model = answered(lambda: models.load(folder))
+        model = answered(lambda: saved.load(folder))
         if model is not None:
             config = preprocessing.data_config(model)
             assert max(config.input_size[1:]) <= 4096
-            assert all(isinstance(name, str) for name in models.labels(model, None))
+            assert all(isinstance(name, str) for name in saved.labels(model, None))
 
     with faults("fuzz", "config.json", f"{count} files") as fault:
         (folder / "config.json").write_text(plain(good))
-        assert models.load(folder).num_classes == 200  # type: ignore[comparison-overlap]
+        assert saved.load(folder).num_classes == 200  # type: ignore[comparison-overlap]
         search(check, changed(good).map(plain).map(str.encode) | spoiled(plain(good).encode()), count)
         fault.survived(ONE_ERROR)
 

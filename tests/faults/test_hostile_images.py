@@ -20,8 +20,7 @@ from tests.faults import hostile
 from tests.faults.hostile import limited, refused
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from zoo.data.loose_images import open_images
-from zoo.data.sources import archive
-from zoo.data.sources import image_folder as folder
+from zoo.data.sources import archive, image_folder
 from zoo.data.store.decode import UnreadableImage, decode
 from zoo.errors import DataError
 
@@ -166,7 +165,7 @@ def test_folders_without_end(faults: Try, tmp_path: Path, monkeypatch: pytest.Mo
     with faults("folder", "links", "a circle") as fault, limited():
         assert len(opened(tmp_path / "loop").classes) == 2
         fault.survived(AS_WITHOUT)
-    monkeypatch.setattr(folder, "FOLDERS_LIMIT", 3000)
+    monkeypatch.setattr(image_folder, "FOLDERS_LIMIT", 3000)
     deep = tmp_path / "many"
     for level in range(30):  # 2^30 ways down
         (deep / f"{level:02d}").mkdir(parents=True)

@@ -16,10 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests.faults.hostile import limited, refused
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from zoo.errors import WeightsError
-from zoo.models import build as building
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
-from zoo.models import weights
+from zoo.models import build, lookup, saved, weights
 from zoo.models.config_checks import BuildBudget
 from zoo.models.tensor_files import file_sha256, read_tensors
 from zoo.runs import use as inference
@@ -29,12 +26,12 @@ GOOD = {"x": torch.ones(2)}
 
 
 def nano() -> Any:
-    return plugins.get("resnet_nano")
+    return lookup.get("resnet_nano")
 
 
 def use(path: Path) -> Any:
     spec = nano()
-    return building.build(spec, weights=weights.resolve_weights(spec, str(path)))
+    return build.build(spec, weights=weights.resolve_weights(spec, str(path)))
 
 
 def raw(path: Path, header: object, data: bytes = b"", length: int | None = None) -> Path:
@@ -195,7 +192,7 @@ def test_arguments_of_a_stranger(faults: Try, tmp_path: Path, detail: str, by: s
         return
     folder = hub_model(tmp_path / "m", **facts)
     with refused(faults, "hub model", "model_args in config.json", detail, "hf-hub:me/evil"):
-        models.load(folder, "hf-hub:me/evil")
+        saved.load(folder, "hf-hub:me/evil")
 
 
 def hub_model(folder: Path, **changes: Any) -> Path:
@@ -246,7 +243,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def test_a_config_json(faults: Try, tmp_path: Path, detail: str) -> None:
     folder = hub_model(tmp_path / "m", **CONFIGS[detail])
     with refused(faults, "hub model", "config.json", detail):
-        models.load(folder, "hf-hub:me/evil")
+        saved.load(folder, "hf-hub:me/evil")
 
 
 def test_a_config_json_that_is_none(faults: Try, tmp_path: Path) -> None:
@@ -254,7 +251,7 @@ def test_a_config_json_that_is_none(faults: Try, tmp_path: Path) -> None:
         folder = hub_model(tmp_path / str(number))
         (folder / "config.json").write_text(text)
         with refused(faults, "hub model", "config.json", f"is {text[:6]!r}", "config.json"):
-            models.load(folder)
+            saved.load(folder)
 
 
 def test_sources_in_a_config_json_are_not_followed(faults: Try, tmp_path: Path) -> None:
@@ -273,7 +270,7 @@ def test_sources_in_a_config_json_are_not_followed(faults: Try, tmp_path: Path) 
         config["pretrained_cfg"][key] = value
         (folder / "config.json").write_text(json.dumps(config))
         with faults("hub model", "config.json", f"names a {key}") as fault, limited():
-            assert models.load(folder).num_classes == 200  # type: ignore[comparison-overlap]
+            assert saved.load(folder).num_classes == 200  # type: ignore[comparison-overlap]
             assert not marker.exists()
             fault.survived(AS_WITHOUT)
 
@@ -282,7 +279,7 @@ def test_labels_of_a_stranger_are_only_texts(faults: Try, tmp_path: Path) -> Non
     names = ["<script>alert(1)</script>", "\x1b]0;owned\x07", "a\nb", *(f"class {n}" for n in range(197))]
     folder = hub_model(tmp_path / "m", label_names=names)
     with faults("hub model", "class names", "markup and escapes") as fault:
-        assert models.labels(models.load(folder), None) == tuple(names)
+        assert saved.labels(saved.load(folder), None) == tuple(names)
         fault.survived(AS_WITHOUT)
 
 
@@ -301,7 +298,7 @@ def test_a_run_whose_parts_do_not_belong_together(faults: Try, tmp_path: Path) -
 
 def test_a_network_is_built_within_its_budget() -> None:
     with BuildBudget(nano().params * 4):
-        building.build(nano(), weights=None)
+        build.build(nano(), weights=None)
     with pytest.raises(RuntimeError, match="far beyond its file"), BuildBudget(1000):
         torch.zeros(10**6, 10**6)
     for make in (

@@ -19,8 +19,7 @@ from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.models.test_lookup import Site, site
 from zoo.cli import main
 from zoo.errors import PluginError
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
+from zoo.models import lookup, saved
 from zoo.models.plugins import importing
 
 __all__ = ["site"]
@@ -90,7 +89,7 @@ def test_no_other_command_notices(faults: Try, site: Site, what: str, capsys: py
         before = set(sys.modules)
 
         def command(*words: str) -> tuple[int, str, str]:
-            plugins.discover.cache_clear()
+            lookup.discover.cache_clear()
             code = main.run(list(words))
             out, err = capsys.readouterr()
             assert "Traceback" not in err and len(err.splitlines()) <= 2, err
@@ -104,7 +103,7 @@ def test_no_other_command_notices(faults: Try, site: Site, what: str, capsys: py
         code, out, _ = command("plugins", "list", "--json")
         assert code == 0 and {"zoo-oak"} < {row["distribution"] for row in json.loads(out)}
         assert not [name for name in set(sys.modules) - before if name.startswith("zoo_")], "listing imports nothing"
-        model = models.build(plugins.get("oak/test_resnet"), weights=None, num_classes=3)
+        model = saved.build(lookup.get("oak/test_resnet"), weights=None, num_classes=3)
         assert model.num_classes == 3
         fault.survived(AS_WITHOUT)
 
@@ -115,10 +114,10 @@ def test_no_other_command_notices(faults: Try, site: Site, what: str, capsys: py
 def test_building_names_the_distribution(faults: Try, site: Site, what: str) -> None:
     with faults("plugin", "building its backbone", what) as fault:
         FAULTS[what](site)
-        (spec,) = plugins.backbones()
+        (spec,) = lookup.backbones()
         for _ in range(2):  # a module that was refused stays so, although Python has it now
             with pytest.raises(PluginError) as caught:
-                models.build(spec, weights=None, num_classes=3)
+                saved.build(spec, weights=None, num_classes=3)
             assert "zoo-fir" in str(caught.value), caught.value
             assert caught.value.what.startswith(f"fir/{spec.name} cannot be built: ")
             assert caught.value.fix
@@ -131,7 +130,7 @@ def test_an_architecture_of_timms_stays_timms(faults: Try, site: Site) -> None:
         tags = timm.list_pretrained("resnet18.*")
         modular(site, "fir", "resnet18", REGISTER.format(arch="resnet18"))
         with pytest.raises(PluginError) as caught:
-            models.build(plugins.get("fir/resnet18"), weights=None)
+            saved.build(lookup.get("fir/resnet18"), weights=None)
         assert caught.value.what == (
             "fir/resnet18 cannot be built: zoo-fir 0.9 registers architectures that are not its own"
         )
@@ -150,17 +149,17 @@ def test_an_architecture_of_another_plugins_stays_its(faults: Try, site: Site) -
     with faults("plugin", "building its backbone", "takes another plugin's architecture") as fault:
         modular(site, "elm", "zoo_elm", good)
         modular(site, "fir", "zoo_fir_own", REGISTER.format(arch="zoo_elm"))
-        elm, fir = plugins.get("elm/zoo_elm"), plugins.get("fir/zoo_fir_own")
-        plugins.register_architectures(elm)
+        elm, fir = lookup.get("elm/zoo_elm"), lookup.get("fir/zoo_fir_own")
+        lookup.register_architectures(elm)
         with pytest.raises(PluginError) as caught:
-            plugins.register_architectures(fir)
+            lookup.register_architectures(fir)
         assert "zoo-fir 0.9 registers architectures that are not its own" in caught.value.what
         assert "the place of zoo_elm of zoo-elm 0.9" in caught.value.why
         assert timm.model_entrypoint("zoo_elm").__module__ == "zoo_elm_models"
         fault.survived(ONE_ERROR)
     # Its own it may register again: an author reloads a module that failed the first time.
     sys.modules.pop("zoo_elm_models")
-    plugins.register_architectures(elm)
+    lookup.register_architectures(elm)
 
 
 def test_an_import_that_hangs_is_named_and_ctrl_c_ends_it(faults: Try, site: Site) -> None:
@@ -193,5 +192,5 @@ def test_an_import_that_hangs_is_named_and_ctrl_c_ends_it(faults: Try, site: Sit
 
 def test_a_quick_import_says_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     modular(site, "fir", "fir1", "")
-    plugins.register_architectures(plugins.get("fir1"))
+    lookup.register_architectures(lookup.get("fir1"))
     assert not caplog.records and importing.LONG >= 2

@@ -34,11 +34,11 @@ def main(root: Path) -> None:
         from tests.hub import contents
         from zoo.data import DataOptions, open_dataset
         from zoo.errors import ZooError
-        from zoo.models import hub_client as network
+        from zoo.models import hub_client
 
         contents.put_dataset(root, "somebody/eyes", ["left", "right"], {"train": 12, "test": 4})
         waits: list[float] = []
-        network.sleep = waits.append
+        hub_client.sleep = waits.append
         _http.time = file_download.time = SimpleNamespace(sleep=waits.append, time=lambda: 0.0)  # type: ignore[attr-defined]
 
         def fetch(cache: Path) -> dict[str, Any]:

@@ -8,10 +8,7 @@ import torch
 from torch import nn
 
 from zoo.errors import PluginError
-from zoo.models import derived_groups as matching
-from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
+from zoo.models import derived_groups, layer_groups, lookup, saved
 from zoo.models.freezing import Freezer
 from zoo.models.layer_groups import Group
 from zoo.models.spec import BackboneSpec, LayerGroup
@@ -42,13 +39,13 @@ def meta(arch: str, **options: Any) -> nn.Module:
 
 def test_declared_groups_keep_their_order_and_take_buffers_along() -> None:
     model = meta("test_resnet", num_classes=4)
-    found = groups.assign(model, spec(STEM, BODY, HEAD))
+    found = layer_groups.assign(model, spec(STEM, BODY, HEAD))
     assert [group.name for group in found] == ["stem", "body", "head"]
     stem = found[0]
     assert {"conv1.6.weight", "bn1.weight"} <= set(stem.parameters)
     assert {"bn1.running_mean", "bn1.num_batches_tracked"} <= set(stem.buffers)
     assert found[2] == Group("head", ("fc.weight", "fc.bias"), ())
-    counts = [groups.parameter_count(model, group) for group in found]
+    counts = [layer_groups.parameter_count(model, group) for group in found]
     assert sum(counts) == sum(parameter.numel() for parameter in model.parameters())
     assert counts[2] == sum(parameter.numel() for parameter in model.fc.parameters())
 
@@ -64,7 +61,7 @@ def test_declared_groups_keep_their_order_and_take_buffers_along() -> None:
 )
 def test_groups_that_do_not_fit_are_an_error_with_the_names(declared: tuple[tuple[str, str], ...], why: str) -> None:
     with pytest.raises(PluginError) as raised:
-        groups.assign(meta("test_resnet"), spec(*declared))
+        layer_groups.assign(meta("test_resnet"), spec(*declared))
     assert raised.value.what == "the layer groups of sample/mine do not fit the architecture test_resnet"
     assert why in raised.value.why
     assert "sample-plugin 1.0" in raised.value.fix
@@ -72,11 +69,11 @@ def test_groups_that_do_not_fit_are_an_error_with_the_names(declared: tuple[tupl
 
 def test_long_lists_of_names_are_cut() -> None:
     with pytest.raises(PluginError, match=r"and \d+ more"):
-        groups.assign(meta("test_resnet"), spec(STEM, HEAD))
+        layer_groups.assign(meta("test_resnet"), spec(STEM, HEAD))
 
 
 def test_a_model_without_classes_has_an_empty_head() -> None:
-    found = groups.assign(meta("test_resnet", num_classes=0), spec(STEM, BODY, HEAD))
+    found = layer_groups.assign(meta("test_resnet", num_classes=0), spec(STEM, BODY, HEAD))
     assert found[-1] == Group("head", (), ())
 
 
@@ -84,7 +81,7 @@ def test_a_model_without_classes_has_an_empty_head() -> None:
 
 
 def derived(arch: str) -> dict[str, Group]:
-    return {group.name: group for group in groups.assign(meta(arch), plugins.get(f"timm/{arch}"))}
+    return {group.name: group for group in layer_groups.assign(meta(arch), lookup.get(f"timm/{arch}"))}
 
 
 def test_vision_transformer() -> None:
@@ -142,7 +139,7 @@ class Odd(nn.Module):
 
 def test_without_a_matcher_children_count_in_call_order_and_sharers_join_the_earliest() -> None:
     model = Odd().train()
-    found = {name: parameters for name, parameters, _ in matching.derive(model)}
+    found = {name: parameters for name, parameters, _ in derived_groups.derive(model)}
     assert list(found) == ["stem", "stages.0", "stages.1", "head"]
     assert set(found["stem"]) == {"scale", "entry.weight", "entry.bias"}
     assert set(found["stages.0"]) == {"stages.0.weight", "stages.0.bias"}
@@ -169,16 +166,16 @@ def test_without_a_matcher_children_count_in_call_order_and_sharers_join_the_ear
     ids=lambda value: type(value).__name__,
 )
 def test_what_counts_as_a_norm(module: nn.Module, expected: bool) -> None:
-    assert groups.is_norm(module) is expected
+    assert layer_groups.is_norm(module) is expected
 
 
 # --- freezing ---
 
 
 def nano() -> tuple[nn.Module, tuple[Group, ...]]:
-    backbone = plugins.get("resnet/resnet_nano")
-    model = models.build(backbone, weights=None, num_classes=3)
-    return model, groups.assign(model, backbone)
+    backbone = lookup.get("resnet/resnet_nano")
+    model = saved.build(backbone, weights=None, num_classes=3)
+    return model, layer_groups.assign(model, backbone)
 
 
 def test_frozen_groups_get_no_gradient_and_keep_their_statistics() -> None:
@@ -219,11 +216,11 @@ def test_a_new_freezer_releases_what_the_last_one_held() -> None:
 
 
 def test_dropout_between_frozen_layers_is_still_too() -> None:
-    alexnet = plugins.get("alexnet")
-    plugins.register_architectures(alexnet)
+    alexnet = lookup.get("alexnet")
+    lookup.register_architectures(alexnet)
     with torch.device("meta"):
         model = timm.create_model("alexnet", num_classes=3, drop_rate=0.5)
-    found = groups.assign(model, alexnet)
+    found = layer_groups.assign(model, alexnet)
     Freezer(model, found, {group.name for group in found} - {"head"}).train()
     assert [model.classifier[index].training for index in (0, 3)] == [False, False]
     assert model.classifier[6].training

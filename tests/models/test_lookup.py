@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import PluginError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.plugins import discovery
 
 MANIFEST = """
@@ -68,16 +68,16 @@ def site(tmp_path, monkeypatch):
     real = importlib.metadata.distributions
     monkeypatch.setattr(discovery, "distributions", lambda: real(path=[str(root), str(tmp_path / "later")]))
     before = set(sys.modules)
-    plugins.discover.cache_clear()
+    lookup.discover.cache_clear()
     yield Site(root)
-    plugins.discover.cache_clear()
+    lookup.discover.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("zoo_"):
             del sys.modules[name]
 
 
-def only_fault() -> plugins.PluginFault:
-    found = plugins.discover()
+def only_fault() -> lookup.PluginFault:
+    found = lookup.discover()
     assert found.plugins == ()
     (fault,) = found.faults
     assert "\n" not in str(fault)
@@ -85,25 +85,25 @@ def only_fault() -> plugins.PluginFault:
 
 
 def test_nothing_installed(site):
-    assert plugins.discover() == plugins.Discovery((), ())
-    assert plugins.backbones() == ()
+    assert lookup.discover() == lookup.Discovery((), ())
+    assert lookup.backbones() == ()
     with pytest.raises(PluginError, match="no plugin named 'fir' is installed\n  fix: installed: none"):
-        plugins.get("fir/fir50")
+        lookup.get("fir/fir50")
 
 
 def test_plugins_are_sorted_and_keep_their_backbones_order(site):
     site.plugin("pine", ["pine2", "pine1"])
     site.plugin("fir", ["fir1"], version="3.4")
-    found = plugins.discover()
+    found = lookup.discover()
     assert [plugin.name for plugin in found.plugins] == ["fir", "pine"]
     assert found.faults == ()
-    assert [spec.full_name for spec in plugins.backbones()] == ["fir/fir1", "pine/pine2", "pine/pine1"]
+    assert [spec.full_name for spec in lookup.backbones()] == ["fir/fir1", "pine/pine2", "pine/pine1"]
     assert (found.plugins[0].distribution, found.plugins[0].version) == ("zoo-fir", "3.4")
 
 
 def test_discovery_imports_nothing(site):
     site.plugin("fir", ["fir1"])
-    assert plugins.get("fir1").plugin == "fir"
+    assert lookup.get("fir1").plugin == "fir"
     assert "zoo_fir" not in sys.modules
 
 
@@ -119,13 +119,13 @@ def test_a_broken_manifest_is_one_line_and_hides_no_other_plugin(site, manifest,
     site.plugin("oak", ["oak1"])
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n", "0.3")
     site.package("zoo_fir", manifest)
-    found = plugins.discover()
+    found = lookup.discover()
     assert [plugin.name for plugin in found.plugins] == ["oak"]
     (fault,) = found.faults
     assert (fault.name, fault.distribution, fault.version, fault.status) == ("fir", "zoo-fir", "0.3", "error")
     assert str(fault).startswith("plugin 'fir' from zoo-fir 0.3 is not usable: ") and "\n" not in str(fault)
     assert cause in str(fault)
-    assert plugins.get("oak1").name == "oak1"
+    assert lookup.get("oak1").name == "oak1"
 
 
 def test_a_newer_contract_is_incompatible_and_says_upgrade(site):
@@ -173,7 +173,7 @@ def test_half_uninstalled_only_bytecode_is_left(site):
 def test_half_uninstalled_the_metadata_is_gone(site):
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n", metadata=False)
     site.dist("zoo-oak", "[zoo.plugins]\noak = zoo_oak:zoo.yaml\n", metadata=False)
-    found = plugins.discover()
+    found = lookup.discover()
     assert [(fault.distribution, fault.version) for fault in found.faults] == [
         ("zoo-fir", "(version unknown)"),
         ("zoo-oak", "(version unknown)"),
@@ -184,7 +184,7 @@ def test_half_uninstalled_the_metadata_is_gone(site):
 def test_an_entry_points_file_that_cannot_be_parsed(site, content):
     site.plugin("oak", ["oak1"])
     site.dist("zoo-fir", content)
-    found = plugins.discover()
+    found = lookup.discover()
     assert [plugin.name for plugin in found.plugins] == ["oak"]
     (fault,) = found.faults
     assert str(fault).startswith(
@@ -197,7 +197,7 @@ def test_somebody_elses_broken_entry_points_are_not_our_news(site):
     site.plugin("oak", ["oak1"])
     site.dist("other", "[console_scripts]\nfir\n")
     site.dist("latin", b"[console_scripts]\n\xe9 = a:b\n")
-    found = plugins.discover()
+    found = lookup.discover()
     assert [plugin.name for plugin in found.plugins] == ["oak"]
     assert found.faults == ()
 
@@ -205,7 +205,7 @@ def test_somebody_elses_broken_entry_points_are_not_our_news(site):
 def test_an_earlier_folder_of_the_path_shadows_a_later_one(site, tmp_path):
     site.plugin("fir", ["fir1"], version="2.0")
     Site(tmp_path / "later").dist("Zoo.Fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n", "1.0")
-    found = plugins.discover()
+    found = lookup.discover()
     assert found.faults == ()
     assert [plugin.version for plugin in found.plugins] == ["2.0"]
 
@@ -213,21 +213,21 @@ def test_an_earlier_folder_of_the_path_shadows_a_later_one(site, tmp_path):
 def test_distributions_with_a_common_beginning_do_not_shadow_each_other(site):
     for distribution in ("zoo-fir", "zoo-fir-2", "zoo"):
         site.dist(distribution, f"[zoo.plugins]\n{distribution} = gone:zoo.yaml\n")
-    assert [fault.name for fault in plugins.discover().faults] == ["zoo", "zoo-fir", "zoo-fir-2"]
+    assert [fault.name for fault in lookup.discover().faults] == ["zoo", "zoo-fir", "zoo-fir-2"]
 
 
 def test_one_plugin_name_from_two_distributions(site):
     site.plugin("oak", ["oak1"])
     site.plugin("fir", ["fir1"], distribution="zoo-fir")
     site.plugin("fir", ["fir2"], distribution="other-fir", version="7")
-    found = plugins.discover()
+    found = lookup.discover()
     assert [plugin.name for plugin in found.plugins] == ["oak"]
     assert [(fault.distribution, fault.cause) for fault in found.faults] == [
         ("other-fir", "its name is claimed by other-fir 7 and zoo-fir 1.0"),
         ("zoo-fir", "its name is claimed by other-fir 7 and zoo-fir 1.0"),
     ]
     with pytest.raises(PluginError) as caught:
-        plugins.get("fir/fir1")
+        lookup.get("fir/fir1")
     assert "'fir/fir1' cannot be used" in str(caught.value)
     assert "its name is claimed by other-fir 7 and zoo-fir 1.0" in caught.value.why
     assert caught.value.fix == "zoo plugins uninstall other-fir or zoo plugins uninstall zoo-fir"
@@ -236,11 +236,11 @@ def test_one_plugin_name_from_two_distributions(site):
 def test_one_backbone_name_from_two_plugins_is_an_error_at_use(site):
     site.plugin("fir", ["tree", "fir1"])
     site.plugin("oak", ["tree"])
-    assert plugins.get("fir1").plugin == "fir"
-    assert plugins.get("oak/tree").plugin == "oak"
+    assert lookup.get("fir1").plugin == "fir"
+    assert lookup.get("oak/tree").plugin == "oak"
     for name in ("tree", "tree.first"):
         with pytest.raises(PluginError) as caught:
-            plugins.get(name)
+            lookup.get(name)
         assert caught.value.what == "'tree' is offered by two plugins: zoo-fir (fir/tree) and zoo-oak (oak/tree)"
         assert caught.value.fix == "write fir/tree or oak/tree"
 
@@ -248,22 +248,22 @@ def test_one_backbone_name_from_two_plugins_is_an_error_at_use(site):
 @pytest.mark.parametrize("name", ["fir50", "fir/fir50"])
 def test_names_with_and_without_a_weights_tag(site, name):
     site.plugin("fir", ["fir50"])
-    assert [weights.name for weights in plugins.get(name).weights] == ["first", "second"]
-    assert [weights.name for weights in plugins.get(f"{name}.second").weights] == ["second", "first"]
-    moved = plugins.get(f"{name}.second").weights[1]
+    assert [weights.name for weights in lookup.get(name).weights] == ["first", "second"]
+    assert [weights.name for weights in lookup.get(f"{name}.second").weights] == ["second", "first"]
+    moved = lookup.get(f"{name}.second").weights[1]
     assert moved.license == "mit", "moving the default keeps what the manifest says of the others"
 
 
 def test_a_tag_that_the_manifest_does_not_list_is_left_to_timm(site):
     site.plugin("fir", ["fir50"])
-    first = plugins.get("fir50.a1_in1k.v2").weights[0]
+    first = lookup.get("fir50.a1_in1k.v2").weights[0]
     assert (first.name, first.source) == ("a1_in1k.v2", "timm")
 
 
 def test_a_wrong_name_suggests_the_nearest_and_their_plugin(site):
     site.plugin("fir", ["fir50", "fir101"])
     with pytest.raises(PluginError) as caught:
-        plugins.get("fir5")
+        lookup.get("fir5")
     assert caught.value.what == "no installed plugin has a backbone named 'fir5'"
     assert caught.value.fix.startswith("did you mean fir50 (plugin fir)")
 
@@ -271,7 +271,7 @@ def test_a_wrong_name_suggests_the_nearest_and_their_plugin(site):
 def test_a_wrong_plugin_suggests_the_nearest(site):
     site.plugin("fir", ["fir50"])
     with pytest.raises(PluginError) as caught:
-        plugins.get("fri/fir50")
+        lookup.get("fri/fir50")
     assert str(caught.value) == "no plugin named 'fri' is installed\n  fix: did you mean fir/…? installed: fir"
 
 
@@ -279,7 +279,7 @@ def test_a_backbone_of_another_plugin_names_the_plugin_that_has_it(site):
     site.plugin("fir", ["fir50"])
     site.plugin("oak", ["oak1"])
     with pytest.raises(PluginError) as caught:
-        plugins.get("oak/fir50")
+        lookup.get("oak/fir50")
     assert caught.value.fix == "did you mean fir50 (plugin fir)?"
 
 
@@ -289,23 +289,23 @@ def test_a_backbone_of_a_plugin_that_is_not_installed_names_it(site, tmp_path, m
     file.write_text("plugins: {larch: {requirement: zoo-larch, summary: Larches, backbones: [larch50]}}")
     monkeypatch.setenv("ZOO_REGISTRY", str(file))
     with pytest.raises(PluginError) as caught:
-        plugins.get("larch50.a1_in1k")
+        lookup.get("larch50.a1_in1k")
     assert caught.value.what == "no installed plugin has a backbone named 'larch50.a1_in1k'"
     assert caught.value.why == "larch50 is in the plugin larch, which is not installed (Larches)"
     assert caught.value.fix == "zoo plugins install larch"
     with pytest.raises(PluginError) as caught:
-        plugins.get("larch/larch50")
+        lookup.get("larch/larch50")
     assert caught.value.what == "no plugin named 'larch' is installed"
     assert caught.value.fix == "zoo plugins install larch"
     file.write_text("nonsense")
     with pytest.raises(PluginError, match="did you mean larch5 "):
-        plugins.get("larch50")
+        lookup.get("larch50")
 
 
 def test_a_broken_plugins_backbone_says_what_is_broken(site):
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n")
     with pytest.raises(PluginError) as caught:
-        plugins.get("fir/fir50")
+        lookup.get("fir/fir50")
     assert caught.value.what == "'fir/fir50' cannot be used"
     assert "the package 'zoo_fir' is not there" in caught.value.why
     assert caught.value.fix == "reinstall it, or: zoo plugins uninstall zoo-fir"
@@ -315,22 +315,22 @@ def test_a_name_that_nobody_has_mentions_the_plugins_that_are_broken(site):
     site.plugin("oak", ["oak1"])
     site.dist("zoo-fir", "[zoo.plugins]\nfir = zoo_fir:zoo.yaml\n")
     with pytest.raises(PluginError) as caught:
-        plugins.get("fir50")
+        lookup.get("fir50")
     assert caught.value.why == "these plugins are installed but not usable: fir (see `zoo plugins list`)"
 
 
 def test_registering_imports_the_module_once_it_is_needed(site):
     site.plugin("fir", ["fir1"], extra="module: zoo_trees\n")
     (site.root / "zoo_trees.py").write_text("")
-    spec = plugins.get("fir1")
+    spec = lookup.get("fir1")
     assert "zoo_trees" not in sys.modules
-    plugins.register_architectures(spec)
+    lookup.register_architectures(spec)
     assert "zoo_trees" in sys.modules
 
 
 def test_a_spec_without_module_imports_nothing(site):
     site.plugin("fir", ["fir1"])
-    plugins.register_architectures(plugins.get("fir1"))
+    lookup.register_architectures(lookup.get("fir1"))
     assert "zoo_fir" not in sys.modules
 
 
@@ -347,7 +347,7 @@ def test_a_module_that_fails_is_named_with_its_distribution(site, code, why):
     site.plugin("fir", ["fir1"], version="0.9", extra="module: zoo_trees\n")
     (site.root / "zoo_trees.py").write_text(code)
     with pytest.raises(PluginError) as caught:
-        plugins.register_architectures(plugins.get("fir1"))
+        lookup.register_architectures(lookup.get("fir1"))
     assert caught.value.what == "fir/fir1 cannot be built: importing zoo_trees from zoo-fir 0.9 failed"
     assert caught.value.why.startswith(why)
     assert caught.value.fix == "report it to the authors of zoo-fir, or: zoo plugins uninstall zoo-fir"
@@ -358,22 +358,22 @@ def test_zoo_plugins_limits_what_is_used(site, monkeypatch):
     site.plugin("oak", ["oak1"])
     site.dist("zoo-pine", "[zoo.plugins]\npine = zoo_pine:zoo.yaml\n")
     monkeypatch.setenv("ZOO_PLUGINS", "fir")
-    found = plugins.discover()
+    found = lookup.discover()
     assert ([plugin.name for plugin in found.plugins], found.faults) == (["fir"], ())
     assert [plugin.name for plugin in discovery.scan().plugins] == ["fir", "oak"]
     with pytest.raises(PluginError) as caught:
-        plugins.get("oak1")
+        lookup.get("oak1")
     assert caught.value.why == "it is in the plugin oak, which ZOO_PLUGINS leaves out"
     assert caught.value.fix == "add it to ZOO_PLUGINS, or unset ZOO_PLUGINS"
     with pytest.raises(PluginError, match="the plugin 'oak' is not used\n  why: ZOO_PLUGINS leaves it out"):
-        plugins.get("oak/oak1")
+        lookup.get("oak/oak1")
 
 
 def test_zoo_plugins_with_a_name_that_is_not_installed(site, monkeypatch):
     site.plugin("fir", ["fir1"])
     monkeypatch.setenv("ZOO_PLUGINS", "fir, elm")
     with pytest.raises(PluginError) as caught:
-        plugins.discover()
+        lookup.discover()
     assert caught.value.what == "ZOO_PLUGINS names 'elm', which is not installed"
     assert caught.value.fix == "correct or unset ZOO_PLUGINS; installed: fir"
 
@@ -383,22 +383,22 @@ def test_strict_plugins_makes_a_broken_one_an_error(site, monkeypatch):
     site.dist("zoo-oak", "[zoo.plugins]\noak = zoo_oak:zoo.yaml\n")
     monkeypatch.setenv("ZOO_STRICT_PLUGINS", "1")
     with pytest.raises(PluginError) as caught:
-        plugins.get("fir1")
+        lookup.get("fir1")
     assert caught.value.what.startswith(
         "plugin 'oak' from zoo-oak 1.0 is not usable: the package 'zoo_oak' is not there"
     )
     assert caught.value.fix == "zoo plugins uninstall zoo-oak, or unset ZOO_STRICT_PLUGINS"
-    plugins.discover.cache_clear()
+    lookup.discover.cache_clear()
     monkeypatch.setenv("ZOO_STRICT_PLUGINS", "0")
-    assert plugins.get("fir1").name == "fir1"
+    assert lookup.get("fir1").name == "fir1"
 
 
 def test_what_a_saved_model_requires(site, tmp_path, monkeypatch):
     site.plugin("fir", ["fir1"], extra="module: zoo_trees\n")
     needs = {"distribution": "zoo-larch", "version": "2.0", "module": "zoo_larch.models"}
-    assert plugins.required({**needs, "module": "zoo_trees"}, "the model x").plugin == "fir"
+    assert lookup.required({**needs, "module": "zoo_trees"}, "the model x").plugin == "fir"
     with pytest.raises(PluginError) as caught:
-        plugins.required(needs, "the model x")
+        lookup.required(needs, "the model x")
     assert caught.value.what == "the model x needs the plugin zoo-larch 2.0"
     assert "install it only if you trust them" in caught.value.why
     assert caught.value.fix == "zoo plugins install zoo-larch"
@@ -406,13 +406,13 @@ def test_what_a_saved_model_requires(site, tmp_path, monkeypatch):
     file.write_text("plugins: {larch: {requirement: Zoo_Larch, summary: Larches, published: false}}")
     monkeypatch.setenv("ZOO_REGISTRY", str(file))
     with pytest.raises(PluginError, match=r"no index has Zoo_Larch: .* zoo plugins install PATH"):
-        plugins.required(needs, "the model x")
+        lookup.required(needs, "the model x")
     for odd in ("text", {"module": None}, {**needs, "distribution": "x; rm -rf /"}):
         with pytest.raises(PluginError, match="needs a plugin that it does not name rightly"):
-            plugins.required(odd, "the model x")
+            lookup.required(odd, "the model x")
     site.dist("zoo-larch", "[zoo.plugins]\nlarch = zoo_larch:zoo.yaml\n")
     with pytest.raises(PluginError, match="it may be half-uninstalled"):
-        plugins.required(needs, "the model x")
+        lookup.required(needs, "the model x")
 
 
 class TestDynamic:
@@ -424,35 +424,35 @@ class TestDynamic:
         site.package("zoo_any", "api: 1\nname: timm\ndynamic: timm\n")
 
     def test_a_static_backbone_comes_first(self):
-        assert plugins.get("resnet18").plugin == "fir"
-        assert plugins.get("timm/resnet18").plugin == "timm"
+        assert lookup.get("resnet18").plugin == "fir"
+        assert lookup.get("timm/resnet18").plugin == "timm"
 
     def test_any_architecture_with_its_tags(self):
-        spec = plugins.get("timm/resnet50")
+        spec = lookup.get("timm/resnet50")
         assert (spec.full_name, spec.arch, spec.groups, spec.input) == ("timm/resnet50", "resnet50", (), 224)
         assert (spec.distribution, spec.version, spec.params) == ("zoo-any", "1.1", None)
         assert spec.weights[0].name == "a1_in1k" and spec.weights[0].license == "apache-2.0"
         assert {weights.source for weights in spec.weights} == {"timm"}
-        tagged = plugins.get("timm/resnet50.tv_in1k")
+        tagged = lookup.get("timm/resnet50.tv_in1k")
         assert tagged.weights[0].name == "tv_in1k"
         assert sorted(w.name for w in tagged.weights) == sorted(w.name for w in spec.weights)
 
     def test_a_short_name_reaches_it_when_no_manifest_has_it(self):
-        assert plugins.get("mobilenetv2_100").full_name == "timm/mobilenetv2_100"
+        assert lookup.get("mobilenetv2_100").full_name == "timm/mobilenetv2_100"
 
     def test_an_architecture_without_weights(self):
         import timm
 
         bare = next(arch for arch in timm.list_models() if not timm.list_pretrained(f"{arch}.*"))
-        assert plugins.get(f"timm/{bare}").weights == ()
+        assert lookup.get(f"timm/{bare}").weights == ()
 
     def test_a_wrong_name_suggests_timms_own(self):
         with pytest.raises(PluginError) as caught:
-            plugins.get("timm/mobilenetv2_10")
+            lookup.get("timm/mobilenetv2_10")
         assert caught.value.what == "no installed plugin has a backbone named 'timm/mobilenetv2_10'"
         assert "mobilenetv2_100 (plugin timm)" in caught.value.fix
 
     def test_nothing_near(self):
         with pytest.raises(PluginError) as caught:
-            plugins.get("qqqqqqqqqqqq")
+            lookup.get("qqqqqqqqqqqq")
         assert caught.value.fix == "see `zoo list`, or name any timm architecture as timm/<architecture>"

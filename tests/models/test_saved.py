@@ -13,13 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zoo.errors import PluginError, RecipeError, RunError, WeightsError, ZooError
-from zoo.models import lookup as plugins
-from zoo.models import preprocessing
+from zoo.models import lookup, preprocessing
 from zoo.models import saved as models
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import BackboneSpec, Weights
 
-NANO = plugins.get("resnet/resnet_nano")
+NANO = lookup.get("resnet/resnet_nano")
 EMBEDDED = models.resolve_weights(NANO, "default")
 
 
@@ -231,7 +230,7 @@ def test_model_arguments_survive_saving(tmp_path: Path) -> None:
 
 
 def test_the_shared_mobilenet_keeps_its_padding_and_normalisation(shared: Path, tmp_path: Path) -> None:
-    mobilenet = plugins.get("timm/mobilenetv2_100")
+    mobilenet = lookup.get("timm/mobilenetv2_100")
     weights = models.resolve_weights(mobilenet, str(shared / "weights" / "mobilenetv2_100.in1k.safetensors"))
     model = models.build(mobilenet, weights=weights, num_classes=2)
     save(model, tmp_path)
@@ -251,7 +250,7 @@ def test_labels_come_from_the_weights_then_imagenet_then_numbers() -> None:
     assert models.labels(models.build(NANO, weights=declared), declared)[:2] == ("0", "1")
     assert models.labels(models.build(NANO, weights=EMBEDDED), EMBEDDED)[:2] == ("class 0", "class 1")
     with torch.device("meta"):
-        thousand = models.build(plugins.get("resnet18"), weights=None)
+        thousand = models.build(lookup.get("resnet18"), weights=None)
     names = models.labels(thousand, Weights(name="a1_in1k", source="timm"))
     assert names[0] == "tench, Tinca tinca"
     assert len(set(names)) == 1000, "two classes of ImageNet are called crane"
@@ -361,7 +360,7 @@ def test_a_model_whose_plugin_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_plugins_architecture_loads_in_a_fresh_process(tmp_path: Path) -> None:
-    googlenet = plugins.get("googlenet")
+    googlenet = lookup.get("googlenet")
     model = models.build(googlenet, weights=None, num_classes=3)
     save(model, tmp_path, requires=models.requires(googlenet))
     code = (

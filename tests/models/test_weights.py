@@ -17,11 +17,10 @@ from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntr
 from safetensors.torch import save_file
 
 from zoo.errors import WeightsError
-from zoo.models import lookup as plugins
-from zoo.models import weights
+from zoo.models import lookup, weights
 from zoo.models.spec import BackboneSpec, Weights
 
-NANO = plugins.get("resnet/resnet_nano")
+NANO = lookup.get("resnet/resnet_nano")
 
 
 def spec(arch: str, *records: Weights) -> BackboneSpec:
@@ -72,7 +71,7 @@ def test_a_backbone_without_weights_says_so() -> None:
 
 def test_an_unknown_tag_suggests_the_nearest() -> None:
     with pytest.raises(WeightsError) as raised:
-        weights.resolve_weights(plugins.get("resnet/resnet50"), "a1_in1")
+        weights.resolve_weights(lookup.get("resnet/resnet50"), "a1_in1")
     assert raised.value.what == "resnet/resnet50 has no weights named 'a1_in1'"
     assert raised.value.fix.startswith("try a1_in1k")
 
@@ -206,7 +205,7 @@ def test_a_file_without_tensors(tmp_path: Path) -> None:
 
 def test_offline_says_which_file_which_variable_and_how_to_bring_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    resnet = plugins.get("resnet/resnet18")
+    resnet = lookup.get("resnet/resnet18")
     with pytest.raises(WeightsError) as raised:
         weights.fetch_tensors(resnet, resnet.weights[0], {"hf_hub_id": "timm/resnet18.a1_in1k"})
     error = raised.value

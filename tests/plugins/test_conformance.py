@@ -6,10 +6,10 @@ import pytest
 import timm
 
 from zoo import testing
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 
 IN_TREE = ("adaptzoo-legacy", "adaptzoo-resnet", "adaptzoo-vgg")
-STATIC = [spec.full_name for spec in plugins.backbones() if spec.distribution in IN_TREE]
+STATIC = [spec.full_name for spec in lookup.backbones() if spec.distribution in IN_TREE]
 # One per block type and family: basic, bottleneck, deep stem, tiered stem, groups of one, and every special case.
 REPRESENTATIVE = (
     "resnet/resnet_nano",
@@ -73,8 +73,8 @@ def test_numerics_of_the_rest(name: str) -> None:
 
 @pytest.mark.parametrize("name", STATIC)
 def test_weights_are_what_timm_declares(name: str) -> None:
-    spec = plugins.get(name)
-    plugins.register_architectures(spec)
+    spec = lookup.get(name)
+    lookup.register_architectures(spec)
     tags = [weights.name for weights in spec.weights if weights.source == "timm"]
     for weights in spec.weights:
         assert weights.license, f"{name}.{weights.name} names no licence"
@@ -91,6 +91,6 @@ def test_weights_are_what_timm_declares(name: str) -> None:
 
 @pytest.mark.parametrize("name", STATIC)
 def test_no_default_is_for_non_commercial_use_only(name: str) -> None:
-    licences = [weights.license or "" for weights in plugins.get(name).weights]
+    licences = [weights.license or "" for weights in lookup.get(name).weights]
     assert not any("-nc" in licence for licence in licences[:1])
     assert licences == sorted(licences, key=lambda licence: "-nc" in licence), "the restricted ones come last"

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import zoo
 from tests.runs.photos import make_photos
 from zoo.runs import averages as averaging
-from zoo.runs import train as execute
+from zoo.runs import train
 from zoo.training.averaging import between
 
 BRIEF = {"image_size": 32, "batch_size": 11, "threads": 1, "workers": 0, "precision": "fp32", "cache": "off",
@@ -26,7 +26,7 @@ def test_a_run_is_saved_as_the_average_that_it_says_it_is(tmp_path, monkeypatch)
         ends["saved"] = {name: tensor.clone() for name, tensor in ready.model.state_dict().items()}
         return found
 
-    monkeypatch.setattr(execute, "averaged", watch)
+    monkeypatch.setattr(train, "averaged", watch)
     recipe = zoo.Recipe(strategy="lp-ft", probe_epochs=1, epochs=3, soup=True, wise=0.5, **BRIEF)
     run = zoo.adapt("resnet_nano", str(make_photos(tmp_path)), recipe, out=tmp_path / "run")
     record = run.record
@@ -51,7 +51,7 @@ def test_a_run_is_saved_as_the_average_that_it_says_it_is(tmp_path, monkeypatch)
 
 def test_an_untrained_head_is_not_averaged_with(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        execute, "finish", lambda this, ready, session, averages, tasks, **_: this.record | {"end": averages}
+        train, "finish", lambda this, ready, session, averages, tasks, **_: this.record | {"end": averages}
     )
     lines = []
     real = averaging.along

@@ -26,10 +26,9 @@ from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.run_folder import Run, seal
-from zoo.studies import align_auto as trying
-from zoo.training import make_objective
-from zoo.training import unlabelled_stream as beside
-from zoo.training.losses import discover as terms
+from zoo.studies import align_auto
+from zoo.training import make_objective, unlabelled_stream
+from zoo.training.losses import discover
 from zoo.training.losses.supervised import Supervised
 
 RECIPE = Recipe(
@@ -217,32 +216,34 @@ def test_methods_that_compare_images_say_what_a_cut_batch_is_to_them_and_refuse_
     whole = set()
     for method in methods.ALIGNMENT:
         recipe = Recipe(align=method, **shared)
-        assert beside.cut_note(recipe, 1) == ""
+        assert unlabelled_stream.cut_note(recipe, 1) == ""
         cut = f"{method} compares images within each 2 labelled ones of a step's 4"
-        ((term, _),) = terms.chosen(recipe)
+        ((term, _),) = discover.chosen(recipe)
         told, least = term.whole, term.least
         whole |= {method} if told else set()
-        assert beside.cut_note(recipe, 2).startswith(cut) == told == bool(beside.cut_note(recipe, 2))
-        assert bool(beside.cut_note(replace(recipe, accumulate=3), 1)) == told
-        beside.require_enough(recipe, 100, 100, 2)
+        assert (
+            unlabelled_stream.cut_note(recipe, 2).startswith(cut) == told == bool(unlabelled_stream.cut_note(recipe, 2))
+        )
+        assert bool(unlabelled_stream.cut_note(replace(recipe, accumulate=3), 1)) == told
+        unlabelled_stream.require_enough(recipe, 100, 100, 2)
         for labelled, images, processes in ((100, 100, 4), (1, 100, 1), (100, 1, 1)):
             if least > 1:
                 with pytest.raises(RecipeError, match=f"{method} needs {least} images of each domain"):
-                    beside.require_enough(recipe, labelled, images, processes)
+                    unlabelled_stream.require_enough(recipe, labelled, images, processes)
             else:
-                beside.require_enough(recipe, labelled, images, processes)
+                unlabelled_stream.require_enough(recipe, labelled, images, processes)
     assert {"coral", "mmd", "mcc", "cdan"} <= whole and not {"dann", "daan"} & whole
 
 
 def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prepared) -> None:
     every = (*methods.SOURCE_ONLY, *methods.ALIGNMENT)
-    assert trying.left_out(prepared, every) == {}
+    assert align_auto.left_out(prepared, every) == {}
     without = copy.deepcopy(prepared.model)
     for module in list(without.modules()):
         for name, child in module.named_children():
             if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
                 setattr(module, name, torch.nn.Identity())
-    assert trying.left_out(replace(prepared, model=without), every) == {
+    assert align_auto.left_out(replace(prepared, model=without), every) == {
         "adabn": "the network has no norms that keep statistics"
     }
 
@@ -259,7 +260,7 @@ def test_methods_that_could_not_train_are_left_out_too(
 ) -> None:
     recipe = replace(RECIPE, target=str(target / "right.csv"), **choices)
     ready = prepare("resnet_nano", str(source), recipe, ignore)
-    assert set(trying.left_out(ready, ("none", "dann", "coral"))) == unfit
+    assert set(align_auto.left_out(ready, ("none", "dann", "coral"))) == unfit
 
 
 @pytest.mark.parametrize(
@@ -294,13 +295,13 @@ def test_auto_takes_what_it_was_told_to_choose_by(
         }
         return SimpleNamespace(path=out, record=record)
 
-    monkeypatch.setattr(trying, "prepare", stand_in)
-    monkeypatch.setattr(trying, "left_out", lambda ready, of: {"adabn": "no norms"})
-    monkeypatch.setattr(trying.execute, "begin", begin)
-    monkeypatch.setattr(trying, "write_up", lambda this, part, record: written.append(record))
+    monkeypatch.setattr(align_auto, "prepare", stand_in)
+    monkeypatch.setattr(align_auto, "left_out", lambda ready, of: {"adabn": "no norms"})
+    monkeypatch.setattr(align_auto.execute, "begin", begin)
+    monkeypatch.setattr(align_auto, "write_up", lambda this, part, record: written.append(record))
     recipe = Recipe(strategy="finetune", target="elsewhere", align="auto", select_by=by)
     notes: list[Event] = []
-    trying.start("resnet_nano", "photos", recipe, tmp_path / "run", notes.append)
+    align_auto.start("resnet_nano", "photos", recipe, tmp_path / "run", notes.append)
     (record,) = written
     tried = record["target"]["tried"]
     assert record["align"] == taken and tried["by"] == ("information" if by == "auto" else by)

@@ -19,9 +19,9 @@ from zoo.data.targets import draw_weights
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import StepDone
 from zoo.models.tensor_files import file_sha256
-from zoo.runs import reproduce as reproduction
+from zoo.runs import reproduce
 from zoo.runs.extract_task import one_task
-from zoo.runs.publish import contents as hub_folder
+from zoo.runs.publish import contents
 from zoo.runs.recipe_file import recipe_of_run
 
 BASE = zoo.Recipe(
@@ -190,18 +190,18 @@ def test_two_data_sets_make_one_model(table, tmp_path, monkeypatch):
     assert about == {"ref": "digits", "name": "digits", "reported_on": "test"}
     assert [part["n"] for part in alone["dataset"]["counts"].values()] == [160, 40, 360]
     assert alone["result"]["split"] == "test" and "sets" not in alone["dataset"]
-    whole = hub_folder.public_record(run.record)
+    whole = contents.public_record(run.record)
     assert [one["ref"] for one in whole["dataset"]["sets"]] == [None, "digits"]
     for record, dataset, said in ((alone, "x.csv", "taken out of a run of 2 tasks"), (whole, None, "several data sets"),
                                   (run.record, "x.csv", "several data sets")):  # fmt: skip
         with pytest.raises(RunError, match=said):
-            reproduction._placed(recipe_of_run(record).recipe, record, dataset, "it")
-    assert reproduction._placed(recipe, run.record, None, "it") == (str(table), recipe)
+            reproduce._placed(recipe_of_run(record).recipe, record, dataset, "it")
+    assert reproduce._placed(recipe, run.record, None, "it") == (str(table), recipe)
 
 
 def test_tasks_are_looked_for_in_the_data_set_that_is_named(run, table):
     recipe = recipe_for(table)
-    data, placed = reproduction._placed(recipe, run.record, "copy.csv", "it")
+    data, placed = reproduce._placed(recipe, run.record, "copy.csv", "it")
     assert data == "copy.csv" and [spec.dataset for spec in placed.task_specs] == ["copy.csv"] * 4
     assert [spec.column for spec in placed.task_specs] == [spec.column for spec in recipe.task_specs]
 

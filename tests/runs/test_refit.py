@@ -19,7 +19,7 @@ from zoo.recipes.plan import Pace, Plan
 from zoo.runs import refit
 from zoo.runs.prepare import prepare
 from zoo.runs.run_folder import Run
-from zoo.training.autotune import decide as costs
+from zoo.training.autotune import decide
 from zoo.training.autotune.cost import Cost, Costs
 
 RECIPE = zoo.Recipe(
@@ -68,7 +68,7 @@ def test_the_estimate_and_a_budget_count_both_trainings(photos: Path, monkeypatc
         pace = Pace(3.0, once=2.0)
         return {each.name: Costs(Cost(pace.seconds(each.epochs), 1, 0.5, pace), None) for each in plan.phases}
 
-    monkeypatch.setattr(costs, "estimate", timed)
+    monkeypatch.setattr(decide, "estimate", timed)
     recipe = zoo.Recipe(strategy="finetune", epochs=10, image_size=32, batch_size=8, cache="off", recalibrate="off")
     once, both = (
         prepare("resnet_nano", str(photos), replace(recipe, refit=choice), ignore) for choice in ("off", "on")

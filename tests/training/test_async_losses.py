@@ -17,7 +17,7 @@ from zoo.errors import TrainingError, TrainingInterrupted
 from zoo.events import CheckpointSaved, StepDone
 from zoo.recipes.plan import GroupPlan, PhasePlan
 from zoo.recipes.recipe import Recipe
-from zoo.training import async_losses as module
+from zoo.training import async_losses
 from zoo.training.async_losses import Losses, Step
 
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=2, epochs=3, lr=0.05, accumulate=2, seed=5)
@@ -38,7 +38,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
         self._at_once, self._alone = False, False
 
     monkeypatch.setattr(Losses, "__init__", init)
-    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(async_losses, "MOST", 3)
 
 
 def step(number: int) -> Step:
@@ -62,7 +62,7 @@ def test_on_the_cpu_a_loss_is_known_at_its_step() -> None:
 def test_an_accelerator_is_asked_for_a_group_when_the_next_one_is_sent(
     monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
-    monkeypatch.setattr(module, "MOST", 3)
+    monkeypatch.setattr(async_losses, "MOST", 3)
     losses = Losses(accelerator("mps", processes), list("abcdefghij"))
     known = [[event.step for event in losses.add(step(number), torch.tensor([1.0]))] for number in range(1, 8)]
     assert known == [[], [], [], [], [], [1, 2, 3], []]
@@ -70,7 +70,7 @@ def test_an_accelerator_is_asked_for_a_group_when_the_next_one_is_sent(
 
 
 def test_alone_a_slow_step_is_read_by_the_clock_and_beside_others_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READ_EVERY", 0.0)
+    monkeypatch.setattr(async_losses, "READ_EVERY", 0.0)
     alone, beside = Losses(accelerator("mps"), ["a"] * 9), Losses(accelerator("mps", 2), ["a"] * 9)
     assert [len(alone.add(step(number), torch.tensor([1.0]))) for number in (1, 2, 3)] == [0, 1, 1]
     assert [len(beside.add(step(number), torch.tensor([1.0]))) for number in (1, 2, 3)] == [0, 0, 0]

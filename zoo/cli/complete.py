@@ -11,14 +11,14 @@ from pathlib import Path
 
 from zoo.base import registry
 from zoo.errors import ZooError
-from zoo.models import lookup as plugins
-from zoo.runs import run_folder as run
+from zoo.models import lookup
+from zoo.runs import run_folder
 from zoo.runs.run_folder import Run
 
 
 def backbone(incomplete: str) -> list[str]:
     """Installed backbones: short names, or `plugin/backbone` once a slash is typed."""
-    names = (spec.full_name if "/" in incomplete else spec.name for spec in plugins.backbones())
+    names = (spec.full_name if "/" in incomplete else spec.name for spec in lookup.backbones())
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -52,7 +52,7 @@ def _runs(incomplete: str, *, finished: bool) -> list[str]:
     """Run folders by path, or by bare name where that was begun: commands find both under runs/."""
     folder, slash, _ = incomplete.rpartition("/")
     root = Path(folder or "/") if slash else Path("runs")
-    found = [entry for entry in run.list_runs(root) if _finished(entry) is finished]
+    found = [entry for entry in run_folder.list_runs(root) if _finished(entry) is finished]
     spelled = [f"{folder}/{entry.name}" if slash else f"runs/{entry.name}" for entry in found]
     bare = [entry.name for entry in found] if incomplete and not slash else []
     return [name for name in (*spelled, *bare) if name.startswith(incomplete)]

@@ -13,7 +13,7 @@ from zoo.cli import progress, render
 from zoo.cli.output import Answer, Json, warn
 from zoo.cli.render import Column
 from zoo.errors import PluginError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.lookup import Discovery
 from zoo.models.spec import BackboneSpec, Plugin
 
@@ -40,7 +40,7 @@ def command(
         zoo list 'vgg*_bn'
         zoo list 'timm/*convnext*'
     """
-    found = plugins.discover()
+    found = lookup.discover()
     for fault in found.faults:
         warn(str(fault))
     rows = _rows(found, pattern)

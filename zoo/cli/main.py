@@ -14,7 +14,6 @@ from typing import IO, Annotated, Any
 
 import typer
 
-import zoo
 from zoo.cli import (
     adapt,
     cache,
@@ -36,6 +35,7 @@ from zoo.cli import (
 from zoo.cli import eval as eval_command
 from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
+from zoo.version import __version__
 
 # The faults of a typed command: click's own classes, or in later versions of typer those that it brings along.
 _TypingFault: Any = typer.BadParameter.__mro__[2]
@@ -52,7 +52,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        output.say(f"zoo {zoo.__version__}")
+        output.say(f"zoo {__version__}")
         raise typer.Exit
 
 

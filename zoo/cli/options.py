@@ -18,7 +18,7 @@ from zoo.recipes import recipe
 from zoo.recipes.budget import Budget
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.strategies import PRESETS
-from zoo.runs import run_folder as run
+from zoo.runs import run_folder
 from zoo.runs.recipe_file import RecipeFile, read_recipe
 
 _HIDDEN = ("phases",)  # too much for a command line: recipe files have it
@@ -232,7 +232,7 @@ def flag(name: str) -> str:
 
 def _recipe_file(source: str) -> RecipeFile:
     path = Path(source)
-    found = run.find(source) if not path.exists() else None  # a run's bare name
+    found = run_folder.find(source) if not path.exists() else None  # a run's bare name
     return read_recipe(found.path if found else path)
 
 

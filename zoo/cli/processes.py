@@ -25,7 +25,7 @@ from typing import Any
 from zoo.base.files import write_atomic
 from zoo.cli.output import WrongUsage, rank
 from zoo.errors import RunError, TrainingInterrupted, ZooError
-from zoo.runs import run_folder as run
+from zoo.runs import run_folder
 
 COMMAND = (sys.executable, "-m", "zoo")
 _FAULTS = "ZOO_FAULTS"  # the folder in which the processes leave their faults, for the first one to be told
@@ -57,7 +57,9 @@ def wanted(asked: int | None, resume: str | None, recipe: str | None) -> int:
 def _recorded(source: str | None) -> int:
     if source is None:
         return 1
-    found = run.find(source) or run.find(Path(source).parent if Path(source).name == "run.json" else source)
+    found = run_folder.find(source) or run_folder.find(
+        Path(source).parent if Path(source).name == "run.json" else source
+    )
     with contextlib.suppress(RunError):  # said where the record is needed
         count = found.record.get("resolved", {}).get("processes", 1) if found else 1
         return count if isinstance(count, int) and count > 1 else 1

@@ -11,7 +11,7 @@ from zoo.base.text import count
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.spec import BackboneSpec, Weights
 
 # Licence names that forbid earning money with the weights: cc-by-nc-4.0, …-noncommercial-….
@@ -39,10 +39,10 @@ def command(
     """
     if _is_dynamic(backbone):
         with progress.shown("loading timm"):
-            spec = plugins.get(backbone)
+            spec = lookup.get(backbone)
             facts = _built(spec)
     else:
-        spec = plugins.get(backbone)
+        spec = lookup.get(backbone)
         facts = {"params": spec.params, "groups": [{"name": group.name, "match": group.match} for group in spec.groups]}
     document = {
         "name": spec.name,
@@ -66,24 +66,23 @@ def non_commercial(license_name: str | None) -> bool:
 
 def _is_dynamic(name: str) -> bool:
     """Whether timm has to be asked about this name, which takes seconds."""
-    return any(plugin.dynamic and name.startswith(f"{plugin.name}/") for plugin in plugins.discover().plugins)
+    return any(plugin.dynamic and name.startswith(f"{plugin.name}/") for plugin in lookup.discover().plugins)
 
 
 def _built(spec: BackboneSpec) -> dict[str, Any]:
     """Groups and sizes of a backbone whose manifest leaves them to the architecture; it is built without memory."""
     import torch
 
-    from zoo.models import layer_groups as groups
-    from zoo.models import saved as models
+    from zoo.models import layer_groups, saved
 
     with torch.device("meta"):
-        model = models.build(spec, weights=None)
+        model = saved.build(spec, weights=None)
     sizes = {name: value.numel() for name, value in model.named_parameters()}
     return {
         "params": sum(sizes.values()),
         "groups": [
             {"name": group.name, "params": sum(sizes[name] for name in group.parameters)}
-            for group in groups.assign(model, spec)
+            for group in layer_groups.assign(model, spec)
         ],
     }
 
@@ -133,5 +132,5 @@ def _weights_row(weights: dict[str, Any], known: list[str]) -> list[str]:
 
 def _shortest(facts: dict[str, Any]) -> str:
     """The short name where it means this backbone alone."""
-    same = [spec for spec in plugins.backbones() if spec.name == facts["name"]]
+    same = [spec for spec in lookup.backbones() if spec.name == facts["name"]]
     return str(facts["name"] if len(same) == 1 and same[0].full_name == facts["full_name"] else facts["full_name"])

@@ -10,7 +10,7 @@ import timm
 from torch import nn
 
 from zoo.errors import PluginError, RecipeError, WeightsError, ZooError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.config_checks import BuildBudget
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import Tensors
@@ -53,7 +53,7 @@ def build(
         RecipeError: The architecture does not take the asked image size, channels or dropout.
         WeightsError: The weights cannot be reached or do not belong to the architecture.
     """
-    plugins.register_architectures(spec)
+    lookup.register_architectures(spec)
     if not timm.is_model(spec.arch):
         raise PluginError(
             f"{spec.full_name} cannot be built: timm has no architecture {spec.arch!r}",
@@ -83,7 +83,7 @@ def build(
     except Exception as error:
         if spec.module is None:
             raise
-        raise plugins.at_fault(spec, error) from error
+        raise lookup.at_fault(spec, error) from error
     return cast(nn.Module, model)
 
 

@@ -21,16 +21,16 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichev
 
 from zoo.errors import HubError, ZooError
 from zoo.events import Listener, Note, ignore
-from zoo.models import hub_client as network
+from zoo.models import hub_client
 from zoo.models.hub_client import one_line, place
 
 T = TypeVar("T")
 
 
 @contextlib.contextmanager
-def session(emit: Listener = ignore) -> Iterator[network.HubSession]:
+def session(emit: Listener = ignore) -> Iterator[hub_client.HubSession]:
     """`zoo.models.hub_client.session`, in which every wait is an event."""
-    with network.session(lambda text: emit(Note(text))) as hub:
+    with hub_client.session(lambda text: emit(Note(text))) as hub:
         yield hub
 
 
@@ -46,8 +46,8 @@ def retrying(call: Callable[[], T], what: str, *, repo: str = "", emit: Listener
     Raises:
         HubError: The Hub refused, or the last try failed too; the cause and what to do about it.
     """
-    wait = network.FIRST_WAIT
-    for left in reversed(range(network.TRIES)):
+    wait = hub_client.FIRST_WAIT
+    for left in reversed(range(hub_client.TRIES)):
         try:
             return call()
         except ZooError:
@@ -55,13 +55,13 @@ def retrying(call: Callable[[], T], what: str, *, repo: str = "", emit: Listener
         except Exception as raised:
             error = _cause(raised)
             pause = max(wait, _asked_to_wait(error))
-            if not left or not transient(error) or pause > network.LONGEST_WAIT:
+            if not left or not transient(error) or pause > hub_client.LONGEST_WAIT:
                 known = refusal(error, what, repo)
                 if known is None:
                     raise
                 raise known from raised
             emit(Note(f"{_heard(error)}; trying again in {pause:.0f} s"))
-            network.sleep(pause)
+            hub_client.sleep(pause)
             wait *= 2
     raise AssertionError("the last try returns or raises")
 
@@ -75,7 +75,7 @@ def _cause(error: Exception) -> Exception:
 def transient(error: Exception) -> bool:
     """Whether the whole call may work in a moment: a commit that failed, an answer that broke off or makes no sense."""
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in network.TRANSIENT and network.is_commit(error.response.request)
+        return error.response.status_code in hub_client.TRANSIENT and hub_client.is_commit(error.response.request)
     if isinstance(error, httpx.TransportError):
         # The library goes on with a download after any other failure, several times.
         return isinstance(error, httpx.ReadError) or maybe_made(error)
@@ -91,12 +91,12 @@ def maybe_made(error: Exception) -> bool:
     elif isinstance(error, httpx.TransportError):
         with contextlib.suppress(RuntimeError):  # it is not known
             request = error.request
-    return request is not None and network.is_commit(request)
+    return request is not None and hub_client.is_commit(request)
 
 
 def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
     """A failure as a message; None: it is none of the Hub's."""
-    if isinstance(error, network.Unreachable):
+    if isinstance(error, hub_client.Unreachable):
         return _unreachable(error, what)
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(what, why="HF_HUB_OFFLINE is set", fix="unset HF_HUB_OFFLINE and run again")
@@ -110,7 +110,7 @@ def refusal(error: Exception, what: str, repo: str = "") -> HubError | None:
                 fix=f"unset HF_HUB_OFFLINE; or bring the cache of a machine where `hf download {repo}` has run",
             )
         cause = error.__cause__
-        known = refusal(cause, what, repo) if isinstance(cause, HfHubHTTPError | network.Unreachable) else None
+        known = refusal(cause, what, repo) if isinstance(cause, HfHubHTTPError | hub_client.Unreachable) else None
         return known or _unreachable(cause or error, what)
     if isinstance(error, GatedRepoError):
         return HubError(
@@ -187,4 +187,4 @@ def _heard(error: Exception) -> str:
 def _asked_to_wait(error: Exception) -> float:
     if not isinstance(error, HfHubHTTPError):
         return 0.0
-    return network.asked_to_wait(error.response.headers, error.response.status_code)
+    return hub_client.asked_to_wait(error.response.headers, error.response.status_code)

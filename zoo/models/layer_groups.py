@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from zoo.errors import PluginError
-from zoo.models import derived_groups as matching
+from zoo.models import derived_groups
 from zoo.models.derived_groups import is_norm as is_norm  # part of this module's interface
 from zoo.models.spec import BackboneSpec
 
@@ -45,7 +45,7 @@ def assign(model: nn.Module, spec: BackboneSpec) -> tuple[Group, ...]:
             message lists the names.
     """
     if not spec.groups:
-        return tuple(Group(*found) for found in matching.derive(model))
+        return tuple(Group(*found) for found in derived_groups.derive(model))
     parameters = [name for name, _ in model.named_parameters()]
     buffers = [name for name, _ in model.named_buffers()]
     patterns = [(group.name, re.compile(group.match)) for group in spec.groups]

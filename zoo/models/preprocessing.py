@@ -9,7 +9,7 @@ import timm
 from torch import nn
 
 from zoo.errors import RecipeError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.build import declared_config
 from zoo.models.spec import BackboneSpec, Weights
 
@@ -74,7 +74,7 @@ def expected_data_config(spec: BackboneSpec, weights: Weights | None, image_size
         PluginError: The plugin's module cannot be imported.
         WeightsError: The weights' tag does not exist.
     """
-    plugins.register_architectures(spec)
+    lookup.register_architectures(spec)
     found = timm_data.resolve_data_config(pretrained_cfg=declared_config(spec, weights))
     size = (found["input_size"][0], image_size, image_size) if image_size else tuple(found["input_size"])
     return DataConfig(size, tuple(found["mean"]), tuple(found["std"]), found["interpolation"], found["crop_pct"],

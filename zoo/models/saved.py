@@ -16,7 +16,7 @@ from torch import nn
 
 from zoo.base import files
 from zoo.errors import PluginError, RunError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.build import build as build  # this and the next are part of this module's interface
 from zoo.models.build import strictness
 from zoo.models.config_checks import BuildBudget, read_config, read_tasks
@@ -159,9 +159,9 @@ def load(folder: Path, name: str = "") -> nn.Module:
         needed = config.get("zoo", {}).get("requires")
     except (OSError, ValueError) as error:
         raise RunError(f"{name or folder}/config.json is damaged", why=str(error)) from error
-    spec = plugins.required(needed, what) if needed else None
+    spec = lookup.required(needed, what) if needed else None
     if spec is not None:
-        plugins.register_architectures(spec)
+        lookup.register_architectures(spec)
     if not timm.is_model(architecture):
         raise PluginError(
             f"{name or folder} holds a {architecture}, which this timm does not know",
@@ -175,7 +175,7 @@ def load(folder: Path, name: str = "") -> nn.Module:
         raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
     except Exception as error:  # a stranger's settings make timm raise nearly anything, and so may a plugin
         if spec is not None:
-            raise plugins.at_fault(spec, error) from error
+            raise lookup.at_fault(spec, error) from error
         raise RunError(f"{what} is damaged", why=strictness(str(error)) or type(error).__name__) from error
     return model.eval()
 

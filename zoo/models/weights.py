@@ -25,8 +25,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichev
 
 from zoo.base import files
 from zoo.errors import WeightsError
-from zoo.models import hub_client as network
-from zoo.models import lookup as plugins
+from zoo.models import hub_client, lookup
 from zoo.models.config_checks import check_arguments, check_facts, check_labels, read_config
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import Tensors, file_sha256, read_metadata, read_tensors
@@ -68,7 +67,7 @@ def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
         return _from_file(spec, path)
     if path.suffix in _FILES or "/" in text or os.sep in text:
         raise WeightsError(f"there is no weights file {text}", fix="give a .safetensors or .pth file, or a run folder")
-    plugins.register_architectures(spec)
+    lookup.register_architectures(spec)
     declared = timm_config(spec.arch, text)
     if declared is not None and declared.has_weights:
         return Weights(name=text, source="timm", license=declared.license)
@@ -132,7 +131,7 @@ def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
         return weights.path is not None and Path(weights.path).is_file()
     repo, url, filename = weights.repo, weights.url, None
     if weights.source == "timm":
-        plugins.register_architectures(spec)
+        lookup.register_architectures(spec)
         declared = timm_config(spec.arch, weights.name)
         if declared is None:
             return False
@@ -159,13 +158,13 @@ def reaching(
         else f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
     )
     try:
-        with network.session():
+        with hub_client.session():
             yield
     except GatedRepoError as error:
         raise WeightsError(
             what,
             why="the repository is gated",
-            fix=f"accept its terms at {network.place()}/{repo}, then: hf auth login",
+            fix=f"accept its terms at {hub_client.place()}/{repo}, then: hf auth login",
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise WeightsError(
@@ -182,8 +181,8 @@ def reaching(
             fix = "name a repository of a timm model"
         else:
             cause = error.__cause__ or error
-            reason = network.one_line(cause)
-            why = f"{network.place() if repo else 'the server'} did not give it: {reason}"
+            reason = hub_client.one_line(cause)
+            why = f"{hub_client.place() if repo else 'the server'} did not give it: {reason}"
             fix = f"check the network{' and HF_ENDPOINT' if repo else ''}; or {bring}"
         raise WeightsError(what, why=why, fix=f"{fix}; {_START_WITHOUT}") from error
 

@@ -20,7 +20,7 @@ from zoo.runs.prepare import Prepared
 from zoo.runs.run_folder import Run
 from zoo.tasks.outputs import Outputs
 from zoo.tasks.single_label import measure
-from zoo.training import unlabelled_stream as beside
+from zoo.training import unlabelled_stream
 from zoo.training.collect import collect
 from zoo.training.norms.reestimate import features, recalibrate
 from zoo.training.seeds import derive
@@ -35,7 +35,7 @@ def facts(ready: Prepared) -> dict[str, Any]:
         return {}
     images = ready.besides.images
     named = {
-        "ref": beside.reference(ready.recipe),
+        "ref": unlabelled_stream.reference(ready.recipe),
         "name": images.name,
         "fingerprint": images.fingerprint,
         "n": len(images.fit),
@@ -122,7 +122,7 @@ def _truth(this: Run, ready: Prepared, best: dict[str, Any], labels: tuple[int, 
     true = np.asarray(labels)
     epochs: list[dict[str, Any]] = [
         {"phase": ready.plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
-        for phase, epoch, guesses in beside.guesses(this.checkpoints)
+        for phase, epoch, guesses in unlabelled_stream.guesses(this.checkpoints)
     ]
     chosen = next(
         (row for row in epochs if (row["phase"], row["epoch"]) == (best.get("phase"), best.get("epoch"))), None

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 
 from zoo.base.files import write_atomic
 from zoo.errors import RunError
-from zoo.models import heads, preprocessing
-from zoo.models import saved as models
+from zoo.models import heads, preprocessing, saved
 from zoo.models.tensor_files import file_sha256, write_tensors
-from zoo.runs import run_folder as run
+from zoo.runs import run_folder
 from zoo.runs.publish.card import model_card
 from zoo.runs.publish.contents import checked_record
 from zoo.runs.report.task_sections import alone_record
@@ -40,7 +39,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
         RunError: The run is not finished or was changed since, has no such task, or its head cannot be taken apart.
     """
     record = checked_record(whole)
-    tasks = models.tasks(whole.path)
+    tasks = saved.tasks(whole.path)
     span = next((span for span in spans(tasks) if span.task.name == name), None)
     if span is None or len(tasks) < 2:
         there = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
@@ -51,7 +50,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
             why=f"no image of {record['result']['split']} answers it, so it was never measured",
             fix="publish all tasks together: leave --task out; or train again with images there that answer it",
         )
-    network = models.load(whole.path)
+    network = saved.load(whole.path)
     small = heads.one_task(network, tasks, name)
     kept = load_file(whole.path / "verify.safetensors")
     logits = kept["logits"][:, span.outputs].contiguous()
@@ -66,7 +65,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
     made = Run(folder)
     found = _record(record, span)
     facts = {key: found[key] for key in ("name", "created")}
-    models.save(
+    saved.save(
         small,
         folder,
         class_names=span.task.output_names,
@@ -77,7 +76,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
     write_tensors({**kept, "logits": logits}, folder / "verify.safetensors")
     write_atomic(folder / "README.md", model_card(found))
     sealed = ("config.json", "model.safetensors", "verify.safetensors")
-    found["files"] = {file: file_sha256(folder / file) for file in sealed} | {"run.json": run.seal(found)}
+    found["files"] = {file: file_sha256(folder / file) for file in sealed} | {"run.json": run_folder.seal(found)}
     made.write_record(found)
     return made
 

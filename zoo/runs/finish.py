@@ -20,12 +20,10 @@ from zoo.base.files import replacing, write_atomic
 from zoo.data import Dataset, Part
 from zoo.errors import DataError
 from zoo.events import Listener, Progress
-from zoo.models import heads, preprocessing
-from zoo.models import saved as models
+from zoo.models import heads, preprocessing, saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import file_sha256, write_tensors
-from zoo.runs import domains
-from zoo.runs import run_folder as run
+from zoo.runs import domains, run_folder
 from zoo.runs.prepare import Prepared
 from zoo.runs.publish.card import model_card
 from zoo.runs.report.page import write_report
@@ -68,7 +66,7 @@ def finish(
     domains.recalibrated(ready)
     heads.put_scales(ready.model, tasks)
     if accelerator.is_main_process:
-        models.save(
+        saved.save(
             ready.model,
             this.path,
             class_names=ready.dataset.classes,
@@ -77,7 +75,7 @@ def finish(
                 "run": this.record["id"],
                 **{key: this.record[key] for key in ("name", "created")},
                 "backbone": ready.spec.full_name,
-                "requires": models.requires(ready.spec),
+                "requires": saved.requires(ready.spec),
             },
             tasks=tasks,
         )
@@ -118,7 +116,7 @@ def measured(
     Returns:
         The model on its device, and a record's `result`, with the images that could not be read as `bad`.
     """
-    model = models.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = saved.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     part = dataset.report
     batches = data.eval_batches(
         part,
@@ -135,7 +133,7 @@ def measured(
 
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
     names = [part.id(place) for place in outputs.positions.tolist()]
-    result = scoring.measured(outputs, models.tasks(this.path), dataset.classes, names)
+    result = scoring.measured(outputs, saved.tasks(this.path), dataset.classes, names)
     result |= {"split": dataset.reported_on, "selected_on": dataset.selected_on}
     return model, result | {"bad": [image.as_dict() for image in batches.skipped.values()]}
 
@@ -158,7 +156,7 @@ def write_up(this: Run, part: Part, record: dict[str, Any], sealed: Sequence[str
         sealed: Files whose hashes it gets.
     """
     write_atomic(this.path / "README.md", model_card(record))
-    record["files"] = {name: file_sha256(this.path / name) for name in sealed} | {"run.json": run.seal(record)}
+    record["files"] = {name: file_sha256(this.path / name) for name in sealed} | {"run.json": run_folder.seal(record)}
     write_report(this, _pictures(part, [row["id"] for row in record["result"]["mistakes"]]), record)
     this.write_record(record)  # last: a run that says it is finished lacks nothing
 

@@ -16,11 +16,8 @@ from zoo.base import registry
 from zoo.data import DataOptions, Dataset
 from zoo.data.unlabelled import Answers, UnlabelledSet
 from zoo.events import Listener, Note, Progress
-from zoo.models import heads, preprocessing
-from zoo.models import hub_client as network
+from zoo.models import heads, hub_client, lookup, preprocessing, saved
 from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
 from zoo.models.layer_groups import Group
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import BackboneSpec, Weights
@@ -28,8 +25,7 @@ from zoo.recipes.plan import Plan
 from zoo.recipes.planner import GroupFacts, make_plan
 from zoo.recipes.recipe import Recipe
 from zoo.training import machine as machines
-from zoo.training import make_objective as answering
-from zoo.training import unlabelled_stream as beside
+from zoo.training import make_objective, unlabelled_stream
 from zoo.training.autotune import batch_size
 from zoo.training.machine import Machine
 from zoo.training.optim import decays
@@ -97,7 +93,7 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    spec = plugins.get(backbone)
+    spec = lookup.get(backbone)
     dataset, recipe = _reference(dataset), _from_anywhere(recipe, spec)
     machine = machines.settle(recipe)
     if recipe.batch_size != "auto":
@@ -110,18 +106,18 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
     def tell(text: str) -> None:
         emit(Note(text))
 
-    with network.session(tell):
-        weights = None if recipe.strategy == "scratch" else models.resolve_weights(spec, recipe.weights)
+    with hub_client.session(tell):
+        weights = None if recipe.strategy == "scratch" else saved.resolve_weights(spec, recipe.weights)
     options = data_options(recipe, preprocessing.expected_data_config(spec, weights, recipe.image_size))
     began = time.perf_counter()
-    with accelerator.main_process_first(), network.session(tell):
+    with accelerator.main_process_first(), hub_client.session(tell):
         images = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
-        answering.refuse_unfit(recipe, images)
-        unlabelled, answers = beside.opened(recipe, images, dataset, options, emit)
+        make_objective.refuse_unfit(recipe, images)
+        unlabelled, answers = unlabelled_stream.opened(recipe, images, dataset, options, emit)
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
-        model = models.build(
+        model = saved.build(
             spec,
             weights=weights,
             num_classes=len(images.classes),

@@ -15,12 +15,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-import zoo
 from zoo.base import files
 from zoo.base.files import write_atomic
 from zoo.errors import DiskError, RunError
-from zoo.runs import run_folder as run
+from zoo.runs import run_folder
 from zoo.runs.run_folder import Run
+from zoo.version import __version__
 
 _LOCK, _HOLDER = "lock", "holder.json"  # in checkpoints/, which is gone when the run is finished
 _WORKERS_GONE = 15.0  # seconds: a killed process's workers see that it is gone within a third of this, and let go
@@ -48,8 +48,8 @@ def refuse_used(path: Path) -> None:
 def begun(this: Run, kind: str) -> dict[str, Any]:
     """What the first record of every run says, whatever was done."""
     return {
-        "schema": run.SCHEMA,
-        "zoo": zoo.__version__,
+        "schema": run_folder.SCHEMA,
+        "zoo": __version__,
         "kind": kind,
         "status": "running",
         "name": this.name,
@@ -177,7 +177,7 @@ def _left_by_a_start(path: Path) -> bool:
 
 def _way_on(path: Path) -> str:
     with contextlib.suppress(RunError):
-        return run.way_on(run.read_record(path), path)
+        return run_folder.way_on(run_folder.read_record(path), path)
     return "delete it: its record is damaged"
 
 

@@ -10,23 +10,21 @@ from accelerate import Accelerator
 from zoo import data
 from zoo.data import Dataset, EvaluationLoader, Part, TrainLoader
 from zoo.events import Listener, Progress
-from zoo.models import layer_groups as groups
+from zoo.models import layer_groups
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import Opened, opened
 from zoo.runs.recipe_file import RESOLVED
-from zoo.training import make_objective as answering
-from zoo.training import unlabelled_stream as beside
-from zoo.training.autotune import batch_size, learning_rate
-from zoo.training.autotune import decide as costs
+from zoo.training import make_objective, unlabelled_stream
+from zoo.training.autotune import batch_size, decide, learning_rate
 from zoo.training.autotune.learning_rate import RangeTest, find_rate
 from zoo.training.frozen_cache.compute import Material
 from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.losses.objective import Objective, with_objective
 from zoo.training.memory import explained_memory
-from zoo.training.norms import policy as norms
+from zoo.training.norms import policy
 from zoo.training.norms.synchronised import synchronised, synchronises
 from zoo.training.unlabelled_stream import Besides
 
@@ -61,7 +59,9 @@ class Prepared(Opened):
         }
 
 
-def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: costs.Cost | None = None) -> Prepared:
+def prepare(
+    backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: decide.Cost | None = None
+) -> Prepared:
     """Open the data, build the model, and make the plan.
 
     Args:
@@ -74,20 +74,20 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    beside.refuse_several(recipe)
+    unlabelled_stream.refuse_several(recipe)
     found = opened(backbone, dataset, recipe, emit)
     images, model, config, accelerator = found.dataset, found.model, found.config, found.accelerator
     sized, remark = _sized(found)
-    fingerprint = None if found.weights is None else groups.fingerprint(model, found.groups[:-1])
+    fingerprint = None if found.weights is None else layer_groups.fingerprint(model, found.groups[:-1])
     settled, remarks = _settled(found, sized)
     notes = [note for note in (remark, *remarks) if note]
     besides = None
     if found.unlabelled is not None:
-        beside.require_enough(settled, len(images.fit), len(found.unlabelled.fit), found.machine.processes)
-        besides = beside.streamed(found.unlabelled, len(images.fit), settled, config, accelerator)
+        unlabelled_stream.require_enough(settled, len(images.fit), len(found.unlabelled.fit), found.machine.processes)
+        besides = unlabelled_stream.streamed(found.unlabelled, len(images.fit), settled, config, accelerator)
     loader = training_loader(images.fit, settled, config, accelerator)
     choosing = _choosing_loader(images.choose, settled, config, accelerator)
-    minimised = answering.objective(settled, images.fit, besides, model, found.groups[-1], config, accelerator)
+    minimised = make_objective.objective(settled, images.fit, besides, model, found.groups[-1], config, accelerator)
     steps = steps_of(settled, loader, besides)
     range_test = None
     if settled.lr == "auto":
@@ -99,7 +99,7 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
         settled = replace(settled, lr=range_test.chosen)
     plan = with_objective(found.planned(settled, steps, settled.norm, notes), minimised, settled.batch)
     material = _material(found, settled, loader, choosing)
-    done = costs.costed(plan, material, minimised, loader, config.input_size, found.emit, cost)
+    done = decide.costed(plan, material, minimised, loader, config.input_size, found.emit, cost)
     return Prepared(
         **{each.name: getattr(found, each.name) for each in fields(found)},
         fingerprint=fingerprint,
@@ -120,7 +120,7 @@ def _sized(found: Opened) -> tuple[Recipe, str]:
     if recipe.batch_size is None:
         count = images
         if found.unlabelled is not None:  # an epoch is a pass over the larger set
-            count = max(images, len(found.unlabelled.fit) // beside.ratio(recipe))
+            count = max(images, len(found.unlabelled.fit) // unlabelled_stream.ratio(recipe))
         size, remark = batch_size.usual(count, processes)
         return replace(recipe, batch_size=size), remark
     if recipe.batch_size != "auto":
@@ -134,8 +134,8 @@ def _sized(found: Opened) -> tuple[Recipe, str]:
         found.accelerator,
         found.config,
         images,
-        answering.backwards(recipe, found.dataset),
-        beside.added(recipe),
+        make_objective.backwards(recipe, found.dataset),
+        unlabelled_stream.added(recipe),
     )
 
 
@@ -145,17 +145,17 @@ def _settled(found: Opened, sized: Recipe) -> tuple[Recipe, list[str]]:
     Pretrained norm statistics are re-estimated in the model where they should be.
     """
     recipe, images, machine = found.recipe, found.dataset, found.machine
-    recalibration = norms.recalibrated(
+    recalibration = policy.recalibrated(
         found.model, found.weights, recipe, images.fit, found.config, found.accelerator, found.emit
     )
-    norm, why = norms.mode(
+    norm, why = policy.mode(
         sized,
         found.model,
         found.weights,
         len(images.fit),
         machine.processes,
         synchronised=synchronises(found.model, found.accelerator),
-        beside=beside.added(recipe),
+        beside=unlabelled_stream.added(recipe),
         unlabelled=len(found.unlabelled.fit) if found.unlabelled is not None else 0,
     )
     refit, later = _refitted(recipe, images)
@@ -173,15 +173,18 @@ def _settled(found: Opened, sized: Recipe) -> tuple[Recipe, list[str]]:
         workers=workers,
         norm=norm,
         recalibrate=recalibration.setting,
-        problem=answering.problem(recipe, images),
-        select_by=answering.selected_by(recipe, images),
-        label_smoothing=answering.smoothing(recipe, images),
-        compile=answering.compiled(recipe),
+        problem=make_objective.problem(recipe, images),
+        select_by=make_objective.selected_by(recipe, images),
+        label_smoothing=make_objective.smoothing(recipe, images),
+        compile=make_objective.compiled(recipe),
         refit=refit,
-        unlabelled_ratio=beside.ratio(recipe) if found.unlabelled is not None else None,
+        unlabelled_ratio=unlabelled_stream.ratio(recipe) if found.unlabelled is not None else None,
         weights=_chosen(recipe.weights, found.weights),
     )
-    parts = answering.surgery_note(sized, images, machine.processes), beside.cut_note(sized, machine.processes)
+    parts = (
+        make_objective.surgery_note(sized, images, machine.processes),
+        unlabelled_stream.cut_note(sized, machine.processes),
+    )
     return settled, [recalibration.note, why, later, slower, *parts]
 
 

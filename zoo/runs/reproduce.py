@@ -16,17 +16,14 @@ from zoo.errors import RunError
 from zoo.events import Listener, Note
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs import lock as folder
-from zoo.runs import publish as hub
-from zoo.runs import resume as changes
+from zoo.runs import lock, publish, resume, train
 from zoo.runs import run_folder as run
-from zoo.runs import train as execute
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.recipe_file import recipe_of_run, refuse_several
 from zoo.runs.resume import Difference
 from zoo.runs.run_folder import Run
 from zoo.tasks.schema import headline
-from zoo.training import machine as machines
+from zoo.training import machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +69,12 @@ def reproduce(
     recipe = recipe if weights is None else replace(recipe, weights=weights)
     assert again.backbone is not None
     if out is not None:
-        folder.refuse_used(out)
+        lock.refuse_used(out)
     ready = prepare(again.backbone, data, _possible_here(recipe, emit), emit)
     differences = _differences(record, ready)
     for difference in differences:
         emit(Note(f"not as it was: {difference}"))
-    done = execute.begin(ready, out, emit, began)
+    done = train.begin(ready, out, emit, began)
     tensors, differing, largest = _compare(first / "model.safetensors", done.path / "model.safetensors")
     return Reproduction(
         reference=name,
@@ -97,9 +94,9 @@ def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapp
     if found is not None:
         return str(found.path), found.path, found.finished_record()
     text = str(reference)
-    if text.startswith(hub.PREFIX) or (isinstance(reference, str) and hub.looks_like_repo(text)):
-        place = text.removeprefix(hub.PREFIX)
-        return f"{hub.PREFIX}{place}", *hub.fetch_run(place, emit)
+    if text.startswith(publish.PREFIX) or (isinstance(reference, str) and publish.looks_like_repo(text)):
+        place = text.removeprefix(publish.PREFIX)
+        return f"{publish.PREFIX}{place}", *publish.fetch_run(place, emit)
     raise RunError(
         f"{reference} is neither a run nor a model on the Hub", fix="see `zoo runs` for the runs here, or name ORG/NAME"
     )
@@ -136,7 +133,7 @@ def _placed(recipe: Recipe, record: Mapping[str, Any], dataset: str | None, name
 
 def _possible_here(recipe: Recipe, emit: Listener) -> Recipe:
     """The recipe, on another device where its own is not here."""
-    if recipe.device in machines.devices():
+    if recipe.device in machine.devices():
         return recipe
     emit(Note(f"there is no {recipe.device} device here; another one gives slightly other weights"))
     return replace(recipe, device="auto", precision="auto", threads=None, workers=None)
@@ -158,7 +155,7 @@ def _differences(record: Mapping[str, Any], ready: Prepared) -> tuple[Difference
     for what, (before, now) in pairs.items():
         if before is not None and before != now:
             found.append(Difference(what, before[:12], now and now[:12]))
-    return (*found, *changes.other_environment(record, ready, everything=True))
+    return (*found, *resume.other_environment(record, ready, everything=True))
 
 
 def _short(plan: Plan) -> str:

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import zoo
 from zoo.errors import RecipeError, RunError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import absolute
 from zoo.runs.prepare import Prepared
 from zoo.runs.recipe_file import RecipeFile
 from zoo.runs.run_folder import Run
-from zoo.training import machine as machines
+from zoo.training import machine
+from zoo.version import __version__
 
 # A resumed run may change these: they decide how it is done and not what comes out.
 FREE = ("workers", "checkpoint_every", "checkpoint_keep")
@@ -61,7 +61,7 @@ def free_choices(
         RecipeError: Something else is asked for than the run was started with; all of it is listed.
     """
     found: list[Difference] = []
-    if backbone is not None and plugins.get(backbone).full_name != before.backbone:
+    if backbone is not None and lookup.get(backbone).full_name != before.backbone:
         found.append(Difference("backbone", before.backbone, backbone))
     if dataset is not None and before.dataset not in (dataset, absolute(dataset)):
         found.append(Difference("dataset", before.dataset, dataset))
@@ -130,7 +130,7 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
     if Plan.from_record(record["plan"]).phases != ready.plan.phases:
         raise RunError(
             f"the plan of {this.path} is not what this zoo would make of its recipe",
-            why=f"zoo {record.get('zoo')} made it, this is {zoo.__version__}",
+            why=f"zoo {record.get('zoo')} made it, this is {__version__}",
             fix="start a new run",
         )
     processes = record["resolved"].get("processes", 1)
@@ -149,7 +149,7 @@ def other_environment(record: Mapping[str, Any], ready: Prepared, *, everything:
         ready: What is about to run.
         everything: Count what makes no difference to the arithmetic too: the operating system, cores that are not used.
     """
-    now, before = machines.environment(ready.machine), record.get("environment", {})
+    now, before = machine.environment(ready.machine), record.get("environment", {})
     return [
         Difference(name, before.get(name), value)
         for name, value in now.items()

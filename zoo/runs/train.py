@@ -20,18 +20,14 @@ from zoo.base.durations import parse_interval
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, PlanReady, RunFinished
 from zoo.recipes.recipe import Recipe, refuse_other_data
-from zoo.runs import domains, refit
-from zoo.runs import lock as folder
-from zoo.runs import resume as changes
-from zoo.runs import run_folder as run
+from zoo.runs import domains, lock, refit, resume, run_folder
 from zoo.runs.averages import averaged
 from zoo.runs.finish import finish
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.recipe_file import recipe_of_run
 from zoo.runs.run_folder import Run
 from zoo.tasks.scoring import scores_of
-from zoo.training import machine as machines
-from zoo.training import make_objective as answering
+from zoo.training import machine, make_objective
 from zoo.training.frozen_cache.phase_data import Sources
 from zoo.training.loop import Job, train
 from zoo.training.memory import explained_memory
@@ -59,7 +55,7 @@ def start(
     """
     began = time.monotonic()
     if out is not None:
-        folder.refuse_used(out)
+        lock.refuse_used(out)
     return begin(prepare(backbone, dataset, recipe, emit), out, emit, began, chosen)
 
 
@@ -69,7 +65,7 @@ def begin(ready: Prepared, out: Path | None, emit: Listener, began: float, chose
         made: Run | None = None
         if ready.accelerator.is_main_process:  # one process decides: another would find the name taken already
             name = f"{ready.spec.name}-{ready.dataset.name}"
-            made = stack.enter_context(folder.made(out, name, partial(_record, ready=ready, chosen=chosen)))
+            made = stack.enter_context(lock.made(out, name, partial(_record, ready=ready, chosen=chosen)))
         this = Run(Path(broadcast_object_list([str(made.path) if made else ""])[0]))
         return _carry_out(this, ready, emit, began)
 
@@ -95,28 +91,28 @@ def go_on(
         RecipeError: Something else is asked for.
     """
     began = time.monotonic()
-    found = run.find(path)
+    found = run_folder.find(path)
     if found is None:
         raise RunError(f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     this = Run(found.path.resolve())
     _refuse_finished(this, path)
     if found.record.get("kind") == "stack" or found.record.get("soup"):
-        raise RunError(f"{path} is put together of runs, not trained", fix=run.way_on(found.record, path))
-    writes = machines.process_index() == 0
-    with folder.held(this) if writes else nullcontext():
+        raise RunError(f"{path} is put together of runs, not trained", fix=run_folder.way_on(found.record, path))
+    writes = machine.process_index() == 0
+    with lock.held(this) if writes else nullcontext():
         _refuse_finished(this, path)  # by the process that held it until now
         if writes:
-            folder.tidy(this)
+            lock.tidy(this)
         record = this.record
         asked = recipe_of_run(record)
-        changed = changes.free_choices(this, asked, record["recipe"], backbone, dataset, recipe)
+        changed = resume.free_choices(this, asked, record["recipe"], backbone, dataset, recipe)
         asked = replace(asked, recipe=replace(asked.recipe, **changed))
         assert asked.backbone is not None and asked.dataset is not None
         planned = record["plan"]
         cost = (planned["seconds"], planned["memory_bytes"], planned.get("data_wait"))
         ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit, cost=cost)
-        changes.refuse_changed(this, record, ready)
-        others = changes.other_environment(record, ready)
+        resume.refuse_changed(this, record, ready)
+        others = resume.other_environment(record, ready)
         if others and writes:
             emit(Note(f"it may end a little otherwise than it would have: {'; '.join(map(str, others))}"))
         if writes and changed:
@@ -162,7 +158,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)
-            tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            tasks = make_objective.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
             session = refit.session_after(first)
             job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
@@ -172,7 +168,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
                 "refit": None if start is None else refit.record(ready, session.position),
             }
             if start is None:  # images that a second training has seen can choose nothing
-                tasks = answering.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+                tasks = make_objective.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
             record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
@@ -190,7 +186,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     weights = ready.weights
     facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
     return {
-        **folder.begun(this, "multitask" if len(ready.dataset.tasks) > 1 else "classifier"),
+        **lock.begun(this, "multitask" if len(ready.dataset.tasks) > 1 else "classifier"),
         "backbone": {
             "name": ready.spec.full_name,
             "arch": ready.spec.arch,
@@ -225,7 +221,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
         "resolved": ready.resolved(),
         "plan": ready.plan.record(),
         "data_config": json.loads(json.dumps(ready.config.as_dict())),
-        "environment": machines.environment(ready.machine),
+        "environment": machine.environment(ready.machine),
         "seed": ready.recipe.seed,
         "lr_finder": ready.range_test.record() if ready.range_test else None,
         **domains.facts(ready),

@@ -17,13 +17,11 @@ from zoo import data
 from zoo.data import DataOptions, Part, asked_of
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.events import Listener, Note, Progress, ignore
-from zoo.models import lookup as plugins
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import lookup, preprocessing, saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
-from zoo.runs import publish as hub
+from zoo.runs import publish
 from zoo.runs import run_folder as run
 from zoo.runs.load import data_options
 from zoo.runs.recipe_file import recipe_of_run
@@ -34,7 +32,7 @@ from zoo.tasks.outputs import Outputs
 from zoo.tasks.predictions import Prediction, predictions
 from zoo.tasks.schema import Task
 from zoo.tasks.scoring import measured
-from zoo.training import machine as machines
+from zoo.training import machine
 from zoo.training.collect import collect
 
 
@@ -64,7 +62,7 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
         record = found.finished_record()
         if record.get("kind") == "stack":
             return _stacked(load_stack(found.path, record), record, found, found.name)
-        network = models.load(found.path)
+        network = saved.load(found.path)
         classes = tuple((record.get("dataset") or {}).get("classes") or ())
         if len(classes) != network.num_classes:
             raise RunError(
@@ -72,28 +70,26 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
                 why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
                 fix="bring both files of one run together again",
             )
-        tasks = models.tasks(found.path)
+        tasks = saved.tasks(found.path)
         return Classifier(network, classes, preprocessing.data_config(network), found, found.name, tasks)
     text = str(model)
-    if text.startswith(hub.PREFIX) and not isinstance(model, Path):
-        return _from_hub(text.removeprefix(hub.PREFIX), emit)
+    if text.startswith(publish.PREFIX) and not isinstance(model, Path):
+        return _from_hub(text.removeprefix(publish.PREFIX), emit)
     if isinstance(model, Path) or Path(text).exists():
         raise RunError(f"{model} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
     try:
-        spec = plugins.get(text)
+        spec = lookup.get(text)
     except PluginError as error:
-        installed = {plugin.name for plugin in plugins.discover().plugins}
-        if hub.looks_like_repo(text) and text.partition("/")[0] not in installed:
+        installed = {plugin.name for plugin in lookup.discover().plugins}
+        if publish.looks_like_repo(text) and text.partition("/")[0] not in installed:
             return _from_hub(text, emit)
         fix = f"{error.fix}; or name a run folder: see `zoo runs`" if error.fix else "see `zoo list` and `zoo runs`"
         raise PluginError(f"{model!r} is neither a run nor a backbone", why=error.what, fix=fix) from None
-    weights = models.resolve_weights(spec, "default")
+    weights = saved.resolve_weights(spec, "default")
     if weights is None:
         raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")
-    network = models.build(spec, weights=weights).eval()
-    return Classifier(
-        network, models.labels(network, weights), preprocessing.data_config(network), None, spec.full_name
-    )
+    network = saved.build(spec, weights=weights).eval()
+    return Classifier(network, saved.labels(network, weights), preprocessing.data_config(network), None, spec.full_name)
 
 
 def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: str) -> Classifier:
@@ -102,19 +98,19 @@ def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: 
 
 def _from_hub(reference: str, emit: Listener) -> Classifier:
     emit(Progress(f"fetching {reference}", 0, 0))
-    name = f"{hub.PREFIX}{reference}"
+    name = f"{publish.PREFIX}{reference}"
     try:
-        folder = hub.fetch(reference, emit)
-    except hub.NoModel:
-        stack = hub.fetch_stack(reference, emit)
+        folder = publish.fetch(reference, emit)
+    except publish.NoModel:
+        stack = publish.fetch_stack(reference, emit)
         if stack is None:
             raise
         return _stacked(load_stack(*stack), stack[1], None, name)
-    network = models.load(folder, name)
+    network = saved.load(folder, name)
     # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
     told = Weights(name=reference, source="hf-hub", repo=reference)
-    tasks = models.tasks(folder)
-    return Classifier(network, models.labels(network, told), preprocessing.data_config(network), None, name, tasks)
+    tasks = saved.tasks(folder)
+    return Classifier(network, saved.labels(network, told), preprocessing.data_config(network), None, name, tasks)
 
 
 def load(model: str | Path | Run) -> nn.Module:
@@ -236,7 +232,7 @@ def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener
     def count(done: int) -> None:
         emit(Progress("evaluating", min(len(part), done * accelerator.num_processes), len(part)))
 
-    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
+    accelerator = machine.make_accelerator(machine.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(network, Stacked):  # each process asks about all images: a stack is for a handful of them
         said = network.panel.over(part, batch_size, count)
@@ -259,7 +255,7 @@ def predict(
     """Label images in the order given: see `zoo.api.predict`."""
     classifier = open_classifier(model, emit)
     transform = _transform(classifier)
-    accelerator = machines.make_accelerator(machines.settle(Recipe(precision="fp32")))
+    accelerator = machine.make_accelerator(machine.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     done = 0
     remarks: dict[str, list[str]] = {}

@@ -16,14 +16,11 @@ from zoo.events import Listener, Note
 from zoo.recipes.methods import asked
 from zoo.recipes.planner import require_features
 from zoo.recipes.recipe import Recipe
-from zoo.runs import lock as folder
-from zoo.runs import train as execute
+from zoo.runs import lock, train
 from zoo.runs.finish import write_up
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.run_folder import Run
-from zoo.training import machine as machines
-from zoo.training import make_objective as answering
-from zoo.training import unlabelled_stream as beside
+from zoo.training import machine, make_objective, unlabelled_stream
 from zoo.training.selection import RISING
 from zoo.training.validators import VALIDATORS
 
@@ -62,7 +59,7 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
             began = time.monotonic()
             ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
         try:  # named as the run will be: its name is in its files
-            found[method] = execute.begin(ready, place / FOLDER / method / place.name, emit, began)
+            found[method] = train.begin(ready, place / FOLDER / method / place.name, emit, began)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 error.what,
@@ -76,7 +73,7 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
     rows = [_row(method, records[method], by, method == best) for method in records]
     emit(Note(f"--align {best} is taken: of all that were tried, {by} speaks for it most"))
     this = Run(place)
-    if machines.process_index() == 0:
+    if machine.process_index() == 0:
         record = records[best]
         record["target"] |= {"tried": {"by": by, "rows": rows, "left_out": unfit}}
         _move_up(found[best].path, place)
@@ -88,7 +85,7 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
 def _place(out: Path | None, name: str) -> Path:
     """The run's folder: it must not be one already, and all processes must mean the same."""
     if out is not None:
-        folder.refuse_used(out)
+        lock.refuse_used(out)
         return out.resolve()
     for number in range(1, 10_000):
         place = Path("runs") / (name if number == 1 else f"{name}-{number}")
@@ -105,9 +102,9 @@ def left_out(ready: Prepared, methods: Sequence[str]) -> dict[str, str]:
         try:
             if ready.besides is not None:
                 images = len(ready.besides.images.fit)
-                beside.require_enough(recipe, len(ready.dataset.fit), images, ready.machine.processes)
+                unlabelled_stream.require_enough(recipe, len(ready.dataset.fit), images, ready.machine.processes)
             require_features(recipe, ready.plan.phases)
-            answering.objective(
+            make_objective.objective(
                 recipe, ready.dataset.fit, ready.besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
             )
         except RecipeError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zoo.base import files
 from zoo.errors import RecipeError, ZooError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.weights import at_hand, resolve_weights
 
 
@@ -53,7 +53,7 @@ def named(texts: Sequence[str]) -> list[Entrant]:
     found: list[Entrant] = []
     for text in texts:
         name, _, weights = text.partition("=")
-        spec = plugins.get(name)
+        spec = lookup.get(name)
         asked = weights or "default"
         resolve_weights(spec, asked)
         if Path(asked).expanduser().exists() and asked not in {each.name for each in spec.weights}:
@@ -71,7 +71,7 @@ def named(texts: Sequence[str]) -> list[Entrant]:
 def every() -> tuple[list[Entrant], list[LeftOut]]:
     """Every backbone that plugins declare and some of whose weights are on this machine; the others, with reasons."""
     found, left_out = [], []
-    for spec in plugins.backbones():
+    for spec in lookup.backbones():
         try:
             there = next((weights for weights in spec.weights if at_hand(spec, weights)), None)
         except ZooError as error:

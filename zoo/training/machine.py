@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
-import zoo
 from zoo.errors import RecipeError
 from zoo.recipes.recipe import Recipe
 from zoo.training.memory import keep_freed_memory
+from zoo.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def environment(machine: Machine) -> dict[str, Any]:
     """What somebody else needs to know to repeat a run."""
     device = torch.cuda.get_device_name() if machine.device == "cuda" else machine.device
     return {
-        "zoo": zoo.__version__,
+        "zoo": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": str(torch.__version__),

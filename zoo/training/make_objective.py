@@ -12,16 +12,15 @@ from zoo import data
 from zoo.data import Dataset, EvaluationLoader, Part
 from zoo.data.targets import draw_weights
 from zoo.errors import RecipeError
-from zoo.models import saved as models
+from zoo.models import saved
 from zoo.models.layer_groups import Group
 from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import ONE_CLASS, Problem, Recipe
-from zoo.tasks import schema as tasks
-from zoo.tasks import scoring
+from zoo.tasks import schema, scoring
 from zoo.tasks.schema import Task
 from zoo.training.collect import collect
-from zoo.training.losses import discover as terms
+from zoo.training.losses import discover
 from zoo.training.losses.combined import Beside, TermSizes, width
 from zoo.training.losses.label_sets import MultiLabel
 from zoo.training.losses.multitask import MultiTask, answered, passes
@@ -38,7 +37,7 @@ _MERITS = {"one class": _BY_CLASS, "labels": ("map", "loss", "refinement"), "tas
 
 def _kind(asked: Sequence[Task]) -> str:
     """One class, several labels, or anything else."""
-    return "one class" if not asked else "labels" if tasks.problem(asked) == "multi-label" else "tasks"
+    return "one class" if not asked else "labels" if schema.problem(asked) == "multi-label" else "tasks"
 
 
 def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
@@ -205,7 +204,7 @@ def unlabelled_objective(
     """
     if recipe.align == "adabn":
         _require_norms(recipe, model)
-    chosen = terms.chosen(recipe)
+    chosen = discover.chosen(recipe)
     if besides is None or not chosen:
         return supervised
     features = width(model, config.input_size, device)
@@ -217,7 +216,7 @@ def unlabelled_objective(
 
 def _require_norms(recipe: Recipe, model: nn.Module) -> None:
     pretrained = recipe.strategy != "scratch" and recipe.weights != "none"  # fresh norms look like folded ones
-    if pretrained and models.has_folded_norms(model):
+    if pretrained and saved.has_folded_norms(model):
         why = "these weights have folded batch norms: the statistics are part of the convolutions"
     elif not tracking_norms(model):
         why = "the network has no norms that keep statistics"

@@ -23,7 +23,7 @@ from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
 from zoo.training.collect import collect
-from zoo.training.losses import discover as terms
+from zoo.training.losses import discover
 from zoo.training.seeds import derive
 from zoo.training.state.session import Session
 
@@ -133,7 +133,7 @@ def streamed(
     batch = recipe.batch * ratio(recipe)
     steps = max(labelled // recipe.batch, len(images.fit) // batch, 1)
     views = []
-    for number in range(terms.views(recipe)):
+    for number in range(discover.views(recipe)):
         # With the seed of the labelled images, sets of equal size would come in the same order: the same places of both
         # in one batch, and where their files are sorted by class, the same classes.
         views.append(
@@ -156,7 +156,7 @@ def ratio(recipe: Recipe) -> int:
 
 def added(recipe: Recipe) -> int:
     """Images without labels that a step takes for each labelled one where the features train, all views counted."""
-    return ratio(recipe) * terms.views(recipe)
+    return ratio(recipe) * discover.views(recipe)
 
 
 def cut_note(recipe: Recipe, processes: int) -> str:
@@ -166,7 +166,7 @@ def cut_note(recipe: Recipe, processes: int) -> str:
         recipe: With its batch size.
         processes: That share each batch.
     """
-    names = [method.name for method, _ in terms.chosen(recipe) if method.whole]
+    names = [method.name for method, _ in discover.chosen(recipe) if method.whole]
     if not names or processes * recipe.accumulate == 1:
         return ""
     return (
@@ -189,7 +189,7 @@ def require_enough(recipe: Recipe, labelled: int, images: int, processes: int) -
         RecipeError: There are fewer than it needs.
     """
     seen = min(min(recipe.batch, labelled), min(recipe.batch * ratio(recipe), images)) // processes
-    for method, _ in terms.chosen(recipe):
+    for method, _ in discover.chosen(recipe):
         if seen < method.least:
             raise RecipeError(
                 f"{method.name} needs {method.least} images of each domain in every process's part of a batch",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.data.pictures import config, encoded, fill, opened
 from zoo.data import Batch, Dataset, TrainLoader, auto_workers, class_weights, eval_batches, is_quick, train_loader
-from zoo.data.splits import roles as assembly
+from zoo.data.splits import roles
 from zoo.errors import DataError
 
 
@@ -176,7 +176,7 @@ def test_an_unreadable_image_met_while_training_stops_it_by_name(data: Dataset, 
 def test_an_unreadable_image_is_skipped_and_counted_where_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "BIG", 1)
+    monkeypatch.setattr(roles, "BIG", 1)
     fill(tmp_path, {"train/a": 10, "train/b": 10, "test/a": 2, "test/b": 2})
     for name in ("train/a/00000.png", "train/a/00001.png", "test/a/00020.png"):
         (tmp_path / name).write_bytes(b"spoilt")

@@ -21,7 +21,7 @@ from timm.data import create_transform
 from tests.data.pictures import config, encoded, fill, ids, opened, picture
 from zoo.base.files import cache_dir
 from zoo.data import DataOptions, eval_batches, open_dataset, store_side
-from zoo.data.batches import maker as batches
+from zoo.data.batches import maker
 from zoo.data.store import scan, store
 from zoo.models.preprocessing import DataConfig
 
@@ -65,8 +65,8 @@ def test_evaluation_from_the_store_is_timms_own(
     assert found.report.stored(0, store_side(settings) or 0, interpolation) is not None
     expected = by_timm(found.report, settings)
     read: list[int] = []
-    real = batches.decode
-    monkeypatch.setattr(batches, "decode", lambda data: (read.append(1), real(data))[1])
+    real = maker.decode
+    monkeypatch.setattr(maker, "decode", lambda data: (read.append(1), real(data))[1])
     assert torch.equal(by_us(found.report, settings), expected)
     assert len(read) == 2  # only the picture of 19 x 400 is too long for the store, once per class
 
@@ -164,8 +164,8 @@ def test_what_does_not_fit_is_decoded_and_the_rest_comes_from_the_store(
     assert 0 < sum(path.stat().st_size for path in stores()) < limit + 2000
     expected = by_timm(found.fit, config())
     read: list[int] = []
-    real = batches.decode
-    monkeypatch.setattr(batches, "decode", lambda data: (read.append(1), real(data))[1])
+    real = maker.decode
+    monkeypatch.setattr(maker, "decode", lambda data: (read.append(1), real(data))[1])
     assert torch.equal(by_us(found.fit, config()), expected)
     assert 0 < len(read) < len(found.fit)
     # A run that finds it full reads no known image again in the hope of room.

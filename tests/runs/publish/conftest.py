@@ -19,7 +19,7 @@ from tests.hub.fixture import hub
 from tests.hub.server import Server
 from tests.pictures import make_images
 from zoo.cli import main
-from zoo.models import hub_client as network
+from zoo.models import hub_client
 from zoo.models.tensor_files import file_sha256
 from zoo.runs.publish import push as publish
 from zoo.runs.publish.verify import Proof
@@ -108,7 +108,7 @@ def client(
     """The account `tester` of the organisation `acme`; waits are short, and no copy is loaded back."""
     hub.people.add_user("tester", orgs={"acme": "write", "school": "read"})
     turn_to(hub, tmp_path, monkeypatch)
-    monkeypatch.setattr(network, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(hub_client, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(publish, "verify", lambda *_args, **_named: Proof(8, 0.0, 1e-4, None))
     tokens = [hub.token]
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from tests.runs.publish.conftest import Client, Outcome, adapted_again, rewrite
-from zoo.models import hub_client as network
+from zoo.models import hub_client
 from zoo.models.weights import file_sha256
 from zoo.runs.publish import push as publish
 from zoo.runs.publish import verify
@@ -102,7 +102,7 @@ def shape(requests: list[str]) -> list[tuple[str, int]]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """Nobody waits; what zoo and the library would have waited."""
     waited: list[float] = []
-    monkeypatch.setattr(network, "sleep", waited.append)
+    monkeypatch.setattr(hub_client, "sleep", waited.append)
     for module in (_http, file_download):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=waited.append, time=lambda: 0.0))
     yield waited
@@ -142,7 +142,7 @@ def told(done: Outcome, waits: list[float]) -> None:
     """No wait goes by in silence but the second before a download goes on; none is longer than anybody should wait."""
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
     assert notes or max(waits, default=0) <= 1, (waits, done.err)
-    assert all(wait <= network.LONGEST_WAIT + 1 for wait in waits) and sum(waits) < 4 * network.LONGEST_WAIT
+    assert all(wait <= hub_client.LONGEST_WAIT + 1 for wait in waits) and sum(waits) < 4 * hub_client.LONGEST_WAIT
 
 
 def push_struck(
@@ -183,7 +183,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def limit(kind: str) -> None:
         seconds = 1.5 if kind == "slow" else 30.0
-        monkeypatch.setattr(network, "SILENCE", seconds)
+        monkeypatch.setattr(hub_client, "SILENCE", seconds)
         for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
             monkeypatch.setattr(constants, name, seconds)
 

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from tests.hub.server import nowhere
 from tests.runs.publish.conftest import Client
-from zoo.models import hub_client as network
+from zoo.models import hub_client
 from zoo.runs.publish.verify import _environment
 from zoo.runs.run_folder import Run
 
@@ -29,7 +29,7 @@ def given(request: Any, client: Client, tmp_path: Path, monkeypatch: pytest.Monk
     else:
         (tmp_path / "token").write_text(CANARY + "\n")
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(network, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(hub_client, "sleep", lambda _seconds: None)
     return client
 
 
@@ -87,7 +87,7 @@ def test_a_password_in_the_hubs_address_is_not_shown(
 ) -> None:
     address = nowhere().replace("//", f"//somebody:{CANARY}@")
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(network, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(hub_client, "sleep", lambda _seconds: None)
     for words in ((), ("--debug",), ("--json",)):
         done = client.push(run.path, "tester/tints", *words)
         assert done.code == 1 and CANARY not in done.out + done.err and "somebody" not in done.out + done.err

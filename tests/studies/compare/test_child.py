@@ -12,9 +12,7 @@ import zoo
 from zoo.base.cache import activations_folder
 from zoo.errors import TrainingError, ZooError
 from zoo.events import Progress
-from zoo.studies.compare import child, process
-from zoo.studies.compare import compare as driving
-from zoo.studies.compare import inference_cost as costs
+from zoo.studies.compare import child, compare, inference_cost, process
 from zoo.studies.compare.comparison_folder import Comparison
 
 RECIPE = zoo.Recipe(
@@ -56,7 +54,7 @@ def test_no_run_finds_the_activations_of_another(tmp_path):
         heard = []
         job = {**JOB, "task": "adapt", "recipe": recipe | {"seed": seed}, "out": str(tmp_path / f"run-{seed}"),
                "resume": False}  # fmt: skip
-        driving._apart(comparison, child.do, job, heard.append)
+        compare._apart(comparison, child.do, job, heard.append)
         stages = {event.stage for event in heard if isinstance(event, Progress)}
         assert any(stage.startswith("computing activations") for stage in stages), seed
         assert not (comparison.work / "activations").exists()
@@ -68,7 +66,7 @@ def test_flops_are_those_of_the_layers():
 
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.nn.Flatten(),
                                   torch.nn.Linear(8 * 4 * 4, 5))  # fmt: skip
-    assert costs.flops(network, (3, 4, 4)) == 2 * (4 * 4 * 8 * 3 * 9) + 2 * (8 * 16 * 5)
+    assert inference_cost.flops(network, (3, 4, 4)) == 2 * (4 * 4 * 8 * 3 * 9) + 2 * (8 * 16 * 5)
     assert network.training, "it is left as it was"
 
 

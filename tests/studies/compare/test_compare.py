@@ -12,14 +12,13 @@ import pytest
 
 from tests.runs.report.html_reader import read
 from zoo.errors import RecipeError, RunError, TrainingError, TrainingInterrupted
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.spec import Weights
 from zoo.recipes.budget import Budget
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
 from zoo.studies.backbone_list import Entrant
-from zoo.studies.compare import compare as driving
-from zoo.studies.compare import origin
+from zoo.studies.compare import compare, origin
 from zoo.studies.compare.grid import label_members
 
 SHARES = {"resnet_nano-probe": 0.6, "resnet_nano-lp-ft": 0.9, "test_vit-probe": 0.58, "test_vit-lp-ft": 0.3}
@@ -60,7 +59,7 @@ def start(tmp_path, work, **choices):
     backbones = asked.pop("backbones", ["resnet_nano", "timm/test_vit"])
     recipe = asked.pop("recipe", Recipe(train_per_class=4))
     try:
-        found = driving.start(backbones, "digits", recipe, **asked, emit=notes.append, work=work)
+        found = compare.start(backbones, "digits", recipe, **asked, emit=notes.append, work=work)
     finally:
         start.notes = [event.text for event in notes if hasattr(event, "text")]
     return found
@@ -136,11 +135,11 @@ def test_what_failed_is_tried_again_and_what_is_finished_is_not(tmp_path):
         tmp_path, Work({"resnet_nano-lp-ft-0": TrainingError("no"), "plan test_vit-probe": TrainingError("no")})
     )
     work = Work()
-    driving.go_on(found.path, lambda event: None, work)
+    compare.go_on(found.path, lambda event: None, work)
     assert work.names == ["plan test_vit-probe", "resnet_nano-lp-ft-0", "test_vit-probe-0", "resnet_nano-lp-ft-1",
                           "test_vit-probe-1"]  # fmt: skip
     assert found.summary["failed"] == [] and len(found.summary["rows"]) == 4
-    driving.go_on(found.path, lambda event: None, work)
+    compare.go_on(found.path, lambda event: None, work)
     assert len(work.names) == 5, "nothing was left to do"
 
 
@@ -150,7 +149,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_its_run_goes_on(tmp_pat
         start(tmp_path, Work({"test_vit-probe-0": stop}))
     assert caught.value.signal_number == 15
     assert caught.value.fix == f"go on with it: zoo compare --resume {tmp_path / 'c'}"
-    comparison = driving.Comparison(tmp_path / "c")
+    comparison = compare.Comparison(tmp_path / "c")
     assert comparison.record["status"] == "interrupted" and len(comparison.summary["rows"]) == 2
     assert "not finished: interrupted" in " ".join(read(comparison.page).text[""].split())
     stopped = Run(comparison.path / "test_vit-probe-0")
@@ -161,7 +160,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_its_run_goes_on(tmp_pat
     broken.path.mkdir()
     (broken.path / "half.safetensors").touch()
     work = Work()
-    driving.go_on(comparison.path, lambda event: None, work)
+    compare.go_on(comparison.path, lambda event: None, work)
     assert work.names[0] == "test_vit-probe-0" and work.jobs["test_vit-probe-0"]["resume"] is True
     assert work.jobs["test_vit-lp-ft-0"]["resume"] is False and not (broken.path / "half.safetensors").exists()
     assert comparison.finished
@@ -173,10 +172,10 @@ def test_a_folder_is_worked_on_by_one_comparison_at_a_time(tmp_path):
     class Nosy(Work):
         def __call__(self, job, emit):
             if not seen:
-                comparison = driving.Comparison(tmp_path / "c")
+                comparison = compare.Comparison(tmp_path / "c")
                 assert Path(job["activations"]).parent == comparison.work and comparison.work.is_dir()
                 with pytest.raises(RunError, match="is in use") as caught:
-                    driving.go_on(comparison.path, lambda event: None, Work())
+                    compare.go_on(comparison.path, lambda event: None, Work())
                 seen.append(caught.value)
             return super().__call__(job, emit)
 
@@ -241,7 +240,7 @@ def test_the_weights_are_named_and_the_note_goes_by_where_they_come_from(tmp_pat
 
 
 def test_a_run_says_what_the_weights_in_it_were_trained_on(tmp_path):
-    spec = plugins.get("resnet_nano")
+    spec = lookup.get("resnet_nano")
     (embedded, *_) = spec.weights
     assert origin.of(spec, embedded)["origin"] == embedded.name
     assert origin.words(origin.of(spec, None), "none") == "random weights"
@@ -292,4 +291,4 @@ def test_a_folder_that_is_used_is_refused(tmp_path):
     assert f"zoo compare --resume {found.path}" in caught.value.fix
     shutil.rmtree(found.path)
     with pytest.raises(RunError, match="is not a comparison"):
-        driving.go_on(found.path, lambda event: None, Work())
+        compare.go_on(found.path, lambda event: None, Work())

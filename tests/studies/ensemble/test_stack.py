@@ -17,8 +17,7 @@ from tests.studies.ensemble.conftest import RECIPE
 from zoo.cli import main
 from zoo.errors import DataError, RecipeError, RunError, TrainingInterrupted
 from zoo.events import Note, PhaseStarted
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import preprocessing, saved
 from zoo.runs.publish.contents import checked_record
 from zoo.runs.publish.licenses import settle_all
 from zoo.runs.run_folder import Run, seal
@@ -183,7 +182,7 @@ def test_members_that_cut_the_images_differently_leave_only_what_none_has_seen(r
     recut = zoo.adapt("resnet_nano", str(images), replace(RECIPE, seed=3, val_fraction=0.6), out=tmp_path / "recut")
 
     chosen = members([runs[0], recut])
-    configs = [preprocessing.data_config(models.load(member.run.path)) for member in chosen]
+    configs = [preprocessing.data_config(saved.load(member.run.path)) for member in chosen]
     found = held_out(chosen, configs, lambda event: None)
     assert not found.same and len(found.fit) > 0 and len(found.report) == 20
     options = [zoo.adaptation.opening.data_options(member.recipe, configs[0]) for member in chosen]

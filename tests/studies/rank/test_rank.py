@@ -13,9 +13,8 @@ from zoo.base.cache import stored
 from zoo.errors import DataError, PluginError, RecipeError, TrainingError, WeightsError
 from zoo.events import Progress
 from zoo.recipes.budget import Budget
-from zoo.studies import backbone_list as entrants
-from zoo.studies.rank import auto as choosing
-from zoo.studies.rank import rank as judging
+from zoo.studies import backbone_list
+from zoo.studies.rank import auto, rank
 
 RECIPE = zoo.Recipe(strategy="probe", epochs=1, train_per_class=6, batch_size=32, image_size=64, device="cpu",
                     threads=1, precision="fp32", workers=0)  # fmt: skip
@@ -25,13 +24,13 @@ NAMES = ["resnet_nano", "timm/test_byobnet=none"]
 @pytest.fixture
 def quick(monkeypatch):
     """Plans without timing, so that what fits is known beforehand: 10 s for the first, 1 s for the other."""
-    real = judging.prepare
+    real = rank.prepare
 
     def prepare(backbone, dataset, recipe, emit):
         cost = (10.0, 10**8) if "resnet" in backbone else (1.0, 10**7)
         return real(backbone, dataset, replace(recipe, strategy="lp-ft", probe_epochs=5, epochs=5), emit, cost=cost)
 
-    monkeypatch.setattr(judging, "prepare", prepare)
+    monkeypatch.setattr(rank, "prepare", prepare)
 
 
 FINETUNE = replace(RECIPE, strategy="lp-ft", probe_epochs=5, epochs=5)
@@ -86,7 +85,7 @@ def test_a_backbone_that_cannot_be_had_is_left_out_with_its_reason(quick, tmp_pa
 
 
 def test_all_that_are_at_hand_are_those_whose_weights_are_here():
-    found, left_out = entrants.every()
+    found, left_out = backbone_list.every()
     assert [str(entrant) for entrant in found] == ["resnet/resnet_nano"]
     assert {one.backbone for one in left_out} > {"resnet/resnet18", "vgg/vgg11_bn", "legacy/alexnet"}
     assert {one.why for one in left_out} == {"its weights are not on this machine"}
@@ -96,20 +95,19 @@ def test_entrants_are_named_with_weights_of_their_own(tmp_path):
     weights = tmp_path / "mine.safetensors"
     from safetensors.torch import save_file
 
-    from zoo.models import lookup as plugins
-    from zoo.models import saved as models
+    from zoo.models import lookup, saved
 
-    save_file(models.build(plugins.get("resnet_nano"), weights=None, num_classes=3).state_dict(), weights)
+    save_file(saved.build(lookup.get("resnet_nano"), weights=None, num_classes=3).state_dict(), weights)
     texts = ["resnet_nano", f"resnet_nano={weights}", "resnet18.a1_in1k", "resnet_nano=none"]
-    found = entrants.named(texts)
+    found = backbone_list.named(texts)
     assert [entrant.weights for entrant in found] == ["default", str(weights), "a1_in1k", "none"]
-    assert entrants.labels(found) == ["resnet_nano-default", "resnet_nano-mine", "resnet18", "resnet_nano-none"]
+    assert backbone_list.labels(found) == ["resnet_nano-default", "resnet_nano-mine", "resnet18", "resnet_nano-none"]
     with pytest.raises(PluginError, match="no_such"):
-        entrants.named(["no_such"])
+        backbone_list.named(["no_such"])
     with pytest.raises(WeightsError, match="there is no weights file"):
-        entrants.named(["resnet_nano=missing.safetensors"])
+        backbone_list.named(["resnet_nano=missing.safetensors"])
     with pytest.raises(RecipeError, match="named twice"):
-        entrants.named(["resnet_nano", "resnet/resnet_nano"])
+        backbone_list.named(["resnet_nano", "resnet/resnet_nano"])
 
 
 @pytest.mark.parametrize(
@@ -126,9 +124,9 @@ def test_what_cannot_be_ranked_is_refused(recipe, images, what):
 
 
 def choose(monkeypatch, budget, ranking_takes=1.0):
-    real = judging.ranked
-    monkeypatch.setattr(choosing, "ranked", lambda *args, **named: replace(real(*args, **named), seconds=ranking_takes))
-    return choosing.choose("digits", NAMES, FINETUNE, budget, lambda event: None)
+    real = rank.ranked
+    monkeypatch.setattr(auto, "ranked", lambda *args, **named: replace(real(*args, **named), seconds=ranking_takes))
+    return auto.choose("digits", NAMES, FINETUNE, budget, lambda event: None)
 
 
 def test_the_best_that_fits_is_chosen_and_the_reason_says_what_did_not(quick, monkeypatch):
@@ -144,25 +142,25 @@ def test_the_best_that_fits_is_chosen_and_the_reason_says_what_did_not(quick, mo
 
 def test_ranking_stops_when_its_share_of_the_time_is_spent(quick):
     notes = []
-    found = judging.ranked("digits", NAMES, FINETUNE, images=100, budget=None, emit=notes.append, within=0.0)
+    found = rank.ranked("digits", NAMES, FINETUNE, images=100, budget=None, emit=notes.append, within=0.0)
     assert [one.entrant.short for one in found.judged] == [NAMES[0]], "one is judged whatever it takes"
     (left_out,) = found.left_out
-    assert (left_out.backbone, left_out.why) == (NAMES[1], judging.NO_TIME)
+    assert (left_out.backbone, left_out.why) == (NAMES[1], rank.NO_TIME)
     assert any(f"{NAMES[1]} is left out" in getattr(event, "text", "") for event in notes)
 
 
 @pytest.mark.parametrize(("seconds", "seen"), [(6.0, ["resnet_nano"]), (1.5, ["resnet_nano", "test_byobnet"])])
 def test_ranking_goes_on_until_one_fits(quick, monkeypatch, seconds, seen):
     """Ten seconds are planned for the first, two epochs of it at least."""
-    monkeypatch.setattr(judging, "time", SimpleNamespace(monotonic=iter(np.arange(0.0, 2.0, 0.001)).__next__))
-    found = judging.ranked("digits", NAMES, FINETUNE, images=100, budget=Budget(seconds=seconds),
+    monkeypatch.setattr(rank, "time", SimpleNamespace(monotonic=iter(np.arange(0.0, 2.0, 0.001)).__next__))
+    found = rank.ranked("digits", NAMES, FINETUNE, images=100, budget=Budget(seconds=seconds),
                            emit=lambda event: None, within=0.0)  # fmt: skip
     assert sorted(one.entrant.short for one in found.judged) == sorted(seen)
 
 
 def test_a_choice_among_few_says_so(quick, monkeypatch):
-    monkeypatch.setattr(choosing, "_SHARE", 0.0)
-    found = choosing.choose("digits", NAMES, FINETUNE, Budget(seconds=600), lambda event: None)
+    monkeypatch.setattr(auto, "_SHARE", 0.0)
+    found = auto.choose("digits", NAMES, FINETUNE, Budget(seconds=600), lambda event: None)
     assert found.reason.endswith("; 1 were not looked at, for want of time")
 
 

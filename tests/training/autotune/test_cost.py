@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.toy import GROUPS, Toy
 from zoo.recipes.recipe import Recipe
-from zoo.training.autotune import cost as estimating
+from zoo.training.autotune import cost
 from zoo.training.losses.objective import Objective
 
 RECIPE = Recipe(strategy="finetune", epochs=2, batch_size=64)
@@ -23,21 +23,21 @@ RECIPE = Recipe(strategy="finetune", epochs=2, batch_size=64)
 def test_a_step_takes_what_its_weights_and_its_images_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: float, image: float, expected: float
 ) -> None:
-    monkeypatch.setattr(estimating, "try_step", lambda network, images, *_: (weights + image * images, 100 * images))
+    monkeypatch.setattr(cost, "try_step", lambda network, images, *_: (weights + image * images, 100 * images))
     assert seconds_of_a_step(Toy(tmp_path, RECIPE)) == pytest.approx(expected, rel=0.05)
 
 
 def test_a_slow_moment_makes_a_step_no_longer_than_in_proportion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimating, "try_step", lambda network, images, *_: (9.0 if images == 8 else 1.0, 0))
+    monkeypatch.setattr(cost, "try_step", lambda network, images, *_: (9.0 if images == 8 else 1.0, 0))
     assert seconds_of_a_step(Toy(tmp_path, RECIPE)) == pytest.approx(16.0, rel=0.05)
 
 
 def seconds_of_a_step(toy: Toy) -> float:
     (phase,) = toy.plan.phases
     plan = replace(toy.plan, phases=(replace(phase, epochs=1, steps_per_epoch=1),))
-    found = estimating.estimate(
+    found = cost.estimate(
         plan, toy.model, GROUPS, RECIPE, Objective(), toy.accelerator, input_size=(3, 6, 6), training_images=64,
         choosing_images=0, seconds_per_image=0.0, hidden=True, options={}, chunk=8,
     )  # fmt: skip

@@ -30,7 +30,7 @@ from zoo.runs.run_folder import Run
 from zoo.training.autotune import decide as costs
 from zoo.training.autotune.cost import Cost, Costs
 from zoo.training.autotune.use_cache import choose
-from zoo.training.frozen_cache import feature_file as activations
+from zoo.training.frozen_cache import feature_file
 from zoo.training.frozen_cache.compute import Keeper
 from zoo.training.frozen_cache.feature_file import Kept, Layout
 from zoo.training.frozen_cache.parts import Cut
@@ -121,9 +121,9 @@ def test_faults_never_change_the_result(
     if fault != "damaged":
         cache.clear()
         if fault == "full":
-            monkeypatch.setattr(activations, "RESERVE", 1 << 60)
+            monkeypatch.setattr(feature_file, "RESERVE", 1 << 60)
         else:
-            monkeypatch.setattr(activations._Writer, "append", fails)
+            monkeypatch.setattr(feature_file._Writer, "append", fails)
         found = adapt(photos, tmp_path / "found", heard, cache="on", epochs=1, cache_ram_gb=0)
         notes = [event.text for event in heard if isinstance(event, Note)]
         why = "the disk is nearly full" if fault == "full" else os.strerror(errno.ENOSPC)

@@ -8,9 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
-from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
+from zoo.models import layer_groups, lookup, saved
 from zoo.training.frozen_cache.fold_norms import folded_parts
 from zoo.training.frozen_cache.split import Splitter
 
@@ -21,8 +19,8 @@ SIDE = 64
 def digits() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
     """The small network, its head fitted on four of five digits; digits, as a phase sees them, and what it names."""
     torch.manual_seed(0)
-    spec = plugins.get("resnet_nano")
-    model = models.build(spec, weights=models.resolve_weights(spec, "default"), num_classes=10)
+    spec = lookup.get("resnet_nano")
+    model = saved.build(spec, weights=saved.resolve_weights(spec, "default"), num_classes=10)
     model.eval().to(memory_format=torch.channels_last)
     bunch = load_digits()
     labels, raw = torch.from_numpy(bunch.target)[::3], torch.from_numpy(bunch.images[::3]).float()[:, None]
@@ -44,7 +42,7 @@ def digits() -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("first", ["layer3", "head"])
 def test_the_shortcuts_of_a_frozen_part_change_next_to_no_class(digits, first: str, half: bool) -> None:
     model, images, named = digits
-    found = groups.assign(model, plugins.get("resnet_nano"))
+    found = layer_groups.assign(model, lookup.get("resnet_nano"))
     names = [group.name for group in found]
     cut = Splitter(model, found, (3, SIDE, SIDE)).split(names[: names.index(first)])
     assert cut is not None and cut.folds

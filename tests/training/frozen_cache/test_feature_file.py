@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from zoo.base import cache
-from zoo.training.frozen_cache import feature_file as activations
+from zoo.training.frozen_cache import feature_file
 from zoo.training.frozen_cache.feature_file import Kept, Layout, NoRoom, keep, open_kept
 
 VALUES = torch.randn(10, 4, 3, 2).to(memory_format=torch.channels_last)
@@ -97,7 +97,7 @@ def test_the_limit_removes_what_was_used_longest_ago(path: Path, monkeypatch: py
     assert not path.exists()
     with pytest.raises(NoRoom, match="more than --cache-gb allows"):
         kept(path, limit=100)
-    monkeypatch.setattr(activations, "RESERVE", 1 << 60)
+    monkeypatch.setattr(feature_file, "RESERVE", 1 << 60)
     with pytest.raises(NoRoom, match="the disk is nearly full"):
         kept(path)
 

@@ -6,10 +6,7 @@ import torch
 from torch import nn
 
 from tests.plugins.survey_timm import SPLIT
-from zoo.models import layer_groups as groups
-from zoo.models import lookup as plugins
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import layer_groups, lookup, preprocessing, saved
 from zoo.models.layer_groups import Group
 from zoo.training.frozen_cache.fold_norms import folded_parts
 from zoo.training.frozen_cache.split import Splitter
@@ -36,15 +33,15 @@ def test_what_the_page_says_can_be_split_is_tried() -> None:
 
 @pytest.mark.parametrize(("name", "side"), CASES)
 def test_the_two_parts_are_the_network_bit_for_bit_at_every_group(name: str, side: int) -> None:
-    spec = plugins.get(name)
+    spec = lookup.get(name)
     torch.manual_seed(0)
     arguments = ARGUMENTS.get(name)
     model = timm.create_model(spec.arch, num_classes=5, **arguments) if arguments else None
-    model = model or models.build(spec, weights=None, num_classes=5)
+    model = model or saved.build(spec, weights=None, num_classes=5)
     torch.nn.init.normal_(model.get_classifier().weight, std=0.02)  # some start at zero, and all outputs would agree
     model.eval()
     size = (3, side, side) if side else preprocessing.data_config(model).input_size
-    found = groups.assign(model, spec)
+    found = layer_groups.assign(model, spec)
     splitter = Splitter(model, found, size)
     images = torch.randn(5, *size).to(memory_format=torch.channels_last)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -18,12 +18,11 @@ import zoo
 from tests.pictures import four
 from zoo.data import Batch, Unlabelled
 from zoo.errors import RecipeError
-from zoo.models import lookup as plugins
-from zoo.models import saved as models
+from zoo.models import lookup, saved
 from zoo.recipes import methods
 from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
-from zoo.training.losses import discover as terms
+from zoo.training.losses import discover
 from zoo.training.losses.combined import Beside, TermSizes, look, width
 from zoo.training.losses.objective import with_objective
 from zoo.training.losses.supervised import Supervised
@@ -35,14 +34,14 @@ VIEWS = tuple(torch.randn(6, 3, 32, 32, generator=GENERATOR) for _ in range(2))
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    return models.build(plugins.get("resnet_nano"), weights=None, num_classes=3)
+    return saved.build(lookup.get("resnet_nano"), weights=None, num_classes=3)
 
 
 def objective(model: nn.Module, align: str = "none", semi: str = "none", **weights: float) -> Beside:
     sizes = TermSizes(width(model, (3, 32, 32), torch.device("cpu")), 3, 6, 0.3)
     recipe = Recipe(strategy="finetune", target="elsewhere", align=align, semi=semi, **weights)
     torch.manual_seed(1)
-    return Beside(Supervised(3), [(make(sizes), weight * make.weight) for make, weight in terms.chosen(recipe)], 1)
+    return Beside(Supervised(3), [(make(sizes), weight * make.weight) for make, weight in discover.chosen(recipe)], 1)
 
 
 def phase(*frozen: bool) -> PhasePlan:

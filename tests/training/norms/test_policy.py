@@ -17,7 +17,7 @@ from zoo.events import StepDone, ignore
 from zoo.models.spec import Weights
 from zoo.runs.prepare import prepare
 from zoo.runs.run_folder import Run
-from zoo.training.norms import policy as norms
+from zoo.training.norms import policy
 
 CHOICES: dict[str, Any] = {
     "strategy": "probe", "image_size": 32, "batch_size": 32, "refit": "off", "augment": "none", "precision": "fp32",
@@ -93,7 +93,7 @@ def settled(images: Path, **choices: Any) -> tuple[str, str]:
 def test_where_there_is_nothing_to_win_they_stay(digits: Path, strange: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert settled(digits, strategy="scratch")[0] == "off"
     assert settled(digits, strategy="finetune", weights="none")[0] == "off"
-    monkeypatch.setattr(norms, "is_better", lambda one, other: False)
+    monkeypatch.setattr(policy, "is_better", lambda one, other: False)
     before = load_file(strange)["bn1.running_var"]
     ready = prepare("resnet_nano", str(digits), zoo.Recipe(**CHOICES, weights=strange), ignore)
     assert ready.settled.recalibrate == "off" and not ready.plan.notes[1:]
@@ -101,8 +101,8 @@ def test_where_there_is_nothing_to_win_they_stay(digits: Path, strange: str, mon
 
 
 def test_images_that_look_alike_are_not_even_tried(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norms, "shift", lambda *given: 0.9 * norms.SHIFTED)
-    monkeypatch.setattr(norms, "recalibrate", None)  # calling it would fail
+    monkeypatch.setattr(policy, "shift", lambda *given: 0.9 * policy.SHIFTED)
+    monkeypatch.setattr(policy, "recalibrate", None)  # calling it would fail
     assert settled(digits)[0] == "off"
 
 
@@ -115,10 +115,10 @@ def test_a_person_decides(digits: Path, strange: str) -> None:
 def test_images_without_labels_count_where_they_go_through_the_norms() -> None:
     model, weights = zoo.load("resnet_nano"), Weights(name="any", source="timm")
     recipe = zoo.Recipe(strategy="finetune", batch_size=16)
-    assert norms.mode(recipe, model, weights, 40, 1)[0] == "fixed", "too few to follow"
-    assert norms.mode(recipe, model, weights, 40, 1, unlabelled=5000)[0] == "fixed", "which are looked at alone"
-    assert norms.mode(recipe, model, weights, 40, 1, beside=7, unlabelled=5000) == ("live", "")
+    assert policy.mode(recipe, model, weights, 40, 1)[0] == "fixed", "too few to follow"
+    assert policy.mode(recipe, model, weights, 40, 1, unlabelled=5000)[0] == "fixed", "which are looked at alone"
+    assert policy.mode(recipe, model, weights, 40, 1, beside=7, unlabelled=5000) == ("live", "")
     small = zoo.Recipe(strategy="finetune", batch_size=4)
-    assert "batches are under 8" in norms.mode(small, model, weights, 4000, 1)[1]
-    assert norms.mode(small, model, weights, 4000, 1, beside=1, unlabelled=5000)[0] == "live"
-    assert norms.mode(small, model, weights, 4000, 1, beside=1, unlabelled=3)[0] == "fixed"
+    assert "batches are under 8" in policy.mode(small, model, weights, 4000, 1)[1]
+    assert policy.mode(small, model, weights, 4000, 1, beside=1, unlabelled=5000)[0] == "live"
+    assert policy.mode(small, model, weights, 4000, 1, beside=1, unlabelled=3)[0] == "fixed"

@@ -24,7 +24,7 @@ from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
 from zoo.runs import prepare
 from zoo.training.losses.objective import Joined
-from zoo.training.norms import policy as norms
+from zoo.training.norms import policy
 from zoo.training.norms import synchronised as synchronising
 from zoo.training.norms.synchronised import synchronised, synchronises
 
@@ -159,7 +159,7 @@ def test_the_plan_says_whose_statistics_they_are() -> None:
     recipe = Recipe(strategy="finetune", batch_size=16)
 
     def said(**how: bool) -> tuple[str, str]:
-        return norms.mode(recipe, model, weights, 4000, 4, **how)
+        return policy.mode(recipe, model, weights, 4000, 4, **how)
 
     assert said(synchronised=True) == ("live", "live batch-norm statistics are those of all 4 processes together")
     assert said()[0] == "fixed" and "under 8 images per process" in said()[1], "each would have 4"

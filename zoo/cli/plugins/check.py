@@ -12,7 +12,7 @@ from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
 from zoo.errors import PluginError
 from zoo.events import Progress
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.plugins import discovery
 
 
@@ -54,7 +54,7 @@ def _backbones(name: str) -> list[str]:
     """The full names of what is to be checked."""
     found = discovery.scan()
     if "/" in name:
-        return [plugins.get(name).full_name]
+        return [lookup.get(name).full_name]
     plugin = next((item for item in found.plugins if item.name == name), None) or next(
         (item for item in found.plugins if discovery.same_name(item.distribution, name)), None
     )

@@ -19,7 +19,7 @@ from zoo.data.sources.cells import in_order
 from zoo.data.sources.class_folders import SPLIT_NAMES
 from zoo.data.types import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
 from zoo.errors import DataError
-from zoo.models import hub_client as network
+from zoo.models import hub_client
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_hub(
         if on_progress is not None:
             on_progress(f"fetching {identity} ({text})", 0, 0)
 
-    with network.session(tell) as hub:
+    with hub_client.session(tell) as hub:
         tables = _fetch(identity, name, config, revision, hub, gated=bool(entry and entry.gated))
     notes: list[str] = []
     roles = _roles(tables, identity, entry, notes)
@@ -136,7 +136,7 @@ def _fetched(path: str) -> str:
 
 
 def _fetch(
-    identity: str, name: str, config: str | None, revision: str | None, hub: network.HubSession, *, gated: bool
+    identity: str, name: str, config: str | None, revision: str | None, hub: hub_client.HubSession, *, gated: bool
 ) -> Mapping[str, Any]:
     import datasets
     from huggingface_hub import constants
@@ -155,7 +155,7 @@ def _fetch(
     except GatedRepoError as error:
         raise locked from error
     except datasets.exceptions.DatasetNotFoundError as error:
-        text = network.one_line(error)
+        text = hub_client.one_line(error)
         if gated or "gated" in text.lower():
             raise locked from error
         if revision and "revision" in text.lower():
@@ -166,7 +166,7 @@ def _fetch(
             fix=f"check the name on {page}; for a private one log in with: hf auth login",
         ) from error
     except datasets.exceptions.DataFilesNotFoundError as error:
-        raise DataError(f"{identity} holds no data files that can be read", why=network.one_line(error)) from error
+        raise DataError(f"{identity} holds no data files that can be read", why=hub_client.one_line(error)) from error
     except ConnectionError as error:
         raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
     except OSError as error:
@@ -174,7 +174,7 @@ def _fetch(
             raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
         raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
     except (ValueError, RuntimeError) as error:
-        text = network.one_line(error)
+        text = hub_client.one_line(error)
         if hub.trouble:
             raise _unreachable(label, identity, hub.trouble, constants.HF_HUB_OFFLINE) from error
         if constants.HF_HUB_OFFLINE and "cache" in text.lower():
@@ -184,7 +184,7 @@ def _fetch(
     except Exception as error:  # a builder's own errors are of any kind
         if hub.trouble or isinstance(error, httpx.HTTPError):
             raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
-        raise DataError(f"{identity} cannot be loaded", why=network.one_line(error), fix=f"see {page}") from error
+        raise DataError(f"{identity} cannot be loaded", why=hub_client.one_line(error), fix=f"see {page}") from error
 
 
 def _unreachable(label: str, identity: str, reason: object, offline: bool) -> DataError:
@@ -192,7 +192,7 @@ def _unreachable(label: str, identity: str, reason: object, offline: bool) -> Da
         why = "HF_HUB_OFFLINE is set, and it is not in the cache"
         first = "unset HF_HUB_OFFLINE and run again"
     else:
-        why = f"{network.place()} (HF_ENDPOINT) does not give it: {network.one_line(reason)}"
+        why = f"{hub_client.place()} (HF_ENDPOINT) does not give it: {hub_client.one_line(reason)}"
         first = "connect to the network (HF_ENDPOINT names another server) and run again"
     return DataError(
         f"the data set {label} is not on this machine and cannot be fetched",

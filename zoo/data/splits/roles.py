@@ -19,7 +19,7 @@ from typing import Literal
 
 from zoo.data.dataset import Dataset, EvaluationSet
 from zoo.data.part import Part
-from zoo.data.splits import cut_targets as stratify
+from zoo.data.splits import cut_targets
 from zoo.data.splits.cut import cut, fold, limited, per_class, share
 from zoo.data.store.scan import Scanner
 from zoo.data.targets import classes_of, counts, indicators, targets_of
@@ -158,14 +158,16 @@ class Assembly:
         fraction, seed, contents = self._options.val_fraction, self._options.seed, self._contents(rows)
         if self._listing.tasks:
             flags = indicators(self._listing.tasks, _targets(rows))
-            stay, off = stratify.cut_answers(_ids(rows), flags, fraction, seed=seed, purpose=purpose, contents=contents)
+            stay, off = cut_targets.cut_answers(
+                _ids(rows), flags, fraction, seed=seed, purpose=purpose, contents=contents
+            )
         else:
             stay, off = cut(_ids(rows), _labels(rows), fraction, seed=seed, purpose=purpose, contents=contents)
         return [rows[position] for position in stay], [rows[position] for position in off]
 
     def _fold(self, rows: Labelled, number: int, of: int) -> tuple[Labelled, Labelled]:
         tasks, seed = self._listing.tasks, self._options.seed
-        labels = stratify.rarest(indicators(tasks, _targets(rows))) if tasks else _labels(rows)
+        labels = cut_targets.rarest(indicators(tasks, _targets(rows))) if tasks else _labels(rows)
         stay, off = fold(_ids(rows), labels, number, of, seed=seed, contents=self._contents(rows))
         return [rows[position] for position in stay], [rows[position] for position in off]
 
@@ -180,7 +182,7 @@ class Assembly:
     def _limited(self, rows: Labelled, count: int) -> list[int]:
         if self._listing.tasks:
             flags = indicators(self._listing.tasks, _targets(rows))
-            return stratify.limited_answers(_ids(rows), flags, count, seed=self._options.seed)
+            return cut_targets.limited_answers(_ids(rows), flags, count, seed=self._options.seed)
         return limited(_ids(rows), _labels(rows), count, seed=self._options.seed)
 
     def _few(self, train: Labelled, val: Labelled | None, count: int) -> tuple[Labelled, Labelled | None]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from zoo.errors import printable
 from zoo.runs.publish.licenses import HUB_LICENSES, stated
-from zoo.runs.report import sentences as words
+from zoo.runs.report import sentences
 from zoo.runs.report.sentences import part
 from zoo.tasks.schema import TaskSpec
 
@@ -47,10 +47,8 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
-        rate=words.rate, duration=words.duration, plural=words.plural, code=_code, literal=_literal,
-    )  # fmt: skip
+    shared = ("percent", "interval", "count", "compact", "number", "rate", "duration", "plural")
+    environment.filters.update({name: getattr(sentences, name) for name in shared}, code=_code, literal=_literal)
     stack = record.get("kind") == "stack"
     chosen = license_ or ("" if stack else stated(part(record, "backbone", "weights").get("license")))
     where = {"repo": repo, "license": chosen, "source": f"hf-hub:{repo}" if repo else "local-dir:."}
@@ -66,7 +64,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name.rpartition("/")[2],
         "record": record,
-        "finished": words.finished(record),
+        "finished": sentences.finished(record),
         "backbone": backbone,
         "weights": part(record, "backbone", "weights"),
         "base_model": _base_model(record),
@@ -76,7 +74,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "hub_dataset": _hub_dataset(record),
         "beside": _beside(record),
         "target": part(record, "target"),
-        "blind": words.blind(record),
+        "blind": sentences.blind(record),
         "sets": [{**one, "hub": _place(one)} for one in dataset.get("sets") or ()],
         "classes": classes,
         "shown": classes[:MAX_CLASSES],
@@ -84,19 +82,19 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "tasks": dataset.get("tasks") or [],
         "labels": part(record, "result").get("labels") or [],
         "most": MAX_CLASSES,
-        "guess": _capital(words.guess(part(record, "result"))),
-        "guesses": {name: _capital(words.guess(each)) for name, each in part(record, "result", "tasks").items()},
-        "purpose": words.purpose(record),
+        "guess": _capital(sentences.guess(part(record, "result"))),
+        "guesses": {name: _capital(sentences.guess(each)) for name, each in part(record, "result", "tasks").items()},
+        "purpose": sentences.purpose(record),
         "data_config": part(record, "data_config"),
         "resolved": part(record, "resolved"),
         "recipe": _changed(record),
         "phases": part(record, "plan").get("phases") or [],
-        "trained": words.trained_parameters(record),
+        "trained": sentences.trained_parameters(record),
         "environment": part(record, "environment"),
         "seconds": part(record, "seconds"),
-        "caveats": words.caveats(record),
-        "averages": words.averages(record),
-        "dash": words.DASH,
+        "caveats": sentences.caveats(record),
+        "averages": sentences.averages(record),
+        "dash": sentences.DASH,
     }
 
 
@@ -117,8 +115,8 @@ def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
         base_model=base_model,
         base_model_relation="finetune" if base_model else None,
         datasets=hub_datasets or None,
-        metrics=_metrics(record) if words.finished(record) else None,
-        eval_results=_eval_results(record, result) if words.finished(record) else None,
+        metrics=_metrics(record) if sentences.finished(record) else None,
+        eval_results=_eval_results(record, result) if sentences.finished(record) else None,
     )
 
 
@@ -139,7 +137,7 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
             metric_args={"average": "macro"} if metric == "f1" else None,
         )
         for data, metric, title, value in measured
-        if words.is_number(value)
+        if sentences.is_number(value)
     ]
 
 
@@ -228,7 +226,7 @@ def _revision(dataset: Mapping[str, Any]) -> str | None:
 def _beside(record: Mapping[str, Any]) -> dict[str, Any]:
     """The images without labels, with where on the Hub they are and what they were used for; empty without any."""
     found = part(record, "target") or part(record, "unlabelled")
-    return {**found, "hub": _place(found), "role": words.beside_role(record)} if found else {}
+    return {**found, "hub": _place(found), "role": sentences.beside_role(record)} if found else {}
 
 
 def _changed(record: Mapping[str, Any]) -> dict[str, Any]:

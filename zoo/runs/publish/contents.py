@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.base.files import replacing, write_atomic
 from zoo.errors import HubError, RunError
-from zoo.models import lookup as plugins
+from zoo.models import lookup
 from zoo.models.tensor_files import file_sha256
 from zoo.runs.publish.card import model_card, without_place
 from zoo.runs.run_folder import COMBINER, MEMBERS, Run, seal
@@ -52,7 +52,7 @@ def checked_record(run: Run) -> dict[str, Any]:
     stack = is_stack(record)
     for needing in record["stack"]["members"] if stack else [record["backbone"]]:
         if needing.get("module"):  # checking the copy imports it: an installed plugin's, or none
-            plugins.required(needing, f"the run {run.path}")
+            lookup.required(needing, f"the run {run.path}")
     again = "stack them again: zoo stack … --out …" if stack else f"adapt again: zoo adapt --recipe {run.path} --out …"
     hashes = record.get("files")
     if not isinstance(hashes, dict) or not set(hashes) >= _checked(record) or not record.get("id"):

@@ -11,7 +11,6 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-import zoo
 from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
 from zoo.errors import HubError
 from zoo.events import Listener, Note, Progress
@@ -21,6 +20,7 @@ from zoo.runs.publish import access, licenses
 from zoo.runs.publish.contents import RECORD, Published, checked_record, is_stack, published_files, write_folder
 from zoo.runs.publish.verify import Proof, verify
 from zoo.runs.run_folder import Run
+from zoo.version import __version__
 
 _HUBS_OWN = {".gitattributes"}  # the Hub makes it with the repository
 
@@ -255,7 +255,7 @@ def _commit(
             made = hub.create_commit(
                 repo,
                 operations,
-                commit_message=f"Push the run {record['name']} with zoo {zoo.__version__}",
+                commit_message=f"Push the run {record['name']} with zoo {__version__}",
                 parent_commit=found.head,
             )
         except Exception as error:

@@ -9,16 +9,16 @@ from typing import Any
 from markupsafe import Markup
 
 from zoo.base.files import write_atomic
-from zoo.runs.report import sentences as words
+from zoo.runs.report import sentences
 from zoo.runs.report.page import render
 from zoo.runs.report.sentences import part
 
 # Cost in a row of the summary -> what it is, and how it is written.
 COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "train_seconds": ("seconds of training", words.duration),
-    "flops": ("FLOPs of one image", words.compact),
-    "params": ("parameters", words.compact),
-    "memory_bytes": ("memory at the peak of training", words.size),
+    "train_seconds": ("seconds of training", sentences.duration),
+    "flops": ("FLOPs of one image", sentences.compact),
+    "params": ("parameters", sentences.compact),
+    "memory_bytes": ("memory at the peak of training", sentences.size),
 }
 
 
@@ -48,7 +48,7 @@ def write_comparison(page: Path, record: Mapping[str, Any]) -> Path:
         "notes": summary.get("notes") or [],
         "costs": {name: label for name, (label, _) in COSTS.items()},
         "plots": _plots(rows),
-        "dash": words.DASH,
+        "dash": sentences.DASH,
     }
     write_atomic(page, render("comparison.html.jinja", context))
     return page
@@ -63,7 +63,7 @@ def _plots(rows: list[dict[str, Any]]) -> dict[str, Markup]:
         points = [
             Point(row["member"], float(row[cost]), row["accuracy"], tuple(row["interval"]), cost in row["pareto"])
             for row in rows
-            if words.is_number(row[cost]) and row[cost] > 0
+            if sentences.is_number(row[cost]) and row[cost] > 0
         ]
         if len(points) > 1:
             drawn[cost] = Markup(cost_plot(points, label, written, cost))  # texts were escaped by ElementTree

@@ -19,10 +19,7 @@ from zoo.base.files import write_atomic
 from zoo.errors import printable
 from zoo.recipes.plan import told_beside
 from zoo.recipes.recipe import Recipe
-from zoo.runs.report import sentences as words
-from zoo.runs.report import tables
-from zoo.runs.report import task_sections as answered
-from zoo.runs.report import unlabelled_section as beside
+from zoo.runs.report import sentences, tables, task_sections, unlabelled_section
 from zoo.runs.report.sentences import part
 from zoo.runs.run_folder import Run
 from zoo.tasks.schema import SHARES, headline
@@ -78,10 +75,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        percent=words.percent, interval=words.interval, count=words.count, compact=words.compact, number=words.number,
-        rate=words.rate, p_value=words.p_value, duration=words.duration, size=words.size, plural=words.plural,
-    )  # fmt: skip
+    shared = ("percent", "interval", "count", "compact", "number", "rate", "p_value", "duration", "size", "plural")
+    environment.filters.update({name: getattr(sentences, name) for name in shared})
     return environment
 
 
@@ -91,7 +86,7 @@ def _shown(value: Any) -> Any:
 
 
 def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) -> dict[str, Any]:
-    finished = words.finished(record)
+    finished = sentences.finished(record)
     if not finished:
         # A result beside another status is left over or premature: nothing on the page may be taken for one.
         record = {**record, "result": None}
@@ -116,30 +111,30 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "result": part(record, "result"),
         **_score(record),
         "label_rows": tables.label_rows(record),
-        "task_rows": answered.task_rows(record),
+        "task_rows": task_sections.task_rows(record),
         **_task_series(record, history),
         "best": part(record, "best"),
         "stack": part(record, "stack"),
-        "weight_meaning": words.weight_meaning(record),
+        "weight_meaning": sentences.weight_meaning(record),
         "soup": part(record, "soup") or part(record, "stack", "soup"),
         "wise": part(record, "wise"),
-        "averages": words.averages(record),
+        "averages": sentences.averages(record),
         "seconds": part(record, "seconds"),
-        "waited": words.waited(record),
+        "waited": sentences.waited(record),
         "environment": {**part(record, "environment"), **_resolved(record)},
         "data_config": part(record, "data_config"),
-        "trained": words.trained_parameters(record),
-        "caveats": words.caveats(record),
+        "trained": sentences.trained_parameters(record),
+        "caveats": sentences.caveats(record),
         "notes": _notes(record),
-        "gap": words.confidence_gap(record),
+        "gap": sentences.confidence_gap(record),
         "plan": _plan(record),
         "target": part(record, "target"),
         "unlabelled": part(record, "unlabelled"),
-        "sure": beside.sure(history),
-        "blind": words.blind(record),
-        "beside_role": words.beside_role(record),
-        **beside.candidates(record),
-        "loss_parts": beside.loss_parts(history),
+        "sure": unlabelled_section.sure(history),
+        "blind": sentences.blind(record),
+        "beside_role": sentences.beside_role(record),
+        **unlabelled_section.candidates(record),
+        "loss_parts": unlabelled_section.loss_parts(history),
         "recipe": _recipe(record),
         "classes": tables.class_names(record),
         "class_rows": tables.class_rows(record),
@@ -148,31 +143,33 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "mistakes": _mistakes(record, pictures),
         "plots": _plots(record, history),
         "short": _SHORT,
-        "dash": words.DASH,
+        "dash": sentences.DASH,
     }
 
 
 def _score(record: dict[str, Any]) -> dict[str, Any]:
     """The number that the run is known by, what it is called, and what guessing would reach."""
-    problem, best = words.problem(record), part(record, "best")
+    problem, best = sentences.problem(record), part(record, "best")
     name, value = headline({**part(record, "result"), "problem": problem})
     return {
-        "score": value if words.is_number(value) else None,
+        "score": value if sentences.is_number(value) else None,
         "score_name": name,
-        "purpose": words.purpose(record),
+        "purpose": sentences.purpose(record),
         "in_percent": name in SHARES,
         "curve_name": name.capitalize() if name.islower() else name,
         "best_score": best.get("score", headline({**best, "problem": problem})[1]),
-        "guess": words.guess(part(record, "result")),
-        "guessed": words.guessed(part(record, "result")),
-        "baseline": words.baseline(part(record, "result")),
+        "guess": sentences.guess(part(record, "result")),
+        "guessed": sentences.guessed(part(record, "result")),
+        "baseline": sentences.baseline(part(record, "result")),
     }
 
 
 def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
     """The plots that there is something to draw for, by name."""
-    from zoo.runs.report import domain_plots as domains
-    from zoo.runs.report import plots  # matplotlib takes a moment to import; reading a record should not
+    from zoo.runs.report import (
+        domain_plots,
+        plots,  # matplotlib takes a moment to import; reading a record should not
+    )
 
     matrix = tables.confusion_matrix(record)
     finder = part(record, "lr_finder")
@@ -187,19 +184,19 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         drawn["finder"] = plots.rate_test(finder)
     for name, points in part(record, "target", "domains").items():
         if isinstance(points, dict):
-            drawn[name] = domains.domain_plot(points, name)
-    losses = beside.loss_parts(history)
+            drawn[name] = domain_plots.domain_plot(points, name)
+    losses = unlabelled_section.loss_parts(history)
     if losses:
-        drawn["objective"] = domains.parts_plot(history, losses, "nats", "objective")
+        drawn["objective"] = domain_plots.parts_plot(history, losses, "nats", "objective")
     if "omega" in history.parts:
-        drawn["omega"] = domains.parts_plot(history, ["omega"], "omega", "omega")
-    if beside.sure(history) is not None:
-        drawn["sure"] = domains.parts_plot(history, ["sure"], "share", "sure")
-    losses, weights = answered.series(record, history)
+        drawn["omega"] = domain_plots.parts_plot(history, ["omega"], "omega", "omega")
+    if unlabelled_section.sure(history) is not None:
+        drawn["sure"] = domain_plots.parts_plot(history, ["sure"], "share", "sure")
+    losses, weights = task_sections.series(record, history)
     for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
         if parts:
             colours = plots.COLOURS if len(parts) <= len(plots.COLOURS) else plots.shades(len(parts))
-            drawn[name] = domains.parts_plot(history, parts, label, name, colours)
+            drawn[name] = domain_plots.parts_plot(history, parts, label, name, colours)
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)
@@ -213,8 +210,8 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
 
 def _task_series(record: dict[str, Any], history: tables.History) -> dict[str, Any]:
     """The tasks whose losses are drawn, and the colour of each."""
-    names, _ = answered.series(record, history)
-    return {"task_losses": names, "shades": answered.colours(len(names))}
+    names, _ = task_sections.series(record, history)
+    return {"task_losses": names, "shades": task_sections.colours(len(names))}
 
 
 def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:
@@ -249,7 +246,7 @@ def _recipe(record: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "value": _text(value),
-            "default": _text(defaults[name]) if name in defaults else words.DASH,
+            "default": _text(defaults[name]) if name in defaults else sentences.DASH,
             "changed": name not in defaults or value != defaults[name],
             "became": _text(resolved[name]) if name in resolved and resolved[name] != value else "",
             "help": str(fields[name].metadata.get("help", "")) if name in fields else "",
@@ -327,13 +324,13 @@ def _day(record: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     """A recipe's or record's value as a person would write it."""
     if value is None:
-        return words.DASH
+        return sentences.DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return words.rate(value)
+        return sentences.rate(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) or words.DASH
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) or sentences.DASH
     if isinstance(value, list | tuple):
-        return "; ".join(_text(item) for item in value) or words.DASH
+        return "; ".join(_text(item) for item in value) or sentences.DASH
     return str(value)

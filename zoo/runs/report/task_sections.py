@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.runs.report import sentences as words
-from zoo.runs.report import tables
+from zoo.runs.report import sentences, tables
 from zoo.runs.report.sentences import part
 from zoo.runs.report.tables import History
 from zoo.tasks.schema import SHARES, Span, Task, headline, spans
@@ -27,10 +26,10 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": task.name,
             "kind": task.kind,
             "measure": name,
-            "worth": words.percent(value) if name in SHARES else words.number(value),
+            "worth": sentences.percent(value) if name in SHARES else sentences.number(value),
             "result": result,
-            "guess": words.guess(result),
-            "guessed": words.guessed(result),
+            "guess": sentences.guess(result),
+            "guessed": sentences.guessed(result),
             "class_rows": tables.class_rows(alone),
             "confusions": tables.confusions(alone, 5),
             "label_rows": tables.label_rows(alone),

@@ -15,8 +15,7 @@ from zoo import data
 from zoo.base.files import replacing
 from zoo.data import Part
 from zoo.errors import RunError, WeightsError
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import preprocessing, saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import read_tensors, write_tensors
 from zoo.runs.run_folder import COMBINER, MEMBERS
@@ -126,7 +125,7 @@ def load_stack(folder: Path, record: Mapping[str, Any]) -> Stacked:
     count, kind = len(facts.get("members") or ()), facts.get("choice")
     if not count or kind not in KINDS:
         raise RunError(f"{folder} is not a stack's folder", why="its record does not say what it combines, or how")
-    panel = Panel([models.load(folder / MEMBERS / str(number)) for number in range(count)], classes)
+    panel = Panel([saved.load(folder / MEMBERS / str(number)) for number in range(count)], classes)
     return Stacked(panel, read_combiner(folder / COMBINER, kind, count, len(classes)))
 
 
@@ -175,7 +174,7 @@ def _shapes(kind: str, members: int, classes: int) -> dict[str, tuple[int, ...]]
 
 def _places(network: nn.Module, classes: Sequence[str]) -> list[int]:
     """The outputs of a network in the shared class order."""
-    own = models.labels(network, None)
+    own = saved.labels(network, None)
     if sorted(own) != sorted(classes):
         raise RunError("a member does not have the stack's classes", why=f"it has {len(own)}, the stack {len(classes)}")
     return [own.index(name) for name in classes]

@@ -21,7 +21,7 @@ from zoo.errors import TrainingInterrupted, ZooError
 from zoo.events import Event, Listener, PhaseStarted, Progress, StepDone
 from zoo.recipes.budget import Budget, fitted
 from zoo.recipes.recipe import Recipe
-from zoo.runs import train as execute
+from zoo.runs import train
 from zoo.runs.prepare import prepare
 from zoo.runs.run_folder import Run
 from zoo.runs.use import own_outputs
@@ -57,9 +57,9 @@ def adapt(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
     run = Run(Path(job["out"]))
     if job["resume"]:
         if not run.finished:
-            execute.go_on(run.path, emit)
+            train.go_on(run.path, emit)
     else:
-        execute.start(job["backbone"], job["dataset"], Recipe.from_record(job["recipe"]), run.path, emit)
+        train.start(job["backbone"], job["dataset"], Recipe.from_record(job["recipe"]), run.path, emit)
     record = run.record
     memory = peak_memory(record["resolved"]["device"])  # before anything else that would take some
     return {**measured(run, emit), "memory_bytes": None if job["resume"] else memory}

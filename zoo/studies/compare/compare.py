@@ -10,14 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import zoo
 from zoo import data
 from zoo.base import registry
 from zoo.errors import RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, Progress
-from zoo.models import lookup as plugins
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import lookup, preprocessing, saved
 from zoo.recipes.budget import Budget
 from zoo.recipes.recipe import Recipe
 from zoo.runs.load import data_options
@@ -28,8 +25,9 @@ from zoo.studies.compare.comparison_folder import SCHEMA, Comparison
 from zoo.studies.compare.grid import Member, members
 from zoo.studies.compare.process import carry_out
 from zoo.studies.compare.summary import summarise
-from zoo.training import machine as machines
+from zoo.training import machine
 from zoo.training.unlabelled_stream import refuse_several
+from zoo.version import __version__
 
 Work = Callable[[dict[str, Any], Listener], dict[str, Any]]  # does a job of `zoo.studies.compare.child`
 
@@ -47,7 +45,7 @@ def start(
     work: Work = carry_out,
 ) -> Comparison:
     """Begin a comparison: see `zoo.api.compare`. `work` does a job, in a process of its own unless told otherwise."""
-    if machines.process_count() > 1:
+    if machine.process_count() > 1:
         raise RecipeError("a comparison starts a process for each run", fix="start it without accelerate launch")
     if seeds < 1:
         raise RecipeError(f"{seeds} seeds are none to compare with", fix="use one or more, best 3 or more")
@@ -65,7 +63,7 @@ def start(
     comparison = Comparison(path)
     record = {
         "schema": SCHEMA,
-        "zoo": zoo.__version__,
+        "zoo": __version__,
         "kind": "comparison",
         "status": "running",
         "name": path.name,
@@ -251,8 +249,8 @@ def _muted(emit: Listener, name: str) -> Listener:
 
 def _opened(member: Member, ref: str, emit: Listener) -> data.Dataset:
     """The data set, opened once before anything is written: its faults are no member's."""
-    spec = plugins.get(member.entrant.backbone)
-    weights = models.resolve_weights(spec, member.entrant.weights)
+    spec = lookup.get(member.entrant.backbone)
+    weights = saved.resolve_weights(spec, member.entrant.weights)
     expected = preprocessing.expected_data_config(spec, weights, member.recipe.image_size)
 
     def tell(stage: str, done: int, total: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from zoo.errors import RecipeError
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.strategies import PRESETS
-from zoo.studies import backbone_list as entrants
+from zoo.studies import backbone_list
 from zoo.studies.backbone_list import Entrant
 
 
@@ -49,7 +49,7 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
         raise RecipeError(what, fix=f"the strategies are: {', '.join(PRESETS)}")
     if recipe.weights != "default":
         raise RecipeError("each backbone has weights of its own", fix="name them with it: MODEL=WEIGHTS")
-    field = entrants.named(backbones)
+    field = backbone_list.named(backbones)
     if len(strategies) > 1 and recipe.phases:
         raise RecipeError("phases in full leave no use for several strategies", fix="leave out one of the two")
     found = label_members(field, strategies, recipe)
@@ -69,8 +69,8 @@ def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: R
     """
     # From random weights, the same backbone is the same, whatever weights it was named with.
     bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
-    labels = dict(zip(field, entrants.labels(field), strict=True))
-    bare_labels = dict(zip(bare, entrants.labels(bare), strict=True))
+    labels = dict(zip(field, backbone_list.labels(field), strict=True))
+    bare_labels = dict(zip(bare, backbone_list.labels(bare), strict=True))
     found: dict[tuple[Entrant, str], Member] = {}
     for entrant in field:
         for strategy in strategies:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import TrainingInterrupted, ZooError
-from zoo.runs import lock as folder
+from zoo.runs import lock
 from zoo.runs.run_folder import Run
 from zoo.runs.stacked.held_out import HeldOut
 
@@ -17,7 +17,7 @@ from zoo.runs.stacked.held_out import HeldOut
 @contextlib.contextmanager
 def made(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
     """Make the folder with its first record, hold it within the block, and write down how that ended."""
-    with folder.made(out, name, lambda this: {**folder.begun(this, kind), **facts}) as this, ended(this):
+    with lock.made(out, name, lambda this: {**lock.begun(this, kind), **facts}) as this, ended(this):
         yield this
 
 

@@ -12,13 +12,13 @@ from accelerate import Accelerator
 from zoo import data
 from zoo.errors import DataError, RecipeError
 from zoo.events import Listener, Note, Progress
-from zoo.models import saved as models
+from zoo.models import saved
 from zoo.recipes.recipe import Recipe
-from zoo.runs import train as execute
+from zoo.runs import train
 from zoo.runs.load import data_options
 from zoo.runs.recipe_file import of_runs, recipe_of_run
 from zoo.runs.run_folder import Run
-from zoo.runs.stacked import held_out as images
+from zoo.runs.stacked import held_out
 from zoo.runs.stacked.combine import Said
 from zoo.runs.stacked.held_out import DIFFERENT, HeldOut
 from zoo.runs.stacked.members import StackMember
@@ -45,11 +45,11 @@ def refuse_other_images(chosen: Sequence[StackMember], found: HeldOut) -> None:
     # What folds are cut from: images that were given to choose by are never trained on.
     cut = [found.dataset.fit, *([found.dataset.choose] if found.dataset.choose_cut else [])]
     each = [sum(count) for count in zip(*(part.class_counts() for part in cut), strict=True)]
-    if min(each) < images.LEAST:
+    if min(each) < held_out.LEAST:
         raise DataError(
             "there are too few images to fit a combination on",
             why=f"the class {found.fit.classes[each.index(min(each))]} has {min(each)} training images in all, "
-            f"and {images.LEAST} of each are the least",
+            f"and {held_out.LEAST} of each are the least",
             fix="adapt with more images",
         )
     for member in chosen:
@@ -101,14 +101,14 @@ def out_of_fold(
 def _adapted(member: StackMember, recipe: Recipe, path: Path, emit: Listener) -> Run:
     run = Run(path)
     if run.record_path.is_file():
-        return run if run.finished else execute.go_on(path, emit)
-    return execute.start(member.record["backbone"]["name"], member.dataset, recipe, path, emit)
+        return run if run.finished else train.go_on(path, emit)
+    return train.start(member.record["backbone"]["name"], member.dataset, recipe, path, emit)
 
 
 def _about_its_fold(
     run: Run, member: StackMember, classes: Sequence[str], accelerator: Accelerator, emit: Listener
 ) -> tuple[Said, list[str]]:
-    panel = Panel([models.load(run.path)], classes)
+    panel = Panel([saved.load(run.path)], classes)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])
     part = data.open_dataset(member.dataset, options).report

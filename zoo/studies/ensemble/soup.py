@@ -17,16 +17,15 @@ from zoo import data
 from zoo.data import Part
 from zoo.errors import DataError, RunError
 from zoo.events import Listener, Note, Progress, RunFinished
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import preprocessing, saved
 from zoo.models.preprocessing import DataConfig
 from zoo.recipes.recipe import Recipe
-from zoo.runs import lock as run_folder
+from zoo.runs import lock
 from zoo.runs.finish import measured, write_up, write_verification
 from zoo.runs.run_folder import Run
 from zoo.runs.stacked.held_out import DIFFERENT, held_out
 from zoo.runs.stacked.members import StackMember, members
-from zoo.studies.ensemble import ensemble_folder as folder
+from zoo.studies.ensemble import ensemble_folder
 from zoo.tasks import single_label
 from zoo.training import machine as machines
 from zoo.training.averaging import Ingredient, Soup, State, greedy
@@ -40,11 +39,11 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     """Average runs: see `zoo.api.soup`."""
     began = time.monotonic()
     if out is not None:
-        run_folder.refuse_used(out)
+        lock.refuse_used(out)
     chosen = members(references)
     _refuse_other_networks(chosen)
     emit(Progress("loading the first run", 0, 0))
-    network = models.load(chosen[0].run.path)
+    network = saved.load(chosen[0].run.path)
     config = preprocessing.data_config(network)
     found = held_out(chosen, [config] * len(chosen), emit)
     if not found.same:
@@ -69,7 +68,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
         "soup": {"candidates": [member.facts() for member in chosen]},
     }
     name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
-    with folder.made(out, name, "classifier", facts) as this:
+    with ensemble_folder.made(out, name, "classifier", facts) as this:
         network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         made = greedy_soup(chosen, network, found.fit, config, accelerator, emit)
         if made.kept == 1:
@@ -183,7 +182,7 @@ def _reader(member: StackMember) -> Callable[[], State]:
 
 def _save(network: nn.Module, this: Run, config: DataConfig, first: StackMember) -> None:
     record = this.record
-    models.save(
+    saved.save(
         network,
         this.path,
         class_names=record["dataset"]["classes"],

@@ -16,10 +16,9 @@ from accelerate import Accelerator
 from zoo.base import files
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Listener, Note, Progress, RunFinished
-from zoo.models import preprocessing
-from zoo.models import saved as models
+from zoo.models import preprocessing, saved
 from zoo.recipes.recipe import Recipe
-from zoo.runs import lock as run_folder
+from zoo.runs import lock
 from zoo.runs import run_folder as run
 from zoo.runs.finish import SEALED, write_up
 from zoo.runs.run_folder import COMBINER, MEMBERS, Run
@@ -27,8 +26,7 @@ from zoo.runs.stacked.combine import KINDS, Said
 from zoo.runs.stacked.held_out import HeldOut, held_out, refuse_few
 from zoo.runs.stacked.members import PLAIN, SOUP, StackMember, again_members, members
 from zoo.runs.stacked.model import Panel, load_stack, write_combiner
-from zoo.studies.ensemble import ensemble_folder as folder
-from zoo.studies.ensemble import folds
+from zoo.studies.ensemble import ensemble_folder, folds
 from zoo.studies.ensemble.fit import chosen_of, fitted
 from zoo.studies.ensemble.soup import averageable, greedy_soup, soup_record
 from zoo.studies.ensemble.standings import Entry, contest
@@ -68,7 +66,7 @@ def start(
     began = time.monotonic()
     _refuse_choice(choice, parts)
     if out is not None:
-        run_folder.refuse_used(out)
+        lock.refuse_used(out)
     ready = _opened(members(references), emit)
     _refuse_images(ready, parts)
     asked = {"asked": choice, "folds": parts, "members": [_facts(member) for member in ready.members]}
@@ -80,14 +78,14 @@ def start(
             "params": sum(parameter.numel() for parameter in ready.panel.parameters()),
             "weights": None,
         },
-        "dataset": folder.dataset_record(first["dataset"], ready.found),
+        "dataset": ensemble_folder.dataset_record(first["dataset"], ready.found),
         "recipe": {},
         "resolved": {"device": ready.accelerator.device.type},
         "environment": machines.environment(ready.machine),
         "seed": seed,
         "stack": asked,
     }
-    with folder.made(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
+    with ensemble_folder.made(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
         _copy_members(ready.members, this)
         return _carry_out(this, ready, began, emit)
 
@@ -105,8 +103,8 @@ def go_on(path: Path, emit: Listener) -> Run:
     this = Run(found.path.resolve())
     if this.finished:
         raise RunError(f"the stack {path} is finished already", fix=f"see {this.report}, or start another with --out")
-    with run_folder.held(this), folder.ended(this):
-        run_folder.tidy(this)
+    with lock.held(this), ensemble_folder.ended(this):
+        lock.tidy(this)
         places = [this.path / MEMBERS / str(number) for number in range(len(this.record["stack"]["members"]))]
         missing = [str(place) for place in places if not (place / "run.json").is_file()]
         if missing:
@@ -135,7 +133,7 @@ def _refuse_choice(choice: str, parts: int | None) -> None:
 
 def _opened(chosen: list[StackMember], emit: Listener) -> Ready:
     emit(Progress("loading the members", 0, 0))
-    panel = Panel([models.load(member.run.path) for member in chosen], chosen[0].classes)
+    panel = Panel([saved.load(member.run.path) for member in chosen], chosen[0].classes)
     machine = machines.settle(Recipe(precision="fp32"))
     accelerator = machines.make_accelerator(machine)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -298,7 +296,7 @@ def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any
         notes.append("no greedy soup: there are no images left to choose it by")
         return None
     chosen = [ready.members[place] for place in largest]
-    network = models.load(chosen[0].run.path)
+    network = saved.load(chosen[0].run.path)
     network.to(ready.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config = preprocessing.data_config(network)
     made = greedy_soup(chosen, network, fit, config, ready.accelerator, emit)

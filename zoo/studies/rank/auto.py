@@ -14,7 +14,7 @@ from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import prepare
 from zoo.studies.backbone_list import Entrant
 from zoo.studies.rank.rank import IMAGES, NO_TIME, ranked
-from zoo.training import machine as machines
+from zoo.training import machine
 
 AUTO = "auto"  # the name that stands for the backbone that is best here
 _SHARE = 0.5  # of a budget, after which no further backbone is looked at: the rest is for training
@@ -35,7 +35,7 @@ def cut(backbone: str, dataset: str, recipe: Recipe, budget: Budget | None, emit
 
 
 def _require_one_process() -> None:
-    count = machines.process_count()
+    count = machine.process_count()
     if count > 1:
         raise RecipeError(
             f"a backbone or its epochs cannot be chosen by {count} processes",

@@ -11,7 +11,6 @@ import timm
 import torch
 import torchvision
 
-import zoo
 from zoo import data
 from zoo.base.cache import activations_folder
 from zoo.data import Part
@@ -20,6 +19,7 @@ from zoo.models.layer_groups import Group
 from zoo.runs.prepare import Prepared
 from zoo.training.frozen_cache.feature_file import Layout, NoRoom, keep, open_kept, path_of
 from zoo.training.probe import Floats, Labels
+from zoo.version import __version__
 
 _CHUNK = 32  # images at once: always as many, so that the same bits come out again
 _ENTRY = "the classifier"
@@ -90,7 +90,7 @@ def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:
         weights.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
         weights.update(plain.flatten().view(torch.uint8).numpy().data)
     return (
-        *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
+        *(__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
         *(ready.spec.full_name, weights.hexdigest(), layout),
         *(ready.accelerator.device.type, ready.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
     )

@@ -16,7 +16,7 @@ from zoo.recipes.budget import Budget, FittedBudget, fitted
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import prepare
-from zoo.studies import backbone_list as entrants
+from zoo.studies import backbone_list
 from zoo.studies.backbone_list import Entrant, LeftOut
 from zoo.studies.rank.feature_store import frozen_features
 from zoo.studies.rank.order import Place, places
@@ -137,10 +137,10 @@ def ranked(
     _refuse(recipe, images)
     left_out: list[LeftOut] = []
     if names:
-        field = entrants.named(names)
+        field = backbone_list.named(names)
     else:
         emit(Progress("looking which weights are on this machine", 0, 0))
-        field, left_out = entrants.every()
+        field, left_out = backbone_list.every()
     if not field:
         raise RecipeError(
             "there is no backbone to rank",

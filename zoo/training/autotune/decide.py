@@ -9,8 +9,7 @@ from zoo.events import Listener, Progress
 from zoo.recipes.plan import Pace, Plan, with_caches, with_compiled, with_estimate, with_paces
 from zoo.recipes.planner import asked_phases
 from zoo.recipes.recipe import Recipe
-from zoo.training.autotune import compile as compiling
-from zoo.training.autotune import use_cache as caching
+from zoo.training.autotune import compile, use_cache
 from zoo.training.autotune.cost import Costs, estimate
 from zoo.training.frozen_cache.compute import Material
 from zoo.training.frozen_cache.phase_data import Option
@@ -55,7 +54,7 @@ def costed(
     settled, accelerator = material.recipe, material.accelerator
     device = accelerator.device.type
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    could, reasons = caching.options(plan, material, objective, input_size)
+    could, reasons = use_cache.options(plan, material, objective, input_size)
     measured = None
     if known is None:
         emit(Progress("estimating time and memory", 0, 0))
@@ -75,7 +74,7 @@ def costed(
                 options=could,
                 chunk=material.chunk,
             )
-    choice = caching.choose(could, reasons, measured, settled, accelerator)
+    choice = use_cache.choose(could, reasons, measured, settled, accelerator)
     plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
     cost = known
     if measured is not None:
@@ -86,7 +85,7 @@ def costed(
         if settled.compile != "off":
             if settled.compile != "auto" or device == "cuda":
                 emit(Progress("looking whether compiling pays", 0, 0))
-            pays = compiling.choose(
+            pays = compile.choose(
                 plan, seconds, material.model, material.groups, settled, accelerator, input_size=input_size
             )
             plan = with_compiled(plan, [*pays.saved], pays.notes)

@@ -14,7 +14,6 @@ import torchvision
 from accelerate import Accelerator
 from torch import nn
 
-import zoo
 from zoo.base.cache import activations_folder
 from zoo.data import Dataset, EvaluationLoader, TrainLoader
 from zoo.data.part import Part
@@ -24,6 +23,7 @@ from zoo.recipes.recipe import Recipe
 from zoo.training.frozen_cache.feature_file import Kept, Layout, is_kept, keep, open_kept, path_of
 from zoo.training.frozen_cache.fold_norms import faithful, folded_parts
 from zoo.training.frozen_cache.parts import Cut
+from zoo.version import __version__
 
 TRIED = 16  # images on which folding is tried
 
@@ -197,7 +197,7 @@ class Keeper:
         material = self._material
         return path_of(
             activations_folder(),
-            *(zoo.__version__, torch.__version__, timm.__version__, torchvision.__version__, material.code),
+            *(__version__, torch.__version__, timm.__version__, torchvision.__version__, material.code),
             *(material.names[0], type(material.model).__name__),
             *(self._weights, self._cut.entry, self._layout, folded, material.chunk),
             *(material.accelerator.device.type, material.accelerator.mixed_precision, torch.get_num_threads()),

@@ -14,7 +14,7 @@ from torch import nn
 from zoo import data
 from zoo.data import Part
 from zoo.events import Listener, Progress
-from zoo.models import saved as models
+from zoo.models import saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
@@ -67,7 +67,7 @@ def mode(
     Returns:
         "live" or "fixed", and the line.
     """
-    folded = weights is not None and models.has_folded_norms(model)
+    folded = weights is not None and saved.has_folded_norms(model)
     if folded and recipe.norm != "fixed":
         if recipe.norm == "live":
             return "live", "these weights have folded batch norms: training their norms live will likely ruin them"
@@ -112,7 +112,7 @@ def recalibrated(
         accelerator: Device, precision and processes: one of these decides for all.
         emit: Told about progress.
     """
-    norms = [] if weights is None or models.has_folded_norms(model) else tracking_norms(model)
+    norms = [] if weights is None or saved.has_folded_norms(model) else tracking_norms(model)
     if recipe.recalibrate == "off" or not norms or len(part) < 2:
         missing = recipe.recalibrate == "on" and weights is not None
         return Recalibration("off", "there are no norm statistics to re-estimate" if missing else "")

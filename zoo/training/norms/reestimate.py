@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo.data import Batch
-from zoo.models import layer_groups as groups
+from zoo.models import layer_groups
 from zoo.models.freezing import evaluating
 
 
@@ -22,7 +22,7 @@ class _Seen(Exception):
 
 def tracking_norms(model: nn.Module) -> list[Any]:
     """The norm layers that keep running statistics, in the order in which they are registered."""
-    return [module for module in model.modules() if groups.is_norm(module) and _tracks(module)]
+    return [module for module in model.modules() if layer_groups.is_norm(module) and _tracks(module)]
 
 
 def shift(model: nn.Module, images: torch.Tensor, accelerator: Accelerator) -> float:
