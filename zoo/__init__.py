@@ -5,42 +5,130 @@ Importing this package is light; torch and timm load at the first call that need
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from zoo.version import __version__
 
 if TYPE_CHECKING:
     from zoo.api import adapt, compare, evaluate, load, plan, predict, push, rank, reproduce, soup, stack
-    from zoo.errors import ZooError
+    from zoo.errors import (
+        DataError,
+        DiskError,
+        HubError,
+        ManifestError,
+        PluginError,
+        RecipeError,
+        RunError,
+        TrainingError,
+        TrainingInterrupted,
+        WeightsError,
+        ZooError,
+    )
+    from zoo.events import (
+        CheckpointSaved,
+        EpochDone,
+        Event,
+        Listener,
+        Note,
+        PhaseStarted,
+        PlanReady,
+        Progress,
+        RunFinished,
+        StepDone,
+    )
     from zoo.models.lookup import backbones, get
+    from zoo.models.spec import BackboneSpec, LayerGroup, Plugin, Weights
+    from zoo.recipes.budget import Budget
+    from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
     from zoo.recipes.recipe import Recipe
     from zoo.recipes.strategies import Phase
-    from zoo.runs.run_folder import Run
+    from zoo.runs.recipe_file import RecipeFile, read_recipe
+    from zoo.runs.reproduce import Reproduction
+    from zoo.runs.resume import Difference
+    from zoo.runs.run_folder import Result, Run, list_runs
+    from zoo.studies.compare.comparison_folder import Comparison
+    from zoo.studies.rank.rank import Ranking
+    from zoo.tasks.predictions import Prediction
 
-_HOME = {
-    "Phase": "zoo.recipes.strategies",
-    "Recipe": "zoo.recipes.recipe",
-    "Run": "zoo.runs.run_folder",
-    "ZooError": "zoo.errors",
-    "adapt": "zoo.api",
-    "backbones": "zoo.models.lookup",
-    "compare": "zoo.api",
-    "evaluate": "zoo.api",
-    "get": "zoo.models.lookup",
-    "load": "zoo.api",
-    "plan": "zoo.api",
-    "predict": "zoo.api",
-    "push": "zoo.api",
-    "rank": "zoo.api",
-    "reproduce": "zoo.api",
-    "soup": "zoo.api",
-    "stack": "zoo.api",
+# Public names by the module that defines them, which is loaded at a name's first use.
+_PUBLIC = {
+    "zoo.api": "adapt compare evaluate load plan predict push rank reproduce soup stack",
+    "zoo.errors": "DataError DiskError HubError ManifestError PluginError RecipeError RunError TrainingError "
+    "TrainingInterrupted WeightsError ZooError",
+    "zoo.events": "CheckpointSaved EpochDone Event Listener Note PhaseStarted PlanReady Progress RunFinished StepDone",
+    "zoo.models.lookup": "backbones get",
+    "zoo.models.spec": "BackboneSpec LayerGroup Plugin Weights",
+    "zoo.recipes.budget": "Budget",
+    "zoo.recipes.plan": "GroupPlan PhasePlan Plan",
+    "zoo.recipes.recipe": "Recipe",
+    "zoo.recipes.strategies": "Phase",
+    "zoo.runs.recipe_file": "RecipeFile read_recipe",
+    "zoo.runs.reproduce": "Reproduction",
+    "zoo.runs.resume": "Difference",
+    "zoo.runs.run_folder": "Result Run list_runs",
+    "zoo.studies.compare.comparison_folder": "Comparison",
+    "zoo.studies.rank.rank": "Ranking",
+    "zoo.tasks.predictions": "Prediction",
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
+
+# Modules that were documented once, and what they were documented for: all of it is in `zoo` itself.
+_MOVED = {
+    "zoo.adaptation": "Difference, Reproduction",
+    "zoo.budget": "Budget",
+    "zoo.comparing": "Comparison",
+    "zoo.engine": "Event, Listener, Note, Progress",
+    "zoo.inference": "Prediction",
+    "zoo.plans": "Plan, PhasePlan, GroupPlan",
+    "zoo.plugins": "backbones, get",
+    "zoo.ranking": "Ranking",
+    "zoo.recipe": "Recipe",
+    "zoo.recipe_file": "RecipeFile, read_recipe",
+    "zoo.run": "Run, Result, list_runs",
+    "zoo.spec": "BackboneSpec, LayerGroup, Plugin, Weights",
+    "zoo.strategies": "Phase",
 }
 
 __all__ = [
+    "BackboneSpec",
+    "Budget",
+    "CheckpointSaved",
+    "Comparison",
+    "DataError",
+    "Difference",
+    "DiskError",
+    "EpochDone",
+    "Event",
+    "GroupPlan",
+    "HubError",
+    "LayerGroup",
+    "Listener",
+    "ManifestError",
+    "Note",
     "Phase",
+    "PhasePlan",
+    "PhaseStarted",
+    "Plan",
+    "PlanReady",
+    "Plugin",
+    "PluginError",
+    "Prediction",
+    "Progress",
+    "Ranking",
     "Recipe",
+    "RecipeError",
+    "RecipeFile",
+    "Reproduction",
+    "Result",
     "Run",
+    "RunError",
+    "RunFinished",
+    "StepDone",
+    "TrainingError",
+    "TrainingInterrupted",
+    "Weights",
+    "WeightsError",
     "ZooError",
     "__version__",
     "adapt",
@@ -48,11 +136,13 @@ __all__ = [
     "compare",
     "evaluate",
     "get",
+    "list_runs",
     "load",
     "plan",
     "predict",
     "push",
     "rank",
+    "read_recipe",
     "reproduce",
     "soup",
     "stack",
@@ -70,3 +160,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Moved:
+    """Says where the names of a module went that was documented under another path."""
+
+    @staticmethod
+    def find_spec(module: str, _path: Any = None, _target: Any = None) -> None:
+        if module in _MOVED:
+            raise ModuleNotFoundError(
+                f"no module named {module!r} any more; write: from zoo import {_MOVED[module]}", name=module
+            )
+
+
+sys.meta_path.append(_Moved)
