@@ -121,6 +121,11 @@ class Part:
         """Id and label of every image."""
         return [Sample(item.id, label) for item, label in zip(self._items, self.labels, strict=True)]
 
+    @property
+    def ids(self) -> list[str]:
+        """The id of every image."""
+        return [item.id for item in self._items]
+
     def id(self, index: int) -> str:
         """The id of one image."""
         return self._items[index].id

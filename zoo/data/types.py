@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -171,6 +171,11 @@ def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
         return digest.digest(), ids[position]
 
     return sorted(range(len(ids)), key=key)
+
+
+def hash_of_ids(ids: Iterable[str]) -> str:
+    """The sha256 of images' ids, in their order."""
+    return hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 NAN = math.nan  # not known: it counts neither in the loss nor in a measure

@@ -97,10 +97,10 @@ def _listing(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def fingerprint(model: nn.Module, groups: Sequence[Group]) -> str:
-    """The sha256 of all tensors of some groups: names, shapes, types and bits."""
+def fingerprint(model: nn.Module, groups: Sequence[Group], start: str = "") -> str:
+    """The sha256 of all tensors of some groups: names, shapes, types and bits; `start` is hashed before them."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(start.encode())
     for group in groups:
         for name in (*group.parameters, *group.buffers):
             plain = tensors[name].detach().cpu().contiguous()

@@ -101,7 +101,7 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
         result = measure(
             _outputs(ready, answers.report, model),
             ready.dataset.classes,
-            [sample.id for sample in answers.report.samples],
+            answers.report.ids,
         )
         said["result"] = result | {"split": answers.split, "selected_on": chosen_on(ready)}
     if not ready.accelerator.is_main_process:
@@ -159,7 +159,7 @@ def _drawn(ready: Prepared, model: nn.Module) -> dict[str, Any]:
     parts = {"source": ready.dataset.choose, "target": ready.besides.images.choose}
     found: dict[str, np.ndarray[Any, Any]] = {}
     for name, part in parts.items():
-        order = ranked([part.id(place) for place in range(len(part))], seed=0, purpose="plot")
+        order = ranked(part.ids, seed=0, purpose="plot")
         rows, _ = features(model, _batches(ready, part.some(sorted(order[:DRAWN]))), ready.accelerator)
         found[name] = rows.double().numpy()
     both = np.concatenate(list(found.values()))

@@ -191,7 +191,7 @@ def _readable(part: Part, positions: Sequence[int]) -> Iterator[Image.Image]:
 
 def _pictures(part: Part, ids: list[str]) -> dict[str, Image.Image]:
     """Small pictures of some images, by id."""
-    position = {sample.id: index for index, sample in enumerate(part.samples)}
+    position = {name: index for index, name in enumerate(part.ids)}
     pictures = {}
     for name in ids:
         picture = part.image(position[name])

@@ -72,7 +72,7 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
         objective=objective(
             ready.settled, images, besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
         ),
-        sample_ids=[sample.id for sample in images.samples],
+        sample_ids=images.ids,
         epochs=epochs,
         judged=False,
     )

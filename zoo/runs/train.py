@@ -147,7 +147,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         sources=Sources(ready.material, ready.caches, ready.besides),
         objective=ready.objective,
         accelerator=accelerator,
-        sample_ids=[sample.id for sample in ready.dataset.fit.samples],
+        sample_ids=ready.dataset.fit.ids,
         scores=scores_of(ready.dataset.tasks),
     )
     explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])

@@ -223,7 +223,7 @@ def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str],
     options = data_options(own.recipe, classifier.config)
     opened = data.open_dataset(own.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
     outputs = _outputs(classifier, opened.report, 32, emit)
-    return outputs, [sample.id for sample in opened.report.samples], classifier
+    return outputs, opened.report.ids, classifier
 
 
 def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener) -> Outputs:

@@ -7,7 +7,6 @@ the members' memory apart, and a member that kills its process kills nobody else
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.base.cache import activations_apart
+from zoo.data.types import hash_of_ids
 from zoo.errors import TrainingInterrupted, ZooError
 from zoo.events import Event, Listener, PhaseStarted, Progress, StepDone
 from zoo.recipes.budget import Budget, fitted
@@ -82,7 +82,7 @@ def measured(run: Run, emit: Listener) -> dict[str, Any]:
         "fingerprint": record["dataset"]["fingerprint"],
         "images_per_second": images_per_second(classifier.model, classifier.config.input_size),
         "right": "".join("01"[int(value)] for value in right),
-        "ids": hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest(),
+        "ids": hash_of_ids(ids),
     }
 
 

@@ -113,4 +113,4 @@ def _about_its_fold(
     options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])
     part = data.open_dataset(member.dataset, options).report
     said = panel.over(part, _BATCH, lambda done: emit(Progress("asking about the fold", done, len(part))))
-    return said, [sample.id for sample in part.samples]
+    return said, part.ids

@@ -227,7 +227,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
     reloaded.to(ready.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     again = reloaded.panel.over(report, _BATCH, tell("measuring the saved stack", len(report)))
     logs = reloaded.combiner.logs(again.logs, again.features)
-    result = measure(Outputs(logs.float(), again.labels), classes, [sample.id for sample in report.samples])
+    result = measure(Outputs(logs.float(), again.labels), classes, report.ids)
     result |= {"split": ready.found.reported_on, "selected_on": where}
     weights = reloaded.combiner.weights(again.features, len(names))
     stack = facts | {

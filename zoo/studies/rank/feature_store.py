@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ import torchvision
 from zoo import data
 from zoo.base.cache import activations_folder
 from zoo.data import Part
+from zoo.data.types import hash_of_ids
 from zoo.events import Listener, Note, Progress
-from zoo.models.layer_groups import Group
+from zoo.models.layer_groups import fingerprint
 from zoo.runs.prepare import Prepared
 from zoo.training.frozen_cache.feature_file import Layout, NoRoom, keep, open_kept, path_of
 from zoo.training.probe import Floats, Labels
@@ -63,8 +63,7 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
     with torch.no_grad(), ready.accelerator.autocast():
         blank = torch.zeros(1, *ready.config.input_size, device=device).to(memory_format=torch.channels_last)
         layout = Layout.of(model.forward_head(model.forward_features(blank), pre_logits=True))
-    rows = hashlib.sha256("\0".join(sample.id for sample in part.samples).encode("utf-8", "surrogatepass")).hexdigest()
-    facts = (*_facts(ready, layout), dataset.fingerprint, part.role, rows, loader.look)
+    facts = (*_facts(ready, layout), dataset.fingerprint, part.role, hash_of_ids(part.ids), loader.look)
     path = path_of(activations_folder(), "features", *facts)
     kept = open_kept(path, len(part), layout, in_memory=True)
     if kept is None:
@@ -83,19 +82,9 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
 
 def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:
     """All that the features depend on, beside the images."""
-    weights = hashlib.sha256()
-    tensors = {**dict(ready.model.named_parameters()), **dict(ready.model.named_buffers())}
-    for name in _below_the_head(ready.groups):
-        plain = tensors[name].detach().cpu().contiguous()
-        weights.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
-        weights.update(plain.flatten().view(torch.uint8).numpy().data)
+    weights = fingerprint(ready.model, ready.groups[:-1])  # without the head, which is new, and random each time
     return (
         *(__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
-        *(ready.spec.full_name, weights.hexdigest(), layout),
+        *(ready.spec.full_name, weights, layout),
         *(ready.accelerator.device.type, ready.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
     )
-
-
-def _below_the_head(groups: Sequence[Group]) -> list[str]:
-    """The tensors that the features depend on; the head is new, and drawn anew each time."""
-    return [name for group in groups[:-1] for name in (*group.parameters, *group.buffers)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +15,9 @@ from torch import nn
 
 from zoo.base.cache import activations_folder
 from zoo.data import Dataset, EvaluationLoader, TrainLoader
-from zoo.data.part import Part
+from zoo.data.types import hash_of_ids
 from zoo.events import Listener, Note, Progress
-from zoo.models.layer_groups import Group
+from zoo.models.layer_groups import Group, fingerprint
 from zoo.recipes.recipe import Recipe
 from zoo.training.frozen_cache.feature_file import Kept, Layout, is_kept, keep, open_kept, path_of
 from zoo.training.frozen_cache.fold_norms import faithful, folded_parts
@@ -81,7 +80,7 @@ class Keeper:
         self._ways = (True, False) if cut.folds else (False,)  # folded or not
         self._weights = self._hash_of_weights(frozen)
         dataset = material.dataset
-        self._rows = {"fit": _hash_of_ids(dataset.fit), "choose": _hash_of_ids(dataset.choose)}
+        self._rows = {"fit": hash_of_ids(dataset.fit.ids), "choose": hash_of_ids(dataset.choose.ids)}
 
     def missing(self) -> int:
         """Images that would have to go through the prefix, as far as the names and lengths of files tell."""
@@ -207,18 +206,5 @@ class Keeper:
     def _hash_of_weights(self, frozen: frozenset[str]) -> str:
         """A hash of the frozen part: its modules as they describe themselves, and its tensors."""
         model = self._material.model
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        digest = hashlib.sha256()
-        for path in self._cut.placeholders:
-            digest.update(f"{path}: {model.get_submodule(path)!r}\n".encode())
-        for group in self._material.groups:
-            for name in (*group.parameters, *group.buffers) if group.name in frozen else ():
-                plain = tensors[name].detach().cpu().contiguous()
-                digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
-                digest.update(plain.flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-
-def _hash_of_ids(part: Part) -> str:
-    ids = "\0".join(part.id(place) for place in range(len(part)))
-    return hashlib.sha256(ids.encode("utf-8", "surrogatepass")).hexdigest()
+        modules = "".join(f"{path}: {model.get_submodule(path)!r}\n" for path in self._cut.placeholders)
+        return fingerprint(model, [group for group in self._material.groups if group.name in frozen], modules)
