@@ -13,6 +13,7 @@ from zoo.data import Dataset, EvaluationLoader, Part
 from zoo.data.targets import draw_weights
 from zoo.errors import RecipeError
 from zoo.models import saved
+from zoo.models.features import width
 from zoo.models.layer_groups import Group
 from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
@@ -21,7 +22,7 @@ from zoo.tasks import schema, scoring
 from zoo.tasks.schema import Task
 from zoo.training.collect import collect
 from zoo.training.losses import discover
-from zoo.training.losses.combined import Beside, TermSizes, width
+from zoo.training.losses.combined import Beside, TermSizes
 from zoo.training.losses.label_sets import MultiLabel
 from zoo.training.losses.multitask import MultiTask, answered, passes
 from zoo.training.losses.objective import Objective

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zoo.models.features import Seen
 from zoo.training.losses import adversary
 from zoo.training.losses.alignment.cdan import CDAN, LARGEST, certainty
 from zoo.training.losses.alignment.coral import distance
@@ -17,7 +18,7 @@ from zoo.training.losses.alignment.daan import DAAN
 from zoo.training.losses.alignment.dann import DANN
 from zoo.training.losses.alignment.mcc import TEMPERATURE, confusion
 from zoo.training.losses.alignment.mmd import SCALES, discrepancy, squared_distances
-from zoo.training.losses.combined import Seen, Sight, TermSizes
+from zoo.training.losses.combined import Sight, TermSizes
 
 SIZES = TermSizes(features=4, classes=3, images=10)
 

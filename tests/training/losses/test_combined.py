@@ -19,11 +19,12 @@ from tests.pictures import four
 from zoo.data import Batch, Unlabelled
 from zoo.errors import RecipeError
 from zoo.models import lookup, saved
+from zoo.models.features import look, width
 from zoo.recipes import methods
 from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
 from zoo.training.losses import discover
-from zoo.training.losses.combined import Beside, TermSizes, look, width
+from zoo.training.losses.combined import Beside, TermSizes
 from zoo.training.losses.objective import with_objective
 from zoo.training.losses.supervised import Supervised
 

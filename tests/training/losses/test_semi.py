@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from zoo.models.features import Seen
 from zoo.recipes.recipe import Recipe
-from zoo.training.losses.combined import Seen, Sight, TermSizes
+from zoo.training.losses.combined import Sight, TermSizes
 from zoo.training.losses.semi.fixmatch import FixMatch
 from zoo.training.losses.semi.flexmatch import FlexMatch
 from zoo.training.losses.semi.pseudo import PseudoLabels

@@ -16,6 +16,7 @@ from zoo.base.files import replacing
 from zoo.data import Part
 from zoo.errors import RunError, WeightsError
 from zoo.models import preprocessing, saved
+from zoo.models.features import extract_with_logits, flat
 from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import read_tensors, write_tensors
 from zoo.runs.run_folder import COMBINER, MEMBERS
@@ -53,11 +54,10 @@ class Panel(nn.Module):
         """
         logs, features = [], []
         for network, which, order in zip(self.networks, self._input_of, self._order, strict=True):
-            timms: Any = network.eval()
             images = inputs[which].to(self.device, memory_format=torch.channels_last, non_blocking=True)
-            maps = timms.forward_features(images)
-            features.append(timms.forward_head(maps, pre_logits=True).float().flatten(1).cpu())
-            logs.append(timms.forward_head(maps).cpu().double()[:, order].log_softmax(1))
+            own, logits = extract_with_logits(network.eval(), images)
+            features.append(flat(own).cpu())
+            logs.append(logits.cpu().double()[:, order].log_softmax(1))
         known = torch.zeros(len(logs[0]), dtype=torch.int64) if labels is None else labels
         return Said(torch.stack(logs), tuple(features), known)
 

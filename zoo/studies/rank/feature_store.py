@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import timm
@@ -15,6 +14,7 @@ from zoo.base.cache import activations_folder
 from zoo.data import Part
 from zoo.data.types import hash_of_ids
 from zoo.events import Listener, Note, Progress
+from zoo.models.features import extract, flat
 from zoo.models.layer_groups import fingerprint
 from zoo.runs.prepare import Prepared
 from zoo.training.frozen_cache.feature_file import Layout, NoRoom, keep, open_kept, path_of
@@ -44,7 +44,7 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
     dataset = ready.dataset
     workers = ready.settled.workers or 0
     loader = data.eval_batches(part, config=ready.config, batch_size=_CHUNK, workers=workers)
-    model: Any = ready.model.eval()
+    model = ready.model.eval()
     device, stage = ready.accelerator.device, f"features of {ready.spec.full_name} ({part.role} images)"
 
     @torch.no_grad()
@@ -54,7 +54,7 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
             emit(Progress(stage, done, len(part)))
             images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with ready.accelerator.autocast():
-                features = model.forward_head(model.forward_features(images), pre_logits=True)
+                features = extract(model, images)
             yield batch.indices.tolist(), features
             done += len(batch)
         loader.close()
@@ -62,7 +62,7 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
 
     with torch.no_grad(), ready.accelerator.autocast():
         blank = torch.zeros(1, *ready.config.input_size, device=device).to(memory_format=torch.channels_last)
-        layout = Layout.of(model.forward_head(model.forward_features(blank), pre_logits=True))
+        layout = Layout.of(extract(model, blank))
     facts = (*_facts(ready, layout), dataset.fingerprint, part.role, hash_of_ids(part.ids), loader.look)
     path = path_of(activations_folder(), "features", *facts)
     kept = open_kept(path, len(part), layout, in_memory=True)
@@ -77,7 +77,7 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
         except NoRoom as error:  # pragma: no cover - rows in memory always have room
             raise AssertionError(str(error)) from error
     labels = np.asarray(part.labels)[kept.present]
-    return layout.unpack(kept.rows[kept.present]).float().flatten(1).numpy(), labels
+    return flat(layout.unpack(kept.rows[kept.present])).numpy(), labels
 
 
 def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:

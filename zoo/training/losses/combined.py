@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from zoo.data import Batch
-from zoo.errors import RecipeError
+from zoo.models.features import Seen, look
 from zoo.recipes.plan import PhasePlan
 from zoo.training.losses.objective import Loss, Objective
 from zoo.training.losses.supervised import Supervised
@@ -27,19 +27,6 @@ class TermSizes:
     classes: int
     images: int  # without labels
     threshold: float = 0.95  # confidence from which a guess counts as a label
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the network makes of some images."""
-
-    features: torch.Tensor  # (B, D) float32: what goes into the classifier
-    logits: torch.Tensor  # (B, C) float32
-
-    @property
-    def probabilities(self) -> torch.Tensor:
-        """(B, C)."""
-        return self.logits.softmax(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,46 +114,3 @@ class Beside(Objective):
             total = total + weight * found.total
             parts |= {term.name: found.total, **found.parts}
         return Loss(total, parts)
-
-
-def look(network: nn.Module, images: torch.Tensor) -> Seen:
-    """One pass of images through a network, with what goes into its classifier.
-
-    Raises:
-        RecipeError: The network does not say what its classifier is.
-    """
-    caught: list[torch.Tensor] = []
-    hook = classifier_of(network).register_forward_pre_hook(lambda _module, given: caught.append(given[0]))
-    try:
-        logits = network(images)
-    finally:
-        hook.remove()
-    return Seen(caught[0].float().flatten(1), logits.float())
-
-
-def classifier_of(network: Any) -> nn.Module:
-    """The module that makes logits of features.
-
-    Raises:
-        RecipeError: The network does not say what it is.
-    """
-    found = network.get_classifier() if hasattr(network, "get_classifier") else None
-    found = found[0] if isinstance(found, tuple | list) else found  # distilled ones have two
-    if not isinstance(found, nn.Module) or isinstance(found, nn.Identity):
-        raise RecipeError(
-            f"{type(network).__name__} does not say what its classifier is, so its features cannot be had",
-            fix="take another backbone, or leave --align and --semi away",
-        )
-    return found
-
-
-@torch.no_grad()
-def width(network: nn.Module, size: tuple[int, int, int], device: torch.device) -> int:
-    """How many features go into a network's classifier."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        return look(network, torch.zeros(1, *size, device=device)).features.shape[1]
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -13,6 +13,7 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.models import layer_groups
+from zoo.models.features import extract, flat
 from zoo.models.freezing import evaluating
 
 
@@ -109,7 +110,7 @@ def features(model: Any, batches: Iterable[Batch], accelerator: Accelerator) -> 
     with evaluating(model), accelerator.autocast():
         for batch in batches:
             images = batch.images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True)
-            found.append(model.forward_head(model.forward_features(images), pre_logits=True).float().flatten(1).cpu())
+            found.append(flat(extract(model, images)).cpu())
             labels.append(batch.labels)
     return torch.cat(found), torch.cat(labels)
 

@@ -7,8 +7,9 @@ import math
 import torch
 from torch.nn import functional
 
+from zoo.models.features import Seen
 from zoo.training.losses.adversary import discriminator, domain_error, domain_loss, reversed_gradients, rising
-from zoo.training.losses.combined import Seen, Sight, Term, TermSizes
+from zoo.training.losses.combined import Sight, Term, TermSizes
 from zoo.training.losses.objective import Loss
 
 LARGEST = 4096  # products of features and classes; above it they are multiplied in random directions, as in the paper
