@@ -15,7 +15,7 @@ from zoo import data
 from zoo.base import registry
 from zoo.data import DataOptions, Dataset
 from zoo.data.unlabelled import Answers, UnlabelledSet
-from zoo.events import Listener, Note, Progress
+from zoo.events import Listener, Progress
 from zoo.models import heads, hub_client, lookup, preprocessing, saved
 from zoo.models import layer_groups as groups
 from zoo.models.layer_groups import Group
@@ -103,14 +103,11 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
         emit = _silent
     emit(Progress("preparing the backbone", 0, 0))
 
-    def tell(text: str) -> None:
-        emit(Note(text))
-
-    with hub_client.session(tell):
+    with hub_client.session(emit):
         weights = None if recipe.strategy == "scratch" else saved.resolve_weights(spec, recipe.weights)
     options = data_options(recipe, preprocessing.expected_data_config(spec, weights, recipe.image_size))
     began = time.perf_counter()
-    with accelerator.main_process_first(), hub_client.session(tell):
+    with accelerator.main_process_first(), hub_client.session(emit):
         images = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
         make_objective.refuse_unfit(recipe, images)
         unlabelled, answers = unlabelled_stream.opened(recipe, images, dataset, options, emit)

@@ -124,7 +124,7 @@ def test_a_copy_that_does_something_else_is_not_verified(
     """Labels in another order, weights that were changed: each is told, with the way back."""
     from zoo.errors import HubError
     from zoo.events import ignore
-    from zoo.models.hub_errors import session
+    from zoo.models.hub_client import session
     from zoo.runs.publish.contents import Published
     from zoo.runs.publish.verify import verify
 

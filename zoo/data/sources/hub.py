@@ -19,6 +19,7 @@ from zoo.data.sources.cells import in_order
 from zoo.data.sources.class_folders import SPLIT_NAMES
 from zoo.data.types import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
 from zoo.errors import DataError
+from zoo.events import Event, Note
 from zoo.models import hub_client
 
 
@@ -75,9 +76,9 @@ def read_hub(
         on_progress(f"fetching {identity}", 0, 0)
     config = options.config or (entry.config if entry else None)
 
-    def tell(text: str) -> None:
-        if on_progress is not None:
-            on_progress(f"fetching {identity} ({text})", 0, 0)
+    def tell(event: Event) -> None:
+        if on_progress is not None and isinstance(event, Note):
+            on_progress(f"fetching {identity} ({event.text})", 0, 0)
 
     with hub_client.session(tell) as hub:
         tables = _fetch(identity, name, config, revision, hub, gated=bool(entry and entry.gated))

@@ -14,8 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it re-exports implicitly
 
 from zoo.errors import HubError
-from zoo.events import Listener
-from zoo.models.hub_errors import retrying, tokens_page
+from zoo.models.hub_client import retrying, tokens_page
 
 _MAY_WRITE = ("repo.write", "repo.content.write")
 
@@ -52,13 +51,13 @@ def check_name(repo: str) -> None:
         ) from error
 
 
-def account(hub: HfApi, emit: Listener) -> Account:
+def account(hub: HfApi) -> Account:
     """Ask the Hub whose token this is.
 
     Raises:
         HubError: There is no token, it is not valid, or the Hub cannot be reached.
     """
-    answer = retrying(lambda: hub.whoami(token=get_token()), "cannot log in to the Hub", emit=emit)
+    answer = retrying(lambda: hub.whoami(token=get_token()), "cannot log in to the Hub")
     token = (answer.get("auth") or {}).get("accessToken") or {}
     fine = token.get("fineGrained") or {}
     scopes: dict[str, frozenset[str]] = {}

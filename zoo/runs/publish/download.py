@@ -13,7 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
 from zoo.errors import HubError
 from zoo.events import Listener, Note, ignore
-from zoo.models.hub_errors import retrying, session
+from zoo.models.hub_client import retrying, session
 from zoo.runs.publish.contents import RECORD
 from zoo.runs.record import record_faults
 from zoo.runs.run_folder import COMBINER, MEMBERS, SCHEMA
@@ -47,9 +47,9 @@ def fetch(reference: str, emit: Listener = ignore) -> Path:
     """
     repo, revision = _named(reference)
     with session(emit) as hub:
-        config = _file(repo, "config.json", revision, emit)
+        config = _file(repo, "config.json", revision)
         # The folder is named after the commit: both files are of that one, whatever happens in between.
-        folder = _file(repo, "model.safetensors", config.parent.name, emit).parent
+        folder = _file(repo, "model.safetensors", config.parent.name).parent
         if hub.trouble:
             emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
     return folder
@@ -71,7 +71,7 @@ def fetch_stack(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str
     repo, revision = _named(reference)
     with session(emit):
         try:
-            path = _file(repo, RECORD, revision, emit)
+            path = _file(repo, RECORD, revision)
         except HubError:  # what is wrong then, `fetch` says better
             return None
         try:
@@ -87,7 +87,7 @@ def fetch_stack(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str
             raise HubError(f"{repo} was published by a newer zoo", fix="pip install --upgrade adaptzoo")
         folder, count = path.parent, len((record.get("stack") or {}).get("members") or ())
         for name in (COMBINER, *(f"{MEMBERS}/{n}/{file}" for n in range(count) for file in MODEL)):
-            _file(repo, name, folder.name, emit)
+            _file(repo, name, folder.name)
     return folder, record
 
 
@@ -106,8 +106,8 @@ def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, 
     """
     folder = fetch(reference, emit)
     repo = reference.partition("@")[0]
-    with session():
-        path = _file(repo, RECORD, folder.name, emit)
+    with session(emit):
+        path = _file(repo, RECORD, folder.name)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] > SCHEMA:
@@ -132,7 +132,7 @@ def _named(reference: str) -> tuple[str, str | None]:
     return repo, revision or None
 
 
-def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
+def _file(repo: str, name: str, revision: str | None) -> Path:
     def get() -> Path:
         try:
             return Path(hf_hub_download(repo, name, revision=revision))
@@ -149,4 +149,4 @@ def _file(repo: str, name: str, revision: str | None, emit: Listener) -> Path:
                 fix="name a repository with config.json and model.safetensors",
             ) from error
 
-    return retrying(get, f"the model {repo} cannot be had", repo=repo, emit=emit)
+    return retrying(get, f"the model {repo} cannot be had", repo=repo)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
 from zoo.errors import HubError
 from zoo.events import Listener, Note, Progress
-from zoo.models.hub_client import place
-from zoo.models.hub_errors import maybe_made, retrying, session
+from zoo.models.hub_client import maybe_made, place, retrying, session
 from zoo.runs.publish import access, licenses
 from zoo.runs.publish.contents import RECORD, Published, checked_record, is_stack, published_files, write_folder
 from zoo.runs.publish.verify import Proof, verify
@@ -102,39 +102,35 @@ def publish(
         return Pushed(repo, url, None, files, settled, None, None, str(dry_run), None)
     with session(emit):
         emit(Progress("asking the Hub who you are", 0, 0))
-        who = access.account(hub, emit)
+        who = access.account(hub)
         access.check_access(who, repo)
-        before = _look(hub, repo, emit)
+        before = _look(hub, repo)
         if before is not None:
             _refuse_foreign(before, record, repo, overwrite=overwrite, private=private)
             if not before.empty and before.run.get("run") != record["id"]:
                 emit(Note(f"{repo} holds {_describe(before)}; this push takes its place"))
         else:
-            retrying(
-                lambda: hub.create_repo(repo, private=private or None, exist_ok=True),
-                f"{repo} cannot be made",
-                repo=repo,
-                emit=emit,
-            )
+            make = partial(hub.create_repo, repo, private=private or None, exist_ok=True)
+            retrying(make, f"{repo} cannot be made", repo=repo)
         emit(Progress("uploading", 0, 0))
-        commit = _commit(hub, repo, files, record, overwrite=overwrite, private=private, emit=emit)
+        commit = _commit(hub, repo, files, record, overwrite=overwrite, private=private)
         replaced = before.head if before is not None and not before.empty and before.head != commit else None
         emit(Progress("loading it back in a fresh process", 0, 0))
-        proof = verify(run, record, repo, commit, files, replaced=replaced, emit=emit)
-        hidden = before.private if before is not None else _is_private(hub, repo, emit)
+        proof = verify(run, record, repo, commit, files, replaced=replaced)
+        hidden = before.private if before is not None else _is_private(hub, repo)
     return Pushed(repo, url, commit, files, settled, hidden, replaced, None, proof)
 
 
-def _is_private(hub: HfApi, repo: str, emit: Listener) -> bool | None:
+def _is_private(hub: HfApi, repo: str) -> bool | None:
     """Whether a repository that was made just now is private, which its organisation may want; None: not known."""
     try:
-        info = _info(hub, repo, emit)
+        info = _info(hub, repo)
     except HubError:  # the push is done and verified: this is no reason to call it failed
         return None
     return bool(info.private) if info else None
 
 
-def _info(hub: HfApi, repo: str, emit: Listener) -> Any:
+def _info(hub: HfApi, repo: str) -> Any:
     """What the Hub says of a repository; None: it is not there."""
 
     def ask() -> Any:
@@ -143,12 +139,12 @@ def _info(hub: HfApi, repo: str, emit: Listener) -> Any:
         except RepositoryNotFoundError:
             return None
 
-    return retrying(ask, f"{repo} cannot be read", repo=repo, emit=emit)
+    return retrying(ask, f"{repo} cannot be read", repo=repo)
 
 
-def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
+def _look(hub: HfApi, repo: str) -> Found | None:
     """What the repository holds; None: it is not there."""
-    info = _info(hub, repo, emit)
+    info = _info(hub, repo)
     if info is None:
         return None
     if info.id != repo:
@@ -163,7 +159,6 @@ def _look(hub: HfApi, repo: str, emit: Listener) -> Found | None:
                 lambda: hub.hf_hub_download(repo, name, revision=info.sha, cache_dir=folder),
                 f"{name} of {repo} cannot be read",
                 repo=repo,
-                emit=emit,
             )
             try:
                 content = parse_json(read_bytes(path, JSON_LIMIT))
@@ -228,7 +223,6 @@ def _commit(
     *,
     overwrite: bool,
     private: bool,
-    emit: Listener,
 ) -> str:
     """Make the repository hold these files, in one commit.
 
@@ -241,7 +235,7 @@ def _commit(
     unanswered = False
 
     def once() -> str:
-        found = _look(hub, repo, emit)
+        found = _look(hub, repo)
         if found is None:
             raise HubError(f"{repo} is gone", why="it was there a moment ago", fix="run the same command again")
         _refuse_foreign(found, record, repo, overwrite=overwrite, private=private)
@@ -268,7 +262,7 @@ def _commit(
 
     what = f"the files cannot be put into {repo}"
     try:
-        return retrying(once, what, repo=repo, emit=emit)
+        return retrying(once, what, repo=repo)
     except HubError as error:
         # All of them or none are there now; which, an answer that did not come would have said.
         if unanswered:

@@ -9,15 +9,14 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
 
 from zoo.errors import HubError
-from zoo.events import Listener
-from zoo.models.hub_client import one_line, place
-from zoo.models.hub_errors import retrying
+from zoo.models.hub_client import one_line, place, retrying
 from zoo.runs.publish.contents import Published, is_stack, places
 from zoo.runs.run_folder import Run
 
@@ -51,7 +50,6 @@ def verify(
     files: Sequence[Published],
     *,
     replaced: str | None,
-    emit: Listener,
 ) -> Proof:
     """Fetch a commit into an empty cache, rebuild the model from it with plain timm, and compare it with the run.
 
@@ -64,7 +62,6 @@ def verify(
         commit: The commit to look at.
         files: What it should hold.
         replaced: The commit before, which is named in the advice if this one is not good; None: there was none.
-        emit: Told about waits.
 
     Raises:
         HubError: It could not be fetched or built, or does something else than the run.
@@ -83,7 +80,8 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="zoo-verify-") as name:
         folder = Path(name)
         for file in files:
-            _fetch(repo, commit, file.name, folder / "hf" / "hub", what, emit)
+            get = partial(hf_hub_download, repo, file.name, revision=commit, cache_dir=folder / "hf" / "hub")
+            retrying(get, what, repo=repo)
         answer = _rebuild(job, folder, what)
     if answer["faults"]:
         raise HubError(what, why="; ".join(answer["faults"]), fix=_take_back(repo, commit, replaced))
@@ -95,10 +93,6 @@ def _expected(model: Run, record: Mapping[str, Any] | None) -> dict[str, Any]:
     device = (record or model.record)["resolved"].get("device")
     kept = str((model.path / "verify.safetensors").resolve())
     return {"kept": kept, "tolerance": TOLERANCE.get(device, TOLERANCE_ELSEWHERE)}
-
-
-def _fetch(repo: str, commit: str, name: str, cache: Path, what: str, emit: Listener) -> None:
-    retrying(lambda: hf_hub_download(repo, name, revision=commit, cache_dir=cache), what, repo=repo, emit=emit)
 
 
 def _rebuild(job: Mapping[str, Any], folder: Path, what: str) -> dict[str, Any]:
