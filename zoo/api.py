@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from zoo.errors import RecipeError, RunError
+from zoo.errors import RecipeError
 from zoo.events import Listener, ignore
 from zoo.recipes import methods
 from zoo.recipes.budget import Budget
@@ -441,9 +441,7 @@ def push(
         HubError: The Hub cannot be reached or refuses, the repository holds something else, or what is there now is
             not what the run does; the message says which, and how to put it right.
     """
-    found = run if isinstance(run, Run) else runs.find(run)
-    if found is None:
-        raise RunError(f"{run} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    found = runs.named(run)
     folder = None if dry_run is None else Path(dry_run)
     with tempfile.TemporaryDirectory(prefix="zoo-task-") as place:
         chosen = found if task is None else one_task(found, task, Path(place))

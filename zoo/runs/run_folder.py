@@ -174,9 +174,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = parse_json(read_bytes(file, JSON_LIMIT))
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
-        ) from None
+        raise not_a_run(path) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(f"{file} cannot be read", why=reason) from error
@@ -204,6 +202,25 @@ def find(reference: str | Path) -> Run | None:
         if os.path.isfile(path / "run.json"):  # unlike Path.is_file, False for a text too long to be a path
             return Run(path)
     return None
+
+
+def named(reference: str | Path | Run) -> Run:
+    """The run that a path or a bare name under `runs/` means.
+
+    Raises:
+        RunError: It is not the folder of one.
+    """
+    found = reference if isinstance(reference, Run) else find(reference)
+    if found is None:
+        raise not_a_run(reference)
+    return found
+
+
+def not_a_run(reference: object) -> RunError:
+    """What to say of a path that is no run's."""
+    return RunError(
+        f"{reference} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
+    )
 
 
 def list_runs(root: Path) -> list[Run]:

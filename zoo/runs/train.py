@@ -91,9 +91,7 @@ def go_on(
         RecipeError: Something else is asked for.
     """
     began = time.monotonic()
-    found = run_folder.find(path)
-    if found is None:
-        raise RunError(f"{path} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+    found = run_folder.named(path)
     this = Run(found.path.resolve())
     _refuse_finished(this, path)
     if found.record.get("kind") == "stack" or found.record.get("soup"):

@@ -76,7 +76,7 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     if text.startswith(publish.PREFIX) and not isinstance(model, Path):
         return _from_hub(text.removeprefix(publish.PREFIX), emit)
     if isinstance(model, Path) or Path(text).exists():
-        raise RunError(f"{model} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here")
+        raise run.not_a_run(model)
     try:
         spec = lookup.get(text)
     except PluginError as error:

@@ -71,7 +71,7 @@ def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
         RunError: There are fewer than two; one is not a finished run of one model, or comes twice; or they do not have
             the same classes.
     """
-    found = [_found(reference) for reference in references]
+    found = [run.named(reference) for reference in references]
     if len(found) < 2:
         raise RunError("there is nothing to put together", why=f"{len(found)} run was named", fix="name two or more")
     records = [each.finished_record() for each in found]
@@ -108,15 +108,6 @@ def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[Sta
     """
     names = [entry["name"] for entry in record["stack"]["members"]]
     return [replace(member, name=name) for member, name in zip(members(places), names, strict=True)]
-
-
-def _found(reference: str | Path | Run) -> Run:
-    found = reference if isinstance(reference, Run) else run.find(reference)
-    if found is None:
-        raise RunError(
-            f"{reference} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
-        )
-    return found
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
