@@ -126,17 +126,17 @@ def test_plan_prints_a_line_for_each_phase_and_group(zoo_, api):
     done = zoo_("plan", "resnet_nano", "-d", "digits")
     lines = [line.split() for line in done.out.splitlines()]
     assert ["phase", "group", "parameters", "rate", "decay", "frozen", "norm"] in lines
-    assert ["probe", "stem", "1.2", "k", "-", "-", "yes", "frozen"] in lines
-    assert ["finetune", "stem", "1.2", "k", "0.0005", "0.05", "no", "live"] in lines
-    assert "finetune: 2 epochs, 6 steps, one-cycle; trains 1.5 k parameters" in done.out
-    assert "about 83 s of training, about 210 MB of memory" in done.out
+    assert ["probe", "stem", "1,234", "-", "-", "yes", "frozen"] in lines
+    assert ["finetune", "stem", "1,234", "0.0005", "0.05", "no", "live"] in lines
+    assert "finetune: 2 epochs, 6 steps, one-cycle; trains 1.53 k parameters" in done.out
+    assert "about 1 min 23 s of training, about 210 MB of memory" in done.out
     assert "note: val is cut from train" in done.out
 
 
 @pytest.mark.parametrize(("waiting", "words"), [(8.3, " (10% of it waiting for images)"), (1.0, ""), (None, "")])
 def test_a_plan_speaks_of_waiting_where_it_matters(capsys, waiting, words):
     render.plan(replace(PLAN, data_wait=waiting).record())
-    assert f"about 83 s of training{words}, about 210 MB" in capsys.readouterr().out
+    assert f"about 1 min 23 s of training{words}, about 210 MB" in capsys.readouterr().out
 
 
 def test_plan_json(zoo_, api):
@@ -150,7 +150,7 @@ def test_adapt_prints_the_plan_and_epochs_on_stderr_and_the_result_on_stdout(zoo
     assert done.code == 0
     assert api.calls[0][2]["out"] == "runs/made"
     assert done.out.splitlines() == [
-        "accuracy  97.2% (95.0% to 98.4%) of 360 images from test",
+        "accuracy  97.2% (95.0 to 98.4%) of 360 images from test",
         "chosen    finetune epoch 2, by val (cut from train)",
         "baseline  10.0% (always guessing the commonest class)",
         "run       runs/made",
@@ -192,7 +192,7 @@ def test_eval(zoo_, api):
         "dataset_config": None,
         "on_bad_image": "error"})]  # fmt: skip
     shown = zoo_("eval", "runs/made").out
-    assert "97.2% (95.0% to 98.4%) accuracy of 360 images from test" in shown
+    assert "97.2% (95.0 to 98.4%) accuracy of 360 images from test" in shown
     for name, value in (("top-5 accuracy", "99.9%"), ("loss", "0.1234"), ("macro F1", "0.9700"),
                         ("calibration error", "0.0210")):  # fmt: skip
         assert any(line.startswith(name) and line.endswith(value) for line in shown.splitlines())

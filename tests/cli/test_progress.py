@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from tests.cli.conftest import PLAN, Terminal
-from zoo.base.text import count, duration, memory, plural
 from zoo.cli import progress
 from zoo.cli.progress import Lines
 from zoo.events import CheckpointSaved, PhaseStarted, PlanReady, Progress, StepDone
@@ -88,17 +87,3 @@ def test_an_error_leaves_the_streams_as_they_were(monkeypatch, stream):
     assert sys.stderr is screen and sys.stdout is before
     assert "loading torch" in screen.getvalue() and "chatter" in screen.getvalue()
     assert screen.getvalue().rfind("\x1b[?25h") >= screen.getvalue().rfind("\x1b[?25l")
-
-
-@pytest.mark.parametrize(
-    ("made", "text"),
-    [
-        (count(25_557_032), "25.6 M"), (count(999), "999"), (count(999_600), "1.0 M"), (count(138_357_544), "138 M"),
-        (count(None), "-"), (memory(210_000_000), "210 MB"), (memory(1_900_000_000), "1.9 GB"), (memory(10), "1 MB"),
-        (duration(4.21), "4.2 s"), (duration(95), "95 s"), (duration(12 * 60), "12 min"),
-        (duration(3 * 3600 + 20 * 60), "3 h 20 min"), (plural(1, "epoch"), "1 epoch"),
-        (plural(1250, "step"), "1,250 steps"),
-    ],
-)  # fmt: skip
-def test_numbers_as_people_read_them(made, text):
-    assert made == text

@@ -77,7 +77,7 @@ def test_an_evaluation_has_a_part_for_each_task(zoo_, api, monkeypatch):
     monkeypatch.setattr(api, "evaluate", lambda *args, **named: RESULT)
     out = zoo_("eval", "run").out
     assert out.startswith("0.720 mean score of 60 images from test")
-    for line in ("kind: 90.0% (80.0% to 95.0%) accuracy of 40 images", "age: 0.710 R² of 30 images",
+    for line in ("kind: 90.0% (80.0 to 95.0%) accuracy of 40 images", "age: 0.710 R² of 30 images",
                  "size: 0.550 kappa of 50 images"):  # fmt: skip
         assert line in out
     lines = [" ".join(line.split()) for line in out.splitlines()]

@@ -1,18 +1,38 @@
-"""How often something is done: by time, by steps, or by whichever comes first."""
+"""Durations as people type them, "10m" and "500 steps": the only place that reads and writes them."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_TIME = re.compile(r"(\d+(?:\.\d+)?) ?([smh])")
-_STEPS = re.compile(r"(\d+) ?steps?")
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TIME = re.compile(rf"(\d+(?:\.\d+)?) ?([{''.join(UNITS)}])")
+_STEPS = re.compile(r"(\d+)[ -]?steps?")
+
+
+def parse_seconds(text: str) -> float | None:
+    """The seconds of `90s`, `10m`, `1.5 h` or `7d`; None: it is no time."""
+    time = _TIME.fullmatch(text.strip())
+    return float(time[1]) * UNITS[time[2]] if time else None
+
+
+def parse_steps(text: str) -> int | None:
+    """The number in `500steps`, `500 steps` or `1 step`; None: it is none of these."""
+    steps = _STEPS.fullmatch(text.strip())
+    return int(steps[1]) if steps else None
+
+
+def written(seconds: float) -> str:
+    """Seconds in the form that `parse_seconds` reads, in the largest unit that has quarters of them."""
+    for unit in ("h", "m"):
+        if seconds >= UNITS[unit] and (seconds / UNITS[unit] * 4).is_integer():
+            return f"{seconds / UNITS[unit]:g}{unit}"
+    return f"{seconds:g}s"
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """At least one of both is set."""
+    """How often something is done: by time, by steps, or by whichever comes first. At least one is set."""
 
     seconds: float | None = None
     steps: int | None = None
@@ -32,11 +52,10 @@ def parse_interval(text: str) -> Interval:
     seconds: float | None = None
     steps: int | None = None
     for part in text.split(","):
-        time, count = _TIME.fullmatch(part.strip()), _STEPS.fullmatch(part.strip())
-        if time and seconds is None and float(time[1]) > 0:
-            seconds = float(time[1]) * _SECONDS[time[2]]
-        elif count and steps is None and int(count[1]) > 0:
-            steps = int(count[1])
+        if (time := parse_seconds(part)) and seconds is None:
+            seconds = time
+        elif (count := parse_steps(part)) and steps is None:
+            steps = count
         else:
             raise ValueError(f"must be a time (90s, 10m, 2h), a number of steps (500 steps) or both, not {text!r}")
     return Interval(seconds, steps)

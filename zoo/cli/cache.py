@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
 
 from zoo.base import cache, files
 from zoo.base.cache import Stored
-from zoo.base.text import duration, memory
+from zoo.base.durations import parse_seconds
+from zoo.base.text import duration, size
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, WrongUsage, say
 from zoo.cli.render import Column
 
 app = typer.Typer(help="Decoded images and activations that are kept for the next run.", no_args_is_help=True)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 @app.command("list")
@@ -30,7 +29,7 @@ def list_command(as_json: Json = False) -> Answer:
 
     def show() -> None:
         _table(found)
-        total = memory(sum(entry.bytes for entry in found)) if found else "nothing"
+        total = size(sum(entry.bytes for entry in found)) if found else "nothing"
         say(f"{total} in {render.shell_path(files.cache_dir())}")
 
     return Answer([entry.record() for entry in found], show, as_json)
@@ -56,22 +55,22 @@ def clear_command(
 
     def show() -> None:
         _table(removed)
-        say(f"removed {memory(sum(entry.bytes for entry in removed)) if removed else 'nothing'}")
+        say(f"removed {size(sum(entry.bytes for entry in removed)) if removed else 'nothing'}")
 
     return Answer([entry.record() for entry in removed], show, as_json)
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    found = parse_seconds(text)
     if found is None:
         why = f"--older-than takes a time such as 30m, 12h or 7d, not {text!r}"
         raise WrongUsage(why, fix="for example: --older-than 7d")
-    return float(found[1]) * _UNITS[found[2]]
+    return found
 
 
 def _table(entries: list[Stored]) -> None:
     if not entries:
         return
     columns = [Column("kind"), Column("size", right=True), Column("used", right=True), Column("what for", wrap=True)]
-    rows = [[entry.kind, memory(entry.bytes), f"{duration(entry.age)} ago", entry.about] for entry in entries]
+    rows = [[entry.kind, size(entry.bytes), f"{duration(entry.age)} ago", entry.about] for entry in entries]
     render.table(columns, rows)

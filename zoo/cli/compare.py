@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.base.text import count, duration, memory, p_value, percent, plural
+from zoo.base.text import compact, duration, interval, p_value, percent, plural, size
 from zoo.cli import complete, options, progress, render
 from zoo.cli.options import BudgetText, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
@@ -120,12 +120,11 @@ def _show(summary: Mapping[str, Any]) -> None:
                Column("memory", right=True), Column("images/s", right=True), Column("front")]  # fmt: skip
     rows = []
     for row in summary["rows"]:
-        low, high = row["interval"]
         fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])
         rows.append([row["member"], printable(row["starts_from"]), percent(row["accuracy"]),
-                     f"{percent(low)} to {percent(high)}", str(len(row["accuracies"])), count(row["params"]),
-                     count(row["flops"]), str(row["epochs"]), duration(row["train_seconds"]),
-                     memory(row["memory_bytes"]) if row["memory_bytes"] else "-",
+                     interval(row["interval"]), str(len(row["accuracies"])), compact(row["params"]),
+                     compact(row["flops"]), str(row["epochs"]), duration(row["train_seconds"]),
+                     size(row["memory_bytes"] or None),
                      f"{row['images_per_second']:.0f}", fronts or "-"])  # fmt: skip
     render.table(columns, rows)
     say()
@@ -138,8 +137,8 @@ def _show(summary: Mapping[str, Any]) -> None:
     for pair in differences:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"
-        size = f"{100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
-        say(f"  {pair['first']} over {pair['second']}: {size}, {p_value(pair['p_adjusted'])}, {verdict}")
+        points = f"{100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
+        say(f"  {pair['first']} over {pair['second']}: {points}, p {p_value(pair['p_adjusted'])}, {verdict}")
     for note in summary["notes"]:
         say(f"note: {printable(note)}")
     for fault in summary["failed"]:

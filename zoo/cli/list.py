@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.base.text import count
+from zoo.base.text import compact
 from zoo.cli import progress, render
 from zoo.cli.output import Answer, Json, warn
 from zoo.cli.render import Column
@@ -119,7 +119,7 @@ def _cells(row: dict[str, Any]) -> Sequence[str]:
     return [
         row["name"] if row["groups"] else row["full_name"],
         row["plugin"],
-        count(row["params"]),
+        compact(row["params"]),
         str(row["input"] or "-"),
         str(len(row["groups"]) or "-"),
         ", ".join(weights[:_SHOWN]) + more or "-",

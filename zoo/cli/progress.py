@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from zoo.base.text import duration
+from zoo.base.text import count, duration
 from zoo.cli.output import on_terminal, rank
 from zoo.cli.view import View
 from zoo.events import Event, Listener, PhaseStarted, PlanReady, StepDone, ignore
@@ -80,7 +80,7 @@ class Lines(View):
                 self._due = now + _PLAIN_EVERY
         elif now >= self._due:
             self._due = now + _PLAIN_EVERY
-            self.line(f"{stage}: {done:,} of {total:,}" if total else f"{stage}: {done:,}")
+            self.line(f"{stage}: {count(done)} of {count(total)}" if total else f"{stage}: {count(done)}")
 
     def phase(self, event: PhaseStarted) -> None:
         """Note where the phase begins: its epochs have lines of their own."""
@@ -97,5 +97,5 @@ class Lines(View):
             self._due = now + _PLAIN_EVERY
             each = (now - self._phase_started) / max(1, self._phase_done - self._phase_first)
             left = duration(each * (self._phase_steps - self._phase_done))
-            self.line(f"{event.phase} epoch {event.epoch}: step {self._phase_done:,} of {self._phase_steps:,}, "
-                      f"loss {event.loss:.3f}, {left} left")  # fmt: skip
+            self.line(f"{event.phase} epoch {event.epoch}: step {count(self._phase_done)} of {count(self._phase_steps)}"
+                      f", loss {event.loss:.3f}, {left} left")  # fmt: skip

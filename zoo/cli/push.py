@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.base.text import plural, size
 from zoo.cli import progress
 from zoo.cli.output import Answer, Json, say
 
@@ -83,9 +84,9 @@ def command(
 
 def _show(record: dict[str, Any]) -> None:
     dry = record["folder"] is not None
-    size = sum(file["bytes"] for file in record["files"]) / 1e6
     say(f"{'would go' if dry else 'pushed'} to {record['url']}" + (" (private)" if record["private"] else ""))
-    say(f"files     {', '.join(file['path'] for file in record['files'])} ({size:.1f} MB)")
+    names, sizes = zip(*((file["path"], file["bytes"]) for file in record["files"]), strict=True)
+    say(f"files     {', '.join(names)} ({size(sum(sizes))})")
     say(f"licence   {record['license'] or 'not known: the card states none'}")
     if dry:
         say(f"written   {record['folder']}")
@@ -97,8 +98,8 @@ def _show(record: dict[str, Any]) -> None:
     proof = record["proof"]
     loaded = f"with {proof['module']} imported" if proof["module"] else "with plain timm"
     say(
-        f"verified  loaded in a fresh process {loaded}: preprocessing, labels and logits of {proof['images']} images "
-        f"(largest difference {proof['difference']:.1g})"
+        f"verified  loaded in a fresh process {loaded}: preprocessing, labels and logits of "
+        f"{plural(proof['images'], 'image')} (largest difference {proof['difference']:.1g})"
     )
     if any(file["path"].startswith("members/") for file in record["files"]):
         say(f"use it    zoo predict hf-hub:{record['repo']} IMAGE")

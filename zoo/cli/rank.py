@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.base.text import duration, memory, percent, plural
+from zoo.base.text import duration, interval, percent, plural, size
 from zoo.cli import options, progress, render
 from zoo.cli.compare import Backbones
 from zoo.cli.options import BudgetText, Dataset, RecipeSource
@@ -62,12 +62,12 @@ def _show(record: Mapping[str, Any]) -> None:
         columns.append(Column("fits"))
     rows = []
     for row in record["ranking"]:
-        (low, high), (first, last), cost = row["interval"], row["ranks"], row["adapting"]
+        (first, last), cost = row["ranks"], row["adapting"]
         name = row["backbone"] if row["weights"] == "default" else f"{row['backbone']}={Path(row['weights']).name}"
-        cells = [str(row["rank"]), name, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}",
+        cells = [str(row["rank"]), name, percent(row["accuracy"]), interval(row["interval"]),
                  percent(row["best"]), str(first) if first == last else f"{first} to {last}", f"{row['log_me']:.3f}",
                  f"{row['h_score']:.2f}", percent(row["knn"]), str(cost["epochs"]), duration(cost["seconds"]),
-                 memory(cost["memory_bytes"])]  # fmt: skip
+                 size(cost["memory_bytes"])]  # fmt: skip
         rows.append([*cells, "yes" if cost["fits"] else "no"] if record["budget"] else cells)
     render.table(columns, rows)
     say()

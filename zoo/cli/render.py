@@ -8,15 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from zoo.base.text import count, duration, memory, percent, plural, rate
+from zoo.base.text import DASH, aligned, interval, percent, plural
 from zoo.cli.output import on_terminal, printable, say
-from zoo.recipes.plan import told_beside
+from zoo.recipes import plan_table
 from zoo.runs.run_folder import Run
 from zoo.tasks.schema import SHARES, headline
 
 # Of a result, what is too much for a terminal's JSON; run.json and the report have it.
 _LARGE = ("confusion", "calibration", "mistakes")
-WAITING = 0.02  # share of training spent waiting for images from which a plan speaks of it
 
 
 class Column(NamedTuple):
@@ -33,18 +32,12 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], stream: IO[s
     In a pipe every row is one line with all of its text, so that `grep` and `awk` find it.
     """
     stream = stream or sys.stdout
-    cells = [[printable(cell) for cell in row] for row in rows]
+    cells = [["-" if cell == DASH else printable(cell) for cell in row] for row in rows]
     if on_terminal(stream):
         _rich_table(columns, cells, stream)
         return
-    lines = [[column.name for column in columns], *cells]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-    for line in lines:
-        aligned = [
-            cell.rjust(width) if column.right else cell.ljust(width)
-            for cell, width, column in zip(line, widths, columns, strict=True)
-        ]
-        print("  ".join(aligned).rstrip(), file=stream)
+    for line in aligned([[column.name for column in columns], *cells], [each.name for each in columns if each.right]):
+        print(line, file=stream)
 
 
 def _rich_table(columns: Sequence[Column], rows: list[list[str]], stream: IO[str]) -> None:
@@ -75,47 +68,15 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
     """
     stream = stream or sys.stdout
     print(f"Plan: {printable(record['backbone'])} on {printable(record['dataset'])}\n", file=stream)
-    columns = [Column("phase"), Column("group"), Column("parameters", right=True), Column("rate", right=True),
-               Column("decay", right=True), Column("frozen"), Column("norm")]  # fmt: skip
     rows = []
     for phase in record["phases"]:
-        for place, group in enumerate([*phase["groups"], *filter(None, [phase.get("extra")])]):
-            frozen = group["frozen"]
+        for place, row in enumerate(plan_table.group_rows(phase)):
             # In a pipe every line stands for itself; on a terminal the eye finds where a phase begins.
-            name = phase["name"] if place == 0 or not on_terminal(stream) else ""
-            rows.append([name, group["name"], count(group["params"]), "-" if frozen else rate(group["lr"]),
-                         "-" if frozen else f"{group['weight_decay']:g}", "yes" if frozen else "no",
-                         "-" if group["norm"] == "none" else group["norm"]])  # fmt: skip
-    table(columns, rows, stream)
+            rows.append(row if place == 0 or not on_terminal(stream) else row._replace(phase=""))
+    table([Column(name, right=name in plan_table.NUMBERS) for name in plan_table.GroupRow._fields], rows, stream)
     print(file=stream)
-    for phase in record["phases"]:
-        trained = sum(group["params"] for group in phase["groups"] if not group["frozen"])
-        print(
-            f"{printable(phase['name'])}: {plural(phase['epochs'], 'epoch')}, {plural(phase['steps'], 'step')}, "
-            f"{phase['schedule']}; trains {count(trained)} parameters",
-            file=stream,
-        )
-        if phase.get("unlabelled"):
-            print(f"  {told_beside(phase['unlabelled'], phase.get('views', 1))}", file=stream)
-        cache, reason = phase.get("cache"), printable(phase.get("cache_reason") or "")
-        if cache:
-            print(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each image, "
-                  f"{memory(cache['bytes'])}; {reason}", file=stream)  # fmt: skip
-        elif reason:
-            print(f"  no activations are kept: {reason}", file=stream)
-        if phase.get("compiled"):
-            print("  compiled", file=stream)
-    estimates = []
-    if record.get("seconds") is not None:
-        share = (record.get("data_wait") or 0.0) / record["seconds"] if record["seconds"] else 0.0
-        waiting = f" ({share:.0%} of it waiting for images)" if share >= WAITING else ""
-        estimates.append(f"about {duration(record['seconds'])} of training{waiting}")
-    if record.get("memory_bytes") is not None:
-        estimates.append(f"about {memory(record['memory_bytes'])} of memory")
-    if estimates:
-        print(", ".join(estimates), file=stream)
-    for note in record.get("notes", ()):
-        print(f"note: {printable(note)}", file=stream)
+    for line in plan_table.lines(record):
+        print(printable(line), file=stream)
     stream.flush()
 
 
@@ -190,8 +151,8 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
         say(f"weights   identical to the bit ({plural(tensors['n'], 'tensor')})")
     else:
         largest = record["max_difference"]
-        size = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
-        say(f"weights   not the same: {size}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
+        how = "their shapes differ" if largest is None else f"by up to {largest:.3g}"
+        say(f"weights   not the same: {how}, in {tensors['differing']} of {plural(tensors['n'], 'tensor')}")
     name, _ = headline(run.record.get("result") or {})
     before, now = (written(name, record["accuracy"][when]) for when in ("before", "now"))
     say(f"{name:<9} {before} then, {now} now")
@@ -251,11 +212,11 @@ def written(name: str, value: float | None) -> str:
 
 
 def worth(result: Mapping[str, Any]) -> str:
-    """`97.2% (95.1% to 98.4%)`: the number that a result is known by, with its 95 % interval where there is one."""
+    """`97.2% (95.1 to 98.4%)`: the number that a result is known by, with its 95 % interval where there is one."""
     name, value = headline(result)
     text = written(name, value)
-    interval = result.get("interval")
-    return f"{text} ({percent(interval[0])} to {percent(interval[1])})" if interval else text
+    bounds = result.get("interval")
+    return f"{text} ({interval(bounds)})" if bounds else text
 
 
 def baseline(result: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.base.text import percent
+from zoo.base.text import count, percent
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, say, warn
 from zoo.cli.render import Column, written
@@ -80,7 +80,7 @@ def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    images = f"{row['n']:,}" if row["n"] is not None else "-"
+    images = count(row["n"])
     texts = [str(row[key] or "-") for key in ("name", "status", "backbone", "dataset", "strategy")]
     return [*texts, _score(row), images, _date(row["created"])]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.base.text import count
+from zoo.base.text import compact
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
@@ -101,11 +101,11 @@ def _weights(weights: Weights) -> dict[str, Any]:
 def _show(facts: dict[str, Any]) -> None:
     say(f"{facts['full_name']}, from {facts['distribution']} {facts['version']}")
     side = f", {facts['input']} x {facts['input']} images" if facts["input"] else ""
-    say(f"timm architecture {facts['arch']}, {count(facts['params'])} parameters{side}\n")
+    say(f"timm architecture {facts['arch']}, {compact(facts['params'])} parameters{side}\n")
     say("Layer groups, from the images to the head")
     matched = any("match" in group for group in facts["groups"])
     detail = Column("tensors that start with", wrap=True) if matched else Column("parameters", right=True)
-    rows = [[group["name"], group["match"] if matched else count(group["params"])] for group in facts["groups"]]
+    rows = [[group["name"], group["match"] if matched else compact(group["params"])] for group in facts["groups"]]
     render.table([Column("group"), detail], rows)
     say()
     if facts["weights"]:

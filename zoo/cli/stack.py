@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from zoo.base.text import p_value, percent
+from zoo.base.text import interval, p_value, percent, plural
 from zoo.cli import complete, progress, render
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
@@ -97,10 +97,9 @@ def _show(stack: Mapping[str, Any]) -> None:
     names = {"member": "member", "mean": "mean of probabilities", "way": "fitted", "soup": "one network"}
     rows = []
     for row in stack["rows"]:
-        low, high = row["interval"]
         what = names[row["kind"]] + (", chosen" if row["chosen"] else "")
         what += ", best member" if row["name"] == stack["best_single"] else ""
-        rows.append([row["name"], what, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}",
+        rows.append([row["name"], what, percent(row["accuracy"]), interval(row["interval"]),
                      f"{row['loss']:.4f}", f"{row['ece']:.4f}"])  # fmt: skip
     render.table(columns, rows)
     say()
@@ -111,9 +110,9 @@ def _show(stack: Mapping[str, Any]) -> None:
         low, high = (100 * bound for bound in pair["interval"])
         verdict = "within noise" if pair["within_noise"] else "more than noise"
         say(f"  {printable(pair['first'])} over {printable(pair['second'])}: {100 * pair['difference']:+.1f} points "
-            f"({low:+.1f} to {high:+.1f}), {p_value(pair['p_adjusted'])}, {verdict}")  # fmt: skip
+            f"({low:+.1f} to {high:+.1f}), p {p_value(pair['p_adjusted'])}, {verdict}")  # fmt: skip
     say()
     kind = "coefficient" if stack["choice"] == "logistic" else "weight"
     for member, weight in zip(stack["members"], stack["weights"], strict=True):
         say(f"{kind:<10}{weight:.2f}  {printable(member['name'])}")
-    say(f"fitted    {stack['choice']}, on {stack['n']:,} images ({printable(stack['fit_on'])})")
+    say(f"fitted    {stack['choice']}, on {plural(stack['n'], 'image')} ({printable(stack['fit_on'])})")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from zoo.base.durations import parse_seconds, parse_steps, written
 from zoo.errors import RecipeError
 from zoo.recipes.plan import Pace, Plan
 from zoo.recipes.recipe import Recipe
-
-_TIME = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|h)")
-_STEPS = re.compile(r"(\d+)[ -]?steps?")
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +27,15 @@ class Budget:
         Raises:
             RecipeError: It is neither a time nor a number of steps, or it is nothing.
         """
-        if (time := _TIME.fullmatch(text.strip())) and float(time[1]) > 0:
-            return cls(seconds=float(time[1]) * _SECONDS[time[2]])
-        if (steps := _STEPS.fullmatch(text.strip())) and int(steps[1]) > 0:
-            return cls(steps=int(steps[1]))
+        if (seconds := parse_seconds(text)) or (steps := parse_steps(text)):
+            return cls(seconds=seconds) if seconds else cls(steps=steps)
         raise RecipeError(
             f"a budget is a time or a number of steps, not {text!r}", fix="such as 90s, 10m, 2h, 500steps"
         )
 
     def __str__(self) -> str:
         """The budget as a person would write it."""
-        if self.steps is not None:
-            return f"{self.steps}steps"
-        seconds = self.seconds or 0.0
-        for unit in ("h", "m"):
-            if seconds >= _SECONDS[unit] and (seconds / _SECONDS[unit] * 4).is_integer():
-                return f"{seconds / _SECONDS[unit]:g}{unit}"
-        return f"{seconds:g}s"
+        return f"{self.steps}steps" if self.steps is not None else written(self.seconds or 0.0)
 
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:

@@ -6,6 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from zoo.base.text import aligned
+from zoo.recipes import plan_table
+
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
@@ -187,31 +190,11 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        """The plan as a plain table, a line per phase and group."""
-        lines = [f"{self.backbone} on {self.dataset}"]
-        for phase in self.phases:
-            lines.append(f"{phase.name}: {phase.epochs} epochs, {phase.steps} steps, {phase.schedule}")
-            lines.append(f"  {'group':<12}{'parameters':>12}{'rate':>12}{'decay':>8}  {'frozen':<7}norm")
-            for group in (*phase.groups, *((phase.extra,) if phase.extra else ())):
-                rate = "-" if group.frozen else f"{group.lr:.2e}"
-                decay = "-" if group.frozen else f"{group.weight_decay:g}"
-                frozen = "yes" if group.frozen else "no"
-                lines.append(f"  {group.name:<12}{group.params:>12,}{rate:>12}{decay:>8}  {frozen:<7}{group.norm}")
-            if phase.unlabelled:
-                lines.append(f"  {told_beside(phase.unlabelled, phase.views)}")
-            if phase.cache:
-                kept = f"from activations kept before {phase.cache.entry}, {phase.cache.views} view(s)"
-                lines.append(f"  {kept}; {phase.cache_reason}")
-            elif phase.cache_reason:
-                lines.append(f"  no activations are kept: {phase.cache_reason}")
-            if phase.compiled:
-                lines.append("  compiled")
-        if self.seconds is not None:
-            waiting = f", {self.data_wait:.0f} s of it waiting for images" if self.data_wait else ""
-            lines.append(f"about {self.seconds:.0f} s of training{waiting}")
-        if self.memory_bytes is not None:
-            lines.append(f"about {self.memory_bytes / 2**20:.0f} MiB of memory")
-        return "\n".join([*lines, *self.notes])
+        """The plan as a plain table, a line per phase and group, and what there is to say below it."""
+        record = self.record()
+        rows = [row for phase in record["phases"] for row in plan_table.group_rows(phase)]
+        table = aligned([plan_table.GroupRow._fields, *rows], plan_table.NUMBERS)
+        return "\n".join([f"{self.backbone} on {self.dataset}", *table, *plan_table.lines(record)])
 
 
 def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[str, str]) -> Plan:
@@ -237,11 +220,3 @@ def with_paces(plan: Plan, paces: Mapping[str, tuple[Pace, ...]]) -> Plan:
 def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:
     """The plan with what it will cost."""
     return replace(plan, seconds=seconds, memory_bytes=memory_bytes, data_wait=data_wait)
-
-
-def told_beside(images: int, views: int) -> str:
-    """What a step takes without labels, as a sentence has it; each view of an image counts in `images`."""
-    count = images // views
-    return f"{count:,} image{'' if count == 1 else 's'} without labels beside each batch" + (
-        f", in {views} views each" if views > 1 else ""
-    )

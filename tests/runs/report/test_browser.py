@@ -10,7 +10,7 @@ import pytest
 
 from tests.runs.report.fixture import make_run, pictures
 from tests.runs.report.html_reader import Page
-from zoo.runs.report import write_report
+from zoo.runs.report.page import write_report
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),

@@ -9,8 +9,9 @@ from typing import Any
 
 from tests.runs.report.fixture import make_run, pictures
 from tests.runs.report.html_reader import read
-from zoo.runs.report import write_report
-from zoo.runs.report.sentences import DASH, beside_role
+from zoo.base.text import DASH
+from zoo.runs.report.page import write_report
+from zoo.runs.report.sentences import beside_role
 
 POINTS = {"source": [[0.0, 1.0], [2.0, 3.0]], "target": [[4.0, 5.0]], "share": 0.8}
 TARGET: dict[str, Any] = {

@@ -9,8 +9,8 @@ import pytest
 
 from tests.runs.report.fixture import make_run, pictures
 from tests.runs.report.html_reader import Page, read
-from zoo.runs.report import write_report
-from zoo.runs.report.sentences import DASH
+from zoo.base.text import DASH
+from zoo.runs.report.page import write_report
 from zoo.runs.run_folder import Run
 
 NASTY = [
@@ -67,7 +67,7 @@ def test_plan_lists_every_phase_and_group(page: Page) -> None:
     assert [row[0] for row in rows] == ["Layer group", "probe", *groups, "finetune", *groups]
     assert rows[2] == ["stem", "9,408", DASH, DASH, "no", "frozen"]
     assert rows[7] == ["head", "2,570", "0.003", "0.05", "yes", "no norm layers"]
-    assert rows[9] == ["stem", "9,408", "3.1e-5", "0.05", "yes", "move with the batches"]
+    assert rows[9] == ["stem", "9,408", "3.13e-5", "0.05", "yes", "move with the batches"]
     assert "3 epochs · 120 steps · one-cycle" in page.words("plan")
 
 

@@ -9,61 +9,12 @@ from zoo.runs.report import sentences
 
 
 @pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (0.934, "93.4%"),
-        (1.0, "100.0%"),
-        (0.9996, "99.9%"),
-        (0.0, "0.0%"),
-        (None, sentences.DASH),
-        (float("nan"), sentences.DASH),
-    ],
-)
-def test_percent(share: Any, text: str) -> None:
-    assert sentences.percent(share) == text
-
-
-@pytest.mark.parametrize(
-    ("p", "text"), [(0.08, "0.080"), (0.001, "0.001"), (0.00099, "< 0.001"), (0.0, "< 0.001"), (None, sentences.DASH)]
-)
-def test_a_p_value_is_never_shown_as_0(p: Any, text: str) -> None:
-    assert sentences.p_value(p) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (9.96, "10 s"),
-        (59.96, "1 min 00 s"),
-        (72, "1 min 12 s"),
-        (7500, "2 h 05 min"),
-        (None, sentences.DASH),
-    ],
-)
-def test_duration(seconds: Any, text: str) -> None:
-    assert sentences.duration(seconds) == text
-
-
-@pytest.mark.parametrize(
     ("seconds", "share"),
     [({"train": 50.0, "data_wait": 2.5}, 0.05), ({"train": 50.0}, None), ({"train": 0.0, "data_wait": 0.0}, None)],
 )
 def test_the_share_of_waiting_is_known_where_it_was_measured(seconds: dict[str, float], share: float | None) -> None:
     assert sentences.waited({"seconds": seconds}) == share
     assert sentences.waited({}) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.001, "0.001"), (3.125e-5, "3.1e-5"), (5e-4, "5e-4"), (0, "0"), (1, "1")]
-)
-def test_rate(value: float, text: str) -> None:
-    assert sentences.rate(value) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(25_557_032, "25.6 M"), (999_999, "1 M"), (512, "512"), (2_570, "2.57 k")])
-def test_compact(value: float, text: str) -> None:
-    assert sentences.compact(value) == text
 
 
 def test_trained_parameters_count_groups_that_trained_up_to_the_best_epoch() -> None:

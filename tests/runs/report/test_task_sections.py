@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.runs.report.fixture import make_run
 from tests.runs.report.html_reader import read
-from zoo.runs.report import write_report
-from zoo.runs.report.sentences import DASH
+from zoo.base.text import DASH
+from zoo.runs.report.page import write_report
 from zoo.runs.report.tables import class_rows
 from zoo.runs.report.task_sections import alone_record
 from zoo.runs.run_folder import Run

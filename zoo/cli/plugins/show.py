@@ -8,7 +8,7 @@ import typer
 
 from zoo.base import registry
 from zoo.base.registry import PluginEntry
-from zoo.base.text import count
+from zoo.base.text import compact
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.plugins.list import offer
@@ -109,8 +109,8 @@ def _show_installed(facts: dict[str, Any]) -> None:
         return
     columns = [Column("backbone"), Column("architecture"), Column("params", right=True), Column("input", right=True),
                Column("groups", wrap=True), Column("weights and their licences", wrap=True)]  # fmt: skip
-    rows = [[row["name"], row["arch"], count(row["params"]), str(row["input"] or "-"), ", ".join(row["groups"]) or "-",
-             ", ".join(_licensed(weights) for weights in row["weights"]) or "none"]
+    rows = [[row["name"], row["arch"], compact(row["params"]), str(row["input"] or "-"),
+             ", ".join(row["groups"]) or "-", ", ".join(_licensed(weights) for weights in row["weights"]) or "none"]
             for row in facts["backbones"]]  # fmt: skip
     render.table(columns, rows)
 

@@ -15,7 +15,10 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.base.text import DASH, FORMATS
+from zoo.base.untrusted import is_finite
 from zoo.errors import printable
+from zoo.recipes.plan_table import group_rows
 from zoo.runs.publish.licenses import HUB_LICENSES, stated
 from zoo.runs.report import sentences
 from zoo.runs.report.sentences import part
@@ -47,8 +50,7 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = ("percent", "interval", "count", "compact", "number", "rate", "duration", "plural")
-    environment.filters.update({name: getattr(sentences, name) for name in shared}, code=_code, literal=_literal)
+    environment.filters.update(FORMATS, code=_code, literal=_literal)
     stack = record.get("kind") == "stack"
     chosen = license_ or ("" if stack else stated(part(record, "backbone", "weights").get("license")))
     where = {"repo": repo, "license": chosen, "source": f"hf-hub:{repo}" if repo else "local-dir:."}
@@ -88,13 +90,16 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "data_config": part(record, "data_config"),
         "resolved": part(record, "resolved"),
         "recipe": _changed(record),
-        "phases": part(record, "plan").get("phases") or [],
+        # The objective's own parameters, `extra`, are not published.
+        "phases": [
+            phase | {"rows": group_rows(phase | {"extra": None})} for phase in part(record, "plan").get("phases") or ()
+        ],
         "trained": sentences.trained_parameters(record),
         "environment": part(record, "environment"),
         "seconds": part(record, "seconds"),
         "caveats": sentences.caveats(record),
         "averages": sentences.averages(record),
-        "dash": sentences.DASH,
+        "dash": DASH,
     }
 
 
@@ -137,7 +142,7 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
             metric_args={"average": "macro"} if metric == "f1" else None,
         )
         for data, metric, title, value in measured
-        if sentences.is_number(value)
+        if is_finite(value)
     ]
 
 

@@ -8,17 +8,18 @@ from typing import Any
 
 from markupsafe import Markup
 
+from zoo.base import text
 from zoo.base.files import write_atomic
-from zoo.runs.report import sentences
+from zoo.base.untrusted import is_finite
 from zoo.runs.report.page import render
 from zoo.runs.report.sentences import part
 
 # Cost in a row of the summary -> what it is, and how it is written.
 COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "train_seconds": ("seconds of training", sentences.duration),
-    "flops": ("FLOPs of one image", sentences.compact),
-    "params": ("parameters", sentences.compact),
-    "memory_bytes": ("memory at the peak of training", sentences.size),
+    "train_seconds": ("seconds of training", text.duration),
+    "flops": ("FLOPs of one image", text.compact),
+    "params": ("parameters", text.compact),
+    "memory_bytes": ("memory at the peak of training", text.size),
 }
 
 
@@ -48,7 +49,7 @@ def write_comparison(page: Path, record: Mapping[str, Any]) -> Path:
         "notes": summary.get("notes") or [],
         "costs": {name: label for name, (label, _) in COSTS.items()},
         "plots": _plots(rows),
-        "dash": sentences.DASH,
+        "dash": text.DASH,
     }
     write_atomic(page, render("comparison.html.jinja", context))
     return page
@@ -63,7 +64,7 @@ def _plots(rows: list[dict[str, Any]]) -> dict[str, Markup]:
         points = [
             Point(row["member"], float(row[cost]), row["accuracy"], tuple(row["interval"]), cost in row["pareto"])
             for row in rows
-            if sentences.is_number(row[cost]) and row[cost] > 0
+            if is_finite(row[cost]) and row[cost] > 0
         ]
         if len(points) > 1:
             drawn[cost] = Markup(cost_plot(points, label, written, cost))  # texts were escaped by ElementTree

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.base import text
 from zoo.base.files import write_atomic
+from zoo.base.untrusted import is_finite
 from zoo.errors import printable
-from zoo.recipes.plan import told_beside
+from zoo.recipes import plan_table
 from zoo.recipes.recipe import Recipe
 from zoo.runs.report import sentences, tables, task_sections, unlabelled_section
 from zoo.runs.report.sentences import part
@@ -75,8 +77,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = ("percent", "interval", "count", "compact", "number", "rate", "p_value", "duration", "size", "plural")
-    environment.filters.update({name: getattr(sentences, name) for name in shared})
+    environment.filters.update(text.FORMATS)
     return environment
 
 
@@ -143,7 +144,7 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
         "mistakes": _mistakes(record, pictures),
         "plots": _plots(record, history),
         "short": _SHORT,
-        "dash": sentences.DASH,
+        "dash": text.DASH,
     }
 
 
@@ -152,7 +153,7 @@ def _score(record: dict[str, Any]) -> dict[str, Any]:
     problem, best = sentences.problem(record), part(record, "best")
     name, value = headline({**part(record, "result"), "problem": problem})
     return {
-        "score": value if sentences.is_number(value) else None,
+        "score": value if is_finite(value) else None,
         "score_name": name,
         "purpose": sentences.purpose(record),
         "in_percent": name in SHARES,
@@ -232,9 +233,12 @@ def _plan(record: dict[str, Any]) -> dict[str, Any]:
             f"color-mix(in oklab, var(--head) {round(100 * place / last)}%, var(--early))"
             for place in range(len(groups))
         ]
-        told = told_beside(phase.get("unlabelled") or 0, phase.get("views") or 1)
-        coloured = [{**group, "colour": shades[i]} for i, group in enumerate(groups)]
-        phases.append({**phase, "beside": told, "groups": coloured})
+        rows = plan_table.group_rows(phase)
+        coloured = [
+            {**group, "colour": colour, "rate": row.rate}
+            for group, colour, row in zip(groups, shades, rows, strict=False)
+        ]
+        phases.append({**phase, "beside": plan_table.beside(phase), "groups": coloured, "rows": rows})
     return {**plan, "phases": phases}
 
 
@@ -246,7 +250,7 @@ def _recipe(record: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "name": name,
             "value": _text(value),
-            "default": _text(defaults[name]) if name in defaults else sentences.DASH,
+            "default": _text(defaults[name]) if name in defaults else text.DASH,
             "changed": name not in defaults or value != defaults[name],
             "became": _text(resolved[name]) if name in resolved and resolved[name] != value else "",
             "help": str(fields[name].metadata.get("help", "")) if name in fields else "",
@@ -324,13 +328,13 @@ def _day(record: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     """A recipe's or record's value as a person would write it."""
     if value is None:
-        return sentences.DASH
+        return text.DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return sentences.rate(value)
+        return text.rate(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) or sentences.DASH
+        return ", ".join(f"{key}: {_text(item)}" for key, item in value.items()) or text.DASH
     if isinstance(value, list | tuple):
-        return "; ".join(_text(item) for item in value) or sentences.DASH
+        return "; ".join(_text(item) for item in value) or text.DASH
     return str(value)

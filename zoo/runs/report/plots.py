@@ -20,7 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from zoo.runs.report.sentences import is_number, rate
+from zoo.base.text import rate
+from zoo.base.untrusted import is_finite
 from zoo.runs.report.tables import History, aggregate, epoch_score
 from zoo.tasks.schema import SHARES
 
@@ -148,7 +149,7 @@ def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
     with canvas(name, "Learning-rate range test", (5.4, 2.7)) as (figure, finish):
         axes = figure.add_subplot()
         pairs = [(x, y) for x, y in zip(finder.get("lr") or (), finder.get("loss") or (), strict=False)
-                 if is_number(x) and is_number(y) and x > 0]  # fmt: skip
+                 if is_finite(x) and is_finite(y) and x > 0]  # fmt: skip
         if pairs:
             rates, losses = np.asarray(pairs, dtype=float).T
             smooth = _averaged(losses)
@@ -157,7 +158,7 @@ def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
         axes.set_xscale("log")
         axes.tick_params(axis="x", which="minor", bottom=False)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rate(value)))
-        if is_number(finder.get("chosen")):
+        if is_finite(finder.get("chosen")):
             chosen = float(finder["chosen"])
             axes.axvline(chosen, color=WARM, linewidth=1.4)
             axes.annotate(f" chosen: {rate(chosen)}", (chosen, 0.96), xycoords=("data", "axes fraction"), color=INK,
@@ -327,4 +328,4 @@ def _averaged(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _epoch_points(history: History, key: str) -> list[tuple[int, float]]:
-    return [(int(event["step"]), float(event[key])) for event in history.epochs if is_number(event.get(key))]
+    return [(int(event["step"]), float(event[key])) for event in history.epochs if is_finite(event.get(key))]

@@ -1,16 +1,15 @@
-"""Numbers as people write them, and what a record's numbers mean. Shared by the report and the model card."""
+"""What a record's numbers mean, in sentences. Shared by the report and the model card."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.base.text import percent, plural, rate
+from zoo.base.untrusted import is_finite
 from zoo.recipes import methods
 from zoo.tasks.schema import Task
 from zoo.tasks.schema import problem as problem_of
-
-DASH = "\N{EN DASH}"
 
 RARE = 10  # training images below which a label is hardly learnt
 Record = Mapping[str, Any]
@@ -24,99 +23,12 @@ def part(record: Record, *keys: str) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def is_number(value: Any) -> bool:
-    """Whether the value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def percent(share: Any, digits: int = 1) -> str:
-    """A share of 1 as a percentage: 0.934 -> "93.4%". Rounding never turns an imperfect share into 100%."""
-    if not is_number(share):
-        return DASH
-    text = f"{100 * share:.{digits}f}"
-    if share < 1 and float(text) >= 100:
-        text = f"{100 - 10**-digits:.{digits}f}"
-    return f"{text}%"
-
-
-def interval(bounds: Any) -> str:
-    """Two shares as a range: "91.2 to 95.0%"."""
-    if not isinstance(bounds, Sequence) or len(bounds) != 2 or not all(is_number(bound) for bound in bounds):
-        return DASH
-    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}%"
-
-
-def count(value: Any) -> str:
-    """A whole number with thousands apart."""
-    return f"{int(value):,}" if is_number(value) else DASH
-
-
-def plural(value: Any, one: str, many: str = "") -> str:
-    """A number and its noun: "1 image", "1,234 images"."""
-    return f"{count(value)} {one if value == 1 else many or one + 's'}"
-
-
-def compact(value: Any) -> str:
-    """A large number in three digits: 25557032 -> "25.6 M"."""
-    if not is_number(value):
-        return DASH
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size * 0.9995:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:g}"
-
-
-def number(value: Any, digits: int = 3) -> str:
-    """A measured number, rounded to so many decimals."""
-    return f"{value:.{digits}f}" if is_number(value) else DASH
-
-
-def p_value(value: Any) -> str:
-    """A p value in three decimals, and never as 0, which none is: "0.080", "< 0.001"."""
-    return "< 0.001" if is_number(value) and value < 0.001 else number(value)
-
-
-def rate(value: Any) -> str:
-    """A learning rate or decay: "0.001", "3.1e-5"."""
-    if not is_number(value):
-        return DASH
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e-3:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def duration(seconds: Any) -> str:
-    """A time span: "4.2 s", "1 min 12 s", "2 h 05 min"."""
-    if not is_number(seconds) or seconds < 0:
-        return DASH
-    if seconds < 59.95:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60:,} h {minutes % 60:02d} min"
-
-
 def waited(record: Mapping[str, Any]) -> float | None:
     """The share of training in which the next images were not there yet; None where nobody measured it."""
     seconds = record.get("seconds") or {}
-    if not is_number(seconds.get("data_wait")) or not seconds.get("train"):
+    if not is_finite(seconds.get("data_wait")) or not seconds.get("train"):
         return None
     return float(seconds["data_wait"] / seconds["train"])
-
-
-def size(value: Any) -> str:
-    """Bytes, in units of 1000."""
-    if not is_number(value):
-        return DASH
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:g} B"
 
 
 def finished(record: Record) -> bool:
@@ -173,7 +85,7 @@ def guess(result: Record) -> str:
 def baseline(result: Record) -> float | None:
     """What guessing reaches of the measure that a result is known by."""
     found: Any = 0.0 if result.get("problem") in _WITHOUT_SKILL else result.get("baseline")
-    return float(found) if is_number(found) else None
+    return float(found) if is_finite(found) else None
 
 
 def guessed(result: Record) -> str:
@@ -217,7 +129,7 @@ def caveats(record: Record) -> list[str]:
     result, dataset = part(record, "result"), part(record, "dataset")
     found: list[str] = []
     bounds, chance, n = result.get("interval"), baseline(result), result.get("n")
-    if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_number(bound) for bound in bounds):
+    if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_finite(bound) for bound in bounds):
         if chance is not None and bounds[0] <= chance:
             reached = "is right for" if problem(record) == "single-label" else "reaches"
             found.append(f"Not measurably better than {guess(result)}, which {reached} {guessed(result)}.")

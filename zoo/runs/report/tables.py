@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.base.untrusted import parse_json
-from zoo.runs.report.sentences import is_number, part
+from zoo.base.untrusted import is_finite, parse_json
+from zoo.runs.report.sentences import part
 from zoo.tasks.schema import MEASURES
 
 
@@ -66,9 +66,9 @@ class LabelRow:
 def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
     """What the choosing images said after an epoch: the name of the number that counts, and the number."""
     for name, value in part(event, "values").items():
-        return MEASURES.get(name, name), float(value) if is_number(value) else None
+        return MEASURES.get(name, name), float(value) if is_finite(value) else None
     accuracy: Any = event.get("val_accuracy")
-    return "accuracy", float(accuracy) if is_number(accuracy) else None
+    return "accuracy", float(accuracy) if is_finite(accuracy) else None
 
 
 def read_history(path: Path) -> History:
@@ -88,11 +88,11 @@ def read_history(path: Path) -> History:
             if event.get("event") == "epoch":
                 history.epochs.append(event)
             elif event.get("event") == "step":
-                if is_number(event.get("loss")):
+                if is_finite(event.get("loss")):
                     history.steps.append((step, float(event["loss"])))
                 for series, kind in ((history.rates, "lr"), (history.parts, "parts")):
                     for name, value in part(event, kind).items():
-                        if is_number(value):
+                        if is_finite(value):
                             series.setdefault(str(name), []).append((step, float(value)))
     return history
 
@@ -162,7 +162,7 @@ def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
                 name=str(entry.get("name")),
                 trained_on=int(fitted[index]) if index < len(fitted) else None,
                 n=int(entry.get("n") or 0),
-                accuracy=float(accuracy) if is_number(accuracy) else None,
+                accuracy=float(accuracy) if is_finite(accuracy) else None,
                 precision=precision,
                 f1=f1,
                 confused_with=confused,
@@ -176,7 +176,7 @@ def label_rows(record: Mapping[str, Any]) -> list[LabelRow]:
     fitted = part(record, "dataset", "counts", "fit").get("per_class") or []
     rows = []
     for index, entry in enumerate(part(record, "result").get("labels") or ()):
-        numbers = {key: float(entry[key]) if is_number(entry.get(key)) else None
+        numbers = {key: float(entry[key]) if is_finite(entry.get(key)) else None
                    for key in ("ap", "f1", "precision", "recall", "threshold")}  # fmt: skip
         trained_on = int(fitted[index]) if index < len(fitted) else None
         rows.append(LabelRow(str(entry.get("name")), trained_on, int(entry.get("n") or 0), **numbers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from zoo.base.text import number, percent
 from zoo.runs.report import sentences, tables
 from zoo.runs.report.sentences import part
 from zoo.runs.report.tables import History
@@ -26,7 +27,7 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
             "name": task.name,
             "kind": task.kind,
             "measure": name,
-            "worth": sentences.percent(value) if name in SHARES else sentences.number(value),
+            "worth": percent(value) if name in SHARES else number(value),
             "result": result,
             "guess": sentences.guess(result),
             "guessed": sentences.guessed(result),
