@@ -73,7 +73,8 @@ def test_compare_shows_the_table_and_what_is_noise(zoo_, comparing):
     assert lines[0].split() == ["member", "weights", "accuracy", "interval", "seeds", "parameters", "FLOPs", "epochs",
                                 "training", "memory", "images/s", "front"]  # fmt: skip
     shown = " ".join(lines[1].split())
-    assert shown == "resnet18-lp-ft a1_in1k (timm) 91.2% 88.0 to 94.0% 2 11.2 M 3.6 G 7 1 min 01 s - 88 FLOPs, parameters"
+    row = "resnet18-lp-ft a1_in1k (timm) 91.2% 88.0 to 94.0% 2 11.2 M 3.6 G 7 1 min 01 s - 88 FLOPs, parameters"
+    assert shown == row
     assert (
         "1 of 1 difference within noise (exact McNemar test, one seed; p adjusted for all, intervals for none):"
         in lines
