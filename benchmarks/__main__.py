@@ -13,6 +13,7 @@ from benchmarks import (
     cache,
     compare_backbones,
     few,
+    golden,
     images,
     multilabel,
     multitask,
@@ -33,7 +34,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.pages import write_section
 
 # Each module has add_arguments(parser) and measure(arguments) -> a record of plain values; one whose figures are
-# published has table(record) -> Markdown as well, and perhaps draw_plots(record, folder of the page).
+# published has table(record) -> Markdown as well, and perhaps draw_plots(record, folder of the page). A record in which
+# `failed` is true makes the exit code 1.
 MEASUREMENTS = {
     "adapt": adapt,
     "partial": partial,
@@ -55,6 +57,7 @@ MEASUREMENTS = {
     "multitask": multitask,
     "semi": semi,
     "few": few,
+    "golden": golden,
 }
 
 
@@ -83,6 +86,8 @@ def main() -> None:
             if hasattr(module, "draw_plots"):
                 module.draw_plots(record, arguments.docs.parent)
     sys.stdout.write(text + "\n")
+    if record.get("failed"):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
