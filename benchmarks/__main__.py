@@ -12,6 +12,7 @@ from benchmarks import (
     align,
     cache,
     compare_backbones,
+    coverage,
     few,
     golden,
     images,
@@ -58,6 +59,7 @@ MEASUREMENTS = {
     "semi": semi,
     "few": few,
     "golden": golden,
+    "coverage": coverage,
 }
 
 
