@@ -18,6 +18,7 @@ from benchmarks import (
     images,
     multilabel,
     multitask,
+    mutants,
     norms,
     partial,
     rank,
@@ -60,6 +61,7 @@ MEASUREMENTS = {
     "few": few,
     "golden": golden,
     "coverage": coverage,
+    "mutants": mutants,
 }
 
 
