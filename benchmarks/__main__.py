@@ -29,6 +29,7 @@ from benchmarks import (
     stack,
     startup,
     step,
+    surface,
     tuning,
     wait,
 )
@@ -60,6 +61,7 @@ MEASUREMENTS = {
     "semi": semi,
     "few": few,
     "golden": golden,
+    "surface": surface,
     "coverage": coverage,
     "mutants": mutants,
 }
