@@ -109,6 +109,26 @@ fault("stopped at step 7", {128 + number})
     assert signal.getsignal(number) == before
 
 
+def test_a_third_signal_ends_what_did_not_stop(tmp_path: Path) -> None:
+    def send() -> None:
+        while len(list(tmp_path.glob("ready *"))) < 2:
+            time.sleep(0.01)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(TrainingInterrupted, match="interrupted") as caught:
+        started(f"""
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(os.path.join({str(tmp_path)!r}, f"ready {{rank}}"), "w").close()
+time.sleep(3600)
+""")
+    sender.join()
+    assert caught.value.signal_number == signal.SIGTERM
+
+
 def test_how_many_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path / "old")
     run.path.mkdir()

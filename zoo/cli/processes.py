@@ -17,12 +17,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from zoo.base.files import write_atomic
+from zoo.base.processes import STOPS, Children, environment, killer, supervising
 from zoo.cli.output import WrongUsage, rank
 from zoo.errors import RunError, TrainingInterrupted, ZooError
 from zoo.runs import run_folder
@@ -31,7 +31,7 @@ COMMAND = (sys.executable, "-m", "zoo")
 _FAULTS = "ZOO_FAULTS"  # the folder in which the processes leave their faults, for the first one to be told
 _LOOK_EVERY = 0.05  # seconds
 _GRACE = 10.0  # seconds for the others to end by themselves when one has failed
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOPPED = tuple(128 + number for number in STOPS)  # exit codes of one that was told to
 
 
 def wanted(asked: int | None, resume: str | None, recipe: str | None) -> int:
@@ -69,16 +69,15 @@ def _recorded(source: str | None) -> int:
 def launch(words: Sequence[str], count: int) -> None:
     """Run `zoo` with these words in several processes, to their end.
 
-    The first one prints the results. Signals reach all of them.
+    The first one prints the results. Signals reach all of them; a third one ends them.
 
     Raises:
         ZooError: They failed; it is the fault of the process that failed first.
     """
-    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
-        group = _Group(words, count, Path(folder))
-        with group.signalled():
-            group.wait()
-        fault = group.fault()
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder, supervising() as children:
+        _start(children, words, count, folder)
+        _wait(children)
+        fault = _fault(children, Path(folder))
     if fault is not None:
         raise fault
 
@@ -101,123 +100,76 @@ def hand_over(fault: ZooError, code: int) -> bool:
     return True
 
 
-class _Group:
-    def __init__(self, words: Sequence[str], count: int, folder: Path) -> None:
-        self._folder = folder
-        self._signals: list[int] = []
-        self._killed: set[int] = set()
-        port = _free_port()
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._members: list[subprocess.Popen[bytes]] = []
-        for number in range(count):
-            own = {
-                "RANK": number,
-                "LOCAL_RANK": number,
-                "WORLD_SIZE": count,
-                "LOCAL_WORLD_SIZE": count,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-                _FAULTS: folder,
-            }
-            environment = {"OMP_NUM_THREADS": str(max(1, cores // count)), **os.environ, **_texts(own)}
-            # In sessions of their own: a Ctrl-C on the terminal reaches them through this process, and so only once.
-            self._members.append(
-                subprocess.Popen(
-                    [*COMMAND, *words],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=None if number == 0 else subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            )
+def _start(children: Children, words: Sequence[str], count: int, folder: str) -> None:
+    port = _free_port()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for number in range(count):
+        own = {
+            "RANK": number,
+            "LOCAL_RANK": number,
+            "WORLD_SIZE": count,
+            "LOCAL_WORLD_SIZE": count,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            _FAULTS: folder,
+        }
+        children.start(
+            [*COMMAND, *words],
+            {"OMP_NUM_THREADS": str(max(1, cores // count)), **environment(), **{name: str(own[name]) for name in own}},
+            stdin=subprocess.DEVNULL,
+            stdout=None if number == 0 else subprocess.DEVNULL,
+        )
 
-    @contextlib.contextmanager
-    def signalled(self) -> Iterator[None]:
-        """Within it, signals go to all members; a third one ends them."""
 
-        def forward(number: int, frame: FrameType | None) -> None:
-            self._signals.append(number)
-            if len(self._signals) > 2:
-                self._kill()
-            for member in self._members:
-                if member.poll() is None:
-                    member.send_signal(number)
+def _wait(children: Children) -> None:
+    """Until all have ended; when one fails, the others have a little time left."""
+    deadline: float | None = None
+    while None in [member.poll() for member in children.members]:  # a list: each of them is to be looked at
+        # One that was told to stop ends well; another may still be writing down where they stand.
+        if deadline is None and any(member.returncode not in (None, 0, *_STOPPED) for member in children.members):
+            deadline = time.monotonic() + _GRACE
+        if len(children.signals) > 2 or (deadline is not None and time.monotonic() > deadline):
+            children.kill()
+        time.sleep(_LOOK_EVERY)
 
-        before = {number: signal.signal(number, forward) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            self._kill()
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
-    def wait(self) -> None:
-        """Until all have ended; when one fails, the others have a little time left."""
-        deadline: float | None = None
-        while None in [member.poll() for member in self._members]:  # a list: each of them is to be looked at
-            # One that was told to stop ends well; another may still be writing down where they stand.
-            failed = [code for code in self._codes() if code and code not in _stops()]
-            if failed and deadline is None:
-                deadline = time.monotonic() + _GRACE
-            if deadline is not None and time.monotonic() > deadline:
-                self._kill()
-            time.sleep(_LOOK_EVERY)
+def _fault(children: Children, folder: Path) -> ZooError | None:
+    """What to tell; None where all went well."""
+    if not any(member.returncode for member in children.members):
+        return None
+    left = [_left(folder, number) for number in range(len(children.members))]
+    faults = sorted((fault for fault in left if fault is not None), key=lambda fault: float(fault["at"]))
+    silent = [number for number, member in enumerate(children.members)
+              if member.returncode and member not in children.killed and left[number] is None]  # fmt: skip
+    if children.signals and (silent or not faults):
+        return TrainingInterrupted("interrupted", signal_number=children.signals[0])
+    if silent:
+        return _gone(silent[0], children.members[silent[0]].returncode)
+    first = faults[0]
+    parts = first["what"], first["why"], first["fix"]
+    if first["code"] in _STOPPED:
+        return TrainingInterrupted(parts[0], why=parts[1], fix=parts[2], signal_number=first["code"] - 128)
+    kind = WrongUsage if first["code"] == 2 else ZooError
+    return kind(parts[0], why=parts[1], fix=parts[2])
 
-    def fault(self) -> ZooError | None:
-        """What to tell; None where all went well."""
-        codes = self._codes()
-        if not any(codes):
-            return None
-        faults = [fault for number in range(len(codes)) if (fault := self._left(number)) is not None]
-        faults.sort(key=lambda fault: float(fault["at"]))
-        silent = [number for number, code in enumerate(codes)
-                  if code and number not in self._killed and self._left(number) is None]  # fmt: skip
-        if self._signals and (silent or not faults):
-            return TrainingInterrupted("interrupted", signal_number=self._signals[0])
-        if silent:
-            return _gone(silent[0], codes[silent[0]])
-        first = faults[0]
-        parts = first["what"], first["why"], first["fix"]
-        if first["code"] in _stops():
-            return TrainingInterrupted(parts[0], why=parts[1], fix=parts[2], signal_number=first["code"] - 128)
-        kind = WrongUsage if first["code"] == 2 else ZooError
-        return kind(parts[0], why=parts[1], fix=parts[2])
 
-    def _codes(self) -> list[int]:
-        return [member.returncode or 0 for member in self._members]
-
-    def _left(self, number: int) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(_fault_path(self._folder, number).read_text(encoding="utf-8"))
-            return found
-        except (OSError, ValueError):
-            return None
-
-    def _kill(self) -> None:
-        for number, member in enumerate(self._members):
-            if member.poll() is None:
-                self._killed.add(number)
-                member.kill()
-                member.wait()
+def _left(folder: Path, number: int) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(_fault_path(folder, number).read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError):
+        return None
 
 
 def _gone(number: int, code: int) -> ZooError:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-code).name
-            why = "the system kills what takes too much memory" if name == "SIGKILL" else ""
-            return ZooError(
-                f"process {number} was ended by {name}", why=why, fix="try fewer --processes, or a smaller --batch-size"
-            )
-    return ZooError(f"process {number} ended with code {code} and gave no reason", fix="run it again with --debug")
-
-
-def _stops() -> tuple[int, ...]:
-    return tuple(128 + number for number in _SIGNALS)
-
-
-def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items()}
+    name = killer(code)
+    if not name:
+        return ZooError(f"process {number} ended with code {code} and gave no reason", fix="run it again with --debug")
+    return ZooError(
+        f"process {number} was ended by {name}",
+        why="the system kills what takes too much memory" if name == "SIGKILL" else "",
+        fix="try fewer --processes, or a smaller --batch-size",
+    )
 
 
 def _fault_path(folder: Path, number: int) -> Path:

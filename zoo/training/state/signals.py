@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 import torch
 from accelerate import Accelerator
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from zoo.base.processes import catching
 
 
 class Stopping:
@@ -29,9 +27,6 @@ class Stopping:
         Args:
             then: Called when the first one comes.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
         def remember(number: int, frame: FrameType | None) -> None:
             if self.signal is not None:
@@ -39,12 +34,8 @@ class Stopping:
             self.signal = number
             then()
 
-        before = {number: signal.signal(number, remember) for number in _SIGNALS}
-        try:
+        with catching(remember):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def told(self, accelerator: Accelerator) -> bool:
         """Whether any process of the run was told to stop; all processes get the same answer."""
