@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import struct
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from zoo.base.files import cache_dir, friendly_os_errors
+from zoo.base.row_file import RowFormat
 
 ACTIVATIONS = ".acts"  # what such a file's name ends with
 IMAGES = ".store"
+ACTIVATION_ROWS = RowFormat(b"ZOOACTS1", described=True)
+IMAGE_ROWS = RowFormat(b"ZOOSTOR2", described=False)
 _ABANDONED = 3600  # seconds after which a file that is still being written has lost its writer
 
 
@@ -89,20 +91,21 @@ def clear(older_than: float = 0.0) -> list[Stored]:
 
 
 def _about_images(path: Path) -> str:
-    with path.open("rb") as file:
-        header = file.read(16)
-    return f"{struct.unpack('<Q', header[8:])[0]:,} images" if len(header) == 16 else "damaged"
+    try:
+        with path.open("rb") as file:
+            return f"{IMAGE_ROWS.header(file).number:,} images"
+    except ValueError:
+        return "damaged"
 
 
 def _about_activations(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            length = struct.unpack("<Q", file.read(16)[8:])[0]
-            file.seek(56)
+            length = ACTIVATION_ROWS.header(file).number
             facts = json.loads(file.read(min(length, 1 << 20)))
         shape = " x ".join(map(str, facts["shape"]))
         return f"{facts['backbone']} before {facts['entry']} on {facts['dataset']}, {facts['view']}, {shape}"
-    except (ValueError, KeyError, TypeError, struct.error):
+    except (ValueError, KeyError, TypeError):
         return "damaged"
 
 

@@ -123,7 +123,7 @@ def test_faults_never_change_the_result(
         if fault == "full":
             monkeypatch.setattr(feature_file, "RESERVE", 1 << 60)
         else:
-            monkeypatch.setattr(feature_file._Writer, "append", fails)
+            monkeypatch.setattr(feature_file, "RowWriter", type("Full", (feature_file.RowWriter,), {"append": fails}))
         found = adapt(photos, tmp_path / "found", heard, cache="on", epochs=1, cache_ram_gb=0)
         notes = [event.text for event in heard if isinstance(event, Note)]
         why = "the disk is nearly full" if fault == "full" else os.strerror(errno.ENOSPC)

@@ -104,7 +104,7 @@ def test_the_limit_removes_what_was_used_longest_ago(path: Path, monkeypatch: py
 
 def test_killed_while_it_is_written_leaves_nothing_that_looks_whole(path: Path) -> None:
     code = (
-        "import sys, time; from tests.training import test_activations as t; from pathlib import Path\n"
+        "import sys, time; from tests.training.frozen_cache import test_feature_file as t; from pathlib import Path\n"
         "def slow():\n"
         "    for number, item in enumerate(t.real()):\n"
         "        yield item\n"

@@ -27,8 +27,9 @@ from torchvision.transforms import functional
 
 from zoo.base import cache
 from zoo.base.files import cache_dir
+from zoo.base.row_file import open_or_remove
 from zoo.data.store import decode
-from zoo.data.store.segment import Pixels, Segment, Writer, open_segment
+from zoo.data.store.segment import Pixels, Segment, Writer
 from zoo.data.types import GiB
 
 RESERVE = 2 * GiB  # free disk space that a store never takes
@@ -85,8 +86,8 @@ class Store:
         known = set(self.paths)
         if not wanted or not folder().is_dir():
             return
-        for path in sorted(folder().glob(f"{self.family}-*.store")):
-            segment = None if path in known else open_segment(path)
+        for path in sorted(folder().glob(f"{self.family}-*{cache.IMAGES}")):
+            segment = None if path in known else open_or_remove(path, Segment)
             if segment is not None and self.adopt(segment, wanted):
                 with contextlib.suppress(OSError):
                     os.utime(path)
@@ -136,7 +137,11 @@ class Builder:
 
     def add(self, content: bytes, pixels: Pixels | None) -> None:
         """Append one resized image (H, W, 3), once per content; None: one that is too long to be kept."""
-        if self.given_up or self._store.row(content) >= 0 or (self._writer is not None and content in self._writer):
+        if (
+            self.given_up
+            or self._store.row(content) >= 0
+            or (self._writer is not None and content in self._writer.rows)
+        ):
             return
         try:
             if self._writer is None:
@@ -156,21 +161,21 @@ class Builder:
         if writer is None:
             return
         try:
-            if len(writer):
+            if writer.rows:
                 trim_stores(self._limit - writer.size, keep=self._store.paths)
-                segment = open_segment(writer.finish(self._store.family))
+                segment = open_or_remove(writer.put_away(folder(), self._store.family), Segment)
                 if segment is not None:
                     self._store.adopt(segment, set(segment.contents))
         except OSError as error:
             self._fail(error)
         finally:
-            writer.discard()
+            writer.close()
 
     def _has_room(self, more: int) -> bool:
         assert self._writer is not None
         if self._store.size + self._writer.size + more > self._limit:
             self._is_full()
-        elif len(self._writer) % 256 == 0 and shutil.disk_usage(folder()).free < RESERVE + more:
+        elif len(self._writer.rows) % 256 == 0 and shutil.disk_usage(folder()).free < RESERVE + more:
             self.given_up = "the disk is nearly full"
         return not self.given_up
 
@@ -180,10 +185,10 @@ class Builder:
     def _fail(self, error: OSError) -> None:
         self.given_up = f"the cache cannot be written ({error.strerror or error})"
         if self._writer is not None:
-            self._writer.discard()
+            self._writer.close()
             self._writer = None
 
 
 def trim_stores(limit: int, keep: Collection[Path]) -> None:
     """Remove the files used longest ago until all stores together take at most `limit` bytes."""
-    cache.trim(folder(), ".store", limit, keep=keep)
+    cache.trim(folder(), cache.IMAGES, limit, keep=keep)

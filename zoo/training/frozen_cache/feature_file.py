@@ -1,9 +1,7 @@
 """Kept activations: one row of bytes per image, in memory or in a memory-mapped file that another run can use too.
 
-File: a header (magic, length of the description, place of the index, sha256 of description and index), the description
-(JSON), the rows one after the other, the index (crc32 of all rows, then a byte per image: whether it is there). The
-header is written last and the file renamed into place, so that a file cut short at any moment is not taken for whole.
-Everything is checked when a file is opened; a damaged one is removed.
+A row file (`zoo.base.row_file`): the description is JSON, the index the crc32 of all rows, then a byte per image:
+whether it is there. Everything is checked when a file is opened; a damaged one is removed.
 """
 
 from __future__ import annotations
@@ -13,24 +11,22 @@ import hashlib
 import json
 import os
 import shutil
-import struct
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from zoo.base import cache
-from zoo.base.cache import ACTIVATIONS
+from zoo.base.cache import ACTIVATION_ROWS, ACTIVATIONS
+from zoo.base.row_file import RowHeader, RowWriter, open_or_remove
 from zoo.data.store.store import RESERVE
 
-_MAGIC = b"ZOOACTS1"
-_HEADER = struct.Struct("<8sQQ32s")
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float16, torch.bfloat16)}
 
 Rows = npt.NDArray[np.uint8]
@@ -116,12 +112,17 @@ def is_kept(path: Path, count: int, layout: Layout) -> bool:
     """Whether there is a file of the right length with a header that fits; opening it checks what is in it."""
     try:
         with path.open("rb") as file:
-            magic, length, place, _ = _HEADER.unpack(file.read(_HEADER.size))
-            size = os.fstat(file.fileno()).st_size
-    except (OSError, struct.error):
+            _fitting(file, count, layout)
+    except (OSError, ValueError):
         return False
-    start = _HEADER.size + length
-    return bool(magic == _MAGIC and place == start + count * layout.row_bytes and size == place + 4 + count)
+    return True
+
+
+def _fitting(file: IO[bytes], count: int, layout: Layout) -> RowHeader:
+    header = ACTIVATION_ROWS.header(file)
+    if header.place != header.start + count * layout.row_bytes or header.size != header.place + 4 + count:
+        raise ValueError("not what it should be")
+    return header
 
 
 def open_kept(path: Path, count: int, layout: Layout, *, in_memory: bool) -> Kept | None:
@@ -133,34 +134,24 @@ def open_kept(path: Path, count: int, layout: Layout, *, in_memory: bool) -> Kep
         layout: What it must hold.
         in_memory: Read it, instead of mapping it.
     """
-    try:
+
+    def opened(path: Path) -> Kept:
         with path.open("rb") as file:
-            header = file.read(_HEADER.size)
-            magic, length, place, digest = _HEADER.unpack(header)
-            description = file.read(length)
-            start = file.tell()
-            size = count * layout.row_bytes
-            file.seek(place)
-            index = file.read()
-        whole = magic == _MAGIC and hashlib.sha256(description + index).digest() == digest
-        if not whole or place != start + size or len(index) != 4 + count:
-            raise ValueError("damaged, or not what it should be")
+            header = _fitting(file, count, layout)
+            index = ACTIVATION_ROWS.index(file, header)
+        size = count * layout.row_bytes
         rows: Rows = (
-            np.fromfile(path, dtype=np.uint8, count=size, offset=start)
+            np.fromfile(path, dtype=np.uint8, count=size, offset=header.start)
             if in_memory
-            else np.memmap(path, dtype=np.uint8, mode="r", offset=start, shape=(size,))
+            else np.memmap(path, dtype=np.uint8, mode="r", offset=header.start, shape=(size,))
         )
         if len(rows) != size or zlib.crc32(rows.data) != int.from_bytes(index[:4], "little"):
             raise ValueError("the rows are damaged")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, struct.error):
         with contextlib.suppress(OSError):
-            path.unlink()
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)
-    return Kept(rows.reshape(count, layout.row_bytes), np.frombuffer(index[4:], dtype=np.bool_), layout)
+            os.utime(path)
+        return Kept(rows.reshape(count, layout.row_bytes), np.frombuffer(index[4:], dtype=np.bool_), layout)
+
+    return open_or_remove(path, opened)
 
 
 def keep(
@@ -191,39 +182,35 @@ def keep(
     Raises:
         NoRoom: They fit neither into memory nor on the disk.
     """
-    size = count * layout.row_bytes
     present = np.zeros(count, dtype=np.bool_)
-    why = _no_space(path, size, limit, others)
-    if why and not in_memory:
-        raise NoRoom(why)
-    if in_memory:
-        rows: Rows = np.zeros((count, layout.row_bytes), dtype=np.uint8)
+    rows: Rows | None = np.zeros((count, layout.row_bytes), dtype=np.uint8) if in_memory else None
+
+    def blocks() -> Iterator[Rows]:
+        done = 0
         for positions, activations in batches:
-            rows[list(positions)] = layout.pack(activations)
+            upto = positions[-1] + 1
+            block = np.zeros((upto - done, layout.row_bytes), dtype=np.uint8) if rows is None else rows[done:upto]
+            block[[position - done for position in positions]] = layout.pack(activations)
             present[list(positions)] = True
+            yield block
+            done = upto
+        yield np.zeros((count - done, layout.row_bytes), dtype=np.uint8)
+
+    why = _no_space(path, count * layout.row_bytes, limit, others)
+    if rows is not None:
+        for _ in blocks():  # which fills the rows
+            pass
+    try:
         if not why:
-            try:
-                with _writing(path, about, layout) as writer:
-                    writer.append(rows)
-                    writer.finish(present)
-            except OSError as error:
-                why = error.strerror or str(error)
+            _write(path, blocks() if rows is None else [rows], present, about, layout)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if rows is not None:
         if why:
             note(f"activations are kept in memory alone: {why}")
         return Kept(rows, present, layout)
-    try:
-        with _writing(path, about, layout) as writer:
-            done = 0
-            for positions, activations in batches:
-                block = np.zeros((positions[-1] + 1 - done, layout.row_bytes), dtype=np.uint8)
-                block[[position - done for position in positions]] = layout.pack(activations)
-                present[list(positions)] = True
-                writer.append(block)
-                done += len(block)
-            writer.append(np.zeros((count - done, layout.row_bytes), dtype=np.uint8))
-            writer.finish(present)
-    except OSError as error:
-        raise NoRoom(error.strerror or str(error)) from error
+    if why:
+        raise NoRoom(why)
     kept = open_kept(path, count, layout, in_memory=False)
     if kept is None:  # another process removed it, or the disk lies
         raise NoRoom(f"{path} cannot be read back")
@@ -243,42 +230,15 @@ def _no_space(path: Path, size: int, limit: int, others: Collection[Path]) -> st
     return "the disk is nearly full" if free < size + RESERVE else ""
 
 
-class _Writer:
-    def __init__(self, file: Any, description: bytes) -> None:
-        self._file = file
-        self._description = description
-        self._crc = 0
-        file.write(bytes(_HEADER.size))
-        file.write(description)
-
-    def append(self, rows: Rows) -> None:
-        if not rows.size:  # an empty view cannot be cast
-            return
-        data = np.ascontiguousarray(rows).data.cast("B")
-        self._crc = zlib.crc32(data, self._crc)
-        self._file.write(data)
-
-    def finish(self, present: npt.NDArray[np.bool_]) -> None:
-        place = self._file.tell()
-        index = self._crc.to_bytes(4, "little") + present.tobytes()
-        self._file.write(index)
-        self._file.seek(0)
-        digest = hashlib.sha256(self._description + index).digest()
-        self._file.write(_HEADER.pack(_MAGIC, len(self._description), place, digest))
-
-
-@contextlib.contextmanager
-def _writing(path: Path, about: dict[str, Any], layout: Layout) -> Iterator[_Writer]:
-    """A writer to a temporary file, which takes its place when the block succeeds."""
+def _write(
+    path: Path, blocks: Iterable[Rows], present: npt.NDArray[np.bool_], about: dict[str, Any], layout: Layout
+) -> None:
     facts = {**about, "shape": layout.shape, "dtype": layout.dtype, "created": int(time.time())}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield _Writer(file, json.dumps(facts).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    crc = 0
+    with contextlib.closing(RowWriter(ACTIVATION_ROWS, path.parent, json.dumps(facts).encode())) as writer:
+        for block in blocks:
+            if block.size:  # an empty view cannot be cast
+                data = np.ascontiguousarray(block).data.cast("B")
+                crc = zlib.crc32(data, crc)
+                writer.append(data)
+        writer.finish(path, crc.to_bytes(4, "little") + present.tobytes(), len(present), sync=True)
