@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zoo.base import registry
+from zoo.base.references import HUB_DATA
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, say
 from zoo.cli.render import Column
@@ -22,7 +23,7 @@ def command(as_json: Json = False) -> Answer:
         {
             "name": entry.name,
             "summary": entry.summary,
-            "source": f"hf:{entry.hub}" if entry.hub else f"builtin:{entry.builtin}",
+            "source": f"{HUB_DATA}{entry.hub}" if entry.hub else f"builtin:{entry.builtin}",
             "config": entry.config,
             "revision": entry.revision,
             "image": entry.image,

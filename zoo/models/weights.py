@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
-from zoo.base import files
+from zoo.base import files, references
+from zoo.base.references import HUB_MODEL
 from zoo.errors import WeightsError
 from zoo.models import hub_client, lookup
 from zoo.models.config_checks import check_arguments, check_facts, check_labels, read_config
@@ -58,14 +58,14 @@ def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
     named = next((weights for weights in spec.weights if weights.name == text), None)
     if named is not None:
         return named
-    if text.startswith("hf-hub:"):
-        return _from_hub(spec, text.removeprefix("hf-hub:"))
-    path = Path(text).expanduser()
+    if text.startswith(HUB_MODEL):
+        return _from_hub(spec, text.removeprefix(HUB_MODEL))
+    path = references.as_path(text)
     if path.is_dir():
         return _from_folder(spec, path)
     if path.is_file():
         return _from_file(spec, path)
-    if path.suffix in _FILES or "/" in text or os.sep in text:
+    if path.suffix in _FILES or references.looks_like_path(text):
         raise WeightsError(f"there is no weights file {text}", fix="give a .safetensors or .pth file, or a run folder")
     lookup.register_architectures(spec)
     declared = timm_config(spec.arch, text)
@@ -137,8 +137,8 @@ def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
             return False
         repo, url, filename = declared.hf_hub_id, declared.url, declared.hf_hub_filename
     if repo:
-        name, _, revision = repo.partition("@")
-        kept = (try_to_load_from_cache(name, file, revision=revision or None) for file in _candidates(filename))
+        name, revision = references.revised(repo)
+        kept = (try_to_load_from_cache(name, file, revision=revision) for file in _candidates(filename))
         return any(isinstance(path, str) for path in kept)
     return bool(url) and _downloaded(str(url)).is_file()
 
@@ -150,9 +150,10 @@ def reaching(
     """Turn the network's failures into a WeightsError that says how to bring the file another way."""
     place = f"the Hub repository {repo}" if repo else str(url)
     what = f"the weights {weights.name!r} of {spec.full_name} cannot be reached ({place})"
-    folder = (repo or "").partition("@")[0].rpartition("/")[2]
+    name, _ = references.revised(repo or "")
+    folder = name.rpartition("/")[2]
     bring = (
-        f"on a machine with network run `hf download {(repo or '').partition('@')[0]} --local-dir {folder}`, "
+        f"on a machine with network run `hf download {name} --local-dir {folder}`, "
         f"copy the folder here and pass `--weights {folder}`"
         if repo
         else f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
@@ -204,12 +205,13 @@ def _from_folder(spec: BackboneSpec, folder: Path) -> Weights:
 
 
 def _from_hub(spec: BackboneSpec, reference: str) -> Weights:
-    repo, _, revision = reference.partition("@")
+    repo, revision = references.revised(reference)
     probe = Weights(name=reference, source="hf-hub", repo=reference)
-    if repo.count("/") != 1:
-        raise WeightsError(f"hf-hub:{reference} is not hf-hub:ORG/NAME", fix="write hf-hub:ORG/NAME[@revision]")
+    if not references.is_repo(repo):
+        what = f"{HUB_MODEL}{reference} is not {HUB_MODEL}ORG/NAME"
+        raise WeightsError(what, fix=f"write {HUB_MODEL}ORG/NAME[@revision]")
     with reaching(spec, probe, repo=reference):
-        config = Path(hf_hub_download(repo, "config.json", revision=revision or None))
+        config = Path(hf_hub_download(repo, "config.json", revision=revision))
     return _record(spec, _config_facts(config), name=reference, source="hf-hub", repo=reference)
 
 
@@ -223,7 +225,7 @@ def _record(
     repo: str | None = None,
 ) -> Weights:
     """A record from a file's own facts, in the manifest's keys."""
-    origin = str(path) if path else f"hf-hub:{repo}"
+    origin = str(path) if path else f"{HUB_MODEL}{repo}"
     _check_architecture(spec, facts.get("architecture"), origin)
     try:
         size = facts.get("input", facts.get("input_size"))
@@ -292,10 +294,10 @@ def _floats(values: Any) -> tuple[float, ...] | None:
 
 def _hub_file(repo: str, filename: str) -> Path:
     """One weights file of a Hub repository, as .safetensors where it has that, from the Hub's cache."""
-    name, _, revision = repo.partition("@")
+    name, revision = references.revised(repo)
     for candidate in _candidates(filename):
         try:
-            return Path(hf_hub_download(name, candidate, revision=revision or None))
+            return Path(hf_hub_download(name, candidate, revision=revision))
         except EntryNotFoundError as error:
             # Out of reach is not the same as not there; only the second is a reason to try the next name.
             if isinstance(error, LocalEntryNotFoundError) or candidate == filename:

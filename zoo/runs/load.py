@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from zoo import data
-from zoo.base import registry
+from zoo.base import references
 from zoo.data import DataOptions, Dataset
 from zoo.data.unlabelled import Answers, UnlabelledSet
 from zoo.events import Listener, Progress
@@ -94,7 +93,7 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
     spec = lookup.get(backbone)
-    dataset, recipe = _reference(dataset), _from_anywhere(recipe, spec)
+    dataset, recipe = references.recorded(dataset), _from_anywhere(recipe, spec)
     machine = machines.settle(recipe)
     if recipe.batch_size != "auto":
         machines.require_equal_shares(recipe.batch_size or batch_size.USUAL, machine.processes)
@@ -179,23 +178,13 @@ def facts(model: nn.Module, group: Group) -> GroupFacts:
     )
 
 
-def absolute(reference: str) -> str:
-    """A path that still means the same from another folder; anything else as it is."""
-    return str(Path(reference).resolve()) if Path(reference).exists() else reference
-
-
 def _from_anywhere(recipe: Recipe, spec: BackboneSpec) -> Recipe:
     """The recipe with what it names so that it means the same from another folder."""
-    tasks = [replace(task, dataset=_reference(task.dataset)) for task in recipe.task_specs]
-    target, unlabelled = (named and _reference(named) for named in (recipe.target, recipe.unlabelled))
+    tasks = [replace(task, dataset=references.recorded(task.dataset)) for task in recipe.task_specs]
+    target, unlabelled = (named and references.recorded(named) for named in (recipe.target, recipe.unlabelled))
     known = recipe.weights in ("default", "none", *(weights.name for weights in spec.weights))
     return replace(recipe, tasks=tuple(map(str, tasks)), target=target, unlabelled=unlabelled,
-                   weights=recipe.weights if known else absolute(recipe.weights))  # fmt: skip
-
-
-def _reference(named: str) -> str:
-    """A data set's name as it is; a path so that it means the same from another folder."""
-    return named if named in registry.load().datasets else absolute(named)
+                   weights=recipe.weights if known else references.absolute(recipe.weights))  # fmt: skip
 
 
 def _silent(event: object) -> None:

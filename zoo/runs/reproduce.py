@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from zoo.base.references import HUB_MODEL, may_be_repo
 from zoo.errors import RunError
 from zoo.events import Listener, Note
 from zoo.recipes.plan import Plan
@@ -94,9 +95,9 @@ def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapp
     if found is not None:
         return str(found.path), found.path, found.finished_record()
     text = str(reference)
-    if text.startswith(publish.PREFIX) or (isinstance(reference, str) and publish.looks_like_repo(text)):
-        place = text.removeprefix(publish.PREFIX)
-        return f"{publish.PREFIX}{place}", *publish.fetch_run(place, emit)
+    if text.startswith(HUB_MODEL) or (isinstance(reference, str) and may_be_repo(text)):
+        place = text.removeprefix(HUB_MODEL)
+        return f"{HUB_MODEL}{place}", *publish.fetch_run(place, emit)
     raise RunError(
         f"{reference} is neither a run nor a model on the Hub", fix="see `zoo runs` for the runs here, or name ORG/NAME"
     )

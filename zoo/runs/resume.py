@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from zoo.base import references
 from zoo.errors import RecipeError, RunError
 from zoo.models import lookup
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs.load import absolute
 from zoo.runs.prepare import Prepared
 from zoo.runs.recipe_file import RecipeFile
 from zoo.runs.run_folder import Run
@@ -63,7 +63,7 @@ def free_choices(
     found: list[Difference] = []
     if backbone is not None and lookup.get(backbone).full_name != before.backbone:
         found.append(Difference("backbone", before.backbone, backbone))
-    if dataset is not None and before.dataset not in (dataset, absolute(dataset)):
+    if dataset is not None and before.dataset not in (dataset, references.absolute(dataset)):
         found.append(Difference("dataset", before.dataset, dataset))
     changed: dict[str, Any] = {}
     if recipe is not None:
@@ -89,9 +89,9 @@ def _other_choices(before: Recipe, asked: Mapping[str, Any], now: Recipe) -> Ite
         old, new = getattr(before, entry.name), getattr(now, entry.name)
         said = [_plain(new), _plain(getattr(whole, entry.name))]
         if entry.name in ("weights", "target", "unlabelled") and new is not None:
-            said.append(absolute(new))
+            said.append(references.absolute(new))
         if entry.name == "tasks":
-            said.append([str(replace(spec, dataset=absolute(spec.dataset))) for spec in now.task_specs])
+            said.append([str(replace(spec, dataset=references.absolute(spec.dataset))) for spec in now.task_specs])
         if not any(value in (_plain(old), _plain(asked.get(entry.name))) for value in said):
             yield entry.name, _plain(old), _plain(new)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from zoo.base import registry
+from zoo.base import references
 from zoo.base.durations import parse_interval
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, PlanReady, RunFinished
@@ -199,7 +199,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
         "dataset": {
             "ref": ready.dataset_ref,
             "name": ready.dataset.name,
-            **(_NOWHERE if ready.dataset.sets else _on_the_hub(ready.dataset_ref)),
+            **_on_the_hub("" if ready.dataset.sets else ready.dataset_ref),  # of several sets, each says so for itself
             "fingerprint": ready.dataset.fingerprint,
             "classes": list(ready.dataset.classes),
             "counts": ready.dataset.counts(),
@@ -227,19 +227,10 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
     }
 
 
-_NOWHERE = {"hub": None, "revision": None}
-
-
 def _on_the_hub(reference: str) -> dict[str, str | None]:
-    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named.
-
-    Of several data sets together it is None: each says so for itself.
-    """
-    if reference.startswith("hf:"):
-        hub, _, revision = reference.removeprefix("hf:").partition("@")
-        return {"hub": hub, "revision": revision or None}
-    entry = registry.load().datasets.get(reference)
-    return {"hub": entry.hub if entry else None, "revision": entry.revision if entry else None}
+    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named."""
+    hub, revision = references.place_on_hub(reference)
+    return {"hub": hub, "revision": revision}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from timm.data import create_transform
 from torch import nn
 
 from zoo import data
+from zoo.base.references import HUB_MODEL, may_be_repo
 from zoo.data import DataOptions, Part, asked_of
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.events import Listener, Note, Progress, ignore
@@ -73,15 +74,15 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
         tasks = saved.tasks(found.path)
         return Classifier(network, classes, preprocessing.data_config(network), found, found.name, tasks)
     text = str(model)
-    if text.startswith(publish.PREFIX) and not isinstance(model, Path):
-        return _from_hub(text.removeprefix(publish.PREFIX), emit)
+    if text.startswith(HUB_MODEL) and not isinstance(model, Path):
+        return _from_hub(text.removeprefix(HUB_MODEL), emit)
     if isinstance(model, Path) or Path(text).exists():
         raise run.not_a_run(model)
     try:
         spec = lookup.get(text)
     except PluginError as error:
         installed = {plugin.name for plugin in lookup.discover().plugins}
-        if publish.looks_like_repo(text) and text.partition("/")[0] not in installed:
+        if may_be_repo(text) and text.partition("/")[0] not in installed:
             return _from_hub(text, emit)
         fix = f"{error.fix}; or name a run folder: see `zoo runs`" if error.fix else "see `zoo list` and `zoo runs`"
         raise PluginError(f"{model!r} is neither a run nor a backbone", why=error.what, fix=fix) from None
@@ -98,7 +99,7 @@ def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: 
 
 def _from_hub(reference: str, emit: Listener) -> Classifier:
     emit(Progress(f"fetching {reference}", 0, 0))
-    name = f"{publish.PREFIX}{reference}"
+    name = f"{HUB_MODEL}{reference}"
     try:
         folder = publish.fetch(reference, emit)
     except publish.NoModel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from zoo.base.fields import mapping_faults
+from zoo.base.references import HUB_DATA
 from zoo.base.untrusted import is_finite
 
 Kind = Literal["single-label", "multi-label", "regression", "ordinal"]
@@ -112,7 +113,7 @@ class TaskSpec:
         name, _, rest = text.partition("=")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise ValueError(f"the name {name!r} must be of letters, digits, _, - and .; {form}")
-        prefix = "hf:" if rest.startswith("hf:") else ""
+        prefix = HUB_DATA if rest.startswith(HUB_DATA) else ""
         dataset, *more = rest.removeprefix(prefix).split(":")
         if not dataset or len(more) > 2 or not all(more):
             raise ValueError(f"{text!r} is no task; {form}")

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from zoo.runs.publish.card import model_card
-from zoo.runs.publish.download import PREFIX, NoModel, fetch, fetch_run, fetch_stack, looks_like_repo
+from zoo.runs.publish.download import NoModel, fetch, fetch_run, fetch_stack
 
-__all__ = ["PREFIX", "NoModel", "fetch", "fetch_run", "fetch_stack", "looks_like_repo", "model_card"]
+__all__ = ["NoModel", "fetch", "fetch_run", "fetch_stack", "model_card"]

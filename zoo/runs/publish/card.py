@@ -15,6 +15,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
+from zoo.base import references
+from zoo.base.references import HUB_DATA
 from zoo.base.text import DASH, FORMATS
 from zoo.base.untrusted import is_finite
 from zoo.errors import printable
@@ -193,7 +195,7 @@ def _license(chosen: str) -> tuple[str | None, str | None]:
 def _base_model(record: Mapping[str, Any]) -> str | None:
     """The Hub repository that the weights came from; None when they came from anywhere else."""
     weights = part(record, "backbone", "weights")
-    repo = str(weights.get("repo") or "").partition("@")[0]
+    repo, _ = references.revised(str(weights.get("repo") or ""))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         return repo
     if weights.get("source") != "timm":
@@ -218,14 +220,14 @@ def _hub_dataset(record: Mapping[str, Any]) -> str | None:
 def _place(dataset: Mapping[str, Any]) -> str | None:
     """Where on the Hub a data set is."""
     reference = str(dataset.get("ref") or "")
-    hub = str(dataset.get("hub") or (reference.removeprefix("hf:") if reference.startswith("hf:") else ""))
-    return hub.partition("@")[0] or None
+    hub = str(dataset.get("hub") or (reference.removeprefix(HUB_DATA) if reference.startswith(HUB_DATA) else ""))
+    return references.revised(hub)[0] or None
 
 
 def _revision(dataset: Mapping[str, Any]) -> str | None:
     if not _place(dataset):
         return None
-    return dataset.get("revision") or str(dataset.get("ref") or "").partition("@")[2] or None
+    return dataset.get("revision") or references.revised(str(dataset.get("ref") or ""))[1]
 
 
 def _beside(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,16 +245,15 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
     if changed.get("tasks"):
         changed["tasks"] = ", ".join(without_place(text) for text in changed["tasks"])
     for key, value in changed.items():
-        if isinstance(value, str) and ("/" in value or "\\" in value) and not value.startswith("hf-hub:"):
-            changed[key] = value if key == "label_separator" else re.split(r"[/\\]", value)[-1]
+        if isinstance(value, str) and key != "label_separator":
+            changed[key] = references.public(value)
     return changed
 
 
 def without_place(task: str) -> str:
     """A task as it was asked for, without the folder that its data set is in."""
     spec = TaskSpec.parse(task)
-    place = spec.dataset if spec.dataset.startswith("hf:") else re.split(r"[/\\]", spec.dataset)[-1]
-    return str(replace(spec, dataset=place))
+    return str(replace(spec, dataset=references.public(spec.dataset)))
 
 
 def _escaped(value: Any) -> str:

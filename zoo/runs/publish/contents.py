@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.base import references
 from zoo.base.files import replacing, write_atomic
 from zoo.errors import HubError, RunError
 from zoo.models import lookup
@@ -145,10 +146,10 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     public: dict[str, Any] = copy.deepcopy({key: value for key, value in record.items() if key != "status"})
     data = [public[kind] for kind in ("dataset", "target", "unlabelled") if public.get(kind)]
     for images in data:
-        if _is_local(str(images["ref"])) and not images.get("hub"):
+        if references.is_local(str(images["ref"])) and not images.get("hub"):
             images["ref"] = None
         for one in images.get("sets") or ():
-            if _is_local(str(one["ref"])) and not one.get("hub"):
+            if references.is_local(str(one["ref"])) and not one.get("hub"):
                 one["ref"] = None
         images.pop("bad", None)
     for measured in (public, *data):
@@ -164,12 +165,12 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
     for place in (public["recipe"], public["resolved"]):
         for name in ("weights", "target", "unlabelled"):
             chosen = place.get(name)
-            if isinstance(chosen, str) and _is_local(chosen):
-                place[name] = _last(chosen)
+            if isinstance(chosen, str):
+                place[name] = references.public(chosen)
     soups = [soup for soup in (public.get("soup"), stack.get("soup")) if soup]
     for row in (*(row for soup in soups for row in soup["candidates"]), *(stack.get("members") or ())):
         if "run" in row:
-            row["run"] = _last(row["run"])
+            row["run"] = references.last_part(row["run"])
     weights = [f"{place}model.safetensors" for place in places(record)] + ([COMBINER] if stack else [])
     public["files"] = {name: record["files"][name] for name in weights}
     return public
@@ -192,15 +193,6 @@ def write_folder(files: tuple[Published, ...], folder: Path) -> None:
                 shutil.copyfile(file.content, temporary)
 
 
-def _is_local(reference: str) -> bool:
-    """Whether a reference is a path here; recorded ones are absolute."""
-    return not reference.startswith(("hf:", "hf-hub:")) and ("/" in reference or "\\" in reference)
-
-
 def _without_paths(text: str) -> str:
     """Text with absolute paths cut down to their last part."""
     return re.sub(r"(?:(?<=[\s'\"(])|^)(?:~|[A-Za-z]:)?[/\\][^\s'\")]*[/\\]([^\s'\")/\\]+)", r"\1", text)
-
-
-def _last(path: str) -> str:
-    return re.split(r"[/\\]", path)[-1]

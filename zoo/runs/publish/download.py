@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+from zoo.base import references
+from zoo.base.references import HUB_MODEL
 from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
 from zoo.errors import HubError
 from zoo.events import Listener, Note, ignore
@@ -18,17 +19,11 @@ from zoo.runs.publish.contents import RECORD
 from zoo.runs.record import record_faults
 from zoo.runs.run_folder import COMBINER, MEMBERS, SCHEMA
 
-PREFIX = "hf-hub:"
 MODEL = ("config.json", "model.safetensors")
 
 
 class NoModel(HubError):
     """A repository holds no model of timm's; it may hold a stack of them."""
-
-
-def looks_like_repo(text: str) -> bool:
-    """Whether a reference without `hf-hub:` may mean a model on the Hub: ORG/NAME[@revision], and no folder ORG."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", text)) and not Path(text.partition("/")[0]).is_dir()
 
 
 def fetch(reference: str, emit: Listener = ignore) -> Path:
@@ -105,7 +100,7 @@ def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, 
         HubError: As for `fetch`; or nobody published it with zoo.
     """
     folder = fetch(reference, emit)
-    repo = reference.partition("@")[0]
+    repo, _ = references.revised(reference)
     with session(emit):
         path = _file(repo, RECORD, folder.name)
     try:
@@ -124,12 +119,11 @@ def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, 
 
 def _named(reference: str) -> tuple[str, str | None]:
     """Repository and revision of a reference."""
-    repo, _, revision = reference.partition("@")
-    if repo.count("/") != 1 or not all(repo.split("/")):
-        raise HubError(
-            f"{PREFIX}{reference} does not name a model", fix=f"write {PREFIX}ORG/NAME or {PREFIX}ORG/NAME@revision"
-        )
-    return repo, revision or None
+    repo, revision = references.revised(reference)
+    if not references.is_repo(repo):
+        form = f"{HUB_MODEL}ORG/NAME"
+        raise HubError(f"{HUB_MODEL}{reference} does not name a model", fix=f"write {form} or {form}@revision")
+    return repo, revision
 
 
 def _file(repo: str, name: str, revision: str | None) -> Path:

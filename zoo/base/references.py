@@ -1,0 +1,71 @@
+"""References: what `hf:ORG/NAME@revision`, `hf-hub:ORG/NAME`, a name or a path means, and how a record has it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from zoo.base import registry
+
+HUB_DATA = "hf:"  # before a data set on the Hub
+HUB_MODEL = "hf-hub:"  # before a model or weights there
+
+
+def revised(text: str) -> tuple[str, str | None]:
+    """Repository and revision of "ORG/NAME[@revision]"."""
+    repo, _, revision = text.partition("@")
+    return repo, revision or None
+
+
+def is_repo(text: str) -> bool:
+    """Whether it has the form ORG/NAME."""
+    return text.count("/") == 1 and all(text.split("/"))
+
+
+def may_be_repo(text: str) -> bool:
+    """Whether a reference without `hf-hub:` may mean a model on the Hub: ORG/NAME[@revision], and no folder ORG."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+(@[^@]+)?", text)) and not Path(text.partition("/")[0]).is_dir()
+
+
+def place_on_hub(ref: str) -> tuple[str | None, str | None]:
+    """Repository and revision of a data set on the Hub, by `hf:` or a name; None for what is not said or not there."""
+    if ref.startswith(HUB_DATA):
+        return revised(ref.removeprefix(HUB_DATA))
+    entry = registry.load().datasets.get(ref)
+    return (entry.hub, entry.revision) if entry else (None, None)
+
+
+def as_path(ref: str) -> Path:
+    """The path that a reference is, if it is one."""
+    return Path(ref).expanduser()
+
+
+def looks_like_path(ref: str) -> bool:
+    """Whether a reference that is nothing else can only be a path."""
+    return "/" in ref or os.sep in ref or ref.startswith((".", "~"))
+
+
+def absolute(ref: str) -> str:
+    """A path that still means the same from another folder; anything else as it is."""
+    return str(Path(ref).resolve()) if Path(ref).exists() else ref
+
+
+def recorded(ref: str) -> str:
+    """A data set as a record has it: its name as it is, a path so that it means the same from another folder."""
+    return ref if ref in registry.load().datasets else absolute(ref)
+
+
+def last_part(path: str) -> str:
+    """The name of a file or folder, with any system's separators."""
+    return re.split(r"[/\\]", path)[-1]
+
+
+def is_local(ref: str) -> bool:
+    """Whether a recorded reference is a path on the machine that recorded it."""
+    return not ref.startswith((HUB_DATA, HUB_MODEL)) and last_part(ref) != ref
+
+
+def public(ref: str) -> str:
+    """A recorded reference without the folders of the machine that recorded it."""
+    return last_part(ref) if is_local(ref) else ref
