@@ -28,8 +28,7 @@ from tests.runs.report.fixture import make_run
 from zoo.base import registry
 from zoo.cli import runs
 from zoo.data import DataOptions
-from zoo.data.sources.archive import read_archive
-from zoo.data.sources.table import read_table
+from zoo.data.sources import archive, table
 from zoo.data.store.decode import UnreadableImage, decode, no_warnings
 from zoo.errors import ZooError
 from zoo.models import preprocessing, saved, weights
@@ -311,7 +310,7 @@ def test_tables(faults: Try, tmp_path: Path, kind: str, count: int) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        answered(lambda: read_table(path, DataOptions()))
+        answered(lambda: table.listing(str(path), DataOptions()))
 
     inputs: st.SearchStrategy[bytes] = spoiled(good)
     if kind == "jsonl":
@@ -374,7 +373,7 @@ def test_archives(faults: Try, tmp_path: Path, kind: str, count: int) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        listing = answered(lambda: read_archive(path))
+        listing = answered(lambda: archive.listing(str(path), DataOptions()))
         for item in [item for items in listing.splits.values() for item in items] if listing else ():
             assert ".." not in item.id.split("/")
             try:

@@ -22,6 +22,7 @@ from tests.faults.record import AS_WITHOUT, ONE_ERROR, Try
 from zoo.data.loose_images import open_images
 from zoo.data.sources import archive, image_folder
 from zoo.data.store.decode import UnreadableImage, decode
+from zoo.data.types import DataOptions
 from zoo.errors import DataError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) (w) file closefile\nshowpage\n"
@@ -208,7 +209,7 @@ def test_members_that_lead_out_of_an_archive(faults: Try, tmp_path: Path) -> Non
     before = {path.name for path in tmp_path.iterdir()}
     for kind in ("zip", "tar"):
         with faults("archive", "member names", f"..., absolute, links, devices in a {kind}") as fault, limited():
-            listing = archive.read_archive(tmp_path / f"x.{kind}")
+            listing = archive.listing(str(tmp_path / f"x.{kind}"), DataOptions())
             assert [i.id for i in listing.splits["all"]] == ["C:/w/6.png", "a/1.png", "b/2.png", "etc/5.png"]
             assert any("3 member(s) with a path that leaves the archive" in note for note in listing.notes)
             assert {path.name for path in tmp_path.iterdir()} == before and not (tmp_path.parent / "out").exists()
@@ -221,7 +222,7 @@ def test_members_of_one_name(faults: Try, tmp_path: Path) -> None:
         for number, name in enumerate(["a/1.png", "a/1.png", "b/2.png"]):
             packed.writestr(name, encoded(picture(number)))
     with faults("archive", "member names", "one twice") as fault:
-        listing = archive.read_archive(tmp_path / "x.zip")
+        listing = archive.listing(str(tmp_path / "x.zip"), DataOptions())
         assert listing.reader.read(listing.splits["all"][0].locator) == encoded(picture(1))
         assert "1 member(s) of the archive have the name of a later one, which is used instead" in listing.notes
         fault.survived(AS_WITHOUT)

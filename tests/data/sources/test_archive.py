@@ -15,8 +15,9 @@ import pytest
 
 from tests.data.pictures import encoded, fill, ids, opened, picture
 from zoo.base.files import cache_dir
+from zoo.data import DataOptions
 from zoo.data.sources import archive as module
-from zoo.data.sources.archive import ArchiveReader, read_archive
+from zoo.data.sources.archive import ArchiveReader
 from zoo.errors import DataError
 
 
@@ -62,7 +63,7 @@ def test_nothing_is_extracted_and_a_compressed_tar_is_decompressed_once(tmp_path
     path = tarred(folder, tmp_path / "set.tar.gz", "w:gz")
     stages: list[str] = []
     for _ in range(2):
-        read_archive(path, lambda stage, done, total: stages.append(stage))
+        module.listing(str(path), DataOptions(), lambda stage, done, total: stages.append(stage))
     assert stages == ["decompressing the archive"]
     assert [entry.suffix for entry in (cache_dir() / "archives").iterdir()] == [".tar"]
     assert {entry.name for entry in tmp_path.iterdir()} == {"set", "set.tar.gz"}
@@ -73,7 +74,7 @@ def test_litter_hidden_files_and_stray_paths_are_left_out(tmp_path: Path) -> Non
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("a/1.png", "b/2.png", "__MACOSX/a/._1.png", "a/.hidden.png", "../../evil/3.png", "/abs/a/4.png"):
             archive.writestr(name, encoded(picture(len(name))))
-    listing = read_archive(path)
+    listing = module.listing(str(path), DataOptions())
     assert sorted(item.id for item in listing.splits["all"]) == ["a/1.png", "abs/a/4.png", "b/2.png"]
     assert "1 member(s) with a path that leaves the archive left out" in listing.notes
 
@@ -90,7 +91,7 @@ def test_links_in_a_tar_are_never_followed(tmp_path: Path) -> None:
         link = tarfile.TarInfo("a/link.png")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret.png")
         archive.addfile(link)
-    listing = read_archive(path)
+    listing = module.listing(str(path), DataOptions())
     assert [item.id for item in listing.splits["all"]] == ["a/1.png", "b/2.png"]
     assert "1 link(s) or special file(s) of the archive left out" in listing.notes
 

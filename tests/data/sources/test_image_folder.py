@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.data.pictures import encoded, fill, opened, picture
-from zoo.data.sources.image_folder import read_folder
+from zoo.data import DataOptions
+from zoo.data.sources import image_folder
 from zoo.errors import DataError
 
 
 def counts(root: Path) -> dict[str, dict[str, int]]:
-    listing = read_folder(root)
+    listing = image_folder.listing(str(root), DataOptions())
     return {
         split: {name: sum(item.label == name for item in items) for name in sorted({item.label for item in items})}
         for split, items in listing.splits.items()
@@ -20,7 +21,7 @@ def counts(root: Path) -> dict[str, dict[str, int]]:
 def test_class_folders_without_splits(tmp_path: Path) -> None:
     fill(tmp_path, {"bee": 2, "ant/deeper/still": 3})
     assert counts(tmp_path) == {"all": {"ant": 3, "bee": 2}}
-    assert read_folder(tmp_path).classes == ("ant", "bee")
+    assert image_folder.listing(str(tmp_path), DataOptions()).classes == ("ant", "bee")
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "Validation", "dev"])
@@ -32,7 +33,7 @@ def test_split_folders_by_any_of_their_names(tmp_path: Path, name: str) -> None:
 def test_wrapper_folders_are_seen_through(tmp_path: Path) -> None:
     fill(tmp_path, {"data/insects/train/a": 1, "data/insects/train/b": 1, "data/insects/val/a": 1})
     assert set(counts(tmp_path)) == {"train", "val"}
-    assert read_folder(tmp_path).splits["train"][0].id == "train/a/00000.png"
+    assert image_folder.listing(str(tmp_path), DataOptions()).splits["train"][0].id == "train/a/00000.png"
 
 
 def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_hidden_files_and_litter_are_left_out_and_others_are_named(tmp_path: Pat
     (tmp_path / "a" / "notes.txt").write_text("mine")
     (tmp_path / "loose.png").write_bytes(encoded(picture(99)))
     assert counts(tmp_path) == {"all": {"a": 1, "b": 1}}
-    notes = " ".join(read_folder(tmp_path).notes)
+    notes = " ".join(image_folder.listing(str(tmp_path), DataOptions()).notes)
     assert "1 file(s) without an image's extension left out, such as a/notes.txt" in notes
     assert "1 image(s) outside of every class folder left out, such as loose.png" in notes
 

@@ -25,9 +25,10 @@ from typing import IO, NamedTuple, cast
 
 from zoo.base import cache
 from zoo.base.files import cache_dir, replacing
+from zoo.base.references import as_path
 from zoo.base.untrusted import zip_members
 from zoo.data.sources.class_folders import arrange, is_hidden
-from zoo.data.types import IMAGE_LIMIT, MEMBERS_LIMIT, GiB, Listing, Progress
+from zoo.data.types import IMAGE_LIMIT, MEMBERS_LIMIT, DataOptions, GiB, Listing, Progress
 from zoo.errors import DataError
 
 HEADER_LIMIT = 1 << 20  # bytes of a tar member's header
@@ -121,7 +122,13 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(_SUFFIXES)
 
 
-def read_archive(path: Path, on_progress: Progress | None = None, *, labels: bool = True) -> Listing:
+def claims(ref: str) -> bool:
+    """Whether it is a file whose name says that it is an archive."""
+    path = as_path(ref)
+    return is_archive(path) and path.exists() and not path.is_dir()
+
+
+def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
     """List the images of a zip, tar, or compressed tar of a folder.
 
     Links, hidden files and `__MACOSX` are left out. A single folder around everything is seen through.
@@ -129,6 +136,7 @@ def read_archive(path: Path, on_progress: Progress | None = None, *, labels: boo
     Raises:
         DataError: The archive is damaged, encrypted, a trap, or holds no images in class folders.
     """
+    path = as_path(ref)
     before = path.stat()
     try:
         with open(path, "rb") as file:
@@ -147,7 +155,7 @@ def read_archive(path: Path, on_progress: Progress | None = None, *, labels: boo
             if place != path:
                 place.unlink(missing_ok=True)
             raise
-    splits, classes, more = arrange(files, folders, str(path), labels=labels)
+    splits, classes, more = arrange(files, folders, str(path), labels=options.labels)
     name = path.name
     for suffix in sorted(_SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix):

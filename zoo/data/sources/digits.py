@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from zoo.data.types import Item, Listing, ranked
+from zoo.base import registry
+from zoo.data.types import DataOptions, Item, Listing, Progress, ranked
 
 TEST_SHARE = 0.2
 
@@ -35,7 +36,13 @@ class DigitsReader:
         return buffer.getvalue()
 
 
-def read_digits() -> Listing:
+def claims(ref: str) -> bool:
+    """Whether it is a name that the catalogue has for them."""
+    entry = registry.load().datasets.get(ref)
+    return entry is not None and entry.builtin == "digits"
+
+
+def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
     """List the digits with a fixed stratified split: 1,437 to train on, 360 to test on.
 
     The split depends on nothing that a person can choose, so that results compare across runs.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.base import registry
+from zoo.base.references import HUB_DATA, is_repo, place_on_hub
 from zoo.base.registry import DatasetEntry
 from zoo.base.untrusted import read_bytes
 from zoo.data.sources.cells import in_order
@@ -48,30 +50,29 @@ class HubReader:
         return read_bytes(_fetched(str(cell["path"])), IMAGE_LIMIT)
 
 
-def read_hub(
-    identity: str,
-    options: DataOptions,
-    on_progress: Progress | None = None,
-    *,
-    entry: DatasetEntry | None = None,
-    revision: str | None = None,
-) -> Listing:
+def claims(ref: str) -> bool:
+    """Whether it is `hf:ORG/NAME[@revision]`, or a name that the catalogue has for a data set on the Hub."""
+    return place_on_hub(ref)[0] is not None
+
+
+def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
     """List the images of a data set on the Hub, fetching it first if it is not in the cache.
 
     Args:
-        identity: "ORG/NAME".
-        options: Columns and configuration; what is not given is taken from `entry`, else found by type and name.
+        ref: "hf:ORG/NAME[@revision]", or a name.
+        options: Columns and configuration; what is not given the catalogue says, else it is found by type and name.
         on_progress: Told when fetching begins.
-        entry: What the registry says of this data set.
-        revision: Branch, tag or commit.
 
     Raises:
         DataError: It cannot be reached, is gated, has no such configuration, column or split, or rows without labels.
     """
+    identity, revision = place_on_hub(ref)
+    assert identity is not None, "it is claimed"
+    entry = None if ref.startswith(HUB_DATA) else registry.load().datasets[ref]
     name = entry.name if entry else identity.rpartition("/")[2]
-    if identity.count("/") != 1 or not all(identity.split("/")):
-        fix = "write hf:ORG/NAME or hf:ORG/NAME@revision"
-        raise DataError(f"hf:{identity} does not name a data set on the Hub", fix=fix)
+    if not is_repo(identity):
+        fix = f"write {HUB_DATA}ORG/NAME or {HUB_DATA}ORG/NAME@revision"
+        raise DataError(f"{HUB_DATA}{identity} does not name a data set on the Hub", fix=fix)
     if on_progress is not None:
         on_progress(f"fetching {identity}", 0, 0)
     config = options.config or (entry.config if entry else None)

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.base.references import as_path
 from zoo.base.untrusted import read_bytes
 from zoo.data.sources.class_folders import arrange, is_hidden
-from zoo.data.types import IMAGE_LIMIT, Listing
+from zoo.data.types import IMAGE_LIMIT, DataOptions, Listing, Progress
 from zoo.errors import DataError
 
 FILES_LIMIT = 20_000_000
@@ -30,23 +31,30 @@ class FileReader:
         return read_bytes(locator, IMAGE_LIMIT)
 
 
-def read_folder(root: Path, *, labels: bool = True) -> Listing:
+def claims(ref: str) -> bool:
+    """Whether it is a folder."""
+    return as_path(ref).is_dir()
+
+
+def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
     """List a folder of images.
 
     Args:
-        root: Holds class folders, or `train`, `val` (`valid`, `validation`) and `test` folders that hold them.
-        labels: As for `arrange`.
+        ref: Holds class folders, or `train`, `val` (`valid`, `validation`) and `test` folders that hold them.
+        options: Whether labels are wanted, as for `arrange`.
+        on_progress: Not called.
 
     Raises:
         DataError: It cannot be listed, or has no images in class folders.
     """
+    root = as_path(ref)
     files: dict[str, tuple[object, int, int]] = {}
     folders: list[str] = []
     try:
         _walk(root, "", files, folders, set())
     except OSError as error:
         raise DataError(f"cannot list {error.filename or root}", why=error.strerror or str(error)) from error
-    splits, classes, notes = arrange(files, folders, str(root), labels=labels)
+    splits, classes, notes = arrange(files, folders, str(root), labels=options.labels)
     return Listing(
         name=root.resolve().name or "images",
         key=f"folder:{root.resolve()}",

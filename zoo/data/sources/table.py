@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo.base.references import as_path
 from zoo.base.untrusted import parse_json
 from zoo.data.sources.cells import in_order, label_text
 from zoo.data.sources.class_folders import SPLIT_NAMES
 from zoo.data.sources.columns import Answered, label_columns, questions, read_answers
 from zoo.data.sources.image_folder import FileReader
-from zoo.data.types import DataOptions, Item, Listing, Target
+from zoo.data.types import DataOptions, Item, Listing, Progress, Target
 from zoo.errors import DataError
 from zoo.tasks.schema import output_names
 
@@ -37,18 +38,26 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read_table(path: Path, options: DataOptions) -> Listing:
+def claims(ref: str) -> bool:
+    """Whether it is a file whose name says that it is a table."""
+    path = as_path(ref)
+    return is_table(path) and path.exists() and not path.is_dir()
+
+
+def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
     """List the images that a table names.
 
     Args:
-        path: The table. Relative paths in it are relative to its folder.
+        ref: The table. Relative paths in it are relative to its folder.
         options: `path_column` and `label_column`, "path" and "label" unless given; how several labels of an image are
             written, or what else is asked (see `sources/columns.py`). Where `labels` says so, there need be no labels.
             A column `split`, where there is one, holds train, val (valid, validation) or test.
+        on_progress: Not called.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
     """
+    path = as_path(ref)
     if not path.is_file():
         raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
     path_column = options.path_column or "path"
