@@ -70,7 +70,7 @@ def check_tasks(config: Mapping[str, Any], described: Mapping[str, Any]) -> None
     outputs = config.get("num_classes", described.get("num_classes"))
     answered = sum(task.outputs for task in tasks)
     if answered != outputs:
-        raise ValueError(f"`zoo.tasks.schema` is about {answered:,} outputs, and the head has {_short(outputs)}")
+        raise ValueError(f"`zoo.tasks` is about {answered:,} outputs, and the head has {_short(outputs)}")
     for task in tasks:
         check_labels([task.name, *task.classes])
 
@@ -83,10 +83,10 @@ def read_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
     """
     found = config.get("zoo", {}).get("tasks") or []
     if not isinstance(found, list) or len(found) > MOST_TASKS:
-        raise ValueError(f"`zoo.tasks.schema` must be a list of at most {MOST_TASKS} tasks")
+        raise ValueError(f"`zoo.tasks` must be a list of at most {MOST_TASKS} tasks")
     tasks = tuple(Task.from_record(record) for record in found)
     if len({task.name for task in tasks}) != len(tasks):
-        raise ValueError("`zoo.tasks.schema` names one task twice")
+        raise ValueError("`zoo.tasks` names one task twice")
     return tasks
 
 
