@@ -37,7 +37,7 @@ def test_what_is_kept_is_listed_last_used_first(zoo_: Zoo) -> None:
     lines = zoo_("cache", "list").out.splitlines()
     assert lines[0].split() == ["kind", "size", "used", "what", "for"]
     assert lines[1].startswith("activations") and lines[1].endswith("kit/net before fc on photos, choosing images, 4")
-    assert "2 h 0 min ago" in lines[2] and lines[2].endswith("training images, 4")
+    assert "2 h 00 min ago" in lines[2] and lines[2].endswith("training images, 4")
     records = zoo_("cache", "list", "--json").json
     assert [record["path"] for record in records] == [str(new), str(old)]
     assert records[0].keys() == {"kind", "path", "bytes", "age", "about"}

@@ -126,8 +126,8 @@ def test_plan_prints_a_line_for_each_phase_and_group(zoo_, api):
     done = zoo_("plan", "resnet_nano", "-d", "digits")
     lines = [line.split() for line in done.out.splitlines()]
     assert ["phase", "group", "parameters", "rate", "decay", "frozen", "norm"] in lines
-    assert ["probe", "stem", "1,234", "-", "-", "yes", "frozen"] in lines
-    assert ["finetune", "stem", "1,234", "0.0005", "0.05", "no", "live"] in lines
+    assert ["probe", "stem", "1,200", "-", "-", "yes", "frozen"] in lines
+    assert ["finetune", "stem", "1,200", "0.0005", "0.05", "no", "live"] in lines
     assert "finetune: 2 epochs, 6 steps, one-cycle; trains 1.53 k parameters" in done.out
     assert "about 1 min 23 s of training, about 210 MB of memory" in done.out
     assert "note: val is cut from train" in done.out

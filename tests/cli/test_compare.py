@@ -130,7 +130,7 @@ def test_rank_shows_the_order_and_who_was_left_out(zoo_, comparing):
     assert comparing.calls == [(("photos", ["resnet18"], Recipe(strategy="probe")),
                                 {"images": 500, "budget": Budget(seconds=600)})]  # fmt: skip
     line = next(line for line in done.out.splitlines() if line.startswith("   1"))
-    assert line.split() == ["1", "resnet/resnet18=mine.safetensors", "83.0%", "80.0%", "to", "86.0%", "90.0%", "1",
+    assert line.split() == ["1", "resnet/resnet18=mine.safetensors", "83.0%", "80.0", "to", "86.0%", "90.0%", "1",
                             "to", "2", "0.200", "9.10", "80.0%", "4", "50", "s", "100", "MB", "yes"]  # fmt: skip
     assert "  its weights are not on this machine: vgg/vgg11" in done.out
     assert zoo_("rank", "--dataset", "photos", "--json").json == RANKING

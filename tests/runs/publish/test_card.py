@@ -56,7 +56,7 @@ def test_body_has_the_measured_table(tmp_path: Path) -> None:
     assert "| Best epoch chosen on | val (cut from train) |" in text
     assert "| trained on | train | 800 |" in text
     assert "| stem | 9,408 | frozen | \N{EN DASH} | frozen |" in text
-    assert "| stem | 9,408 | 3.1e-5 | 0.05 | live |" in text
+    assert "| stem | 9,408 | 3.13e-5 | 0.05 | live |" in text
     assert "<code>epochs</code> 8, <code>augment</code> strong, <code>seed</code> 7." in text
     assert 'timm.create_model("local-dir:.", pretrained=True)' in text
     assert "3 \N{MULTIPLICATION SIGN} 64 \N{MULTIPLICATION SIGN} 64" in text and "bicubic" in text
