@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -24,6 +25,7 @@ import zoo
 from tests.pictures import four, make_images
 from zoo.errors import DataError, PluginError, RecipeError, RunError, TrainingError, ZooError
 from zoo.events import EpochDone, Event, PlanReady, RunFinished, StepDone
+from zoo.models import saved
 from zoo.recipes.recipe import Recipe
 from zoo.runs.recipe_file import read_recipe
 from zoo.runs.run_folder import Run
@@ -159,6 +161,35 @@ def test_predicting_goes_on_after_an_unreadable_file(run: Run, photos: Path, tmp
         assert sum(share for _, share in row.top) == pytest.approx(1, abs=1e-5)
     alone = zoo.predict(run, good[2], top=1)
     assert alone[0].probability == pytest.approx(found[3].probability, abs=1e-5) and len(alone[0].top) == 1
+
+
+def test_a_predictor_opens_its_model_once_and_answers_as_predict_does(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [photos / "test" / "red" / f"{number:03d}.png" for number in range(3)]
+    expected = zoo.predict(run, paths)
+    opened = []
+    load = saved.load
+    monkeypatch.setattr(saved, "load", lambda *args: opened.append(args) or load(*args))
+    predictor = zoo.Predictor(run)
+    assert predictor.predict(paths) == expected and predictor.predict(paths) == expected
+    assert len(opened) == 1 and predictor.classes == ("amber", "blue", "green", "red") and predictor.tasks == ()
+    assert predictor.predict(paths[0]) == predictor.predict([str(paths[0])]) and predictor.predict([]) == []
+    assert len(opened) == 1 and predictor.name == run.name
+
+
+def test_a_predictor_takes_images_from_memory(run: Run, photos: Path) -> None:
+    path = photos / "test" / "red" / "000.png"
+    predictor = zoo.Predictor(run)
+    (expected,) = predictor.predict(path)
+    image = Image.open(path)
+    given = [path.read_bytes(), image, np.asarray(image.convert("RGB")), b"no picture", np.zeros((4, 4)), 3]
+    found = predictor.predict(given, batch_size=1)  # type: ignore[arg-type]
+    assert [row.path for row in found] == [f"images[{place}]" for place in range(6)]
+    assert all(row.top == expected.top for row in found[:3])
+    for row, why in zip(found[3:], ("not an image in any", "not (4, 4) of float64", "not int"), strict=True):
+        assert row.label is None and why in str(row.error)
+    assert predictor.predict(image)[0].top == expected.top
 
 
 def test_load_gives_a_model_with_its_transform_and_names(run: Run, photos: Path) -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from zoo.runs.reproduce import Reproduction
     from zoo.runs.resume import Difference
     from zoo.runs.run_folder import Result, Run, list_runs
+    from zoo.runs.use import Predictor
     from zoo.studies.compare.comparison_folder import Comparison
     from zoo.studies.rank.rank import Ranking
     from zoo.tasks.predictions import Prediction
@@ -67,6 +68,7 @@ _PUBLIC = {
     "zoo.runs.reproduce": "Reproduction",
     "zoo.runs.resume": "Difference",
     "zoo.runs.run_folder": "Result Run list_runs",
+    "zoo.runs.use": "Predictor",
     "zoo.studies.compare.comparison_folder": "Comparison",
     "zoo.studies.rank.rank": "Ranking",
     "zoo.tasks.predictions": "Prediction",
@@ -114,6 +116,7 @@ __all__ = [
     "Plugin",
     "PluginError",
     "Prediction",
+    "Predictor",
     "Progress",
     "Ranking",
     "Recipe",

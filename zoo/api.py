@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from zoo.data.loose_images import Picture
 from zoo.errors import RecipeError
 from zoo.events import Listener, ignore
 from zoo.recipes import methods
 from zoo.recipes.budget import Budget
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
+from zoo.runs import progress_lines, train, use
 from zoo.runs import reproduce as reproduction
 from zoo.runs import run_folder as runs
-from zoo.runs import train, use
 from zoo.runs.extract_task import one_task
 from zoo.runs.lock import refuse_used
 from zoo.runs.prepare import prepare
@@ -67,7 +68,8 @@ def adapt(
     resume: str | Path | None = None,
     budget: str | Budget | None = None,
     among: Sequence[str] = (),
-    on_event: Listener = ignore,
+    progress: bool | None = None,
+    on_event: Listener | None = None,
 ) -> Run:
     """Fine-tune a backbone on a data set, measure the result, and write a run folder.
 
@@ -85,6 +87,8 @@ def adapt(
         budget: What training may take, by the plan's estimate, ranking included: "10m", "500steps". It decides the
             epochs, in the recipe's proportion.
         among: The backbones that "auto" chooses from, as for `rank`; default: all whose weights are at hand.
+        progress: Whether to show the plan and every epoch on stderr; default: on a terminal and in a notebook, and
+            nowhere where there is an `on_event`.
         on_event: Told about progress, every step and every epoch.
 
     Returns:
@@ -94,13 +98,14 @@ def adapt(
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved first.
         ZooError: Something cannot be used or went wrong; the message says what, why, and what to do.
     """
+    emit = on_event or progress_lines.listener(progress)
     if resume is not None:
         if out or budget or among:
             raise RecipeError(
                 "a resumed run stays in its folder, with the epochs and the backbone that it has",
                 fix="leave out, budget and among away",
             )
-        return train.go_on(Path(resume), on_event, backbone, dataset, recipe)
+        return train.go_on(Path(resume), emit, backbone, dataset, recipe)
     asked = recipe or Recipe()
     name, data = train.required(backbone, dataset, asked)
     folder = None if out is None else Path(out)
@@ -114,18 +119,18 @@ def adapt(
             fix="name one method" if name == auto.AUTO else "name one method, or leave the budget out",
         )
     if name == auto.AUTO:
-        choice = auto.choose(data, among, asked, _budget(budget), on_event)
-        return train.start(choice.entrant.backbone, data, choice.recipe, folder, on_event, chosen=choice.record)
+        choice = auto.choose(data, among, asked, _budget(budget), emit)
+        return train.start(choice.entrant.backbone, data, choice.recipe, folder, emit, chosen=choice.record)
     if among:
         raise RecipeError(
             "among names what auto chooses from, and a backbone is named", fix='name "auto", or leave it out'
         )
     if budget is not None:
-        cut = auto.cut(name, data, asked, _budget(budget), on_event)
-        return train.start(name, data, cut.recipe, folder, on_event, chosen={"budget": str(budget)})
+        cut = auto.cut(name, data, asked, _budget(budget), emit)
+        return train.start(name, data, cut.recipe, folder, emit, chosen={"budget": str(budget)})
     if several:
-        return align_auto.start(name, data, asked, folder, on_event)
-    return train.start(name, data, asked, folder, on_event)
+        return align_auto.start(name, data, asked, folder, emit)
+    return train.start(name, data, asked, folder, emit)
 
 
 def rank(
@@ -363,17 +368,17 @@ def evaluate(
 
 def predict(
     model: str | Path | Run,
-    images: Sequence[str | Path],
+    images: Picture | Iterable[Picture],
     *,
     top: int = 5,
     batch_size: int = 32,
     on_event: Listener = ignore,
 ) -> list[Prediction]:
-    """Label images.
+    """Label images. `Predictor` does the same, and opens the model once for many calls.
 
     Args:
         model: As for `evaluate`.
-        images: Files and folders; a folder means the images below it.
+        images: As for `Predictor.predict`.
         top: How many classes to give for each image.
         batch_size: Images at a time.
         on_event: Told about progress.
@@ -384,8 +389,7 @@ def predict(
     Raises:
         ZooError: The model cannot be used.
     """
-    paths = [images] if isinstance(images, str | Path) else images
-    return list(use.predict(model, paths, top=top, batch_size=batch_size, emit=on_event))
+    return use.Predictor(model, on_event=on_event).predict(images, top=top, batch_size=batch_size)
 
 
 def load(model: str | Path | Run) -> nn.Module:

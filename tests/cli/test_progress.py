@@ -9,55 +9,7 @@ import pytest
 
 from tests.cli.conftest import PLAN, Terminal
 from zoo.cli import progress
-from zoo.cli.progress import Lines
-from zoo.events import CheckpointSaved, PhaseStarted, PlanReady, Progress, StepDone
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_plain_lines_are_few():
-    stream, clock = io.StringIO(), Clock()
-    view = Lines(stream, clock)
-    view.stage("loading torch", 0, 0)
-    for done in range(0, 1001):
-        clock.now = done / 50  # 20 seconds
-        view.hear(Progress("reading images", done, 1000))
-    assert stream.getvalue().splitlines() == [
-        "loading torch", "reading images: 100 of 1,000", "reading images: 850 of 1,000"]  # fmt: skip
-
-
-def test_work_that_is_quickly_done_says_nothing():
-    stream, clock = io.StringIO(), Clock()
-    view = Lines(stream, clock)
-    for done in range(0, 101):
-        clock.now = done / 100
-        view.hear(Progress("reading images", done, 100))
-    assert stream.getvalue() == ""
-
-
-def test_a_long_epoch_says_how_long_it_will_take():
-    stream, clock = io.StringIO(), Clock()
-    view = Lines(stream, clock)
-    view.hear(PhaseStarted("finetune", 2, 200, 100))  # after a resume: half of it is done
-    for step in range(1, 101):
-        clock.now = step / 2.0
-        view.hear(StepDone("finetune", 2, 300 + step, 0.5, {}))
-    assert stream.getvalue().splitlines() == [
-        "finetune epoch 2: step 130 of 200, loss 0.500, 35 s left",
-        "finetune epoch 2: step 160 of 200, loss 0.500, 20 s left",
-        "finetune epoch 2: step 190 of 200, loss 0.500, 5.0 s left",
-    ]
-
-
-def test_a_checkpoint_is_not_worth_a_line():
-    stream = io.StringIO()
-    Lines(stream).hear(CheckpointSaved("runs/a/checkpoints/1", 1))
-    assert stream.getvalue() == ""
+from zoo.events import PhaseStarted, PlanReady, Progress
 
 
 def test_training_goes_on_when_nobody_listens_any_more(monkeypatch):

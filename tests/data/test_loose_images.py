@@ -29,3 +29,18 @@ def test_files_and_folders_in_the_order_given(tmp_path: Path) -> None:
     for (_, result), why in zip(found[4:], ("not an image in any known format", "no such file"), strict=True):
         assert isinstance(result, DataError)
         assert why in result.why
+
+
+def test_an_image_in_memory_is_seen_as_its_file_is(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (6, 4), (200, 30, 30, 255))
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "turned.png", exif=exif)
+    opened = Image.open(tmp_path / "turned.png")
+    found = [
+        result for _, result in open_images([tmp_path / "turned.png", opened, (tmp_path / "turned.png").read_bytes()])
+    ]
+    assert [result.size for result in found if isinstance(result, Image.Image)] == [(4, 6)] * 3
+    assert len({result.tobytes() for result in found if isinstance(result, Image.Image)}) == 1
+    assert opened.size == (6, 4) and opened.mode == "RGBA", "it is its owner's"

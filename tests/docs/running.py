@@ -68,7 +68,7 @@ def masked(lines: list[str]) -> list[str]:
         # Whether waiting is worth a word depends on the machine too.
         line = re.sub(r" \(\d+% of it waiting for images\)", "", line)
         if "about " in line or "%" in line:
-            line = re.sub(r"\d[\d.,]*( (?:s|min|h|MB|GB)\b)?", "#", line).replace("# #", "#")
+            line = re.sub(r"\d[\d.,]*( (?:s|min|h|kB|MB|GB)\b)?", "#", line).replace("# #", "#")
         found.append(re.sub(r" +", " ", line).rstrip())
     return found
 

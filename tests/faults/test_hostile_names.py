@@ -173,7 +173,7 @@ def test_what_is_printed_does_not_act(faults: Try, capsys: pytest.CaptureFixture
 
 def test_progress_does_not_act(faults: Try) -> None:
     from zoo.cli.bars import Bars
-    from zoo.cli.progress import Lines
+    from zoo.runs.progress_lines import Lines
 
     with faults("name", "terminal", "progress") as fault:
         for view in (Bars(Terminal()), Lines(Terminal())):

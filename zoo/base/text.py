@@ -90,6 +90,7 @@ def duration(seconds: Any) -> str:
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[str]) -> list[str]:
     """The lines of a plain table whose first row names the columns; those named in `right` hold numbers."""
+    rows = [["-" if cell == DASH else cell for cell in row] for row in rows]  # for pipes: grep and awk know it
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     columns = list(zip(widths, (name in right for name in rows[0]), strict=True))
     texts = [

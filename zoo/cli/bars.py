@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from typing import IO, Any
 
 from rich.console import Console
@@ -12,9 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID,
 from rich.table import Column
 from rich.text import Text
 
+from zoo.cli import render
 from zoo.cli.output import printable
-from zoo.cli.view import View, measured
 from zoo.events import EpochDone, PhaseStarted, StepDone
+from zoo.recipes.plan import Plan
+from zoo.runs.progress_lines import View, measured
 
 _REDRAW_EVERY = 0.1  # seconds between two drawings
 
@@ -92,13 +92,13 @@ class Bars(View):
         self._bars.console.print(printable(text), markup=False, soft_wrap=True)
         self._draw(now=True)
 
-    @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """Take the bars away while something else is printed."""
+    def plan(self, plan: Plan) -> None:
+        """Take the bars away while the plan is printed."""
         self._end_stage()
         self._bars.stop()
         try:
-            yield
+            render.plan(plan.record(), self.stream)
+            print(file=self.stream, flush=True)
         finally:
             self._bars.start()
 

@@ -32,7 +32,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], stream: IO[s
     In a pipe every row is one line with all of its text, so that `grep` and `awk` find it.
     """
     stream = stream or sys.stdout
-    cells = [["-" if cell == DASH else printable(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     if on_terminal(stream):
         _rich_table(columns, cells, stream)
         return
@@ -55,7 +55,7 @@ def _rich_table(columns: Sequence[Column], rows: list[list[str]], stream: IO[str
             overflow="fold" if column.wrap else "ellipsis",
         )
     for row in rows:
-        drawn.add_row(*(Text(cell, style="dim" if cell in ("-", "frozen") else "") for cell in row))
+        drawn.add_row(*(Text(cell, style="dim" if cell in (DASH, "-", "frozen") else "") for cell in row))
     Console(file=stream, highlight=False).print(drawn)
 
 

@@ -1,38 +1,46 @@
-"""Loose images to predict on: files and folders, in the order they were given."""
+"""Loose images to predict on: files and folders, or images in memory, in the order they were given."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from zoo.base.untrusted import read_bytes
 from zoo.data.sources.class_folders import is_hidden, is_image_name
-from zoo.data.store.decode import decode, no_warnings
+from zoo.data.store.decode import decode, no_warnings, upright
 from zoo.data.types import IMAGE_LIMIT
 from zoo.errors import DataError
 
+Picture = str | Path | bytes | Image.Image | np.ndarray[Any, Any]
+"""An image to predict on: a file or folder, a file's bytes, or pixels (H, W), (H, W, 3) or (H, W, 4), uint8."""
+
+Remark = Callable[[str], None]
+
 
 def open_images(
-    paths: Iterable[str | Path], remark: Callable[[str, str], None] | None = None
+    images: Iterable[Picture], remark: Callable[[str, str], None] | None = None
 ) -> Iterator[tuple[str, Image.Image | DataError]]:
     """Read images one after the other.
 
     Args:
-        paths: Files, read whatever their names end in; and folders, searched to the bottom for files with an image's
-            extension, sorted.
+        images: Files, read whatever their names end in; folders, searched to the bottom for files with an image's
+            extension, sorted; and images in memory, whose name is their place, `images[0]`.
         remark: Told, by path, what of a file is not in its image.
 
     Yields:
         The path and an RGB image as a person would see it, or the error that says why there is none.
     """
-    for path in image_paths(paths):
+    for path, read in _readers(images):
         try:
             remarks: list[str] = []
             with no_warnings():
-                image = decode(read_bytes(path, IMAGE_LIMIT), remarks.append)
+                image = read(remarks.append)
             if remark is not None:
                 for text in remarks:
                     remark(path, text)
@@ -56,3 +64,29 @@ def image_paths(paths: Iterable[str | Path]) -> Iterator[str]:
             for name in sorted(names):
                 if is_image_name(name) and not is_hidden(name):
                     yield os.path.join(folder, name)
+
+
+def _readers(images: Iterable[Picture]) -> Iterator[tuple[str, Callable[[Remark], Image.Image]]]:
+    """The name of every image, and what reads it."""
+    for place, given in enumerate(images):
+        if isinstance(given, str | os.PathLike):
+            for path in image_paths([given]):
+                yield path, partial(_from_file, path)
+        elif isinstance(given, bytes):
+            yield f"images[{place}]", partial(decode, given)
+        else:
+            yield f"images[{place}]", partial(_from_memory, given)
+
+
+def _from_file(path: str, remark: Remark) -> Image.Image:
+    return decode(read_bytes(path, IMAGE_LIMIT), remark)
+
+
+def _from_memory(given: Any, _remark: Remark) -> Image.Image:
+    if isinstance(given, np.ndarray):
+        if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,), (4,)):
+            raise ValueError(f"pixels are (H, W), (H, W, 3) or (H, W, 4) of uint8, not {given.shape} of {given.dtype}")
+        given = Image.fromarray(given)
+    if not isinstance(given, Image.Image):
+        raise ValueError(f"an image is a path, bytes, a PIL image or an array of pixels, not {type(given).__name__}")
+    return upright(given)

@@ -194,7 +194,8 @@ class Plan:
         record = self.record()
         rows = [row for phase in record["phases"] for row in plan_table.group_rows(phase)]
         table = aligned([plan_table.GroupRow._fields, *rows], plan_table.NUMBERS)
-        return "\n".join([f"{self.backbone} on {self.dataset}", *table, *plan_table.lines(record)])
+        title = f"Plan: {self.backbone} on {self.dataset}"
+        return "\n".join([title, "", *table, "", *plan_table.lines(record)])
 
 
 def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[str, str]) -> Plan:

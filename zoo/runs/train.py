@@ -133,8 +133,6 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         every=parse_interval(ready.recipe.checkpoint_every),
         keep=ready.recipe.checkpoint_keep,
     )
-    for note in ready.plan.notes:
-        session.emit(Note(note))
     session.emit(PlanReady(ready.plan))
 
     job = Job(

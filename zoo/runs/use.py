@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import nn
 from zoo import data
 from zoo.base.references import HUB_MODEL, may_be_repo
 from zoo.data import DataOptions, Part, asked_of
+from zoo.data.loose_images import Picture
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.events import Listener, Note, Progress, ignore
 from zoo.models import lookup, preprocessing, saved
@@ -249,37 +250,68 @@ def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener
     return collect(network, batches, accelerator, mixed=False, on_batch=count)
 
 
-@torch.no_grad()
-def predict(
-    model: str | Path | Run, images: Iterable[str | Path], *, top: int, batch_size: int, emit: Listener
-) -> Iterator[Prediction]:
-    """Label images in the order given: see `zoo.api.predict`."""
-    classifier = open_classifier(model, emit)
-    transform = _transform(classifier)
-    accelerator = machine.make_accelerator(machine.settle(Recipe(precision="fp32")))
-    network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    done = 0
-    remarks: dict[str, list[str]] = {}
-    source = data.open_images(images, lambda path, text: remarks.setdefault(text, []).append(path))
-    while chunk := list(islice(source, batch_size)):
-        readable = [(path, transform(image)) for path, image in chunk if not isinstance(image, Exception)]
-        rows: dict[int, Prediction] = {}
+class Predictor:
+    """A model that is opened once, and labels images as often as it is asked.
+
+    Args:
+        model: As for `zoo.evaluate`.
+        on_event: Told about progress.
+
+    Attributes:
+        name: The run's or backbone's.
+        classes: Names of the classes, in the head's order.
+        tasks: What it answers; none: of which class an image is.
+
+    Raises:
+        ZooError: The model cannot be used.
+    """
+
+    def __init__(self, model: str | Path | Run, *, on_event: Listener = ignore) -> None:
+        self._emit = on_event
+        classifier = open_classifier(model, on_event)
+        self.name, self.classes, self.tasks = classifier.name, classifier.classes, classifier.tasks
+        self._transform = _transform(classifier)
+        self._device = machine.make_accelerator(machine.settle(Recipe(precision="fp32"))).device
+        network: Any = classifier.model
+        self._network = network.to(self._device, memory_format=torch.channels_last)
+
+    def predict(self, images: Picture | Iterable[Picture], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
+        """Label images.
+
+        Args:
+            images: Files and folders, a folder meaning the images below it; or images in memory: encoded files as
+                bytes, PIL images, or pixels (H, W), (H, W, 3) or (H, W, 4) of uint8. One of them, or several.
+            top: How many classes to give for each image.
+            batch_size: Images at a time.
+
+        Returns:
+            A prediction per image, in order; one that cannot be read has `error` set and does not stop the others. The
+            `path` of an image in memory is its place: `images[0]`.
+        """
+        given = [images] if isinstance(images, str | Path | bytes | Image.Image) else images
+        remarks: dict[str, list[str]] = {}
+        source = data.open_images(given, lambda path, text: remarks.setdefault(text, []).append(path))
+        found: list[Prediction] = []
+        while chunk := list(islice(source, batch_size)):
+            found += self._labelled(chunk, top)
+            self._emit(Progress("predicting", len(found), 0))
+        for text, paths in remarks.items():
+            self._emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
+        return found
+
+    @torch.no_grad()
+    def _labelled(self, chunk: Sequence[tuple[str, Image.Image | DataError]], top: int) -> list[Prediction]:
+        readable = [(path, self._transform(image)) for path, image in chunk if not isinstance(image, Exception)]
+        labelled: Iterator[Prediction] = iter(())
         if readable:
             inputs = [torch.stack(same) for same in zip(*(tensors for _, tensors in readable), strict=True)]
-            pixels = [each.to(accelerator.device, memory_format=torch.channels_last) for each in inputs]
-            logits = network(*pixels).float().cpu()
-            paths = [path for path, _ in readable]
-            labelled = iter(predictions(paths, logits, classifier.classes, classifier.tasks, top))
-        for number, (path, image) in enumerate(chunk):
-            if isinstance(image, Exception):
-                rows[number] = Prediction(path, None, None, error=_one_line(image))
-                continue
-            rows[number] = next(labelled)
-        done += len(chunk)
-        emit(Progress("predicting", done, 0))
-        yield from rows.values()
-    for text, paths in remarks.items():
-        emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
+            pixels = [each.to(self._device, memory_format=torch.channels_last) for each in inputs]
+            logits = self._network(*pixels).float().cpu()
+            labelled = iter(predictions([path for path, _ in readable], logits, self.classes, self.tasks, top))
+        return [
+            Prediction(path, None, None, error=_one_line(image)) if isinstance(image, Exception) else next(labelled)
+            for path, image in chunk
+        ]
 
 
 def _transform(classifier: Classifier) -> Callable[[Image.Image], tuple[torch.Tensor, ...]]:

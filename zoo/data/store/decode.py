@@ -66,6 +66,13 @@ def decode(data: bytes, remark: Callable[[str], None] | None = None) -> Image.Im
         raise UnreadableImage(str(error) or type(error).__name__) from None
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The same of an image that somebody has opened already, which stays as it is: what `decode` makes of its file."""
+    image = image.copy()
+    _turn_upright(image)
+    return as_rgb(_middle(image, None))
+
+
 class _Room:
     """Lets threads decode at the same time while their images are not too large together."""
 
