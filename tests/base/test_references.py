@@ -48,3 +48,12 @@ def test_a_record_means_the_same_from_another_folder(tmp_path: Path, monkeypatch
 def test_what_is_published_names_no_folder_of_this_machine(recorded: str, public: str) -> None:
     assert references.public(recorded) == public
     assert references.is_local(recorded) is (recorded != public)
+
+
+def test_the_nearest_path_is_looked_for_part_by_part(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    (tmp_path / "photos" / "gone").symlink_to("nowhere")
+    for text, found in {"fotos/train": "photos/train", "photos/trian": "photos/train", "photos/test": None,
+                        "photos/gone": None, "zebras/train": None, "photos/train/x": None}.items():  # fmt: skip
+        assert references.near_path(str(tmp_path / text)) == (str(tmp_path / found) if found else None)
+    assert references.near_path("x" * 5000) is None is references.near_path("a\0b")

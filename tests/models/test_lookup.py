@@ -450,9 +450,23 @@ class TestDynamic:
         with pytest.raises(PluginError) as caught:
             lookup.get("timm/mobilenetv2_10")
         assert caught.value.what == "no installed plugin has a backbone named 'timm/mobilenetv2_10'"
-        assert "mobilenetv2_100 (plugin timm)" in caught.value.fix
+        assert "timm/mobilenetv2_100" in caught.value.fix
 
     def test_nothing_near(self):
         with pytest.raises(PluginError) as caught:
             lookup.get("qqqqqqqqqqqq")
         assert caught.value.fix == "see `zoo list`, or name any timm architecture as timm/<architecture>"
+
+    @pytest.mark.parametrize(
+        ("name", "fix"),
+        [("resnet1B", "did you mean resnet18 (plugin fir)?"), ("timm/resnet1B", "did you mean timm/resnet"),
+         ("timm/convnext_tinny.fb_in1k", "did you mean timm/convnext_tiny, "),
+         ("convnext_tinny", "did you mean timm/convnext_tiny, "),
+         ("fir/convnext_tinny", "see `zoo list`, or name any timm architecture as timm/<architecture>")],
+    )  # fmt: skip
+    def test_the_nearest_of_the_plugins_and_of_timm(self, name, fix):
+        with pytest.raises(PluginError) as caught:
+            lookup.get(name)
+        assert caught.value.fix.startswith(fix)
+        for one in caught.value.fix.removeprefix("did you mean ").removesuffix("?").split(", "):
+            assert "`" in fix or lookup.get(one.partition(" ")[0])

@@ -8,7 +8,7 @@ import pytest
 
 from zoo.base.files import cache_dir, free_path, friendly_os_errors, replacing, write_atomic
 from zoo.errors import RunError, ZooError
-from zoo.runs.run_folder import Result, Run, find, list_runs, read_record
+from zoo.runs.run_folder import Result, Run, find, list_runs, named, read_record
 
 RESULT = {"accuracy": 0.5, "loss": 1.0, "n": 4, "split": "test", "selected_on": "val", "top5": 1.0, "macro_f1": 0.4,
           "ece": 0.1, "confusion": [[1, 0], [0, 1]]}  # fmt: skip
@@ -149,6 +149,23 @@ def test_not_a_run_folder(tmp_path):
         assert str(caught.value) == (
             f"{path} is not a run folder\n  why: it has no run.json\n  fix: see `zoo runs` for the runs here"
         )
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("resnet-fotos", "resnet-photos"), ("runs/resnet-photo", "resnet-photos"), ("otherwhere/third", None),
+     ("elsewere/second", "elsewhere/second"), ("photo", None)],
+)  # fmt: skip
+def test_a_run_that_is_not_there_suggests_the_nearest(tmp_path, monkeypatch, asked, near):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/resnet-photos", "runs/vit-flowers", "elsewhere/second"):
+        make(tmp_path / name)
+    (tmp_path / "photo").mkdir()  # which is no run
+    with pytest.raises(RunError) as caught:
+        named(asked)
+    assert caught.value.what == f"{asked} is not a run folder"
+    hint = f"did you mean the run {near}? Otherwise " if near else ""
+    assert caught.value.fix == f"{hint}see `zoo runs` for the runs here"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from zoo.base import registry
 
 HUB_DATA = "hf:"  # before a data set on the Hub
 HUB_MODEL = "hf-hub:"  # before a model or weights there
+_LOOKED_AT = 10_000  # files of a folder, for a name that is near another
 
 
 def revised(text: str) -> tuple[str, str | None]:
@@ -44,6 +47,29 @@ def as_path(ref: str) -> Path:
 def looks_like_path(ref: str) -> bool:
     """Whether a reference that is nothing else can only be a path."""
     return "/" in ref or os.sep in ref or ref.startswith((".", "~"))
+
+
+def near_path(ref: str) -> str | None:
+    """A path that exists and is written nearly so; None if there is none."""
+    found = Path()
+    for part in as_path(ref).parts:
+        if not os.path.exists(found / part):
+            try:
+                names = [entry.name for entry in islice(os.scandir(found), _LOOKED_AT) if entry.name != part]
+            except OSError:  # no folder, or none that may be listed
+                return None
+            near = get_close_matches(part, names, n=1)
+            if not near:
+                return None
+            part = near[0]
+        found /= part
+    return str(found)
+
+
+def did_you_mean(*names: str | None) -> str:
+    """The beginning of a fix that suggests other names; empty if there are none."""
+    known = dict.fromkeys(filter(None, names))
+    return f"did you mean {' or '.join(known)}? Otherwise " if known else ""
 
 
 def absolute(ref: str) -> str:

@@ -188,7 +188,7 @@ def _no_plugin(plugin_name: str, name: str, found: Discovery) -> PluginError:
 def _unknown(name: str, rest: str, found: Discovery) -> PluginError:
     short = rest.partition(".")[0]
     what = f"no installed plugin has a backbone named {name!r}"
-    where = {spec.name: spec.full_name for plugin in found.plugins for spec in plugin.backbones}
+    where = {spec.name: f"{spec.name} (plugin {plugin.name})" for plugin in found.plugins for spec in plugin.backbones}
     hidden = next((plugin for plugin in _hidden(found).values() if short in {b.name for b in plugin.backbones}), None)
     if hidden is not None and short not in where:
         return PluginError(what, why=f"it is in the plugin {hidden.name}, which ZOO_PLUGINS leaves out", fix=_WIDEN)
@@ -196,14 +196,17 @@ def _unknown(name: str, rest: str, found: Discovery) -> PluginError:
     if absent is not None and short not in where:
         why = f"{short} is in the plugin {absent.name}, which is not installed ({absent.summary})"
         return PluginError(what, why=why, fix=absent.how_to_install)
-    near = difflib.get_close_matches(short, where, n=3, cutoff=0.5)
-    if not near and any(plugin.dynamic for plugin in found.plugins):
-        import timm
+    asked = name.rpartition("/")[0]
+    dynamic = next((plugin for plugin in found.plugins if plugin.dynamic and asked in ("", plugin.name)), None)
+    declared = {} if dynamic and asked else where
+    near = difflib.get_close_matches(short, declared, n=3, cutoff=0.7 if dynamic else 0.5)
+    if dynamic and short and not near:
+        import timm  # loaded already, by looking the name up
 
-        near = difflib.get_close_matches(short, timm.list_models(), n=3, cutoff=0.6)
-        where.update({arch: f"timm/{arch}" for arch in near})
+        where = {arch: f"{dynamic.name}/{arch}" for arch in timm.list_models()} | declared
+        near = difflib.get_close_matches(short, where, n=3, cutoff=0.6)
     if near:
-        fix = "did you mean " + ", ".join(f"{one} (plugin {where[one].partition('/')[0]})" for one in near) + "?"
+        fix = f"did you mean {', '.join(where[one] for one in near)}?"
     else:
         fix = "see `zoo list`, or name any timm architecture as timm/<architecture>"
     broken = ", ".join(fault.name for fault in found.faults)

@@ -66,7 +66,8 @@ def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
     if path.is_file():
         return _from_file(spec, path)
     if path.suffix in _FILES or references.looks_like_path(text):
-        raise WeightsError(f"there is no weights file {text}", fix="give a .safetensors or .pth file, or a run folder")
+        fix = references.did_you_mean(references.near_path(text)) + "give a .safetensors or .pth file, or a run folder"
+        raise WeightsError(f"there is no weights file {text}", fix=fix)
     lookup.register_architectures(spec)
     declared = timm_config(spec.arch, text)
     if declared is not None and declared.has_weights:

@@ -99,7 +99,8 @@ def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapp
         place = text.removeprefix(HUB_MODEL)
         return f"{HUB_MODEL}{place}", *publish.fetch_run(place, emit)
     raise RunError(
-        f"{reference} is neither a run nor a model on the Hub", fix="see `zoo runs` for the runs here, or name ORG/NAME"
+        f"{reference} is neither a run nor a model on the Hub",
+        fix=f"{run.near(text)}see `zoo runs` for the runs here, or name ORG/NAME",
     )
 
 

@@ -8,9 +8,11 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from zoo.base import references
 from zoo.base.files import write_atomic
 from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
 from zoo.errors import RunError
@@ -218,9 +220,15 @@ def named(reference: str | Path | Run) -> Run:
 
 def not_a_run(reference: object) -> RunError:
     """What to say of a path that is no run's."""
-    return RunError(
-        f"{reference} is not a run folder", why="it has no run.json", fix="see `zoo runs` for the runs here"
-    )
+    fix = f"{near(str(reference))}see `zoo runs` for the runs here"
+    return RunError(f"{reference} is not a run folder", why="it has no run.json", fix=fix)
+
+
+def near(reference: str) -> str:
+    """The run that is named nearly so, as the beginning of a fix; empty if there is none."""
+    names = [run.name for run in list_runs(Path("runs"))]
+    found = [*get_close_matches(reference, names, n=1), references.near_path(reference)]
+    return references.did_you_mean(next((f"the run {name}" for name in found if name and find(name)), None))
 
 
 def list_runs(root: Path) -> list[Run]:

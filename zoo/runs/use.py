@@ -86,7 +86,8 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
         if may_be_repo(text) and text.partition("/")[0] not in installed:
             return _from_hub(text, emit)
         fix = f"{error.fix}; or name a run folder: see `zoo runs`" if error.fix else "see `zoo list` and `zoo runs`"
-        raise PluginError(f"{model!r} is neither a run nor a backbone", why=error.what, fix=fix) from None
+        what = f"{model!r} is neither a run nor a backbone"
+        raise PluginError(what, why=error.what, fix=run.near(text) + fix) from None
     weights = saved.resolve_weights(spec, "default")
     if weights is None:
         raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")

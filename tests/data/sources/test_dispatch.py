@@ -9,6 +9,7 @@ import pytest
 
 from tests.data.pictures import fill, opened
 from zoo.data.sources import archive, digits, dispatch, hub, image_folder, table
+from zoo.errors import DataError
 
 # What a file `zoo/data/sources/playlist.py` would hold: a text file with the path of an image in each line.
 PLAYLIST = """
@@ -54,4 +55,24 @@ def test_each_reference_is_of_one_source(
         (tmp_path / name).mkdir()
     for name in ("list.csv", "more.tar.gz", "letter.pdf"):
         (tmp_path / name).touch()
-    assert [each for each in dispatch.SOURCES if each.claims(ref)] == ([source] if source else [])
+    assert next((each for each in dispatch.SOURCES if each.claims(ref)), None) == source
+
+
+@pytest.mark.parametrize(
+    ("ref", "meant"),
+    [("data/insets", "data/insects"), ("dta/insects", "data/insects"), ("./insects.zp", "insects"),
+     ("list.cvs", "list.csv"), ("insect", "insects or mnist"), ("digit", "digits or dtd or ./digits"),
+     ("cifar1O", "cifar10 or cifar100"), ("data/moths", None)],
+)  # fmt: skip
+def test_what_is_not_there_suggests_names_and_paths_that_are(
+    ref: str, meant: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/insects", "insects", "digits"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "list.csv").touch()
+    with pytest.raises(DataError) as caught:
+        opened(ref)
+    rest = f"for a data set on the Hub write hf:{ref}; or " if ref.startswith(("data/", "dta/")) else ""
+    hint = f"did you mean {meant}? Otherwise " if meant else ""
+    assert caught.value.fix.startswith(f"{hint}{rest}give a name (see `zoo datasets`), ")

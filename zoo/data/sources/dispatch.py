@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zoo.base import registry
-from zoo.base.references import HUB_DATA, as_path, looks_like_path
+from zoo.base.references import HUB_DATA, as_path, did_you_mean, looks_like_path, near_path
 from zoo.data.sources import archive, digits, hub, image_folder, table
 from zoo.data.types import DataOptions, Listing, Progress
 from zoo.errors import DataError
@@ -59,12 +59,13 @@ def _unclaimed(ref: str) -> DataError:
     path = as_path(ref)
     if path.exists():
         return DataError(f"{ref} is neither a table nor an archive", why=f"its name ends in {path.suffix!r}", fix=FORMS)
-    if looks_like_path(ref) or table.is_table(path) or archive.is_archive(path):
-        why = f"there is no such file or folder, seen from {Path.cwd()}"
-        if not ref.startswith((".", "~", "/")) and ref.count("/") == 1 and not path.suffix:
-            fix = f"for a data set on the Hub write {HUB_DATA}{ref}; or {FORMS}"
-            return DataError(f"{ref} is not there", why=why, fix=fix)
-        return DataError(f"{ref} is not there", why=why, fix=FORMS)
-    near = difflib.get_close_matches(ref.lower(), registry.load().datasets, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? Otherwise " if near else ""
-    return DataError(f"there is no data set named {ref!r}, and no such file or folder", fix=hint + FORMS)
+    near, names = near_path(ref), registry.load().datasets
+    is_path = looks_like_path(ref) or table.is_table(path) or archive.is_archive(path)
+    alike = [near] if is_path else difflib.get_close_matches(ref.lower(), [*names, near or ""], n=3, cutoff=0.5)
+    hint = did_you_mean(*alike, f"./{near}" if near in names else None)
+    if not is_path:
+        return DataError(f"there is no data set named {ref!r}, and no such file or folder", fix=hint + FORMS)
+    if not ref.startswith((".", "~", "/")) and ref.count("/") == 1 and not path.suffix:
+        hint += f"for a data set on the Hub write {HUB_DATA}{ref}; or "
+    why = f"there is no such file or folder, seen from {Path.cwd()}"
+    return DataError(f"{ref} is not there", why=why, fix=hint + FORMS)
