@@ -124,8 +124,7 @@ def is_archive(path: Path) -> bool:
 
 def claims(ref: str) -> bool:
     """Whether it is a file whose name says that it is an archive."""
-    path = as_path(ref)
-    return is_archive(path) and path.exists() and not path.is_dir()
+    return is_archive(as_path(ref)) and as_path(ref).exists()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:

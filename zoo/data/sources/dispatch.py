@@ -24,9 +24,9 @@ class Source(Protocol):
         """List the images; a DataError says why they cannot be used."""
 
 
-# In this order: a bare name of the catalogue is that data set, even where a file or folder has the same name. Write
-# `./name` then.
-SOURCES: Sequence[Source] = (hub, digits, archive, table, image_folder)
+# In this order: a bare name of the catalogue is that data set, even where a file or folder has the same name (write
+# `./name` then), and a folder called like an archive is a folder.
+SOURCES: Sequence[Source] = (hub, digits, image_folder, archive, table)
 
 FORMS = (
     "give a name (see `zoo datasets`), hf:ORG/NAME, a folder of class folders, a table "

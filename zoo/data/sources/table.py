@@ -40,8 +40,7 @@ def is_table(path: Path) -> bool:
 
 def claims(ref: str) -> bool:
     """Whether it is a file whose name says that it is a table."""
-    path = as_path(ref)
-    return is_table(path) and path.exists() and not path.is_dir()
+    return is_table(as_path(ref)) and as_path(ref).exists()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
