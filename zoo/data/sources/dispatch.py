@@ -14,7 +14,7 @@ from zoo.data.types import DataOptions, Listing, Progress
 from zoo.errors import DataError
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A module that lists the images of one kind of data set."""
 
     def claims(self, ref: str) -> bool:
@@ -26,7 +26,7 @@ class Source(Protocol):
 
 # In this order: a bare name of the catalogue is that data set, even where a file or folder has the same name (write
 # `./name` then), and a folder called like an archive is a folder.
-SOURCES: Sequence[Source] = (hub, digits, image_folder, archive, table)
+SOURCES: Sequence[ImageSource] = (hub, digits, image_folder, archive, table)
 
 FORMS = (
     "give a name (see `zoo datasets`), hf:ORG/NAME, a folder of class folders, a table "
