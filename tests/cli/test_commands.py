@@ -100,6 +100,7 @@ def test_show_tells_groups_weights_and_licences(zoo_):
     shown = zoo_("show", "resnet50").out
     assert "zoo adapt resnet50 --dataset FOLDER" in shown
     assert shown.count("(NOT for commercial use)") == len(restricted)
+    assert "group\nstem\nlayer1\n" in shown and "\\" not in shown, "no regular expressions"
 
 
 def test_show_builds_a_timm_architecture_to_know_its_groups(zoo_):

@@ -103,10 +103,10 @@ def _show(facts: dict[str, Any]) -> None:
     side = f", {facts['input']} x {facts['input']} images" if facts["input"] else ""
     say(f"timm architecture {facts['arch']}, {compact(facts['params'])} parameters{side}\n")
     say("Layer groups, from the images to the head")
-    matched = any("match" in group for group in facts["groups"])
-    detail = Column("tensors that start with", wrap=True) if matched else Column("parameters", right=True)
-    rows = [[group["name"], group["match"] if matched else compact(group["params"])] for group in facts["groups"]]
-    render.table([Column("group"), detail], rows)
+    # A manifest says which tensors a group has, not how many parameters: that takes building the network.
+    counted = all("params" in group for group in facts["groups"])
+    columns = [Column("group"), *([Column("parameters", right=True)] if counted else [])]
+    render.table(columns, [[row["name"], *([compact(row["params"])] if counted else [])] for row in facts["groups"]])
     say()
     if facts["weights"]:
         say("Weights, the default first")

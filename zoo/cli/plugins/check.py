@@ -83,6 +83,7 @@ def _show(rows: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
     for row in failed:
         for check in row["checks"]:
             if not check["ok"]:
-                say(f"{printable(row['backbone'])}: {check['name']}: {printable(check['detail'])}")
+                detail = printable(check["detail"], lines=True).strip().replace("\n", "\n  ")
+                say(f"{printable(row['backbone'])}: {check['name']}: {detail}")
     good = len(rows) - len(failed)
     say(f"{plural(good, 'backbone')} of {len(rows)} {'keeps' if good == 1 else 'keep'} the contracts")
