@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from zoo.models.plugins import installing, pip
-from zoo.models.plugins.installing import Installed
-from zoo.models.plugins.pip import Installer
+from zoo.models.plugins import install as installing
+from zoo.models.plugins.install import Installed, Installer
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def installs(monkeypatch):
         return Installed("zoo-fir", "1.0", [row], {"zoo-fir": "1.0", "needle": "2"}, [("tree", "fir/tree or oak/tree")])
 
     monkeypatch.setattr(installing, "install", install)
-    monkeypatch.setattr(pip, "here", lambda action, what: Installer("pip", ("pip",)))
+    monkeypatch.setattr(installing, "here", lambda action, what: Installer("pip", ("pip",)))
     return done
 
 
@@ -105,13 +104,13 @@ def test_check_says_what_fails(zoo_, monkeypatch):
     done = zoo_("plugins", "check", "resnet/resnet_nano", "--fast")
     assert done.code == 0 and "1 backbone of 1 keeps the contracts" in done.out
     monkeypatch.setattr(
-        testing, "check_backbone", lambda name, numerics: [Check("head", name.endswith("alexnet"), "it is fc")]
+        testing, "check_backbone", lambda name, numerics: [Check("head", name.endswith("alexnet"), "it is\nfc")]
     )
     done = zoo_("plugins", "check", "legacy")
     assert done.code == 1
     lines = [line.split() for line in done.out.splitlines()]
     assert ["legacy/alexnet", "ok"] in lines and ["legacy/googlenet", "FAIL"] in lines
-    assert "legacy/googlenet: head: it is fc\n1 backbone of 2 keeps the contracts\n" in done.out
+    assert "legacy/googlenet: head: it is\n  fc\n1 backbone of 2 keeps the contracts\n" in done.out
     rows = zoo_("plugins", "check", "legacy", "--json")
     assert rows.code == 1 and [row["ok"] for row in rows.json] == [True, False]
     assert "name one of its architectures" in zoo_("plugins", "check", "timm").err

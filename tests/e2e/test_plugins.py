@@ -187,13 +187,9 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(site, tmp_path):
     refused(plugin_wheel(tmp_path, "later", manifest="api: 2\nname: later\n"), "the plugin 'later' of zoo-later 1.0",
             "asks for plugin api 2", "upgrade adaptzoo")  # fmt: skip
     refused(plugin_wheel(tmp_path, "vgg"), "'vgg' is taken: adaptzoo-vgg 0.1.0 has it, and zoo-vgg 1.0 claims it")
-    needy = plugin_wheel(tmp_path, "needy", requires=("torch>=99",))
-    refused(
-        needy,
-        "zoo-needy 1.0 is not installed: it needs another",
-        "it asks for torch>=99 (installed: ",
-        "zoo plugins install 'zoo-needy<1.0'",
-    )
+    refused(plugin_wheel(tmp_path, "needy", requires=("torch>=99",)), "zoo-needy 1.0 was not installed: it cannot be",
+            "zoo-needy 1.0 depends on torch>=99; The user requested (constraint) torch==",
+            "zoo plugins install 'zoo-needy<1.0'")  # fmt: skip
     wheel(tmp_path, "zoo-deeper", requires=("timm<1",))
     refused(plugin_wheel(tmp_path, "deep", requires=("zoo-deeper",)), "zoo-deep 1.0 was not installed",
             "zoo-deeper 1.0 depends on timm<1")  # fmt: skip
@@ -208,6 +204,30 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(site, tmp_path):
     fake = plugin_wheel(tmp_path, "fake", requires=("zoo-helper",))
     refused(fake, "zoo-fake 1.0 does not work once it is installed, and was taken out again",
             "its name is claimed by")  # fmt: skip
+
+
+def test_what_is_installed_keeps_its_version_or_gets_it_back(site, tmp_path):
+    links = {"PIP_FIND_LINKS": str(tmp_path)}
+    site.pip(wheel(tmp_path, "needle", files={"needle.py": ""}), plugin_wheel(tmp_path, "fir"))
+    before = site.contents()
+    wheel(tmp_path, "needle", "2.0", files={"needle.py": ""})
+    fault = site.fault("plugins", "install", plugin_wheel(tmp_path, "thorn", requires=("needle>=2",)), "-y", **links)
+    assert fault["what"] == "zoo-thorn 1.0 was not installed: it cannot be had together with what is installed"
+    assert "zoo-thorn 1.0 depends on needle>=2; The user requested (constraint) needle==1.0" in fault["why"]
+    broken = plugin_wheel(tmp_path / "broken", "fir", version="4.0", manifest="api: [", requires=("zoo-moss",))
+    wheel(tmp_path, "zoo-moss", files={"moss.py": ""})
+    fault = site.fault("plugins", "install", broken, "-y", **links)
+    assert fault["what"] == ("the plugin 'fir' of zoo-fir 4.0 does not work once it is installed, and was taken out "
+                             "again; zoo-fir 1.0 is back")  # fmt: skip
+    assert site.contents() == before and site.listed()["zoo-fir"]["version"] == "1.0"
+    # By its name: the newest that fits, which needs something new.
+    plugin_wheel(tmp_path, "fir", version="3.0", requires=("needle>=2",))
+    plugin_wheel(tmp_path, "fir", version="2.0", requires=("needle", "zoo-moss"))
+    done = json.loads(site.zoo("plugins", "install", "zoo-fir", "-y", "--json", **links).stdout)
+    assert (done["version"], done["packages"]) == ("2.0", {"zoo-fir": "2.0", "zoo-moss": "1.0"})
+    assert not json.loads(site.zoo("plugins", "install", "zoo-fir", "-y", "--json", **links).stdout)["packages"]
+    site.zoo("plugins", "uninstall", "fir", "--yes")
+    site.run("-m", "pip", "uninstall", "--yes", "needle", "zoo-moss")
 
 
 def test_a_name_of_the_registry_is_asked_about_and_installed(site, tmp_path):
@@ -259,8 +279,14 @@ def test_without_pip_uv_does_the_work(tmp_path):
     plugin_wheel(tmp_path / "wheels", "deep", requires=("zoo-deeper",))
     assert "has no pip, and there is no uv" in site.fault("plugins", "install", "zoo-fir", PATH="/nowhere")["why"]
     fault = site.fault("plugins", "install", "zoo-deep", "--yes", **path)
-    assert fault["what"].startswith("zoo-deep 1.0 was not installed: it cannot be had together")
+    assert fault["what"].startswith("zoo-deep was not installed: it cannot be had together")
     site.zoo("plugins", "install", "zoo-fir", "--yes", **path)
     assert site.listed()["zoo-fir"]["status"] == "ok"
+    broken = plugin_wheel(tmp_path, "fir", version="2.0", manifest="api: [")
+    fault = site.fault("plugins", "install", broken, "--yes", **path)
+    assert fault["what"].endswith("and was taken out again; zoo-fir 1.0 is back")
+    again = plugin_wheel(tmp_path, "fir", backbone="fir2")
+    assert json.loads(site.zoo("plugins", "install", again, "-y", "--json", **path).stdout)["packages"] == {}
+    assert site.listed()["zoo-fir"]["backbones"] == ["fir2"]
     site.zoo("plugins", "uninstall", "fir", "--yes", **path)
     assert site.contents() == before

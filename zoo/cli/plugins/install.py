@@ -1,4 +1,4 @@
-"""`zoo plugins install`: fetch or build a plugin, look into it, and install it."""
+"""`zoo plugins install`: install a plugin, after asking."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from zoo.base.text import plural
 from zoo.cli import output
 from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.errors import ZooError
-from zoo.models.plugins import installing, pip
-from zoo.models.plugins.installing import Installed
+from zoo.models.plugins import install
+from zoo.models.plugins.install import Installed
 
 
 def command(
@@ -31,9 +31,9 @@ def command(
 ) -> Answer:
     """Install a plugin into this environment, after asking. What is no plugin, or cannot work here, is not installed.
 
-    A plugin is Python with all of your rights: nothing keeps it in a sandbox. Wheels are read before they are
-    installed; a folder or a source archive has to be built, and building runs its code. adaptzoo, torch, timm and what
-    else adaptzoo runs on keep their versions.
+    A plugin is Python with all of your rights: nothing keeps it in a sandbox. A wheel's list of files is looked at
+    before it is installed; a folder or a source archive has to be built first, and building runs its code. What is
+    installed keeps its version. A plugin that does not work is taken out again.
 
     For example:
 
@@ -41,8 +41,8 @@ def command(
         zoo plugins install 'adaptzoo-fir>=1.2'
         zoo plugins install fir/dist/adaptzoo_fir-0.1.0-py3-none-any.whl
     """
-    source = installing.resolve(what)
-    installer = pip.here("install", source.what)
+    source = install.resolve(what)
+    installer = install.here("install", source.what)
     warn("A plugin is Python code that runs with all of your rights; nothing keeps it in a sandbox.")
     if source.runs_code:
         warn(f"This one is a {source.kind}: building it runs its code before it can be looked at. A wheel is safer.")
@@ -50,7 +50,7 @@ def command(
         warn(f"The registry says of {source.entry.requirement}: {printable(source.entry.summary)}")
     question = f"Install {printable(source.what)} with {installer.name}?"
     ask(question, yes=yes, as_json=as_json, command=f"zoo plugins install {shlex.quote(what)} --yes")
-    installed = installing.install(source, installer, follow)
+    installed = install.install(source, installer, follow)
     return Answer(asdict(installed), lambda: _show(installed), as_json)
 
 

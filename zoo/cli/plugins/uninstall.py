@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from zoo.cli.output import Answer, Json, printable, say
-from zoo.cli.plugins import install
-from zoo.models.plugins import pip, removing
+from zoo.cli.plugins.install import Yes, ask, follow
+from zoo.models.plugins import install
 
 
 def command(
@@ -18,7 +18,7 @@ def command(
         str,
         typer.Argument(metavar="NAME", help="A plugin's name, or its distribution's.", show_default=False),
     ],
-    yes: install.Yes = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
     """Remove an installed plugin, after asking. No code of it is imported, so that a broken one goes too.
@@ -27,12 +27,12 @@ def command(
 
         zoo plugins uninstall squeezenet
     """
-    target = removing.find(name)
-    installer = pip.here("uninstall", target.distribution)
+    target = install.find(name)
+    installer = install.here("uninstall", target.distribution)
     plugins = ", ".join(target.plugins)
     question = f"Remove {printable(target.distribution)} {printable(target.version)} (plugin {printable(plugins)})?"
-    install.ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")
-    removing.uninstall(target, installer, install.follow)
+    ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")
+    install.uninstall(target, installer, follow)
     return Answer(
         asdict(target), lambda: say(f"removed {printable(target.distribution)} {printable(target.version)}"), as_json
     )
