@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import io
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,12 +20,24 @@ TEST_SHARE = 0.2
 
 
 @lru_cache(maxsize=1)
-def _bunch() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[int]]:
-    from sklearn.datasets import load_digits
+def _table() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[int]]:
+    """The images (N, 8, 8) and their labels, from the file that scikit-learn's own `load_digits` reads.
 
-    bunch = load_digits()
+    Importing scikit-learn takes longer than a short training, so its file is read without it.
+    """
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None and found.submodule_search_locations
+    path = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = np.loadtxt(file, delimiter=",")
+    else:  # a release that keeps it elsewhere
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        rows = np.column_stack([bunch.data, bunch.target])
     # Values are counts from 0 to 16.
-    return np.rint(bunch.images * (255 / 16)).astype(np.uint8), [int(label) for label in bunch.target]
+    return np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), rows[:, -1].astype(int).tolist()
 
 
 @dataclass(frozen=True)
@@ -32,7 +47,7 @@ class DigitsReader:
     def read(self, locator: int) -> bytes:
         """The digit as a grey PNG of 8 x 8 pixels."""
         buffer = io.BytesIO()
-        Image.fromarray(_bunch()[0][locator]).save(buffer, "PNG", compress_level=1)
+        Image.fromarray(_table()[0][locator]).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
 
@@ -47,7 +62,7 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
 
     The split depends on nothing that a person can choose, so that results compare across runs.
     """
-    _, labels = _bunch()
+    _, labels = _table()
     rows: dict[int, list[int]] = {digit: [] for digit in range(10)}
     for row, label in enumerate(labels):
         rows[label].append(row)
