@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -137,3 +138,37 @@ def test_what_is_typed_beside_resume_is_compared_with_the_runs_own_recipe(zoo_, 
     ((_, _, passed),) = api.calls
     assert passed == {"resume": "a", "backbone": "resnet_nano", "dataset": None, "recipe": passed["recipe"]}
     assert (passed["recipe"].lr, passed["recipe"].epochs, passed["recipe"].lr_decay) == (0.003, 7, 0.5)
+
+
+def shown(text: str) -> set[str]:
+    """The options that a help page has a row for."""
+    return set(re.findall(r"^[│|]\s+(--[\w-]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["adapt", "plan", "compare", "rank"])
+def test_help_shows_a_dozen_options_and_help_all_the_rest(zoo_, command):
+    every = {name for name in options_of(command) if name.startswith("--") and not name.startswith("--no-")}
+    few, all_of_them = zoo_(command, "--help"), zoo_(command, "--help-all")
+    assert (few.code, all_of_them.code) == (0, 0)
+    assert shown(all_of_them.out) == every | {"--help"}
+    assert {"--dataset", "--recipe", "--epochs", "--device", "--json", "--help-all"} <= shown(few.out)
+    assert shown(few.out) < shown(all_of_them.out)
+    assert len(shown(few.out) - {"--help", "--help-all"}) <= 14
+    assert shown(zoo_(command, "--help").out) == shown(few.out)  # nothing is left of the other page
+
+
+@pytest.mark.parametrize("command", ["adapt", "plan", "compare", "rank"])
+def test_a_bare_command_prints_its_usage(zoo_, api, command):
+    done = zoo_(command)
+    assert done.code == 2
+    assert done.out.startswith(f"Usage: zoo {command} [OPTIONS]")
+    assert f"\n    zoo {command} " in done.out
+    assert f"zoo {command} --help" in done.out
+    assert len(done.out.splitlines()) < 20
+    assert not api.calls
+
+
+def test_a_bare_command_with_json_answers_with_json(zoo_, api):
+    done = zoo_("adapt", "--json")
+    assert done.code == 2
+    assert done.json["error"]["what"] == "which backbone? none was named"

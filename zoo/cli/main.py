@@ -19,6 +19,7 @@ from zoo.cli import (
     cache,
     compare,
     datasets,
+    options,
     output,
     plan,
     plugins,
@@ -68,16 +69,16 @@ def _global_options(
 
 app.command("list")(list_command.command)
 app.command("show")(show.command)
-app.command("plan", no_args_is_help=True)(plan.command)
-app.command("adapt", no_args_is_help=True)(adapt.command)
+app.command("plan", no_args_is_help=True, cls=options.RecipeCommand)(plan.command)
+app.command("adapt", no_args_is_help=True, cls=options.RecipeCommand)(adapt.command)
 app.command("eval")(eval_command.command)
 app.command("predict")(predict.command)
 app.command("push", no_args_is_help=True)(push.command)
 app.command("reproduce", no_args_is_help=True)(reproduce.command)
-app.command("compare", no_args_is_help=True)(compare.command)
+app.command("compare", no_args_is_help=True, cls=options.RecipeCommand)(compare.command)
 app.command("stack", no_args_is_help=True)(stack.command)
 app.command("soup", no_args_is_help=True)(soup.command)
-app.command("rank", no_args_is_help=True)(rank.command)
+app.command("rank", no_args_is_help=True, cls=options.RecipeCommand)(rank.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")
 app.command("runs")(runs.command)

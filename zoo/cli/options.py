@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from zoo.cli import complete
-from zoo.cli.output import Answer, WrongUsage
+from zoo.cli.output import Answer, WrongUsage, say
 from zoo.errors import RecipeError
 from zoo.recipes import recipe
 from zoo.recipes.budget import Budget
@@ -41,6 +42,10 @@ _NUMBERS_OR_WORDS: tuple[tuple[str, Callable[[str], float], str, str], ...] = (
     ("wise", float, "sweep", "0.5"),
 )
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
+# What `--help` shows of a command that takes a recipe; `--help-all` shows the rest as well.
+_SHOWN = {"help", "help_all", "as_json", "dataset", "recipe", "out", "resume", "budget", "strategies", "seeds",
+          "images", "strategy", "epochs", "lr", "batch_size", "augment", "device"}  # fmt: skip
+_EVERYTHING = "zoo.cli.options.everything"  # in a context: help is to show every option
 
 
 Dataset = Annotated[
@@ -96,6 +101,40 @@ BudgetText = Annotated[
 ]
 
 
+class RecipeCommand(TyperCommand):
+    """A command with far more options than most people need: its help shows a dozen, and its usage none."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Print the usage if nothing was typed and something has to be."""
+        if not args and self.no_args_is_help and not ctx.resilient_parsing:
+            examples = inspect.cleandoc(self.help or "").partition("For example:")[2]
+            say(f"{ctx.get_usage()}\n\nFor example:{examples}\n")
+            say(f"Options: {ctx.command_path} --help; all of them: --help-all")
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help with the options that most people need, or with all of them."""
+        rest = [entry for entry in self.params if isinstance(entry, TyperOption) and entry.name not in _SHOWN]
+        for entry in rest:
+            entry.hidden = _EVERYTHING not in ctx.meta
+        super().format_help(ctx, formatter)
+        for entry in rest:
+            entry.hidden = False
+
+
+def _help_all(ctx: typer.Context, asked: bool) -> None:
+    if asked:
+        ctx.meta[_EVERYTHING] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool, typer.Option("--help-all", help="Show all options and exit.", callback=_help_all, is_eager=True)
+]
+
+
 def field_option(name: str) -> Any:
     """One recipe field as a typer option, for commands that have a few of them."""
     return _option(next(entry for entry in fields(Recipe) if entry.name == name))
@@ -123,12 +162,14 @@ def with_recipe(command: Callable[..., Answer], *, but: tuple[str, ...] = ()) ->
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> Answer:
+        del values["help_all"]  # it has done its work
         typed = {name: values.pop(name) for name in names}
         choices = {name: value for name, value in typed.items() if value is not None and value != []}
         return command(**values, choices=_read(choices))
 
     del wrapper.__wrapped__  # or its signature would be taken for this one's
-    parameters = [entry.replace(kind=keyword) for entry in own] + generated
+    everything = inspect.Parameter("help_all", keyword, annotation=HelpAll, default=False)
+    parameters = [entry.replace(kind=keyword) for entry in own] + generated + [everything]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {entry.name: entry.annotation for entry in parameters}
     return wrapper
