@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import html
+import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -57,3 +61,42 @@ def test_page_works_in_a_browser(chromium: str, tmp_path: Path) -> None:
     assert console == []
     listed = [row[0] for row in page.cells("classes") if len(row) == 7][1:]
     assert listed == ["class 28", *(f"class {i:02d}" for i in range(27, -1, -1)), names[0]]
+
+
+def copied(chromium: str, page: Path, profile: Path) -> list[str]:
+    """What a person gets who marks and copies each box of "Use it"."""
+    mark = """
+    const texts = [...document.querySelectorAll('#use pre')].map(box => {
+      getSelection().selectAllChildren(box);
+      return getSelection().toString();
+    });
+    const box = document.createElement('textarea');
+    box.textContent = JSON.stringify(texts);
+    document.body.replaceChildren(box);
+    """
+    source = page.read_text()
+    policy = next(line for line in source.splitlines() if "Content-Security-Policy" in line)
+    marked = page.with_name("marked.html")
+    marked.write_text(source.replace(policy, "").replace("</body>", f"<script>{mark}</script></body>"))
+    done = subprocess.run(
+        [chromium, *FLAGS, f"--user-data-dir={profile}", marked.as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    text = done.stdout.partition("<textarea>")[2].partition("</textarea>")[0]
+    found: list[str] = json.loads(html.unescape(text))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["classifier", "stack"])
+def test_what_is_copied_from_use_it_can_be_run(chromium: str, tmp_path: Path, kind: str) -> None:
+    stacked = {"kind": "stack", "stack": {"members": [{"run": "runs/a"}]}} if kind == "stack" else {}
+    run = make_run(tmp_path, **stacked)
+    shell, python = copied(chromium, write_report(run, pictures(run.record), run.record), tmp_path / "profile")
+    words = [shlex.split(line) for line in shell.splitlines() if line and not line.startswith("# ")]
+    commands = [["zoo", "predict", str(run.path), "image.jpg"], ["zoo", "eval", str(run.path)]]
+    if kind == "classifier":
+        commands.append(["zoo", "adapt", "--recipe", str(run.path / "run.json")])
+    assert words == commands
+    body = ast.parse(python).body
+    assert [ast.unparse(line) for line in body][:2] == ["import zoo", f"zoo.predict({str(run.path)!r}, ['image.jpg'])"]
+    assert ast.unparse(body[2]) == "import timm" and ast.unparse(body[-1]).startswith("model = timm.create_model(")
