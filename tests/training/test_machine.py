@@ -41,3 +41,29 @@ def test_gradients_of_several_tasks_are_not_compared_in_fp16(monkeypatch: pytest
     with pytest.raises(RecipeError) as caught:
         machine.settle(replace(asked, precision="fp16"))
     assert caught.value.what == "pcgrad cannot be had in fp16" and "--precision fp32" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"),
+    [("3", 3), (" 2,1", 2), ("99999", 1024), ("", None), ("0", None), ("-1", None), ("many", None)],
+)
+def test_omp_num_threads_is_the_default_of_threads(
+    said: str, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr(machine, "_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    settled = machine.settle(Recipe(device="cpu"))
+    assert settled.threads == (threads or 7) and set_to == [settled.threads]
+    assert machine.environment(settled)["threads"] == settled.threads
+    assert machine.settle(Recipe(device="cpu", threads=5)).threads == 5  # what is typed comes first
+
+
+@pytest.mark.parametrize("launcher", ["TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION"])
+def test_what_a_launcher_sets_by_itself_is_nobodys_choice(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    monkeypatch.setattr(machine, "_cores", lambda: 7)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(launcher, "no")
+    assert machine.settle(Recipe(device="cpu")).threads == 7

@@ -237,7 +237,9 @@ class Recipe:
         metavar="auto|on|off|PHASES",
     )
     device: str = choice("auto", "Where to train.", choices=("auto", "cpu", "cuda", "mps"))
-    threads: int | None = choice(None, "CPU threads; default: the machine's cores.", low=1, high=1024)
+    threads: int | None = choice(
+        None, "CPU threads; default: OMP_NUM_THREADS, else the machine's cores.", low=1, high=1024
+    )
     workers: int | None = choice(
         None, "Processes that load images; default: decided by device and cores.", low=0, high=256
     )

@@ -67,7 +67,7 @@ def settle(recipe: Recipe) -> Machine:
         precision = "fp32"
     if precision == "fp16" and device != "cuda":
         raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
-    threads = recipe.threads or max(1, _cores() // here)
+    threads = recipe.threads or _threads_asked() or max(1, _cores() // here)
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
@@ -149,6 +149,14 @@ def _best_precision(device: str) -> str:
         gains = able.get("amx_bf16") or (able.get("avx512_bf16") and _cpu_fact("vendor_id") != "GenuineIntel")
         return "bf16" if gains else "fp32"
     return "fp32"
+
+
+def _threads_asked() -> int | None:
+    """OMP_NUM_THREADS, as far as a person chose it: torchrun and `accelerate launch` set it to 1 by themselves."""
+    if any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")):
+        return None
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of nested levels, the outermost
+    return min(int(first), 1024) or None if first.isdecimal() else None
 
 
 def _cores() -> int:
