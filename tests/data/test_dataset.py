@@ -153,10 +153,33 @@ def test_duplicates_across_given_splits_are_reported_and_left(tmp_path: Path) ->
     assert len(found.report) == 5
     notes = " ".join(found.notes)
     assert "1 image(s) of test are exact copies of images used in training" in notes
-    # Whether its two copies were both kept to fit depends on the cut; they are never torn apart by it.
-    assert ("appear in training under more than one class" in notes) == (
-        {"train/a/00001.png", "train/b/copy.png"} <= ids(found.fit)
-    )
+    assert "2 image(s) are exact copies of others" in notes
+    assert "1 image(s) appear under more than one class: train/a/00001.png and train/b/copy.png" in notes
+
+
+def test_an_image_under_two_classes_is_named_wherever_the_cut_puts_it(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 20, "b": 20})
+    assert not any("copies" in note or "more than one class" in note for note in opened(tmp_path).notes)
+    shutil.copy(tmp_path / "a/00001.png", tmp_path / "b/copy.png")
+    roles = set()
+    for seed in range(30):
+        found = opened(tmp_path, seed=seed)
+        assert "1 image(s) are exact copies of others" in found.notes
+        assert "1 image(s) appear under more than one class: a/00001.png and b/copy.png" in found.notes
+        (role,) = (part.role for part in (found.fit, found.choose, found.report) if "b/copy.png" in ids(part))
+        roles.add(role)
+    assert roles == {"fit", "choose", "report"}
+
+
+def test_copies_are_counted_and_some_under_two_classes_named(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 8, "b": 8})
+    for number in range(5):
+        shutil.copy(tmp_path / f"a/{number:05d}.png", tmp_path / f"b/copy{number}.png")
+        shutil.copy(tmp_path / f"a/{number:05d}.png", tmp_path / f"a/copy{number}.png")
+    notes = opened(tmp_path).notes
+    assert "10 image(s) are exact copies of others" in notes
+    (torn,) = (note for note in notes if "more than one class" in note)
+    assert torn.startswith("5 image(s) appear") and torn.count(" and b/copy") == 3 and torn.endswith("… and 2 more")
 
 
 def test_a_class_that_training_does_not_know_is_named(tmp_path: Path) -> None:

@@ -254,9 +254,10 @@ def _refitted(recipe: Recipe, dataset: Dataset) -> tuple[str, str]:
         return "off", ""
     if recipe.soup or recipe.wise is not None:
         return "off", "no second training on all labelled images: averages of weights need those that choose afterwards"
+    why = "as --refit on asks" if recipe.refit == "on" else f"for fewer than {FEW_LABELLED} labelled images all count"
     return "on", (
-        f"when the best epoch is known, training is done once more up to it, on all {images:,} labelled images; "
-        "the estimated time is that of both at the longest"
+        f"training is done twice, {why}: when the best epoch is known, again up to it, on all {images:,} labelled "
+        "images; the estimated time is that of both at the longest"
     )
 
 

@@ -257,12 +257,15 @@ class Assembly:
             same = sum(self._content(item) in training for item, _ in test)
             if same:
                 self._notes.append(f"{same} image(s) of {reported_on} are exact copies of images used in training")
-        labels: dict[bytes, set[int | Target]] = {}
-        for item, label in train:
-            labels.setdefault(self._content(item), set()).add(label)
-        torn = 0 if listing.tasks else sum(len(found) > 1 for found in labels.values())
+        alike: dict[bytes, dict[int | Target, str]] = {}  # by content, an image of each label that it has
+        images = list({item.id: (item, label) for rows in (train, val, test) for item, label in rows}.values())
+        for item, label in images:
+            alike.setdefault(self._content(item), {}).setdefault(label, item.id)
+        if len(alike) < len(images):
+            self._notes.append(f"{len(images) - len(alike)} image(s) are exact copies of others")
+        torn = [] if listing.tasks else [" and ".join(found.values()) for found in alike.values() if len(found) > 1]
         if torn:
-            self._notes.append(f"{torn} image(s) appear in training under more than one class")
+            self._notes.append(f"{len(torn)} image(s) appear under more than one class: {named(torn, 3)}")
 
     def _content(self, item: Item) -> bytes:
         return self._scanner.finding(item).content
