@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperOption
 from zoo.cli import complete
 from zoo.cli.output import Answer, WrongUsage, say
 from zoo.errors import RecipeError
-from zoo.recipes import recipe
+from zoo.recipes import recipe, rules
 from zoo.recipes.budget import Budget
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.strategies import PRESETS
@@ -196,7 +196,7 @@ def settle(
             fix=f"leave it out, or write --task {specs[0].name}={dataset}:COLUMN",
         )
     try:
-        recipe.refuse_other_data(settled, dataset)
+        rules.refuse_other_data(settled, dataset)
     except RecipeError as error:
         raise WrongUsage(error.what, why=error.why, fix=error.fix) from error
     backbone, data = model or base.backbone, specs[0].dataset if specs else dataset or base.dataset

@@ -15,6 +15,7 @@ from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
+from zoo.recipes.rules import refuse_several
 from zoo.runs.load import Opened, opened
 from zoo.runs.recipe_file import RESOLVED
 from zoo.training import make_objective, unlabelled_stream
@@ -74,7 +75,7 @@ def prepare(
     Raises:
         ZooError: Something of it cannot be had; the message says what and how to put it right.
     """
-    unlabelled_stream.refuse_several(recipe)
+    refuse_several(recipe)
     found = opened(backbone, dataset, recipe, emit)
     images, model, config, accelerator = found.dataset, found.model, found.config, found.accelerator
     sized, remark = _sized(found)

@@ -19,7 +19,8 @@ from zoo.base import references
 from zoo.base.durations import parse_interval
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, PlanReady, RunFinished
-from zoo.recipes.recipe import Recipe, refuse_other_data
+from zoo.recipes.recipe import Recipe
+from zoo.recipes.rules import refuse_other_data
 from zoo.runs import domains, lock, refit, resume, run_folder
 from zoo.runs.averages import averaged
 from zoo.runs.finish import finish

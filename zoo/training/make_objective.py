@@ -17,7 +17,8 @@ from zoo.models.features import width
 from zoo.models.layer_groups import Group
 from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
-from zoo.recipes.recipe import ONE_CLASS, Problem, Recipe
+from zoo.recipes.recipe import Problem, Recipe
+from zoo.recipes.rules import ONE_CLASS
 from zoo.tasks import schema, scoring
 from zoo.tasks.schema import Task
 from zoo.training.collect import collect

@@ -20,7 +20,6 @@ from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
 from zoo.errors import RecipeError
 from zoo.events import Listener, Progress
 from zoo.models.preprocessing import DataConfig
-from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
 from zoo.training.collect import collect
 from zoo.training.losses import discover
@@ -205,16 +204,3 @@ def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
         _, phase, epoch = path.stem.split("-")
         found.append((int(phase), int(epoch), np.load(path, allow_pickle=False)))
     return found
-
-
-def refuse_several(recipe: Recipe) -> None:
-    """A plan is of one method.
-
-    Raises:
-        RecipeError: The recipe leaves it to be found.
-    """
-    if len(methods.asked(recipe.align)) > 1:
-        raise RecipeError(
-            f"there is no one plan for --align {recipe.align}, which trains with several methods",
-            fix="name one, such as --align dann",
-        )

@@ -17,6 +17,7 @@ from zoo.events import Listener, Note, Progress
 from zoo.models import lookup, preprocessing, saved
 from zoo.recipes.budget import Budget
 from zoo.recipes.recipe import Recipe
+from zoo.recipes.rules import refuse_several
 from zoo.runs.load import data_options
 from zoo.runs.lock import held_by, refuse_used, reserved
 from zoo.runs.report.comparison_page import write_comparison
@@ -26,7 +27,6 @@ from zoo.studies.compare.grid import Member, members
 from zoo.studies.compare.process import carry_out
 from zoo.studies.compare.summary import summarise
 from zoo.training import machine
-from zoo.training.unlabelled_stream import refuse_several
 from zoo.version import __version__
 
 Work = Callable[[dict[str, Any], Listener], dict[str, Any]]  # does a job of `zoo.studies.compare.child`

@@ -15,6 +15,7 @@ from zoo.events import Event, Listener, Note, Progress
 from zoo.recipes.budget import Budget, FittedBudget, fitted
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
+from zoo.recipes.rules import refuse_several
 from zoo.runs.prepare import prepare
 from zoo.studies import backbone_list
 from zoo.studies.backbone_list import Entrant, LeftOut
@@ -23,7 +24,6 @@ from zoo.studies.rank.order import Place, places
 from zoo.studies.rank.sample import LEAST, sampled
 from zoo.studies.rank.scores import h_score, log_me, neighbours
 from zoo.training.probe import Probe, cross_validated
-from zoo.training.unlabelled_stream import refuse_several
 
 IMAGES = 2000  # looked at where nobody says otherwise
 NO_TIME = "there was no more time to look at it"
