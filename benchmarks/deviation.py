@@ -33,15 +33,17 @@ LIMITS = (1e-6, 1 - 1e-6)  # of the probability that an image is of the source: 
 def deviation(run: zoo.Run, backbone: str, dataset: Path, recipe: zoo.Recipe) -> float:
     """The estimated loss on the target of a finished run, nats; lower is better."""
     ready = prepare(backbone, str(dataset), recipe, ignore)
-    assert ready.besides is not None
+    assert ready.loaded.unlabelled is not None
     model: Any = zoo.load(run)
 
     def found(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
-        batches = data.eval_batches(part.some(_spread(len(part))), config=ready.config, batch_size=ready.settled.batch)
-        return features(model, batches, ready.accelerator)
+        batches = data.eval_batches(
+            part.some(_spread(len(part))), config=ready.loaded.config, batch_size=ready.work.settled.batch
+        )
+        return features(model, batches, ready.loaded.accelerator)
 
     (source, _), (target, _), (held_out, labels) = map(
-        found, (ready.dataset.fit, ready.besides.images.fit, ready.dataset.choose)
+        found, (ready.loaded.dataset.fit, ready.loaded.unlabelled.fit, ready.loaded.dataset.choose)
     )
     with torch.inference_mode():
         losses = functional.cross_entropy(model.get_classifier()(held_out), labels, reduction="none")

@@ -20,7 +20,8 @@ from benchmarks.pages import table as markdown
 from zoo import data
 from zoo.events import ignore
 from zoo.recipes.recipe import Recipe
-from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.prepare import prepare
+from zoo.training.loaded import Loaded
 from zoo.training.norms.policy import IMAGES, SHIFTED
 from zoo.training.norms.reestimate import features, recalibrate, shift
 from zoo.training.probe import cross_validated
@@ -66,28 +67,30 @@ def _row(
             weights="default" if weights is None else str(arguments.weights / weights),
         )  # fmt: skip
         reference = str(arguments.data / archive)
-        row["chosen"].append(prepare(backbone, reference, recipe, ignore).settled.recalibrate)
-        ready = prepare(backbone, reference, Recipe.from_record(recipe.record() | {"recalibrate": "off"}), ignore)
-        row["images"] = len(ready.dataset.fit)
-        _judge(ready, row)
+        row["chosen"].append(prepare(backbone, reference, recipe, ignore).work.settled.recalibrate)
+        loaded = prepare(
+            backbone, reference, Recipe.from_record(recipe.record() | {"recalibrate": "off"}), ignore
+        ).loaded
+        row["images"] = len(loaded.dataset.fit)
+        _judge(loaded, row)
     sys.stderr.write(f"{row}\n")
     return row
 
 
-def _judge(ready: Prepared, row: dict[str, Any]) -> None:
-    seed = ready.recipe.seed
-    order = np.random.default_rng(seed).permutation(len(ready.dataset.fit)).tolist()[:IMAGES]
-    part = ready.dataset.fit.some(order)
+def _judge(loaded: Loaded, row: dict[str, Any]) -> None:
+    seed = loaded.recipe.seed
+    order = np.random.default_rng(seed).permutation(len(loaded.dataset.fit)).tolist()[:IMAGES]
+    part = loaded.dataset.fit.some(order)
 
     def batches() -> data.EvaluationLoader:
-        return data.eval_batches(part, config=ready.config, batch_size=32)
+        return data.eval_batches(part, config=loaded.config, batch_size=32)
 
     first = torch.cat([batch.images for batch in batches()][:4])
-    row["shift"].append(shift(ready.model, first, ready.accelerator))
+    row["shift"].append(shift(loaded.model, first, loaded.accelerator))
     for name in ("plain", "adapted"):
         if name == "adapted":
-            recalibrate(ready.model, batches(), ready.accelerator)
-        found, labels = features(ready.model, batches(), ready.accelerator)
+            recalibrate(loaded.model, batches(), loaded.accelerator)
+        found, labels = features(loaded.model, batches(), loaded.accelerator)
         row[name].append(cross_validated(found.numpy(), labels.numpy(), seed=seed).accuracy)
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -256,10 +257,12 @@ def test_a_recipe_out_of_a_run_repeats_it(run: Run, tmp_path: Path, monkeypatch:
 def test_a_tag_in_the_backbones_name_is_in_the_record(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ZooError):  # offline: the tag's file cannot be had, and it is that tag's
         zoo.adapt("resnet18.tv_in1k", str(photos), RECIPE, out=tmp_path / "run")
-    from zoo.runs.prepare import _chosen
+    from zoo.training.autotune.decide import weights
 
     spec = zoo.get("resnet50.tv_in1k")
-    assert _chosen("default", spec.weights[0]) == "tv_in1k" and _chosen("none", None) == "none"
+    made = [weights(zoo.Recipe(weights=asked), SimpleNamespace(weights=found)).changes
+            for asked, found in (("default", spec.weights[0]), ("none", None))]  # fmt: skip
+    assert made == [{"weights": "tv_in1k"}, {}]
 
 
 @pytest.mark.parametrize("classes", [2, 7])

@@ -13,17 +13,18 @@ from tests.runs.photos import CHOICES
 from zoo.events import ignore
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import prepare
-from zoo.training.frozen_cache.compute import Keeper, Material
+from zoo.training.frozen_cache import compute
+from zoo.training.frozen_cache.compute import Keeper
 
 SMALL = 8  # images a chunk, so that there are several
 
 
 def main() -> None:
-    Material.chunk = property(lambda self: SMALL)  # type: ignore[assignment, method-assign]
+    compute.chunk_size = lambda device: SMALL  # type: ignore[assignment]
     recipe = Recipe(**{**CHOICES, "cache": "on", "cache_ram_gb": 0})
     ready = prepare("resnet_nano", sys.argv[1], recipe, ignore, cost=(0.0, 0, 0.0))
     (option,) = ready.caches.values()
-    keeper = Keeper(ready.material, option.cut, option.layout, ready.plan.phases[0].frozen, range(1))
+    keeper = Keeper(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, range(1))
     computed = 0
 
     def wait() -> None:

@@ -19,11 +19,11 @@ BRIEF = {"image_size": 32, "batch_size": 11, "threads": 1, "workers": 0, "precis
 def test_a_run_is_saved_as_the_average_that_it_says_it_is(tmp_path, monkeypatch):
     ends = {}
 
-    def watch(ready, session):
+    def watch(loaded, work, session):
         ends["start"] = session.read_kept("start.safetensors")
         ends["kept"] = [dict(entry) for entry in session.position.epochs_kept]
-        found = averaging.averaged(ready, session)
-        ends["saved"] = {name: tensor.clone() for name, tensor in ready.model.state_dict().items()}
+        found = averaging.averaged(loaded, work, session)
+        ends["saved"] = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
         return found
 
     monkeypatch.setattr(train, "averaged", watch)

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -235,15 +236,19 @@ def test_methods_that_compare_images_say_what_a_cut_batch_is_to_them_and_refuse_
     assert {"coral", "mmd", "mcc", "cdan"} <= whole and not {"dann", "daan"} & whole
 
 
+def left_out(ready: Prepared, methods: Sequence[str]) -> dict[str, str]:
+    return align_auto.left_out(ready.loaded, ready.work, ready.plan, methods)
+
+
 def test_auto_leaves_out_what_does_not_fit_before_anything_trains(prepared: Prepared) -> None:
     every = (*methods.SOURCE_ONLY, *methods.ALIGNMENT)
-    assert align_auto.left_out(prepared, every) == {}
-    without = copy.deepcopy(prepared.model)
+    assert left_out(prepared, every) == {}
+    without = copy.deepcopy(prepared.loaded.model)
     for module in list(without.modules()):
         for name, child in module.named_children():
             if isinstance(child, torch.nn.modules.batchnorm._BatchNorm):
                 setattr(module, name, torch.nn.Identity())
-    assert align_auto.left_out(replace(prepared, model=without), every) == {
+    assert left_out(replace(prepared, loaded=replace(prepared.loaded, model=without)), every) == {
         "adabn": "the network has no norms that keep statistics"
     }
 
@@ -260,7 +265,7 @@ def test_methods_that_could_not_train_are_left_out_too(
 ) -> None:
     recipe = replace(RECIPE, target=str(target / "right.csv"), **choices)
     ready = prepare("resnet_nano", str(source), recipe, ignore)
-    assert set(align_auto.left_out(ready, ("none", "dann", "coral"))) == unfit
+    assert set(left_out(ready, ("none", "dann", "coral"))) == unfit
 
 
 @pytest.mark.parametrize(
@@ -278,8 +283,12 @@ def test_auto_takes_what_it_was_told_to_choose_by(
     def stand_in(backbone: str, dataset: str, recipe: Recipe, emit: object) -> Any:
         return SimpleNamespace(
             align=recipe.align,
-            dataset=SimpleNamespace(report=None),
-            accelerator=SimpleNamespace(wait_for_everyone=lambda: None),
+            loaded=SimpleNamespace(
+                dataset=SimpleNamespace(report=None),
+                accelerator=SimpleNamespace(wait_for_everyone=lambda: None),
+            ),
+            work=None,
+            plan=None,
         )
 
     def begin(ready: Any, out: Path, emit: object, began: float) -> Any:
@@ -296,7 +305,7 @@ def test_auto_takes_what_it_was_told_to_choose_by(
         return SimpleNamespace(path=out, record=record)
 
     monkeypatch.setattr(align_auto, "prepare", stand_in)
-    monkeypatch.setattr(align_auto, "left_out", lambda ready, of: {"adabn": "no norms"})
+    monkeypatch.setattr(align_auto, "left_out", lambda *of: {"adabn": "no norms"})
     monkeypatch.setattr(align_auto.execute, "begin", begin)
     monkeypatch.setattr(align_auto, "write_up", lambda this, part, record: written.append(record))
     recipe = Recipe(strategy="finetune", target="elsewhere", align="auto", select_by=by)
@@ -317,15 +326,15 @@ def prepared(source: Path, target: Path) -> Prepared:
 
 def test_both_sets_are_passed_over_and_in_orders_of_their_own(prepared: Prepared) -> None:
     ready = prepared
-    assert ready.besides is not None
-    assert len(ready.dataset.fit) == 32 + 4 and len(ready.besides.images.fit) == 56
+    assert ready.work.besides is not None
+    assert len(ready.loaded.dataset.fit) == 32 + 4 and len(ready.work.besides.images.fit) == 56
     assert [phase.steps_per_epoch for phase in ready.plan.phases] == [4, 7], "the larger set decides, where it is used"
-    batches = list(ready.besides.joined(ready.loader)(1, 0))
+    batches = list(ready.work.besides.joined(ready.work.loader)(1, 0))
     assert len(batches) == 7 and all(batch.unlabelled is not None for batch in batches)
     mine = [place for batch in batches[:4] for place in batch.indices.tolist()]
     theirs = [place for batch in batches for place in batch.unlabelled.indices.tolist()]  # type: ignore[union-attr]
     assert sorted(theirs) == list(range(56)) and mine[:8] != theirs[:8]
-    later = list(ready.besides.joined(ready.loader)(1, 5))
+    later = list(ready.work.besides.joined(ready.work.loader)(1, 5))
     assert all(
         torch.equal(one.images, other.images) and torch.equal(one.unlabelled.views[0], other.unlabelled.views[0])  # type: ignore[union-attr]
         for one, other in zip(batches[5:], later, strict=True)
@@ -348,11 +357,13 @@ def test_sets_of_one_size_are_not_paired_by_place(source: Path) -> None:
     """With one seed for both, files sorted by class would have put the same classes into one batch."""
     recipe = replace(RECIPE, unlabelled=str(source), semi="pseudo", unlabelled_ratio=1)
     ready = prepare("resnet_nano", str(source), recipe, ignore)
-    assert ready.besides is not None
-    mine, theirs = ready.loader, ready.besides.views[0]
+    assert ready.work.besides is not None
+    mine, theirs = ready.work.loader, ready.work.besides.views[0]
     assert [key.position for key in mine.keys(0)[0]] != [key.position for key in theirs.keys(0)[0]]
-    report = {sample.id for sample in ready.dataset.report.samples}
-    assert not report & {sample.id for sample in ready.besides.images.fit.samples}, "what is tested is not trained on"
+    report = {sample.id for sample in ready.loaded.dataset.report.samples}
+    assert not report & {sample.id for sample in ready.work.besides.images.fit.samples}, (
+        "what is tested is not trained on"
+    )
 
 
 def test_a_target_that_changed_is_refused(tmp_path: Path, source: Path, target: Path) -> None:

@@ -182,4 +182,4 @@ def test_losses_go_by_how_much_of_the_drawn_images_is_known() -> None:
 
 def test_on_the_cpu_a_kernel_that_covers_its_input_is_a_matrix_product() -> None:
     ready = prepare("resnet_nano", "digits", zoo.Recipe(image_size=16, strategy="finetune", device="cpu"), ignore)
-    assert type(ready.model.get_submodule("layer3.0.conv1")) is Product
+    assert type(ready.loaded.model.get_submodule("layer3.0.conv1")) is Product

@@ -19,7 +19,7 @@ from zoo.recipes.plan import Pace, Plan
 from zoo.runs import refit
 from zoo.runs.prepare import prepare
 from zoo.runs.run_folder import Run
-from zoo.training.autotune import decide
+from zoo.training.autotune import price
 from zoo.training.autotune.cost import Cost, Costs
 
 RECIPE = zoo.Recipe(
@@ -70,13 +70,13 @@ def test_the_estimate_and_a_budget_count_both_trainings(photos: Path, monkeypatc
         pace = Pace(3.0, once=2.0)
         return {each.name: Costs(Cost(pace.seconds(each.epochs), 1, 0.5, pace), None) for each in plan.phases}
 
-    monkeypatch.setattr(decide, "estimate", timed)
+    monkeypatch.setattr(price, "estimate", timed)
     recipe = zoo.Recipe(strategy="finetune", epochs=10, image_size=32, batch_size=8, cache="off", recalibrate="off")
     once, both = (
         prepare("resnet_nano", str(photos), replace(recipe, refit=choice), ignore) for choice in ("off", "on")
     )
-    labelled = len(both.dataset.fit) + len(both.dataset.choose)
-    times = 1 + labelled / len(both.dataset.fit)
+    labelled = len(both.loaded.dataset.fit) + len(both.loaded.dataset.choose)
+    times = 1 + labelled / len(both.loaded.dataset.fit)
     assert once.plan.seconds == 32.0 and both.plan.seconds == pytest.approx(32.0 * times)
     assert once.plan.data_wait == 0.5 and both.plan.data_wait == pytest.approx(0.5 * times)
     half = Budget(seconds=16.0 * times)
@@ -132,8 +132,8 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, photos: Path, tmp_pat
 
 def setting(dataset: Path, **choices: Any) -> str:
     ready = prepare("resnet_nano", str(dataset), replace(RECIPE, **choices), ignore)
-    assert (refit.start_of(ready) is not None) is (ready.settled.refit == "on")
-    return ready.settled.refit
+    assert (refit.start_of(ready.work.settled, ready.loaded.model) is not None) is (ready.work.settled.refit == "on")
+    return ready.work.settled.refit
 
 
 def test_images_that_a_person_set_aside_are_trained_on_only_if_asked_for(photos: Path, tmp_path: Path) -> None:
@@ -144,5 +144,5 @@ def test_images_that_a_person_set_aside_are_trained_on_only_if_asked_for(photos:
 
 
 def test_many_images_need_no_second_training(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.runs.prepare.FEW_LABELLED", 20)
+    monkeypatch.setattr("zoo.training.autotune.decide.FEW_LABELLED", 20)
     assert setting(photos) == "off" and setting(photos, refit="on") == "on"

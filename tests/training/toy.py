@@ -16,12 +16,12 @@ from zoo.events import Event
 from zoo.models.layer_groups import Group
 from zoo.recipes.planner import make_plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs.load import facts
 from zoo.runs.run_folder import Run
 from zoo.tasks.outputs import Outputs
 from zoo.training import machine
 from zoo.training.collect import collect
 from zoo.training.frozen_cache.phase_data import Source
+from zoo.training.loaded import facts
 from zoo.training.loop import Job, train
 from zoo.training.losses.objective import Objective, with_objective
 from zoo.training.losses.supervised import Supervised
@@ -140,7 +140,7 @@ class Toy:
             groups=GROUPS,
             plan=self.plan,
             recipe=recipe,
-            sources=lambda phase, session, check: Source(self.model, self.loader.epoch, evaluate or self.measure),
+            sources=[Source(self.model, self.loader.epoch, evaluate or self.measure)] * len(plan.phases),
             objective=self.objective,
             accelerator=self.accelerator,
             sample_ids=[f"photo-{number}.png" for number in range(self.loader.count * self.loader.size)],

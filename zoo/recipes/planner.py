@@ -81,41 +81,41 @@ def make_plan(
             why="every group that the phase unfreezes has rate 0 or no parameters",
             fix="raise --group-lr, or start earlier with --train-from",
         )
-    if recipe.wise is not None and not any(phase.trains_body for phase in phases):
+    require_body(recipe, trained=any(phase.trains_body for phase in phases))
+    return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
+
+
+def require_body(recipe: Recipe, *, trained: bool) -> None:
+    """Refuse what is about more than the head where nothing else is trained.
+
+    Raises:
+        RecipeError: The recipe averages networks before and after their bodies train, or names a method that changes
+            features.
+    """
+    if recipe.wise is not None and not trained:
         raise RecipeError(
             "wise averages the network before and after its body trains, and no phase trains anything but the head",
             fix="leave --wise out, or choose another --strategy",
         )
-    require_features(recipe, phases)
-    return Plan(backbone, dataset, tuple(phases), notes=tuple(notes))
-
-
-def require_features(recipe: Recipe, phases: Sequence[PhasePlan]) -> None:
-    """Refuse a method that would never take part.
-
-    Raises:
-        RecipeError: The recipe names one that changes features, and no phase trains any.
-    """
-    named = recipe.align in methods.ALIGNMENT or recipe.semi in methods.SEMI
-    if named and not any(phase.trains_body for phase in phases):
+    if (recipe.align in methods.ALIGNMENT or recipe.semi in methods.SEMI) and not trained:
         raise RecipeError(
             "images without labels change nothing but the features, and no phase trains anything but the head",
             fix="leave --align and --semi out, or choose another --strategy",
         )
 
 
-def asked_phases(choice: str, plan: Plan, purpose: str) -> list[str]:
+def asked_phases(choice: str, phases: Sequence[Phase | PhasePlan], purpose: str) -> list[str]:
     """The phases that an option of auto, on, off or names stands for.
 
     Args:
         choice: What was chosen.
-        plan: The plan that has the phases.
+        phases: All phases.
         purpose: What is done with them, for the message: a verb.
 
     Raises:
         RecipeError: There is no phase of such a name.
     """
-    names = [phase.name for phase in plan.phases]
+    names = [phase.name for phase in phases]
     if choice in ("auto", "on", "off"):
         return [] if choice == "off" else names
     asked = [name.strip() for name in choice.split(",")]

@@ -16,12 +16,14 @@ from zoo import data
 from zoo.base.files import write_atomic
 from zoo.data import EvaluationLoader, Part
 from zoo.data.types import ranked
-from zoo.runs.prepare import Prepared
+from zoo.recipes.plan import Plan
+from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
 from zoo.tasks.outputs import Outputs
 from zoo.tasks.single_label import measure
 from zoo.training import unlabelled_stream
 from zoo.training.collect import collect
+from zoo.training.loaded import Loaded
 from zoo.training.norms.reestimate import features, recalibrate
 from zoo.training.seeds import derive
 from zoo.training.validators import VALIDATORS, validators
@@ -29,59 +31,64 @@ from zoo.training.validators import VALIDATORS, validators
 DRAWN = 300  # images of each domain in the plot
 
 
-def facts(ready: Prepared) -> dict[str, Any]:
+def facts(loaded: Loaded) -> dict[str, Any]:
     """What is known of the images without labels before training, for the record."""
-    if ready.besides is None:
+    images, recipe = loaded.unlabelled, loaded.recipe
+    if images is None:
         return {}
-    images = ready.besides.images
     named = {
-        "ref": unlabelled_stream.reference(ready.recipe),
+        "ref": unlabelled_stream.reference(recipe),
         "name": images.name,
         "fingerprint": images.fingerprint,
         "n": len(images.fit),
-        "choosing": len(images.choose) if ready.recipe.target else 0,
+        "choosing": len(images.choose) if recipe.target else 0,
         "license": images.license,
         "bad": [image.as_dict() for image in images.bad],
         "notes": list(images.notes),
     }
-    return {"target" if ready.recipe.target else "unlabelled": named}
+    return {"target" if recipe.target else "unlabelled": named}
 
 
-def chosen_on(ready: Prepared) -> str:
+def chosen_on(loaded: Loaded, settled: Recipe) -> str:
     """The images that chose the epoch: labelled ones, or those of the target."""
-    if ready.besides is None or ready.settled.select_by not in VALIDATORS:
-        return ready.dataset.selected_on
-    return f"{ready.besides.images.name}, without labels"
+    if loaded.unlabelled is None or settled.select_by not in VALIDATORS:
+        return loaded.dataset.selected_on
+    return f"{loaded.unlabelled.name}, without labels"
 
 
-def remember_features(this: Run, ready: Prepared) -> None:
+def remember_features(this: Run, loaded: Loaded, batch_size: int) -> None:
     """Keep where both domains lie before training, for the report; a run that goes on has it already."""
     place = this.path / "domains.json"
-    if ready.recipe.target and ready.accelerator.is_main_process and not place.is_file():
-        write_atomic(place, json.dumps(_drawn(ready, ready.model)))
+    if loaded.recipe.target and loaded.accelerator.is_main_process and not place.is_file():
+        write_atomic(place, json.dumps(_drawn(loaded, loaded.model, batch_size)))
 
 
-def recalibrated(ready: Prepared) -> None:
+def recalibrated(loaded: Loaded, batch_size: int) -> None:
     """For AdaBN: give the trained network the target's norm statistics, in the process that saves it."""
-    if ready.recipe.align != "adabn" or ready.besides is None or not ready.accelerator.is_main_process:
+    images = loaded.unlabelled
+    if loaded.recipe.align != "adabn" or images is None or not loaded.accelerator.is_main_process:
         return
     loader = data.train_loader(
-        ready.besides.images.fit,
-        config=ready.config,
+        images.fit,
+        config=loaded.config,
         augment="none",
-        batch_size=min(len(ready.besides.images.fit), max(32, ready.settled.batch)),
-        seed=derive(ready.recipe.seed, "adabn"),
-        device=ready.accelerator.device,
+        batch_size=min(len(images.fit), max(32, batch_size)),
+        seed=derive(loaded.recipe.seed, "adabn"),
+        device=loaded.accelerator.device,
     )
-    recalibrate(ready.model, loader.epoch(0), ready.accelerator)
+    recalibrate(loaded.model, loader.epoch(0), loaded.accelerator)
 
 
-def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn.Module) -> dict[str, Any]:
+def described(
+    this: Run, loaded: Loaded, settled: Recipe, plan: Plan, best: dict[str, Any] | None, model: nn.Module
+) -> dict[str, Any]:
     """What the finished run says about the target, for the record: validators, and with labels the truth.
 
     Args:
         this: The run.
-        ready: What was trained.
+        loaded: What was trained.
+        settled: How.
+        plan: In which phases.
         best: The epoch that was chosen.
         model: The saved model, loaded back.
 
@@ -91,76 +98,77 @@ def described(this: Run, ready: Prepared, best: dict[str, Any] | None, model: nn
         their labels would have chosen (of AdaBN none: the network that is saved is none of those that were compared);
         `domains`, the plot; the last two in the main process alone.
     """
-    besides, answers = ready.besides, ready.answers
-    if besides is None or not ready.recipe.target:
-        return facts(ready)
-    said: dict[str, Any] = facts(ready)["target"] | {"align": ready.recipe.align, "semi": ready.recipe.semi}
-    said["select_by"] = ready.settled.select_by
-    said["validators"] = validators(_outputs(ready, besides.images.choose, model).logits)
+    images, answers, recipe, batch_size = loaded.unlabelled, loaded.answers, loaded.recipe, settled.batch
+    if images is None or not recipe.target:
+        return facts(loaded)
+    said: dict[str, Any] = facts(loaded)["target"] | {"align": recipe.align, "semi": recipe.semi}
+    said["select_by"] = settled.select_by
+    said["validators"] = validators(_outputs(loaded, images.choose, model, batch_size).logits)
     if answers is not None:
         result = measure(
-            _outputs(ready, answers.report, model),
-            ready.dataset.classes,
+            _outputs(loaded, answers.report, model, batch_size),
+            loaded.dataset.classes,
             answers.report.ids,
         )
-        said["result"] = result | {"split": answers.split, "selected_on": chosen_on(ready)}
-    if not ready.accelerator.is_main_process:
+        said["result"] = result | {"split": answers.split, "selected_on": chosen_on(loaded, settled)}
+    if not loaded.accelerator.is_main_process:
         return {"target": said}
-    if answers is not None and ready.recipe.align != "adabn":  # its guesses were those of the statistics before
-        said |= _truth(this, ready, best or {}, answers.choose)
+    if answers is not None and recipe.align != "adabn":  # its guesses were those of the statistics before
+        said |= _truth(this, plan, best or {}, answers.choose)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
-    said["domains"] = {"before": before, "after": _drawn(ready, model)}
+    said["domains"] = {"before": before, "after": _drawn(loaded, model, batch_size)}
     place.unlink(missing_ok=True)
     return {"target": said}
 
 
-def _truth(this: Run, ready: Prepared, best: dict[str, Any], labels: tuple[int, ...] | None) -> dict[str, Any]:
+def _truth(this: Run, plan: Plan, best: dict[str, Any], labels: tuple[int, ...] | None) -> dict[str, Any]:
     """How right the guesses of each epoch were, and which epoch the labels would have chosen."""
     if labels is None:
         return {}
     true = np.asarray(labels)
     epochs: list[dict[str, Any]] = [
-        {"phase": ready.plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
+        {"phase": plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
         for phase, epoch, guesses in unlabelled_stream.guesses(this.checkpoints)
     ]
     chosen = next(
         (row for row in epochs if (row["phase"], row["epoch"]) == (best.get("phase"), best.get("epoch"))), None
     )
-    eligible = {phase.name for phase in ready.plan.phases if phase.eligible}
+    eligible = {phase.name for phase in plan.phases if phase.eligible}
     could_be = [row for row in epochs if row["phase"] in eligible]
     return {"epochs": epochs, "chosen": chosen, "oracle": max(could_be, key=lambda row: row["accuracy"], default=None)}
 
 
-def _outputs(ready: Prepared, part: Part, model: nn.Module) -> Outputs:
+def _outputs(loaded: Loaded, part: Part, model: nn.Module, batch_size: int) -> Outputs:
     """What all processes together make of a part."""
-    accelerator = ready.accelerator
-    batches = _batches(ready, part, rank=accelerator.process_index, world=accelerator.num_processes)
+    accelerator = loaded.accelerator
+    batches = _batches(loaded, part, batch_size, rank=accelerator.process_index, world=accelerator.num_processes)
     return collect(model, batches, accelerator, mixed=False)
 
 
-def _batches(ready: Prepared, part: Part, rank: int = 0, world: int = 1) -> EvaluationLoader:
+def _batches(loaded: Loaded, part: Part, batch_size: int, rank: int = 0, world: int = 1) -> EvaluationLoader:
     return data.eval_batches(
         part,
-        config=ready.config,
-        batch_size=ready.settled.batch,
+        config=loaded.config,
+        batch_size=batch_size,
         rank=rank,
         world=world,
-        device=ready.accelerator.device,
+        device=loaded.accelerator.device,
     )
 
 
 @torch.no_grad()
-def _drawn(ready: Prepared, model: nn.Module) -> dict[str, Any]:
+def _drawn(loaded: Loaded, model: nn.Module, batch_size: int) -> dict[str, Any]:
     """The two directions in which the features of both domains vary most (PCA), and where each image lies in them."""
     from sklearn.decomposition import PCA  # takes seconds to import
 
-    assert ready.besides is not None
-    parts = {"source": ready.dataset.choose, "target": ready.besides.images.choose}
+    assert loaded.unlabelled is not None
+    parts = {"source": loaded.dataset.choose, "target": loaded.unlabelled.choose}
     found: dict[str, np.ndarray[Any, Any]] = {}
     for name, part in parts.items():
         order = ranked(part.ids, seed=0, purpose="plot")
-        rows, _ = features(model, _batches(ready, part.some(sorted(order[:DRAWN]))), ready.accelerator)
+        sample = part.some(sorted(order[:DRAWN]))
+        rows, _ = features(model, _batches(loaded, sample, batch_size), loaded.accelerator)
         found[name] = rows.double().numpy()
     both = np.concatenate(list(found.values()))
     reduced = PCA(n_components=min(2, *both.shape), svd_solver="full").fit(both)

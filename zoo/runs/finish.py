@@ -31,6 +31,7 @@ from zoo.runs.run_folder import Run
 from zoo.tasks import scoring
 from zoo.tasks.schema import Task
 from zoo.training.collect import collect
+from zoo.training.loaded import Loaded, Work
 from zoo.training.state.session import Session
 
 VERIFIED = 16  # images whose inputs and logits are kept, to check a copy of the model against
@@ -62,28 +63,28 @@ def finish(
     Returns:
         The finished record; `files` is in that of the main process alone, which writes them.
     """
-    training, accelerator = session.seconds, ready.accelerator
-    domains.recalibrated(ready)
-    heads.put_scales(ready.model, tasks)
+    loaded, settled = ready.loaded, ready.work.settled
+    training, accelerator = session.seconds, loaded.accelerator
+    domains.recalibrated(loaded, settled.batch)
+    heads.put_scales(loaded.model, tasks)
     if accelerator.is_main_process:
         saved.save(
-            ready.model,
+            loaded.model,
             this.path,
-            class_names=ready.dataset.classes,
-            data_config=ready.config,
+            class_names=loaded.dataset.classes,
+            data_config=loaded.config,
             zoo={
                 "run": this.record["id"],
                 **{key: this.record[key] for key in ("name", "created")},
-                "backbone": ready.spec.full_name,
-                "requires": saved.requires(ready.spec),
+                "backbone": loaded.spec.full_name,
+                "requires": saved.requires(loaded.spec),
             },
             tasks=tasks,
         )
     accelerator.wait_for_everyone()
-    batch_size, workers = ready.settled.batch, ready.settled.workers or 0
-    model, result = measured(this, ready.dataset, accelerator, batch_size, workers, session.emit)
-    result["selected_on"] = domains.chosen_on(ready)
-    bad = _met(ready, result.pop("bad"))
+    model, result = measured(this, loaded.dataset, accelerator, settled.batch, settled.workers or 0, session.emit)
+    result["selected_on"] = domains.chosen_on(loaded, settled)
+    bad = _met(loaded, ready.work, result.pop("bad"))
     images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
@@ -92,17 +93,17 @@ def finish(
         **course,
         "seconds": {
             "setup": round(setup, 3),
-            "data": round(ready.data_seconds, 3),
+            "data": round(loaded.data_seconds, 3),
             "train": round(training, 3),
             "data_wait": round(session.position.waited, 3),
             "total": round(time.monotonic() - began, 3),
         },
         "images_per_second": round(images / training, 1) if training else None,
-        **domains.described(this, ready, course.get("best"), model),
+        **domains.described(this, loaded, settled, ready.plan, course.get("best"), model),
     }
     if accelerator.is_main_process:
-        write_verification(this, ready.dataset.report, model)
-        write_up(this, ready.dataset.report, record)
+        write_verification(this, loaded.dataset.report, model)
+        write_up(this, loaded.dataset.report, record)
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
@@ -138,11 +139,11 @@ def measured(
     return model, result | {"bad": [image.as_dict() for image in batches.skipped.values()]}
 
 
-def _met(ready: Prepared, reported: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+def _met(loaded: Loaded, work: Work, reported: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     """A record's `bad` with the unreadable images that were met later, where there were too many to look at first."""
-    found = {image.path: image.as_dict() for image in ready.dataset.bad}
-    met = [image.as_dict() for loader in (ready.loader, ready.choosing) for image in loader.skipped.values()]
-    everyone = gather_object([*met, *reported]) if ready.accelerator.num_processes > 1 else [*met, *reported]
+    found = {image.path: image.as_dict() for image in loaded.dataset.bad}
+    met = [image.as_dict() for loader in (work.loader, work.choosing) for image in loader.skipped.values()]
+    everyone = gather_object([*met, *reported]) if loaded.accelerator.num_processes > 1 else [*met, *reported]
     return {"bad": [*(found | {each["path"]: each for each in everyone}).values()]}
 
 

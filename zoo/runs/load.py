@@ -3,84 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from accelerate import Accelerator
-from torch import nn
 
 from zoo import data
 from zoo.base import references
-from zoo.data import DataOptions, Dataset
-from zoo.data.unlabelled import Answers, UnlabelledSet
+from zoo.data import DataOptions
 from zoo.events import Listener, Progress
-from zoo.models import heads, hub_client, lookup, preprocessing, saved
-from zoo.models import layer_groups as groups
-from zoo.models.layer_groups import Group
+from zoo.models import heads, hub_client, layer_groups, lookup, preprocessing, saved
 from zoo.models.preprocessing import DataConfig
-from zoo.models.spec import BackboneSpec, Weights
-from zoo.recipes.plan import Plan
-from zoo.recipes.planner import GroupFacts, make_plan
+from zoo.models.spec import BackboneSpec
 from zoo.recipes.recipe import Recipe
 from zoo.training import machine as machines
 from zoo.training import make_objective, unlabelled_stream
 from zoo.training.autotune import batch_size
-from zoo.training.machine import Machine
-from zoo.training.optim import decays
+from zoo.training.loaded import Loaded
 from zoo.training.products import use_products
 from zoo.training.seeds import seed_all
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Images and network, and the choices as they were asked for."""
-
-    spec: BackboneSpec
-    weights: Weights | None
-    model: nn.Module  # on the device, with its new head
-    groups: tuple[Group, ...]
-    config: DataConfig
-    dataset: Dataset
-    dataset_ref: str
-    unlabelled: UnlabelledSet | None  # images without labels
-    answers: Answers | None  # their labels, for the report alone
-    recipe: Recipe  # as asked for, with paths that mean the same from another folder
-    machine: Machine
-    accelerator: Accelerator
-    emit: Listener  # whoever listens to this process
-    data_seconds: float  # that opening, reading and decoding the data took
-
-    @property
-    def code(self) -> str:
-        """Whose code the network is."""
-        return f"{self.spec.distribution} {self.spec.version}"
-
-    def planned(self, recipe: Recipe, steps: tuple[int, int], norm: str, notes: Sequence[str] = ()) -> Plan:
-        """The plan of choices.
-
-        Args:
-            recipe: With `lr` a number or None.
-            steps: Optimizer steps of an epoch where the head alone trains, and where more does.
-            norm: What `norm` came to.
-            notes: What a person should know besides what opening has found.
-        """
-        found = [*self.dataset.notes, *(self.unlabelled.notes if self.unlabelled else ())]
-        if self.dataset.bad:
-            found.append(f"{len(self.dataset.bad)} unreadable image(s) were left out; run.json lists them")
-        return make_plan(
-            recipe,
-            [facts(self.model, group) for group in self.groups],
-            backbone=self.spec.full_name,
-            dataset=self.dataset.name,
-            steps_per_epoch=steps[1],
-            head_steps=steps[0],
-            norm=norm,
-            notes=[*found, *notes],
-        )
-
-
-def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opened:
+def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
     """Open the data and build the model.
 
     Args:
@@ -120,18 +63,19 @@ def opened(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Opene
             drop_rate=recipe.dropout,
             image_size=recipe.image_size,
         )
-    found = groups.assign(model, spec)
+    groups = layer_groups.assign(model, spec)
     heads.require(model, images.tasks)
     model.to(accelerator.device)
     if machine.device == "cuda":  # cuDNN would convert the weights in every step
         model.to(memory_format=torch.channels_last)
     elif machine.device == "cpu":
         use_products(model)
-    return Opened(
+    return Loaded(
         spec=spec,
         weights=weights,
+        fingerprint=None if weights is None else layer_groups.fingerprint(model, groups[:-1]),
         model=model,
-        groups=found,
+        groups=groups,
         config=preprocessing.data_config(model, recipe.image_size),
         dataset=images,
         dataset_ref=dataset,
@@ -163,18 +107,6 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
         image_size=data.store_side(config),
         interpolation=config.interpolation,
         store_bytes=int(1e9 * recipe.store_gb),
-    )
-
-
-def facts(model: nn.Module, group: Group) -> GroupFacts:
-    """What planning has to know of a layer group."""
-    parameters = dict(model.named_parameters())
-    mine = [parameters[name] for name in group.parameters]
-    return GroupFacts(
-        name=group.name,
-        params=groups.parameter_count(model, group),
-        undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
-        has_norm=any(name.endswith("running_mean") for name in group.buffers),
     )
 
 

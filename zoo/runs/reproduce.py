@@ -19,12 +19,13 @@ from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs import lock, publish, resume, train
 from zoo.runs import run_folder as run
-from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.prepare import prepare
 from zoo.runs.recipe_file import recipe_of_run, refuse_several
 from zoo.runs.resume import Difference
 from zoo.runs.run_folder import Run
 from zoo.tasks.schema import headline
 from zoo.training import machine
+from zoo.training.loaded import Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def reproduce(
     if out is not None:
         lock.refuse_used(out)
     ready = prepare(again.backbone, data, _possible_here(recipe, emit), emit)
-    differences = _differences(record, ready)
+    differences = _differences(record, ready.loaded, ready.plan)
     for difference in differences:
         emit(Note(f"not as it was: {difference}"))
     done = train.begin(ready, out, emit, began)
@@ -141,23 +142,23 @@ def _possible_here(recipe: Recipe, emit: Listener) -> Recipe:
     return replace(recipe, device="auto", precision="auto", threads=None, workers=None)
 
 
-def _differences(record: Mapping[str, Any], ready: Prepared) -> tuple[Difference, ...]:
+def _differences(record: Mapping[str, Any], loaded: Loaded, plan: Plan) -> tuple[Difference, ...]:
     """What goes in, and is not what it was; that is all that can make a difference on a CPU."""
     found = []
     unlabelled: Mapping[str, Any] = record.get("target") or record.get("unlabelled") or {}
     pairs = {
-        "data": (record["dataset"]["fingerprint"], ready.dataset.fingerprint),
+        "data": (record["dataset"]["fingerprint"], loaded.dataset.fingerprint),
         "images without labels": (
             unlabelled.get("fingerprint"),
-            ready.besides.images.fingerprint if ready.besides else None,
+            loaded.unlabelled.fingerprint if loaded.unlabelled else None,
         ),
-        "weights to start from": (record["backbone"].get("fingerprint"), ready.fingerprint),
-        "plan": (_short(Plan.from_record(record["plan"])), _short(ready.plan)),
+        "weights to start from": (record["backbone"].get("fingerprint"), loaded.fingerprint),
+        "plan": (_short(Plan.from_record(record["plan"])), _short(plan)),
     }
     for what, (before, now) in pairs.items():
         if before is not None and before != now:
             found.append(Difference(what, before[:12], now and now[:12]))
-    return (*found, *resume.other_environment(record, ready, everything=True))
+    return (*found, *resume.other_environment(record, loaded.machine, everything=True))
 
 
 def _short(plan: Plan) -> str:

@@ -12,10 +12,11 @@ from zoo.errors import RecipeError, RunError
 from zoo.models import lookup
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs.prepare import Prepared
 from zoo.runs.recipe_file import RecipeFile
 from zoo.runs.run_folder import Run
 from zoo.training import machine
+from zoo.training.loaded import Loaded
+from zoo.training.machine import Machine
 from zoo.version import __version__
 
 # A resumed run may change these: they decide how it is done and not what comes out.
@@ -96,22 +97,22 @@ def _other_choices(before: Recipe, asked: Mapping[str, Any], now: Recipe) -> Ite
             yield entry.name, _plain(old), _plain(new)
 
 
-def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> None:
+def refuse_changed(this: Run, record: Mapping[str, Any], loaded: Loaded, plan: Plan) -> None:
     """A run goes on only with the data, the weights and the plan that it started with.
 
     Raises:
         RunError: Something of it is not what it was.
     """
-    before, now = record["dataset"]["fingerprint"], ready.dataset.fingerprint
+    before, now = record["dataset"]["fingerprint"], loaded.dataset.fingerprint
     if before != now:
-        counts = record["dataset"]["counts"]["fit"]["n"], len(ready.dataset.fit)
+        counts = record["dataset"]["counts"]["fit"]["n"], len(loaded.dataset.fit)
         raise RunError(
             f"the data of {this.path} changed since it started",
             why=f"fingerprint {before[:12]} became {now[:12]}; training images: {counts[0]}, now {counts[1]}",
             fix="bring the old data back, or start a new run",
         )
     for kind in ("target", "unlabelled"):
-        images = ready.besides.images.fingerprint if ready.besides else None
+        images = loaded.unlabelled.fingerprint if loaded.unlabelled else None
         if (known := record.get(kind, {}).get("fingerprint")) not in (None, images):
             raise RunError(
                 f"the images without labels of {this.path} changed since it started",
@@ -119,7 +120,7 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
                 fix="bring the old images back, or start a new run",
             )
     started = record["backbone"].get("fingerprint")
-    found = ready.fingerprint
+    found = loaded.fingerprint
     if started is not None and started != found:
         raise RunError(
             f"the weights that {this.path} started from changed",
@@ -127,29 +128,29 @@ def refuse_changed(this: Run, record: Mapping[str, Any], ready: Prepared) -> Non
             f"they are {record['recipe']['weights']} of {record['backbone']['name']}",
             fix="bring the old weights back, or start a new run",
         )
-    if Plan.from_record(record["plan"]).phases != ready.plan.phases:
+    if Plan.from_record(record["plan"]).phases != plan.phases:
         raise RunError(
             f"the plan of {this.path} is not what this zoo would make of its recipe",
             why=f"zoo {record.get('zoo')} made it, this is {__version__}",
             fix="start a new run",
         )
     processes = record["resolved"].get("processes", 1)
-    if processes != ready.machine.processes:
+    if processes != loaded.machine.processes:
         raise RunError(
-            f"{this.path} was started with {processes} process(es), not {ready.machine.processes}",
+            f"{this.path} was started with {processes} process(es), not {loaded.machine.processes}",
             fix=f"go on with as many: zoo adapt --resume {shlex.quote(str(this.path))} --processes {processes}",
         )
 
 
-def other_environment(record: Mapping[str, Any], ready: Prepared, *, everything: bool = False) -> list[Difference]:
+def other_environment(record: Mapping[str, Any], here: Machine, *, everything: bool = False) -> list[Difference]:
     """What of versions, processor, device and threads is not as it was.
 
     Args:
         record: The run's.
-        ready: What is about to run.
+        here: What is about to run it.
         everything: Count what makes no difference to the arithmetic too: the operating system, cores that are not used.
     """
-    now, before = machine.environment(ready.machine), record.get("environment", {})
+    now, before = machine.environment(here), record.get("environment", {})
     return [
         Difference(name, before.get(name), value)
         for name, value in now.items()

@@ -29,7 +29,7 @@ from zoo.runs.recipe_file import recipe_of_run
 from zoo.runs.run_folder import Run
 from zoo.tasks.scoring import scores_of
 from zoo.training import machine, make_objective
-from zoo.training.frozen_cache.phase_data import Sources
+from zoo.training.frozen_cache.phase_data import sources_for
 from zoo.training.loop import Job, train
 from zoo.training.memory import explained_memory
 from zoo.training.state.session import Session
@@ -64,8 +64,8 @@ def begin(ready: Prepared, out: Path | None, emit: Listener, began: float, chose
     """Train what is prepared, in a new run folder."""
     with ExitStack() as stack:
         made: Run | None = None
-        if ready.accelerator.is_main_process:  # one process decides: another would find the name taken already
-            name = f"{ready.spec.name}-{ready.dataset.name}"
+        if ready.loaded.accelerator.is_main_process:  # one process decides: another would find the name taken already
+            name = f"{ready.loaded.spec.name}-{ready.loaded.dataset.name}"
             made = stack.enter_context(lock.made(out, name, partial(_record, ready=ready, chosen=chosen)))
         this = Run(Path(broadcast_object_list([str(made.path) if made else ""])[0]))
         return _carry_out(this, ready, emit, began)
@@ -110,8 +110,8 @@ def go_on(
         planned = record["plan"]
         cost = (planned["seconds"], planned["memory_bytes"], planned.get("data_wait"))
         ready = prepare(asked.backbone, asked.dataset, asked.recipe, emit, cost=cost)
-        resume.refuse_changed(this, record, ready)
-        others = resume.other_environment(record, ready)
+        resume.refuse_changed(this, record, ready.loaded, ready.plan)
+        others = resume.other_environment(record, ready.loaded.machine)
         if others and writes:
             emit(Note(f"it may end a little otherwise than it would have: {'; '.join(map(str, others))}"))
         if writes and changed:
@@ -123,7 +123,8 @@ def go_on(
 def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
     """Train, measure, and write the folder's files."""
     setup = time.monotonic() - began
-    accelerator = ready.accelerator
+    loaded, work = ready.loaded, ready.work
+    accelerator, dataset, model = loaded.accelerator, loaded.dataset, loaded.model
     accelerator.wait_for_everyone()
     session = Session(
         this.path,
@@ -131,41 +132,41 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         this.checkpoints,
         accelerator,
         emit,
-        every=parse_interval(ready.recipe.checkpoint_every),
-        keep=ready.recipe.checkpoint_keep,
+        every=parse_interval(loaded.recipe.checkpoint_every),
+        keep=loaded.recipe.checkpoint_keep,
     )
     session.emit(PlanReady(ready.plan))
 
     job = Job(
-        model=ready.model,
-        groups=ready.groups,
+        model=model,
+        groups=loaded.groups,
         plan=ready.plan,
-        recipe=ready.settled,
-        sources=Sources(ready.material, ready.caches, ready.besides),
-        objective=ready.objective,
+        recipe=work.settled,
+        sources=sources_for(ready.plan.phases, loaded, work, ready.caches),
+        objective=work.objective,
         accelerator=accelerator,
-        sample_ids=ready.dataset.fit.ids,
-        scores=scores_of(ready.dataset.tasks),
+        sample_ids=dataset.fit.ids,
+        scores=scores_of(dataset.tasks),
     )
-    explained = explained_memory(ready.settled.batch, ready.config.input_size[-1])
-    start, first = refit.start_of(ready), session
+    explained = explained_memory(work.settled.batch, loaded.config.input_size[-1])
+    start, first = refit.start_of(work.settled, model), session
     with _status(this, accelerator.is_main_process), explained:
         with _resumable(this, session):
-            domains.remember_features(this, ready)
+            domains.remember_features(this, loaded, work.settled.batch)
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session)
-            tasks = make_objective.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+            tasks = make_objective.with_thresholds(dataset, work.choosing, model, accelerator)
             session = refit.session_after(first)
             job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
             train(job, session)
-            more = averaged(ready, session) | {
+            more = averaged(loaded, work, session) | {
                 "best": first.position.best,
-                "refit": None if start is None else refit.record(ready, session.position),
+                "refit": None if start is None else refit.record(dataset, session.position),
             }
             if start is None:  # images that a second training has seen can choose nothing
-                tasks = make_objective.with_thresholds(ready.dataset, ready.choosing, ready.model, accelerator)
+                tasks = make_objective.with_thresholds(dataset, work.choosing, model, accelerator)
             record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this
@@ -180,48 +181,44 @@ def _refuse_finished(this: Run, path: Path) -> None:
 
 def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[str, Any]:
     """What is known before training starts."""
-    weights = ready.weights
+    loaded, weights, dataset = ready.loaded, ready.loaded.weights, ready.loaded.dataset
     facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
     return {
-        **lock.begun(this, "multitask" if len(ready.dataset.tasks) > 1 else "classifier"),
+        **lock.begun(this, "multitask" if len(dataset.tasks) > 1 else "classifier"),
         "backbone": {
-            "name": ready.spec.full_name,
-            "arch": ready.spec.arch,
-            "plugin": ready.spec.plugin,
-            "distribution": ready.spec.distribution,
-            "version": ready.spec.version,
-            "module": ready.spec.module,
-            "params": sum(parameter.numel() for parameter in ready.model.parameters()),
-            "fingerprint": ready.fingerprint,
+            "name": loaded.spec.full_name,
+            "arch": loaded.spec.arch,
+            "plugin": loaded.spec.plugin,
+            "distribution": loaded.spec.distribution,
+            "version": loaded.spec.version,
+            "module": loaded.spec.module,
+            "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
+            "fingerprint": loaded.fingerprint,
             "weights": None if weights is None else {name: getattr(weights, name) for name in sorted(facts)},
         },
         "dataset": {
-            "ref": ready.dataset_ref,
-            "name": ready.dataset.name,
-            **_on_the_hub("" if ready.dataset.sets else ready.dataset_ref),  # of several sets, each says so for itself
-            "fingerprint": ready.dataset.fingerprint,
-            "classes": list(ready.dataset.classes),
-            "counts": ready.dataset.counts(),
-            "selected_on": ready.dataset.selected_on,
-            "reported_on": ready.dataset.reported_on,
-            "license": ready.dataset.license,
-            "bad": [image.as_dict() for image in ready.dataset.bad],
-            "notes": list(ready.dataset.notes),
-            **({"tasks": [task.record() for task in ready.dataset.tasks]} if ready.dataset.tasks else {}),
-            **(
-                {"sets": [asdict(one) | _on_the_hub(one.ref) for one in ready.dataset.sets]}
-                if ready.dataset.sets
-                else {}
-            ),
+            "ref": loaded.dataset_ref,
+            "name": dataset.name,
+            **_on_the_hub("" if dataset.sets else loaded.dataset_ref),  # of several sets, each says so for itself
+            "fingerprint": dataset.fingerprint,
+            "classes": list(dataset.classes),
+            "counts": dataset.counts(),
+            "selected_on": dataset.selected_on,
+            "reported_on": dataset.reported_on,
+            "license": dataset.license,
+            "bad": [image.as_dict() for image in dataset.bad],
+            "notes": list(dataset.notes),
+            **({"tasks": [task.record() for task in dataset.tasks]} if dataset.tasks else {}),
+            **({"sets": [asdict(one) | _on_the_hub(one.ref) for one in dataset.sets]} if dataset.sets else {}),
         },
-        "recipe": ready.recipe.record(),
+        "recipe": loaded.recipe.record(),
         "resolved": ready.resolved(),
         "plan": ready.plan.record(),
-        "data_config": json.loads(json.dumps(ready.config.as_dict())),
-        "environment": machine.environment(ready.machine),
-        "seed": ready.recipe.seed,
+        "data_config": json.loads(json.dumps(loaded.config.as_dict())),
+        "environment": machine.environment(loaded.machine),
+        "seed": loaded.recipe.seed,
         "lr_finder": ready.range_test.record() if ready.range_test else None,
-        **domains.facts(ready),
+        **domains.facts(loaded),
         **({"chosen": chosen} if chosen else {}),
     }
 

@@ -14,13 +14,15 @@ from zoo.base import files
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Listener, Note
 from zoo.recipes.methods import asked
-from zoo.recipes.planner import require_features
+from zoo.recipes.plan import Plan
+from zoo.recipes.planner import require_body
 from zoo.recipes.recipe import Recipe
 from zoo.runs import lock, train
 from zoo.runs.finish import write_up
-from zoo.runs.prepare import Prepared, prepare
+from zoo.runs.prepare import assemble, prepare
 from zoo.runs.run_folder import Run
-from zoo.training import machine, make_objective, unlabelled_stream
+from zoo.training import machine
+from zoo.training.loaded import Loaded, Work
 from zoo.training.selection import RISING
 from zoo.training.validators import VALIDATORS
 
@@ -46,7 +48,7 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
     by = "information" if recipe.select_by == "auto" else recipe.select_by
     began = time.monotonic()
     ready = prepare(backbone, dataset, replace(recipe, align="none"), emit)
-    unfit = left_out(ready, methods)
+    unfit = left_out(ready.loaded, ready.work, ready.plan, methods)
     for method, why in unfit.items():
         emit(Note(f"--align {method} is not tried: {why}"))
     found: dict[str, Run] = {}
@@ -77,8 +79,8 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         record = records[best]
         record["target"] |= {"tried": {"by": by, "rows": rows, "left_out": unfit}}
         _move_up(found[best].path, place)
-        write_up(this, ready.dataset.report, record)
-    ready.accelerator.wait_for_everyone()
+        write_up(this, ready.loaded.dataset.report, record)
+    ready.loaded.accelerator.wait_for_everyone()
     return this
 
 
@@ -94,19 +96,14 @@ def _place(out: Path | None, name: str) -> Path:
     raise RunError(f"there are thousands of runs named {name}", fix="choose a folder with --out")
 
 
-def left_out(ready: Prepared, methods: Sequence[str]) -> dict[str, str]:
+def left_out(loaded: Loaded, work: Work, plan: Plan, methods: Sequence[str]) -> dict[str, str]:
     """The methods that a prepared network cannot be adapted by, and why; nothing has trained yet."""
     found = {}
     for method in methods:
-        recipe = replace(ready.settled, align=method)
+        recipe = replace(work.settled, align=method)
         try:
-            if ready.besides is not None:
-                images = len(ready.besides.images.fit)
-                unlabelled_stream.require_enough(recipe, len(ready.dataset.fit), images, ready.machine.processes)
-            require_features(recipe, ready.plan.phases)
-            make_objective.objective(
-                recipe, ready.dataset.fit, ready.besides, ready.model, ready.groups[-1], ready.config, ready.accelerator
-            )
+            assemble(recipe, loaded)
+            require_body(recipe, trained=any(phase.trains_body for phase in plan.phases))
         except RecipeError as error:
             found[method] = error.why or error.what
     return found

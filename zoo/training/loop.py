@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +24,7 @@ from zoo.tasks import single_label
 from zoo.tasks.outputs import Scores
 from zoo.training.async_losses import Losses, Step
 from zoo.training.autotune.compile import compiled
-from zoo.training.frozen_cache.phase_data import Source
+from zoo.training.frozen_cache.phase_data import PhaseSource, Source
 from zoo.training.losses.objective import Joined, Objective
 from zoo.training.norms.synchronised import synchronised
 from zoo.training.optim import make_optimizer, set_rates
@@ -34,7 +34,6 @@ from zoo.training.state.session import Session
 from zoo.training.validators import VALIDATORS, with_target
 
 PLAIN = ("accuracy", "loss", "refinement")  # what every epoch's line has a place for, or none
-Sources = Callable[[PhasePlan, Session, Callable[[], None]], Source]  # the last raises when it is time to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Job:
     groups: Sequence[Group]
     plan: Plan
     recipe: Recipe
-    sources: Sources  # what each phase trains on
+    sources: Sequence[PhaseSource]  # what each phase trains on
     objective: Objective  # on the device
     accelerator: Accelerator
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
@@ -78,7 +77,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
     losses = Losses(accelerator, job.sample_ids)
     session.restore_optimizer(optimizer, losses.rest)
-    source = job.sources(phase, session, session.checkpoint)
+    source = job.sources[at.phase].begin(session)
     network = compiled(source.network) if phase.compiled else source.network
     joined, optimizer = accelerator.prepare(Joined(network, job.objective), optimizer)
     epochs = phase.epochs if job.epochs is None else job.epochs[phase.name]
@@ -140,6 +139,8 @@ def finish_epoch(
         at.next_epoch()
         return
     outputs = source.evaluate(candidate)
+    if outputs.target is not None:
+        session.keep_guesses(outputs.target)
     scores = with_target(job.scores(outputs), outputs)
     if not math.isfinite(scores["loss"]):
         raise TrainingError(

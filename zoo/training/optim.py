@@ -56,12 +56,22 @@ def make_optimizer(
                         "peak": plan.lr,
                     }
                 )
-    device = next(model.parameters()).device.type
+    return _created(name, param_groups, max(plan.lr for plan in phase.groups), next(model.parameters()).device.type)
+
+
+def require(name: str) -> None:
+    """Refuse an optimizer that there is not.
+
+    Raises:
+        RecipeError: timm's factory has none of that name.
+    """
+    _created(name, [{"params": [nn.Parameter(torch.zeros(1, 1))]}], 1e-3, "cpu")
+
+
+def _created(name: str, param_groups: list[dict[str, Any]], lr: float, device: str) -> torch.optim.Optimizer:
     try:
         fused = {"fused": True} if device in _FUSED_ON and _has_fused(name) else {}
-        optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            param_groups, opt=name, lr=max(plan.lr for plan in phase.groups), **fused
-        )
+        optimizer: torch.optim.Optimizer = create_optimizer_v2(param_groups, opt=name, lr=lr, **fused)
     except (ValueError, AssertionError, KeyError) as error:
         raise RecipeError(
             f"there is no optimizer named {name!r}",

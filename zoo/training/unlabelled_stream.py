@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data
-from zoo.base.files import write_atomic
 from zoo.data import Batch, DataOptions, Dataset, EvaluationLoader, TrainLoader, Unlabelled
 from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
 from zoo.errors import RecipeError
@@ -24,7 +22,6 @@ from zoo.recipes.recipe import Recipe
 from zoo.training.collect import collect
 from zoo.training.losses import discover
 from zoo.training.seeds import derive
-from zoo.training.state.session import Session
 
 MU = 7  # images without labels beside each labelled one to learn from guesses, as in FixMatch
 
@@ -49,21 +46,9 @@ class Besides:
 
         return epoch
 
-    def look(self, candidate: nn.Module, session: Session, accelerator: Accelerator) -> torch.Tensor | None:
-        """What a candidate says about the target images that epochs are compared on, (N, classes).
-
-        Its guesses are kept beside the saved states: when training is over, the report tells how many were right.
-        """
-        if self.choosing is None:
-            return None
-        logits = collect(candidate, self.choosing, accelerator, mixed=True).logits
-        if accelerator.is_main_process:
-            at = session.position
-            place = session.states / f"guesses-{at.phase:02d}-{at.epoch:06d}.npy"
-            content = io.BytesIO()  # of a file that numpy writes itself nobody learns why it could not be written
-            np.save(content, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
-            write_atomic(place, content.getvalue())
-        return logits
+    def look(self, candidate: nn.Module, accelerator: Accelerator) -> torch.Tensor | None:
+        """What a candidate says about the target images that epochs are compared on, (N, classes)."""
+        return None if self.choosing is None else collect(candidate, self.choosing, accelerator, mixed=True).logits
 
 
 def reference(recipe: Recipe) -> str | None:

@@ -11,10 +11,10 @@ from tests.training.toy import GROUPS, net, same, state_of
 from zoo.errors import TrainingError
 from zoo.recipes.planner import make_plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs.load import facts
 from zoo.training import machine
 from zoo.training.autotune import batch_size
 from zoo.training.autotune.batch_size import FoundSize, find_batch_size
+from zoo.training.loaded import facts
 
 
 def search(images: int, beside: int = 0) -> FoundSize:

@@ -17,10 +17,10 @@ from zoo.errors import RecipeError
 from zoo.recipes.plan import CachePlan, Plan, with_caches, with_compiled
 from zoo.recipes.planner import make_plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs.load import facts
 from zoo.training import machine
 from zoo.training.autotune import compile as compiling
 from zoo.training.autotune.compile import CompileChoice, choose
+from zoo.training.loaded import facts
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -27,7 +27,7 @@ from zoo.recipes.strategies import Phase
 from zoo.runs import prepare
 from zoo.runs.recipe_file import read_recipe
 from zoo.runs.run_folder import Run
-from zoo.training.autotune import decide as costs
+from zoo.training.autotune import price as costs
 from zoo.training.autotune.cost import Cost, Costs
 from zoo.training.autotune.use_cache import choose
 from zoo.training.frozen_cache import feature_file
@@ -219,7 +219,7 @@ def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatc
     assert seconds["partial"] == pytest.approx((2 * 33 + 12) * 1.5 + scored, abs=0.01)
     ready = prepare.prepare("resnet_nano", str(photos), recipe, [].append)
     option = ready.caches["partial"]
-    Keeper(ready.material, option.cut, option.layout, ready.plan.phases[0].frozen, range(1)).make(
+    Keeper(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, range(1)).make(
         True, [].append, lambda: None
     )
     plan = zoo.plan("resnet_nano", str(photos), recipe)

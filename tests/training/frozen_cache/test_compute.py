@@ -37,7 +37,7 @@ def prepared(photos: Path, **choices: Any) -> Prepared:
 
 def keeper(ready: Prepared, epochs: range = range(1)) -> Keeper:
     (option,) = ready.caches.values()
-    return Keeper(ready.material, option.cut, option.layout, ready.plan.phases[0].frozen, epochs)
+    return Keeper(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, epochs)
 
 
 def names(ready: Prepared, folded: bool = True, epochs: range = range(1)) -> list[str]:
@@ -71,7 +71,7 @@ def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Pat
     assert names(prepared(photos, augment="light", seed=1), epochs=range(2))[0] != two[0]
     assert names(prepared(photos, seed=1)) == before, "without it the seed changes only the head"
 
-    newer = replace(ready, spec=replace(ready.spec, version="99.0"))
+    newer = replace(ready, loaded=replace(ready.loaded, spec=replace(ready.loaded.spec, version="99.0")))
     assert not set(names(newer)) & set(before), "another version of the plugin may compute otherwise"
 
     images = make_photos(tmp_path)
@@ -83,7 +83,7 @@ def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Pat
     def nudge(name: str) -> Callable[[], None]:
         def change() -> None:
             with torch.no_grad():
-                ready.model.state_dict()[name].add_(0.001)
+                ready.loaded.model.state_dict()[name].add_(0.001)
 
         return change
 

@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_with_the_same_statistics(digits: Path, strange: s
 
 def settled(images: Path, **choices: Any) -> tuple[str, str]:
     ready = prepare("resnet_nano", str(images), zoo.Recipe(**(CHOICES | choices)), ignore)
-    return ready.settled.recalibrate, " ".join(ready.plan.notes)
+    return ready.work.settled.recalibrate, " ".join(ready.plan.notes)
 
 
 def test_where_there_is_nothing_to_win_they_stay(digits: Path, strange: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,8 +96,8 @@ def test_where_there_is_nothing_to_win_they_stay(digits: Path, strange: str, mon
     monkeypatch.setattr(policy, "is_better", lambda one, other: False)
     before = load_file(strange)["bn1.running_var"]
     ready = prepare("resnet_nano", str(digits), zoo.Recipe(**CHOICES, weights=strange), ignore)
-    assert ready.settled.recalibrate == "off" and not ready.plan.notes[1:]
-    assert torch.equal(ready.model.state_dict()["bn1.running_var"], before), "what was tried leaves no trace"
+    assert ready.work.settled.recalibrate == "off" and not ready.plan.notes[1:]
+    assert torch.equal(ready.loaded.model.state_dict()["bn1.running_var"], before), "what was tried leaves no trace"
 
 
 def test_images_that_look_alike_are_not_even_tried(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:

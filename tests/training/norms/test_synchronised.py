@@ -151,7 +151,7 @@ def test_a_range_test_trains_with_them_too(monkeypatch: pytest.MonkeyPatch) -> N
     recipe = Recipe(strategy="finetune", lr="auto", norm="live", image_size=16, limit=64, epochs=1, threads=1)
     ready = prepare.prepare("resnet_nano", "digits", recipe, ignore)
     assert seen == [{nn.SyncBatchNorm}]
-    assert nn.SyncBatchNorm not in kinds(ready.model).values() and ready.range_test is not None
+    assert nn.SyncBatchNorm not in kinds(ready.loaded.model).values() and ready.range_test is not None
 
 
 def test_the_plan_says_whose_statistics_they_are() -> None:

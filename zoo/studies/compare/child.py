@@ -44,10 +44,10 @@ def plan(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
         "steps": cut.steps,
         "seconds": cut.seconds,
         "memory_bytes": cut.memory_bytes,
-        "params": sum(parameter.numel() for parameter in ready.model.parameters()),
-        "flops": flops(ready.model, ready.config.input_size),
-        "input": list(ready.config.input_size),
-        "weights": origin.of(ready.spec, ready.weights),
+        "params": sum(parameter.numel() for parameter in ready.loaded.model.parameters()),
+        "flops": flops(ready.loaded.model, ready.loaded.config.input_size),
+        "input": list(ready.loaded.config.input_size),
+        "weights": origin.of(ready.loaded.spec, ready.loaded.weights),
         "notes": list(ready.plan.notes),
     }
 

@@ -16,8 +16,8 @@ from zoo.data.types import hash_of_ids
 from zoo.events import Listener, Note, Progress
 from zoo.models.features import extract, flat
 from zoo.models.layer_groups import fingerprint
-from zoo.runs.prepare import Prepared
 from zoo.training.frozen_cache.feature_file import Layout, NoRoom, keep, open_kept, path_of
+from zoo.training.loaded import Loaded
 from zoo.training.probe import Floats, Labels
 from zoo.version import __version__
 
@@ -25,27 +25,27 @@ _CHUNK = 32  # images at once: always as many, so that the same bits come out ag
 _ENTRY = "the classifier"
 
 
-def frozen_features(ready: Prepared, parts: Sequence[Part], emit: Listener) -> tuple[Floats, Labels]:
+def frozen_features(loaded: Loaded, parts: Sequence[Part], workers: int, emit: Listener) -> tuple[Floats, Labels]:
     """What goes into the classifier, for every image of some parts of the data set.
 
     Args:
-        ready: The backbone, nothing trained yet.
+        loaded: The backbone, nothing trained yet.
         parts: The images.
+        workers: Processes that load images.
         emit: Told about progress.
 
     Returns:
         Features (N, D) and labels (N,), unreadable images left out.
     """
-    found = [_of_part(ready, part, emit) for part in parts]
+    found = [_of_part(loaded, part, workers, emit) for part in parts]
     return np.concatenate([features for features, _ in found]), np.concatenate([labels for _, labels in found])
 
 
-def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Labels]:
-    dataset = ready.dataset
-    workers = ready.settled.workers or 0
-    loader = data.eval_batches(part, config=ready.config, batch_size=_CHUNK, workers=workers)
-    model = ready.model.eval()
-    device, stage = ready.accelerator.device, f"features of {ready.spec.full_name} ({part.role} images)"
+def _of_part(loaded: Loaded, part: Part, workers: int, emit: Listener) -> tuple[Floats, Labels]:
+    dataset = loaded.dataset
+    loader = data.eval_batches(part, config=loaded.config, batch_size=_CHUNK, workers=workers)
+    model = loaded.model.eval()
+    device, stage = loaded.accelerator.device, f"features of {loaded.spec.full_name} ({part.role} images)"
 
     @torch.no_grad()
     def computed() -> Iterator[tuple[Sequence[int], torch.Tensor]]:
@@ -53,25 +53,25 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
         for batch in loader:
             emit(Progress(stage, done, len(part)))
             images = batch.images.to(device, memory_format=torch.channels_last, non_blocking=True)
-            with ready.accelerator.autocast():
+            with loaded.accelerator.autocast():
                 features = extract(model, images)
             yield batch.indices.tolist(), features
             done += len(batch)
         loader.close()
         emit(Progress(stage, len(part), len(part)))
 
-    with torch.no_grad(), ready.accelerator.autocast():
-        blank = torch.zeros(1, *ready.config.input_size, device=device).to(memory_format=torch.channels_last)
+    with torch.no_grad(), loaded.accelerator.autocast():
+        blank = torch.zeros(1, *loaded.config.input_size, device=device).to(memory_format=torch.channels_last)
         layout = Layout.of(extract(model, blank))
-    facts = (*_facts(ready, layout), dataset.fingerprint, part.role, hash_of_ids(part.ids), loader.look)
+    facts = (*_facts(loaded, layout), dataset.fingerprint, part.role, hash_of_ids(part.ids), loader.look)
     path = path_of(activations_folder(), "features", *facts)
     kept = open_kept(path, len(part), layout, in_memory=True)
     if kept is None:
-        about = {"backbone": ready.spec.full_name, "entry": _ENTRY, "dataset": dataset.name,
+        about = {"backbone": loaded.spec.full_name, "entry": _ENTRY, "dataset": dataset.name,
                  "view": f"{part.role} images"}  # fmt: skip
         try:
             kept = keep(
-                computed(), path, len(part), layout, in_memory=True, limit=int(1e9 * ready.recipe.cache_gb),
+                computed(), path, len(part), layout, in_memory=True, limit=int(1e9 * loaded.recipe.cache_gb),
                 others=[], about=about, note=lambda why: emit(Note(why)),
             )  # fmt: skip
         except NoRoom as error:  # pragma: no cover - rows in memory always have room
@@ -80,11 +80,11 @@ def _of_part(ready: Prepared, part: Part, emit: Listener) -> tuple[Floats, Label
     return flat(layout.unpack(kept.rows[kept.present])).numpy(), labels
 
 
-def _facts(ready: Prepared, layout: Layout) -> tuple[object, ...]:
+def _facts(loaded: Loaded, layout: Layout) -> tuple[object, ...]:
     """All that the features depend on, beside the images."""
-    weights = fingerprint(ready.model, ready.groups[:-1])  # without the head, which is new, and random each time
+    weights = fingerprint(loaded.model, loaded.groups[:-1])  # without the head, which is new, and random each time
     return (
-        *(__version__, torch.__version__, timm.__version__, torchvision.__version__, ready.material.code),
-        *(ready.spec.full_name, weights, layout),
-        *(ready.accelerator.device.type, ready.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
+        *(__version__, torch.__version__, timm.__version__, torchvision.__version__, loaded.code),
+        *(loaded.spec.full_name, weights, layout),
+        *(loaded.accelerator.device.type, loaded.accelerator.mixed_precision, torch.get_num_threads(), _CHUNK),
     )

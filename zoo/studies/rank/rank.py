@@ -202,14 +202,14 @@ def _judge(
 ) -> tuple[Judged, Dataset, int]:
     began = time.monotonic()
     ready = prepare(entrant.backbone, dataset, replace(recipe, weights=entrant.weights), emit)
-    ready.dataset.require_classes("zoo rank")
-    parts, notes = sampled(ready.dataset, images, seed=ready.recipe.cut_seed)
+    ready.loaded.dataset.require_classes("zoo rank")
+    parts, notes = sampled(ready.loaded.dataset, images, seed=ready.loaded.recipe.cut_seed)
     for note in notes:
         emit(Note(note))
-    features, labels = frozen_features(ready, parts, emit)
+    features, labels = frozen_features(ready.loaded, parts, ready.work.settled.workers or 0, emit)
     enough = np.bincount(labels)[labels] >= LEAST  # an image that cannot be read may have been one of two
     features, labels = features[enough], labels[enough]
-    stage = f"linear probe of {ready.spec.full_name}"
+    stage = f"linear probe of {ready.loaded.spec.full_name}"
     fits = 0
 
     def count() -> None:
@@ -218,20 +218,20 @@ def _judge(
         fits += 1
 
     probe = cross_validated(features, labels, seed=recipe.seed, uneven=True, check=count)
-    emit(Progress(f"scores of {ready.spec.full_name}", 0, 0))
+    emit(Progress(f"scores of {ready.loaded.spec.full_name}", 0, 0))
     one = Judged(
         entrant=entrant,
-        params=sum(parameter.numel() for parameter in ready.model.parameters()),
+        params=sum(parameter.numel() for parameter in ready.loaded.model.parameters()),
         width=features.shape[1],
         log_me=log_me(features, labels),
         h_score=h_score(features, labels),
         knn=neighbours(features, labels),
         probe=probe,
         plan=ready.plan,
-        adapting=fitted(ready.plan, ready.recipe, budget),
+        adapting=fitted(ready.plan, ready.loaded.recipe, budget),
         seconds=time.monotonic() - began,
     )
-    return one, ready.dataset, len(labels)
+    return one, ready.loaded.dataset, len(labels)
 
 
 def _once(emit: Listener) -> Listener:

@@ -66,7 +66,7 @@ def choose(
         RecipeError: The recipe names a phase that there is not.
     """
     auto = recipe.compile == "auto"
-    names = asked_phases(recipe.compile, plan, "compile")
+    names = asked_phases(recipe.compile, plan.phases, "compile")
     if auto:
         names = [] if accelerator.device.type != "cuda" else [name for name in names if seconds[name] > LONG]
     notes = [f"{phase.name} is not compiled, for it trains from kept activations"

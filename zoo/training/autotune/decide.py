@@ -1,118 +1,194 @@
-"""What a plan will cost, and what makes it cheaper: kept activations and compiled steps, where they pay."""
+"""Automatic choices: one decider each, in the order in which they are made."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
-from zoo.data import TrainLoader
-from zoo.events import Listener, Progress
-from zoo.recipes.plan import Pace, Plan, with_caches, with_compiled, with_estimate, with_paces
-from zoo.recipes.planner import asked_phases
+from zoo import data
+from zoo.events import Progress
 from zoo.recipes.recipe import Recipe
-from zoo.training.autotune import compile, use_cache
-from zoo.training.autotune.cost import Costs, estimate
-from zoo.training.frozen_cache.compute import Material
-from zoo.training.frozen_cache.phase_data import Option
-from zoo.training.losses.objective import Objective
-from zoo.training.memory import explained_memory
+from zoo.recipes.strategies import Preset
+from zoo.training import make_objective, unlabelled_stream
+from zoo.training.autotune import learning_rate
+from zoo.training.autotune.batch_size import USUAL, find_batch_size, usual
+from zoo.training.loaded import Loaded
+from zoo.training.norms import policy
+from zoo.training.norms.synchronised import synchronises
 
-Cost = tuple[float, int, float | None]  # seconds, bytes, and seconds of waiting for data
+FEW_LABELLED = 500  # labelled images below which each counts, and a second training takes little
 
 
 @dataclass(frozen=True, slots=True)
-class Costed:
-    """A plan with all that was decided about how to carry it out."""
+class Decision:
+    """What a decider came to; nothing where the recipe says it already."""
 
-    plan: Plan
-    settled: Recipe
-    caches: dict[str, Option]  # how phases train from kept activations, by name
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of the recipe
+    note: str = ""  # what a person should know
 
 
-def costed(
-    plan: Plan,
-    material: Material,
-    objective: Objective,
-    loader: TrainLoader,
-    input_size: tuple[int, int, int],
-    emit: Listener,
-    known: Cost | None,
-) -> Costed:
-    """Decide which phases train from kept activations and which are compiled, and estimate what it all takes.
+Decider = Callable[[Recipe, Loaded], Decision]
 
-    Args:
-        plan: The plan.
-        material: The network, the images, the recipe.
-        objective: What is minimised; it may want more than activations, and go back more than once.
-        loader: Of training images.
-        input_size: (C, H, W), pixels.
-        emit: Told about progress.
-        known: What was estimated before, for a run that goes on; None: measure it.
 
-    Raises:
-        RecipeError: The recipe names a phase that there is not.
+def batch_size(recipe: Recipe, loaded: Loaded) -> Decision:
+    """The usual batch or, with auto, the one that is found by trying.
+
+    The rates are left alone: how they should follow the batch depends on the optimizer, and the plan is to show what
+    was asked for.
     """
-    settled, accelerator = material.recipe, material.accelerator
-    device = accelerator.device.type
-    emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    could, reasons = use_cache.options(plan, material, objective, input_size)
-    measured = None
-    if known is None:
-        emit(Progress("estimating time and memory", 0, 0))
-        with explained_memory(settled.batch, input_size[-1]):
-            measured = estimate(
-                plan,
-                material.model,
-                material.groups,
-                settled,
-                objective,
-                accelerator,
-                input_size=input_size,
-                training_images=len(material.dataset.fit),
-                choosing_images=len(material.dataset.choose),
-                seconds_per_image=loader.seconds_per_image(),
-                hidden=loader.ahead and device != "cpu",
-                options=could,
-                chunk=material.chunk,
-            )
-    choice = use_cache.choose(could, reasons, measured, settled, accelerator)
-    plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
-    cost = known
-    if measured is not None:
-        taken = [each.above if each.above and name in choice.options else each.whole for name, each in measured.items()]
-        seconds = dict(zip(measured, (each.seconds for each in taken), strict=True))
-        total = sum(seconds.values())
-        paces = {name: _open(each, settled, name in choice.options) for name, each in measured.items()}
-        if settled.compile != "off":
-            if settled.compile != "auto" or device == "cuda":
-                emit(Progress("looking whether compiling pays", 0, 0))
-            pays = compile.choose(
-                plan, seconds, material.model, material.groups, settled, accelerator, input_size=input_size
-            )
-            plan = with_compiled(plan, [*pays.saved], pays.notes)
-            total -= sum(pays.saved.values())
-            paces |= {phase.name: (Pace((seconds[phase.name] - pays.saved[phase.name]) / phase.epochs),)
-                      for phase in plan.phases if phase.name in pays.saved}  # fmt: skip
-        both = _trainings(material)
-        cost = both * total, max(each.memory for each in taken), both * sum(each.waiting for each in taken)
-        plan = with_paces(plan, {name: tuple(pace.times(both) for pace in ways) for name, ways in paces.items()})
-    elif settled.compile not in ("auto", "off"):  # a run that goes on
-        plan = with_compiled(plan, asked_phases(settled.compile, plan, "compile"))
-    assert cost is not None
-    compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
-    settled = replace(settled, cache=choice.setting, compile=compiled or "off")
-    return Costed(with_estimate(plan, *cost), settled, choice.options)
+    images, unlabelled = len(loaded.dataset.fit), loaded.unlabelled
+    if recipe.batch_size is None:
+        # An epoch is a pass over the larger set.
+        beside = 0 if unlabelled is None else len(unlabelled.fit) // unlabelled_stream.ratio(recipe)
+        size, note = usual(max(images, beside), loaded.machine.processes)
+        return Decision({"batch_size": size}, note)
+    if recipe.batch_size != "auto":
+        return Decision()
+    loaded.emit(Progress("trying batch sizes", 0, 0))
+    phase = max(loaded.planned(recipe, (1, 1), "live").phases, key=lambda phase: phase.trained_params)
+    beside = unlabelled_stream.added(recipe) if phase.trains_body else 0
+    best = find_batch_size(
+        loaded.model,
+        loaded.groups,
+        phase,
+        recipe,
+        loaded.accelerator,
+        input_size=loaded.config.input_size,
+        training_images=images,
+        backwards=make_objective.backwards(recipe, loaded.dataset) if phase.trains_body else 1,
+        beside=beside,
+    )
+    labelled = f"labelled images, each with {beside} without labels," if beside else "images"
+    tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
+    return Decision(
+        {"batch_size": best.size},
+        f"batches are of {best.size} images, for {best.why} ({labelled} per second: {tried}); the rates stay as they "
+        f"are, where linear scaling from batches of {USUAL} would multiply them by {best.size / USUAL:g}",
+    )
 
 
-def _trainings(material: Material) -> float:
-    """How many times what the first training takes all training takes, at most: the second has more images."""
-    if material.recipe.refit != "on":
-        return 1.0
-    first, chosen = len(material.dataset.fit), len(material.dataset.choose)
-    return 1.0 + (first + chosen) / first
+def recalibrate(recipe: Recipe, loaded: Loaded) -> Decision:
+    """Whether pretrained norm statistics are re-estimated; where they are, the model has them from here on."""
+    made = policy.recalibrated(
+        loaded.model, loaded.weights, recipe, loaded.dataset.fit, loaded.config, loaded.accelerator, loaded.emit
+    )
+    return Decision({"recalibrate": made.setting}, made.note)
 
 
-def _open(phase: Costs, recipe: Recipe, kept: bool) -> tuple[Pace, ...]:
-    """The ways to train a phase that are open where its epochs are others: auto would decide again."""
-    if phase.above is None or (recipe.cache != "auto" and not kept):
-        return (phase.whole.pace,)
-    return (phase.whole.pace, phase.above.pace) if recipe.cache == "auto" else (phase.above.pace,)
+def norm_mode(recipe: Recipe, loaded: Loaded) -> Decision:
+    """What norms do while they train."""
+    norm, note = policy.mode(
+        recipe,
+        loaded.model,
+        loaded.weights,
+        len(loaded.dataset.fit),
+        loaded.machine.processes,
+        synchronised=synchronises(loaded.model, loaded.accelerator),
+        beside=unlabelled_stream.added(recipe),
+        unlabelled=len(loaded.unlabelled.fit) if loaded.unlabelled is not None else 0,
+    )
+    return Decision({"norm": norm}, note)
+
+
+def second_training(recipe: Recipe, loaded: Loaded) -> Decision:
+    """Whether training is done once more on all labelled images.
+
+    Those that the person set aside to choose by are not trained on unless that is asked for.
+    """
+    dataset = loaded.dataset
+    images = len(dataset.fit) + len(dataset.choose)
+    apart = dataset.choose.samples != dataset.fit.samples
+    wanted = recipe.refit == "on" or (dataset.choose_cut and images < FEW_LABELLED)
+    if recipe.refit == "off" or not apart or not wanted:
+        return Decision({"refit": "off"})
+    if recipe.soup or recipe.wise is not None:
+        return Decision(
+            {"refit": "off"},
+            "no second training on all labelled images: averages of weights need those that choose afterwards",
+        )
+    why = "as --refit on asks" if recipe.refit == "on" else f"for fewer than {FEW_LABELLED} labelled images all count"
+    return Decision(
+        {"refit": "on"},
+        f"training is done twice, {why}: when the best epoch is known, again up to it, on all {images:,} labelled "
+        "images; the estimated time is that of both at the longest",
+    )
+
+
+def gentle_rate(recipe: Recipe, loaded: Loaded) -> Decision:
+    """A lower rate for random weights without normalisation."""
+    rate, note = learning_rate.from_random(recipe, loaded.model, loaded.groups)
+    return Decision() if rate is None else Decision({"lr": rate}, note)
+
+
+def preset(recipe: Recipe, loaded: Loaded) -> Decision:
+    """What the strategy uses where the person chose nothing."""
+    whole = recipe.with_preset()
+    return Decision({entry.name: getattr(whole, entry.name) for entry in fields(Preset)})
+
+
+def workers(recipe: Recipe, loaded: Loaded) -> Decision:
+    """Processes that load images."""
+    if recipe.workers is not None:
+        return Decision()
+    quick = data.is_quick(loaded.dataset.fit, loaded.config, recipe.augment or "none")
+    return Decision({"workers": data.auto_workers(loaded.machine.device, loaded.machine.threads, quick=quick)})
+
+
+def machine(recipe: Recipe, loaded: Loaded) -> Decision:
+    """Where and how it is computed."""
+    names = ("precision", "device", "threads")
+    return Decision({name: getattr(loaded.machine, name) for name in names})
+
+
+def task_defaults(recipe: Recipe, loaded: Loaded) -> Decision:
+    """What follows from what the images answer."""
+    images = loaded.dataset
+    return Decision(
+        {
+            "problem": make_objective.problem(recipe, images),
+            "select_by": make_objective.selected_by(recipe, images),
+            "label_smoothing": make_objective.smoothing(recipe, images),
+            "compile": make_objective.compiled(recipe),
+        },
+        make_objective.surgery_note(recipe, images, loaded.machine.processes),
+    )
+
+
+def unlabelled_ratio(recipe: Recipe, loaded: Loaded) -> Decision:
+    """How many images without labels there are beside each labelled one."""
+    ratio = None if loaded.unlabelled is None else unlabelled_stream.ratio(recipe)
+    return Decision({"unlabelled_ratio": ratio}, unlabelled_stream.cut_note(recipe, loaded.machine.processes))
+
+
+def weights(recipe: Recipe, loaded: Loaded) -> Decision:
+    """The name of the weights that `default` came to: the tag in a backbone's name, or the manifest's first."""
+    if recipe.weights != "default" or loaded.weights is None:
+        return Decision()
+    return Decision({"weights": loaded.weights.name})
+
+
+# Each may rely on those above it. The first ones try things; `recalibrate` alone changes the model.
+DECIDERS: Sequence[Decider] = (
+    batch_size,
+    recalibrate,
+    norm_mode,
+    second_training,
+    gentle_rate,
+    preset,
+    workers,
+    machine,
+    task_defaults,
+    unlabelled_ratio,
+    weights,
+)
+
+
+def decide(loaded: Loaded) -> tuple[Recipe, list[str]]:
+    """The recipe with nothing left to be found but the rate of a range test, and what a person should know of it."""
+    recipe, notes = loaded.recipe, []
+    for decider in DECIDERS:
+        made = decider(recipe, loaded)
+        recipe = replace(recipe, **made.changes)
+        notes += [made.note] if made.note else []
+    return recipe, notes

@@ -13,11 +13,11 @@ from zoo.recipes.plan import CachePlan, PhasePlan, Plan
 from zoo.recipes.planner import asked_phases
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune.cost import Costs
-from zoo.training.frozen_cache.compute import Keeper, Material
+from zoo.training.frozen_cache.compute import Keeper
 from zoo.training.frozen_cache.feature_file import Layout
 from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.frozen_cache.split import Splitter
-from zoo.training.losses.objective import Objective
+from zoo.training.loaded import Loaded, Work
 
 VIEWS = 4  # kept where nobody chose, if images are augmented; see docs/benchmarks.md
 LEAST = 1.0  # seconds that it has to save: for less nobody fills a disk
@@ -33,22 +33,19 @@ class CacheChoice:
     setting: str  # the recipe's `cache` that says the same: on, off, or names of phases
 
 
-def options(
-    plan: Plan, material: Material, objective: Objective, image: tuple[int, int, int]
-) -> tuple[dict[str, Option], dict[str, str]]:
+def options(plan: Plan, loaded: Loaded, work: Work) -> tuple[dict[str, Option], dict[str, str]]:
     """The phases that could train from kept activations, by name, and why the others cannot.
 
     Args:
         plan: The plan.
-        material: The network, the images, the recipe.
-        objective: What is minimised; it may want more than activations.
-        image: (C, H, W) of the images.
+        loaded: The network and the images.
+        work: The recipe, the batches, and what is minimised, which may want more than activations.
 
     Raises:
         RecipeError: The recipe names a phase that there is not.
     """
-    recipe = material.recipe
-    asked = asked_phases(recipe.cache, plan, "keep activations for")
+    recipe = work.settled
+    asked = asked_phases(recipe.cache, plan.phases, "keep activations for")
     splitter: Splitter | None = None
     found: dict[str, Option] = {}
     reasons: dict[str, str] = {}
@@ -57,14 +54,14 @@ def options(
             reasons[phase.name] = "the first group trains"
         elif phase.name not in asked:
             reasons[phase.name] = f"--cache {recipe.cache}"
-        elif why := objective.needs_images(phase):
+        elif why := work.objective.needs_images(phase):
             reasons[phase.name] = why
         elif recipe.ema and not _untouched(phase, plan.phases[:number]):
             # Epochs are compared with the average, whose own frozen part is not yet what the network's is.
             reasons[phase.name] = "the average of the weights (--ema) still follows what earlier phases trained"
         else:
-            splitter = splitter or Splitter(material.model, material.groups, image)
-            option = _option(plan, number, material, splitter, image)
+            splitter = splitter or Splitter(loaded.model, loaded.groups, loaded.config.input_size)
+            option = _option(plan, number, loaded, work, splitter)
             if isinstance(option, Option):
                 found[phase.name] = option
             else:
@@ -104,27 +101,25 @@ def choose(
     return CacheChoice({name: found[name] for name in names}, said, setting)
 
 
-def _option(
-    plan: Plan, number: int, material: Material, splitter: Splitter, image: tuple[int, int, int]
-) -> Option | str:
+def _option(plan: Plan, number: int, loaded: Loaded, work: Work, splitter: Splitter) -> Option | str:
     """How a phase could train from kept activations, or why it cannot."""
-    phase, recipe, accelerator = plan.phases[number], material.recipe, material.accelerator
+    phase, recipe, accelerator = plan.phases[number], work.settled, loaded.accelerator
     cut = splitter.split(phase.frozen, phase.fixed_norm)
     if cut is None:
         return "the network cannot be split where its frozen part ends"
-    blank = torch.zeros(2, *image, device=accelerator.device).to(memory_format=torch.channels_last)
+    blank = torch.zeros(2, *loaded.config.input_size, device=accelerator.device).to(memory_format=torch.channels_last)
     with accelerator.autocast():
-        layout = Layout.of(cut.prefix(material.model)(blank))
-    most = (recipe.cache_views or VIEWS) if material.loader.random else 1  # where all look alike, one is enough
+        layout = Layout.of(cut.prefix(loaded.model)(blank))
+    most = (recipe.cache_views or VIEWS) if work.loader.random else 1  # where all look alike, one is enough
     count = min(most, phase.epochs)
-    images = count * len(material.dataset.fit) + len(material.dataset.choose)
+    images = count * len(loaded.dataset.fit) + len(loaded.dataset.choose)
     size = images * layout.row_bytes
     if size > 1e9 * max(recipe.cache_gb, recipe.cache_ram_gb / accelerator.num_processes):
         return f"they would take {size / 1e9:.1f} GB; see --cache-gb"
     missing = images
     if _untouched(phase, plan.phases[:number]):
         first = sum(earlier.epochs for earlier in plan.phases[:number])
-        missing = Keeper(material, cut, layout, phase.frozen, range(first, first + count)).missing()
+        missing = Keeper(loaded, work, cut, layout, phase.frozen, range(first, first + count)).missing()
     return Option(cut, layout, CachePlan(cut.group, cut.entry, count, size), missing, most)
 
 

@@ -10,45 +10,28 @@ from pathlib import Path
 import timm
 import torch
 import torchvision
-from accelerate import Accelerator
-from torch import nn
 
 from zoo.base.cache import activations_folder
-from zoo.data import Dataset, EvaluationLoader, TrainLoader
+from zoo.data import EvaluationLoader
 from zoo.data.types import hash_of_ids
 from zoo.events import Listener, Note, Progress
-from zoo.models.layer_groups import Group, fingerprint
-from zoo.recipes.recipe import Recipe
+from zoo.models.layer_groups import fingerprint
 from zoo.training.frozen_cache.feature_file import Kept, Layout, is_kept, keep, open_kept, path_of
 from zoo.training.frozen_cache.fold_norms import faithful, folded_parts
 from zoo.training.frozen_cache.parts import Cut
+from zoo.training.loaded import Loaded, Work
 from zoo.version import __version__
 
 TRIED = 16  # images on which folding is tried
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What activations are made of, and trained with."""
+def chunk_size(device: torch.device) -> int:
+    """Images that go through the prefix at once: always as many, so that the same bits come out again.
 
-    model: nn.Module  # on its device
-    groups: Sequence[Group]
-    recipe: Recipe  # with automatic choices replaced
-    dataset: Dataset
-    loader: TrainLoader
-    choosing: EvaluationLoader  # batches of the choosing images
-    accelerator: Accelerator
-    names: tuple[str, str]  # backbone and data set, for people
-    code: str  # the distribution that defines the network, and its version
-
-    @property
-    def chunk(self) -> int:
-        """Images that go through the prefix at once: always as many, so that the same bits come out again.
-
-        Measured on one AVX-512 core: mobilenetv2_100 at 224 pixels is quickest with 16 to 32, test_resnet at 64 pixels
-        hardly quicker with more than 32. An accelerator wants more to do.
-        """
-        return 32 if self.accelerator.device.type == "cpu" else 128
+    Measured on one AVX-512 core: mobilenetv2_100 at 224 pixels is quickest with 16 to 32, test_resnet at 64 pixels
+    hardly quicker with more than 32. An accelerator wants more to do.
+    """
+    return 32 if device.type == "cpu" else 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +49,8 @@ class Keeper:
     """Finds or computes the activations of one phase.
 
     Args:
-        material: What they are made of. The weights are looked at here and now.
+        loaded: What they are made of. The weights are looked at here and now.
+        work: The batches.
         cut: Where the network is split.
         layout: What one image's activations look like.
         frozen: Names of the layer groups that do not train.
@@ -74,12 +58,19 @@ class Keeper:
     """
 
     def __init__(
-        self, material: Material, cut: Cut, layout: Layout, frozen: frozenset[str], epochs: Sequence[int]
+        self,
+        loaded: Loaded,
+        work: Work,
+        cut: Cut,
+        layout: Layout,
+        frozen: frozenset[str],
+        epochs: Sequence[int],
     ) -> None:
-        self._material, self._cut, self._layout, self._epochs = material, cut, layout, epochs
+        self._loaded, self._work, self._cut, self._layout, self._epochs = loaded, work, cut, layout, epochs
+        self._chunk = chunk_size(loaded.accelerator.device)
         self._ways = (True, False) if cut.folds else (False,)  # folded or not
         self._weights = self._hash_of_weights(frozen)
-        dataset = material.dataset
+        dataset = loaded.dataset
         self._rows = {"fit": hash_of_ids(dataset.fit.ids), "choose": hash_of_ids(dataset.choose.ids)}
 
     def missing(self) -> int:
@@ -96,23 +87,22 @@ class Keeper:
 
     def pieces(self, folded: bool) -> list[Piece]:
         """A piece for each view of the training images, and last the one of the choosing images."""
-        material = self._material
-        loader, choosing, chunk = material.loader, material.choosing, material.chunk
+        dataset, loader, choosing = self._loaded.dataset, self._work.loader, self._work.choosing
         stage = f"computing activations before {self._cut.entry}"
         found = []
         for number, epoch in enumerate(self._epochs, start=1):
             found.append(
                 Piece(
                     self._path(folded, "fit", loader.look, epoch if loader.random else "every epoch"),
-                    len(material.dataset.fit),
+                    len(dataset.fit),
                     f"training images of epoch {epoch + 1}" if loader.random else "training images",
                     f"{stage} (view {number} of {len(self._epochs)})" if len(self._epochs) > 1 else stage,
-                    partial(loader.every, epoch, chunk),
+                    partial(loader.every, epoch, self._chunk),
                 )
             )
         path = self._path(folded, "choose", choosing.look)
-        count = len(material.dataset.choose)
-        last = Piece(path, count, "choosing images", f"{stage} (choosing images)", partial(choosing.every, chunk))
+        count = len(dataset.choose)
+        last = Piece(path, count, "choosing images", f"{stage} (choosing images)", partial(choosing.every, self._chunk))
         return [*found, last]
 
     def make(self, folded: bool, emit: Listener, check: Callable[[], None]) -> list[Kept]:
@@ -129,18 +119,17 @@ class Keeper:
         Raises:
             NoRoom: They can be kept neither in memory nor on the disk.
         """
-        material, recipe = self._material, self._material.recipe
+        loaded, recipe = self._loaded, self._work.settled
         pieces = self.pieces(folded)
         size = sum(piece.count for piece in pieces) * self._layout.row_bytes
         # Every process holds what is in memory; a mapped file they share.
-        in_memory = size * material.accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
+        in_memory = size * loaded.accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
         made: list[Kept] = []
         prefix = None
         for piece in pieces:
             kept = open_kept(piece.path, piece.count, self._layout, in_memory=in_memory)
             if kept is None:
                 prefix = prefix or self._prefix(folded)
-                backbone, dataset = material.names
                 kept = keep(
                     self._computed(prefix, piece, emit, check),
                     piece.path,
@@ -149,7 +138,12 @@ class Keeper:
                     in_memory=in_memory,
                     limit=int(1e9 * recipe.cache_gb),
                     others=[other.path for other in pieces],
-                    about={"backbone": backbone, "entry": self._cut.entry, "dataset": dataset, "view": piece.view},
+                    about={
+                        "backbone": loaded.spec.full_name,
+                        "entry": self._cut.entry,
+                        "dataset": loaded.dataset.name,
+                        "view": piece.view,
+                    },
                     note=lambda why: emit(Note(why)),
                 )
             made.append(kept)
@@ -159,7 +153,7 @@ class Keeper:
         return is_kept(piece.path, piece.count, self._layout)
 
     def _prefix(self, folded: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-        model, accelerator = self._material.model, self._material.accelerator
+        model, accelerator = self._loaded.model, self._loaded.accelerator
         prefix = self._cut.prefix(model, folded_parts(model, self._cut) if folded else None)
 
         def run(images: torch.Tensor) -> torch.Tensor:
@@ -179,32 +173,32 @@ class Keeper:
         for batch in loader:
             emit(Progress(piece.stage, done, piece.count))
             check()
-            yield batch.indices.tolist(), prefix(batch.images.to(self._material.accelerator.device, non_blocking=True))
+            yield batch.indices.tolist(), prefix(batch.images.to(self._loaded.accelerator.device, non_blocking=True))
             done += len(batch)
         loader.close()
         emit(Progress(piece.stage, piece.count, piece.count))
 
     def _folding_is_faithful(self) -> bool:
-        material = self._material
-        images = next(iter(material.choosing.every(TRIED))).images.to(material.accelerator.device)
-        exact = self._cut.prefix(material.model)(images)
-        plain = exact if material.accelerator.mixed_precision == "no" else self._prefix(False)(images)
+        accelerator = self._loaded.accelerator
+        images = next(iter(self._work.choosing.every(TRIED))).images.to(accelerator.device)
+        exact = self._cut.prefix(self._loaded.model)(images)
+        plain = exact if accelerator.mixed_precision == "no" else self._prefix(False)(images)
         return faithful(self._prefix(True)(images), plain, exact)
 
     def _path(self, folded: bool, role: str, look: object, *more: object) -> Path:
         """Where a piece is, or would be: its name is a hash of all that it depends on."""
-        material = self._material
+        loaded, accelerator = self._loaded, self._loaded.accelerator
         return path_of(
             activations_folder(),
-            *(__version__, torch.__version__, timm.__version__, torchvision.__version__, material.code),
-            *(material.names[0], type(material.model).__name__),
-            *(self._weights, self._cut.entry, self._layout, folded, material.chunk),
-            *(material.accelerator.device.type, material.accelerator.mixed_precision, torch.get_num_threads()),
-            *(material.dataset.fingerprint, role, self._rows[role], look, *more),
+            *(__version__, torch.__version__, timm.__version__, torchvision.__version__, loaded.code),
+            *(loaded.spec.full_name, type(loaded.model).__name__),
+            *(self._weights, self._cut.entry, self._layout, folded, self._chunk),
+            *(accelerator.device.type, accelerator.mixed_precision, torch.get_num_threads()),
+            *(loaded.dataset.fingerprint, role, self._rows[role], look, *more),
         )
 
     def _hash_of_weights(self, frozen: frozenset[str]) -> str:
         """A hash of the frozen part: its modules as they describe themselves, and its tensors."""
-        model = self._material.model
+        model = self._loaded.model
         modules = "".join(f"{path}: {model.get_submodule(path)!r}\n" for path in self._cut.placeholders)
-        return fingerprint(model, [group for group in self._material.groups if group.name in frozen], modules)
+        return fingerprint(model, [group for group in self._loaded.groups if group.name in frozen], modules)

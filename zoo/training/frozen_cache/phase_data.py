@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
@@ -17,119 +19,168 @@ from zoo.events import Note
 from zoo.recipes.plan import CachePlan, PhasePlan
 from zoo.tasks.outputs import Outputs
 from zoo.training.collect import collect
-from zoo.training.frozen_cache.compute import Keeper, Material
+from zoo.training.frozen_cache.compute import Keeper
 from zoo.training.frozen_cache.feature_file import Kept, Layout, NoRoom, gather
 from zoo.training.frozen_cache.parts import Cut
+from zoo.training.loaded import Loaded, Work
 from zoo.training.state.session import Session
 from zoo.training.unlabelled_stream import Besides
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Makes the source of each phase.
+class Option:
+    """How a phase could train from kept activations."""
 
-    Args:
-        material: The network, the images, the recipe.
-        options: How phases train from kept activations, by name; a phase that is not here computes the whole network.
-        besides: Images without labels, where there are some.
-    """
+    cut: Cut  # where the network is split
+    layout: Layout  # of one image's activations
+    plan: CachePlan
+    missing: int  # images that have to go through the frozen part first; those on the disk need not
+    most: int = 1  # views that would be kept of each training image, were there epochs enough
 
-    material: Material
-    options: Mapping[str, Option]
-    besides: Besides | None = None
 
-    def __call__(self, phase: PhasePlan, session: Session, check: Callable[[], None]) -> Source:
-        """What a phase trains on.
+class PhaseSource(Protocol):
+    """What gives a phase its images, or activations, when it begins."""
+
+    def begin(self, session: Session) -> Source:
+        """What the phase trains on; the session knows how it began, for one that goes on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Images and the whole network; or kept activations and the part of the network above them."""
+
+    network: nn.Module  # takes a batch's `images`, gives (B, classes) logits
+    epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
+    evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the choosing images
+
+    def begin(self, session: Session) -> Source:
+        """What the phase trains on; of images nothing has to be made first."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class CachedSource:
+    """Kept activations, which are made when their phase begins: they depend on what the phases before it trained."""
+
+    phase: PhasePlan
+    option: Option
+    loaded: Loaded
+    work: Work
+    images: Source  # where no activations can be kept
+
+    def begin(self, session: Session) -> Source:
+        """Make the activations, or find them on the disk.
 
         Args:
-            phase: The phase.
             session: Where training stands; it remembers how a phase began, so that a resumed one goes on alike.
-            check: Called between chunks of work, by all processes alike; raises when the run was told to stop.
         """
-        option = self.options.get(phase.name)
-        at, steps = session.position, self._steps(phase)
-        if option is None or at.kept == "not":
-            return self._whole(phase, session)
+        at, option, accelerator = session.position, self.option, self.loaded.accelerator
+        if at.kept == "not":
+            return self.images
         first = at.epochs_seen - at.epoch + 1  # the phase's first epoch in the run
         epochs = range(first, first + option.plan.views)
-        keeper = Keeper(self.material, option.cut, option.layout, phase.frozen, epochs)
+        keeper = Keeper(self.loaded, self.work, option.cut, option.layout, self.phase.frozen, epochs)
         if at.kept is None:
-            at.kept = self._decided(lambda: "folded" if keeper.folds() else "plain")
+            at.kept = _decided(accelerator, lambda: "folded" if keeper.folds() else "plain")
         if at.kept == "plain" and option.cut.folds:
-            session.emit(Note(f"{phase.name}: norms are not folded into convolutions, which would change activations"))
-        made = self._made(keeper, at.kept == "folded", session, check)
+            session.emit(
+                Note(f"{self.phase.name}: norms are not folded into convolutions, which would change activations")
+            )
+        made = _made(accelerator, keeper, at.kept == "folded", session)
         if isinstance(made, str):
             at.kept = "not"
-            session.emit(Note(f"{phase.name}: no activations are kept: {made}"))
-            return self._whole(phase, session)
-        dataset, loader, choosing = self.material.dataset, self.material.loader, self.material.choosing
-        pinned = self.material.accelerator.device.type == "cuda"
+            session.emit(Note(f"{self.phase.name}: no activations are kept: {made}"))
+            return self.images
+        dataset, work, besides = self.loaded.dataset, self.work, self.work.besides
+        pinned = accelerator.device.type == "cuda"
         training = _Shelf(made[:-1], first, dataset.fit.truth(), pinned=pinned)
         scoring = _Shelf(made[-1:], 0, dataset.choose.truth(), pinned=pinned)
+        steps = _steps(self.phase, besides)
 
         def evaluate(candidate: nn.Module) -> Outputs:
-            batches = map(scoring.batch, choosing.keys)
-            outputs = collect(option.cut.suffix(candidate), batches, self.material.accelerator, mixed=True)
-            return self._with_target(outputs, candidate, session)
+            batches = map(scoring.batch, work.choosing.keys)
+            outputs = collect(option.cut.suffix(candidate), batches, accelerator, mixed=True)
+            outputs.target = besides.look(candidate, accelerator) if besides else None
+            return outputs
 
         def epoch(number: int, start: int) -> Iterator[Batch]:
-            return map(training.batch, loader.keys(number, start, steps))
+            return map(training.batch, work.loader.keys(number, start, steps))
 
-        return Source(option.cut.suffix(self.material.model), epoch, evaluate)
+        return Source(option.cut.suffix(self.loaded.model), epoch, evaluate)
 
-    def _whole(self, phase: PhasePlan, session: Session) -> Source:
-        material, steps = self.material, self._steps(phase)
 
-        def evaluate(candidate: nn.Module) -> Outputs:
-            outputs = collect(candidate, material.choosing, material.accelerator, mixed=True)
-            return self._with_target(outputs, candidate, session)
+def sources_for(
+    phases: Sequence[PhasePlan], loaded: Loaded, work: Work, options: Mapping[str, Option]
+) -> list[PhaseSource]:
+    """What each phase trains on.
 
-        def epoch(number: int, start: int) -> Iterator[Batch]:
-            return material.loader.epoch(number, start, steps)
+    Args:
+        phases: In order.
+        loaded: The network and the images.
+        work: Their batches.
+        options: How phases train from kept activations, by name; one that is not here computes the whole network.
+    """
+    accelerator, loader, besides = loaded.accelerator, work.loader, work.besides
 
-        if phase.unlabelled and self.besides is not None:
-            return Source(material.model, self.besides.joined(material.loader), evaluate)
-        return Source(material.model, epoch, evaluate)
-
-    def _steps(self, phase: PhasePlan) -> int | None:
-        """Batches of an epoch, where that is not a pass over the labelled images."""
-        return self.besides.steps if self.besides is not None and phase.trains_body else None
-
-    def _with_target(self, outputs: Outputs, candidate: nn.Module, session: Session) -> Outputs:
-        if self.besides is not None:
-            outputs.target = self.besides.look(candidate, session, self.material.accelerator)
+    def evaluate(candidate: nn.Module) -> Outputs:
+        outputs = collect(candidate, work.choosing, accelerator, mixed=True)
+        outputs.target = besides.look(candidate, accelerator) if besides else None
         return outputs
 
-    def _decided(self, decide: Callable[[], str]) -> str:
-        """What the first process decides."""
-        accelerator = self.material.accelerator
-        decided = decide() if accelerator.is_main_process else ""
-        return str(broadcast_object_list([decided])[0]) if accelerator.num_processes > 1 else decided
+    def made(phase: PhasePlan) -> PhaseSource:
+        def epoch(number: int, start: int) -> Iterator[Batch]:
+            return loader.epoch(number, start, _steps(phase, besides))
 
-    def _made(self, keeper: Keeper, folded: bool, session: Session, check: Callable[[], None]) -> list[Kept] | str:
-        """The activations, or why there is no room for them in one of the processes."""
-        accelerator = self.material.accelerator
-        if accelerator.num_processes == 1:
-            return _tried(lambda: keeper.make(folded, session.emit, check))
+        joined = besides.joined(loader) if besides and phase.unlabelled else epoch
+        images = Source(loaded.model, joined, evaluate)
+        option = options.get(phase.name)
+        return images if option is None else CachedSource(phase, option, loaded, work, images)
 
-        def meet(done: bool) -> bool:
-            """All processes come here again and again, so that none waits for the first one until it gives up."""
-            check()
-            return bool(broadcast_object_list([done])[0])
+    return [made(phase) for phase in phases]
 
-        def go_on() -> None:
-            meet(False)
 
-        # The first process writes the files that the others open. Where it could not write any, each has to compute.
-        if accelerator.is_main_process:
-            made = _tried(lambda: keeper.make(folded, session.emit, go_on))
-            meet(True)
-        else:
-            while not meet(False):
-                pass
-            made = _tried(lambda: keeper.make(folded, session.emit, lambda: None))
-        reasons = gather_object([made if isinstance(made, str) else ""])
-        return next(filter(None, reasons), made)
+def _steps(phase: PhasePlan, besides: Besides | None) -> int | None:
+    """Batches of an epoch, where that is not a pass over the labelled images."""
+    return besides.steps if besides and phase.trains_body else None
+
+
+def _decided(accelerator: Accelerator, decide: Callable[[], str]) -> str:
+    """What the first process decides."""
+    decided = decide() if accelerator.is_main_process else ""
+    return str(broadcast_object_list([decided])[0]) if accelerator.num_processes > 1 else decided
+
+
+def _made(accelerator: Accelerator, keeper: Keeper, folded: bool, session: Session) -> list[Kept] | str:
+    """The activations, or why there is no room for them in one of the processes."""
+    if accelerator.num_processes == 1:
+        return _tried(lambda: keeper.make(folded, session.emit, session.checkpoint))
+
+    def meet(done: bool) -> bool:
+        """All processes come here again and again, so that none waits for the first one until it gives up."""
+        session.checkpoint()
+        return bool(broadcast_object_list([done])[0])
+
+    def go_on() -> None:
+        meet(False)
+
+    # The first process writes the files that the others open. Where it could not write any, each has to compute.
+    if accelerator.is_main_process:
+        made = _tried(lambda: keeper.make(folded, session.emit, go_on))
+        meet(True)
+    else:
+        while not meet(False):
+            pass
+        made = _tried(lambda: keeper.make(folded, session.emit, lambda: None))
+    reasons = gather_object([made if isinstance(made, str) else ""])
+    return next(filter(None, reasons), made)
+
+
+def _tried(make: Callable[[], list[Kept]]) -> list[Kept] | str:
+    try:
+        return make()
+    except NoRoom as error:
+        return str(error)
 
 
 class _Shelf:
@@ -157,30 +208,3 @@ class _Shelf:
         indices = torch.from_numpy(np.ascontiguousarray(positions))
         batch = Batch(gather(self._views, which, positions), self._labels[indices], indices)
         return batch.pin_memory() if self._pinned else batch
-
-
-def _tried(make: Callable[[], list[Kept]]) -> list[Kept] | str:
-    try:
-        return make()
-    except NoRoom as error:
-        return str(error)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Images and the whole network; or kept activations and the part of the network above them."""
-
-    network: nn.Module  # takes a batch's `images`, gives (B, classes) logits
-    epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
-    evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the choosing images
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """How a phase could train from kept activations."""
-
-    cut: Cut  # where the network is split
-    layout: Layout  # of one image's activations
-    plan: CachePlan
-    missing: int  # images that have to go through the frozen part first; those on the disk need not
-    most: int = 1  # views that would be kept of each training image, were there epochs enough

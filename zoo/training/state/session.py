@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shlex
 import shutil
 import signal
@@ -13,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
 from zoo.base.durations import Interval
-from zoo.base.files import friendly_os_errors, replacing
+from zoo.base.files import friendly_os_errors, replacing, write_atomic
 from zoo.data import Batch
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
@@ -184,6 +186,14 @@ class Session:
         self.position.start = {"after": after, "sha256": None}
         self.position.best, self.position.best_sha256, self.position.epochs_kept = None, None, []
         self.position.start["sha256"] = self._keep(START_FILE, model)
+
+    def keep_guesses(self, logits: torch.Tensor) -> None:
+        """Keep what an epoch's network takes target images for; the report tells later how many were right."""
+        if self.accelerator.is_main_process:
+            content = io.BytesIO()  # of a file that numpy writes itself nobody learns why it could not be written
+            np.save(content, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
+            place = self.states / f"guesses-{self.position.phase:02d}-{self.position.epoch:06d}.npy"
+            write_atomic(place, content.getvalue())
 
     def load_best(self, model: nn.Module) -> None:
         """Put the best weights back into the model.
