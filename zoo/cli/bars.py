@@ -14,12 +14,12 @@ from zoo.cli import render
 from zoo.cli.output import printable
 from zoo.events import EpochDone, PhaseStarted, StepDone
 from zoo.recipes.plan import Plan
-from zoo.runs.progress_lines import View, measured
+from zoo.runs.progress_lines import ProgressView, measured
 
 _REDRAW_EVERY = 0.1  # seconds between two drawings
 
 
-class Bars(View):
+class Bars(ProgressView):
     """One bar for the phase and one for what happens beside it.
 
     Nothing draws in the background: a second thread would be alive when the loader's processes are forked.

@@ -9,7 +9,7 @@ from typing import IO
 
 from zoo.cli.output import on_terminal, rank
 from zoo.events import Listener, ignore
-from zoo.runs.progress_lines import Lines, View, undisturbed
+from zoo.runs.progress_lines import Lines, ProgressView, undisturbed
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def shown(first: str, *, show_plan: bool = True) -> Iterator[Listener]:
                 view.close()
 
 
-def _view(stream: IO[str]) -> View:
+def _view(stream: IO[str]) -> ProgressView:
     if not on_terminal(stream):
         return Lines(stream)
     from zoo.cli.bars import Bars  # rich is slow to import, and of no use anywhere but on a terminal

@@ -39,7 +39,7 @@ def _is_watched() -> bool:
     return False
 
 
-def undisturbed(view: View, *, show_plan: bool = True) -> Listener:
+def undisturbed(view: ProgressView, *, show_plan: bool = True) -> Listener:
     """A view as a listener whose stream may go away.
 
     Args:
@@ -81,7 +81,7 @@ def measured(event: EpochDone) -> str:
     return f"val accuracy {percent(event.val_accuracy)}"
 
 
-class View:
+class ProgressView:
     """What every view of a running job has in common: which event means what."""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -135,7 +135,7 @@ class View:
         """Leave the terminal as it was."""
 
 
-class Lines(View):
+class Lines(ProgressView):
     """Plain lines without control characters, and few of them."""
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
