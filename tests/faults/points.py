@@ -173,7 +173,7 @@ def _watch_work(points: Points) -> None:
         operation = "training step" if line["event"] == "step" else "evaluation"
 
         def half() -> None:
-            with self.run.metrics_path.open("a") as file:
+            with self.metrics.open("a") as file:
                 file.write(json.dumps(line)[:20])
 
         points.passed(operation, "half of a line in metrics.jsonl", half)
@@ -187,13 +187,13 @@ def _watch_work(points: Points) -> None:
 
         return collect(model, each(), *values, **named)
 
-    def init(self: Session, run: Any, accelerator: Any, emit: Any, **named: Any) -> None:
+    def init(self: Session, folder: Path, metrics: Path, states: Path, machine: Any, emit: Any, **named: Any) -> None:
         def heard(event: Any) -> None:
             if isinstance(event, Progress) and event.stage.startswith("computing activations"):
                 points.passed("cache build", event.stage)
             emit(event)
 
-        made(self, run, accelerator, heard, **named)
+        made(self, folder, metrics, states, machine, heard, **named)
 
     Session._log, Session.__init__ = logged, init  # type: ignore[method-assign]
     _everywhere(evaluation, "collect", collect, collected)
