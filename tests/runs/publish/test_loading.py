@@ -123,7 +123,6 @@ def test_a_copy_that_does_something_else_is_not_verified(
 ) -> None:
     """Labels in another order, weights that were changed: each is told, with the way back."""
     from zoo.errors import HubError
-    from zoo.events import ignore
     from zoo.models.hub_client import session
     from zoo.runs.publish.contents import Published
     from zoo.runs.publish.verify import verify
@@ -145,7 +144,7 @@ def test_a_copy_that_does_something_else_is_not_verified(
     sent.append(Published("config.json", b"", 0, file_sha256(folder / "config.json")))
     turn_to(server, tmp_path, monkeypatch)
     with session(), pytest.raises(HubError) as caught:
-        verify(finished, finished.record, "tester/spoilt", commit, sent, replaced=None, emit=ignore)
+        verify(finished, finished.record, "tester/spoilt", commit, sent, replaced=None)
     why = caught.value.why
     assert "model.safetensors on the Hub is not the file that was sent" in why
     assert "its preprocessing differs from the run's" in why
