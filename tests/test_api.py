@@ -25,7 +25,7 @@ from timm.data import create_transform, resolve_model_data_config
 import zoo
 from tests.pictures import four, make_images
 from zoo.errors import DataError, PluginError, RecipeError, RunError, TrainingError, ZooError
-from zoo.events import EpochDone, Event, PlanReady, RunFinished, StepDone
+from zoo.events import EpochDone, Event, PlanReady, RunFinished, RunStarted, StepDone, tee
 from zoo.models import saved
 from zoo.recipes.recipe import Recipe
 from zoo.runs.recipe_file import read_recipe
@@ -222,7 +222,21 @@ def test_what_is_neither_run_nor_backbone_is_said_so(tmp_path: Path) -> None:
 def test_events_tell_the_whole_story(run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_report(monkeypatch)
     heard: list[Event] = []
-    again = zoo.adapt("resnet_nano", str(photos), RECIPE, out=tmp_path / "run", on_event=heard.append)
+    opened: list[RunStarted] = []
+    tracked: dict[str, list[float]] = {}
+
+    def track(event: Event) -> None:
+        """As a tracker does: it opens at the start, and gets what is logged after the step that it is told."""
+        if isinstance(event, RunStarted):
+            opened.append(event)
+        if isinstance(event, StepDone):
+            assert event.step == opened[0].step + 1 + len(tracked.setdefault(opened[0].path, []))
+            tracked[opened[0].path].append(event.loss)
+
+    listener = tee(heard.append, track)
+    again = zoo.adapt("resnet_nano", str(photos), RECIPE, out=tmp_path / "run", on_event=listener)
+    assert [(event.path, event.step) for event in opened] == [(str(again.path), 0)]
+    assert opened[0].recipe.batch_size == again.record["resolved"]["batch_size"] and len(tracked[str(again.path)]) == 15
     (ready,) = [event for event in heard if isinstance(event, PlanReady)]
     assert len([event for event in heard if isinstance(event, StepDone)]) == ready.plan.steps == 15
     assert len([event for event in heard if isinstance(event, EpochDone)]) == 3

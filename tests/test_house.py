@@ -253,3 +253,34 @@ def test_no_file_names_a_package_index():
             found = index.search(path.read_text(encoding="utf-8", errors="replace"))
             assert not found, f"{path.relative_to(ROOT)} names {found.group() if found else ''}"
     assert read > len(FILES)
+
+
+def test_few_functions_take_the_whole_prepared_run():
+    """The others take what they use of it, which says what they depend on."""
+    takers = [
+        f"{name_of(path)}.{node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if argument.annotation and re.search(r"\bPrepared\b", ast.unparse(argument.annotation))
+    ]
+    assert 0 < len(takers) <= 5, takers
+
+
+def test_what_trains_is_said_in_one_place():
+    """`requires_grad` is set by the freezer, and by the loop for what an objective has of its own."""
+    setters = {
+        f"{name_of(path)}: {ast.unparse(node.func.value)}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "requires_grad_"
+    }
+    assigned = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "requires_grad" and isinstance(node.ctx, ast.Store)
+    ]
+    assert setters == {"zoo.models.freezing: parameter", "zoo.training.loop: job.objective"}
+    assert not assigned

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         PlanReady,
         Progress,
         RunFinished,
+        RunStarted,
         StepDone,
+        tee,
     )
     from zoo.models.lookup import backbones, get
     from zoo.models.spec import BackboneSpec, LayerGroup, Plugin, Weights
@@ -57,7 +59,8 @@ _PUBLIC = {
     "zoo.api": "adapt compare evaluate load plan predict push rank reproduce soup stack",
     "zoo.errors": "DataError DiskError HubError ManifestError PluginError RecipeError RunError TrainingError "
     "TrainingInterrupted WeightsError ZooError",
-    "zoo.events": "CheckpointSaved EpochDone Event Listener Note PhaseStarted PlanReady Progress RunFinished StepDone",
+    "zoo.events": "CheckpointSaved EpochDone Event Listener Note PhaseStarted PlanReady Progress RunFinished "
+    "RunStarted StepDone tee",
     "zoo.models.lookup": "backbones get",
     "zoo.models.spec": "BackboneSpec LayerGroup Plugin Weights",
     "zoo.recipes.budget": "Budget",
@@ -127,6 +130,7 @@ __all__ = [
     "Run",
     "RunError",
     "RunFinished",
+    "RunStarted",
     "StepDone",
     "TrainingError",
     "TrainingInterrupted",
@@ -149,6 +153,7 @@ __all__ = [
     "reproduce",
     "soup",
     "stack",
+    "tee",
 ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.recipes.plan import Plan
+from zoo.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,16 @@ class PlanReady:
     """The plan is settled; exactly it will run."""
 
     plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """Training begins in a run folder, or goes on there; what follows in `metrics.jsonl` comes after this step."""
+
+    path: str
+    recipe: Recipe  # with automatic choices replaced
+    plan: Plan
+    step: int  # of the whole run, after which it goes on; 0: from the beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +97,19 @@ class RunFinished:
     record: Mapping[str, Any]
 
 
-Event = Progress | Note | PlanReady | PhaseStarted | StepDone | EpochDone | CheckpointSaved | RunFinished
+Event = Progress | Note | PlanReady | RunStarted | PhaseStarted | StepDone | EpochDone | CheckpointSaved | RunFinished
 Listener = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
     """A listener for those who do not want to know."""
+
+
+def tee(*listeners: Listener) -> Listener:
+    """One listener that tells several, in order."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell

@@ -61,7 +61,7 @@ def wrap_sources(wrap: Callable[[Source, PhasePlan], Source]) -> None:
         sources = [_Wrapped(source, wrap, phase) for source, phase in zip(job.sources, job.plan.phases, strict=True)]
         train(replace(job, sources=sources), session, *rest)
 
-    execute.train = wrapped  # type: ignore[attr-defined]  # the name by which it is called there
+    execute.train = wrapped  # type: ignore[assignment, attr-defined]  # the name by which it is called there
 
 
 @dataclass(frozen=True)

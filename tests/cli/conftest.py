@@ -62,11 +62,11 @@ PLAN = Plan(
     dataset="digits",
     phases=(
         PhasePlan("probe", 1, 3, "one-cycle", 0.25, (
-            GroupPlan("stem", 1_200, 100, 0.0, 0.0, True, "frozen"),
-            GroupPlan("head", 330, 10, 3e-3, 0.05, False, "none"))),
+            GroupPlan("stem", 1_200, 100, 0.0, 0.0, "none", "frozen"),
+            GroupPlan("head", 330, 10, 3e-3, 0.05, "all", "none"))),
         PhasePlan("finetune", 2, 3, "one-cycle", 0.25, (
-            GroupPlan("stem", 1_200, 100, 5e-4, 0.05, False, "live"),
-            GroupPlan("head", 330, 10, 1e-3, 0.05, False, "none"))),
+            GroupPlan("stem", 1_200, 100, 5e-4, 0.05, "all", "live"),
+            GroupPlan("head", 330, 10, 1e-3, 0.05, "all", "none"))),
     ),
     seconds=83.0,
     memory_bytes=210_000_000,

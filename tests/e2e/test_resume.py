@@ -23,7 +23,7 @@ import zoo
 from tests.pictures import four
 from zoo.cli import main
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
-from zoo.events import CheckpointSaved, EpochDone, Event, Note, Progress, StepDone
+from zoo.events import CheckpointSaved, EpochDone, Event, Note, Progress, RunStarted, StepDone
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
 
@@ -130,6 +130,7 @@ def test_a_signal_while_the_model_is_measured_loses_nothing(tmp_path: Path, phot
     heard: list[Event] = []
     assert_alike(zoo.adapt(resume=tmp_path / "run", on_event=heard.append), whole)
     assert not [event for event in heard if isinstance(event, StepDone)]
+    assert [event.step for event in heard if isinstance(event, RunStarted)] == [max(steps)]
 
 
 def test_a_damaged_newest_state_is_passed_over(tmp_path: Path, photos: Path, whole: Run) -> None:
@@ -143,6 +144,7 @@ def test_a_damaged_newest_state_is_passed_over(tmp_path: Path, photos: Path, who
     notes = [event.text for event in heard if isinstance(event, Note)]
     assert f"the checkpoint {newest.name} is damaged (its hash differs); using the one before" in notes
     assert next(event.step for event in heard if isinstance(event, StepDone)) == 14
+    assert [event.step for event in heard if isinstance(event, RunStarted)] == [13], "as far as the state before"
     assert [event for event in heard if isinstance(event, CheckpointSaved)]
 
 

@@ -232,3 +232,22 @@ def test_an_unknown_group_name() -> None:
     model, found = nano()
     with pytest.raises(ValueError, match="no layer group named layer9; there are: head, layer1"):
         Freezer(model, found, {"layer9"})
+
+
+def test_what_was_added_to_a_module_goes_with_its_group() -> None:
+    model, found = nano()
+    model.layer3[0].conv1.register_parameter("lora_A", nn.Parameter(torch.zeros(2, 2)))
+    model.register_parameter("prompt", nn.Parameter(torch.zeros(2)))  # around it is everything: it is the head's
+    assert layer_groups.added(model, found) == {"prompt": "head", "layer3.0.conv1.lora_A": "layer3"}
+    declared = {group.name: set(group.parameters) for group in found}
+
+    def trained() -> set[str]:
+        return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    Freezer(model, found, {"layer3"})
+    assert trained() == {name for group in declared.values() for name in group} - declared["layer3"] | {"prompt"}
+    Freezer(model, found, {"layer1"})
+    assert "layer3.0.conv1.lora_A" in trained()
+    Freezer(model, found, declared.keys() - {"layer3", "head"}, adapted={"layer3"}).train()
+    assert trained() == {"prompt", "layer3.0.conv1.lora_A", *declared["head"]}
+    assert model.layer3[0].conv1.training and not model.layer3[0].bn1.training, "its statistics are not adapted"

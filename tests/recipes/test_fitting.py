@@ -8,7 +8,7 @@ from zoo.recipes.budget import Budget, fitted
 from zoo.recipes.plan import GroupPlan, Pace, PhasePlan, Plan, with_paces
 from zoo.recipes.recipe import Recipe
 
-HEAD = (GroupPlan("head", 10, 1, 1e-3, 0.0, False, "none"),)
+HEAD = (GroupPlan("head", 10, 1, 1e-3, 0.0, "all", "none"),)
 PLAN = Plan(
     "resnet/tiny",
     "digits",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -181,3 +182,17 @@ def test_printing_a_plan_shows_every_group_of_every_phase() -> None:
     assert "about 12 s of training, about 3.15 MB of memory" in text
     waiting = str(with_estimate(plan(Recipe()), 12.4, 3 << 20, 4.0))
     assert "about 12 s of training (32% of it waiting for images)" in waiting
+
+
+def test_a_record_says_frozen_and_what_is_adapted_comes_back() -> None:
+    whole = plan(Recipe(strategy="partial"))
+    (phase,) = whole.phases
+    record = whole.record()
+    groups = record["phases"][0]["groups"]
+    assert [group["frozen"] for group in groups] == [True, True, False, False]
+    assert list(groups[0]) == ["name", "params", "undecayed", "lr", "weight_decay", "frozen", "norm"]
+    assert Plan.from_record(record).phases == whole.phases
+    adapted = replace(phase, groups=(replace(phase.groups[0], train="adapter"), *phase.groups[1:]))
+    assert adapted.adapted == {"stem"} and adapted.frozen == {"middle"}
+    again = replace(whole, phases=(adapted,))
+    assert Plan.from_record(again.record()).phases == again.phases

@@ -17,6 +17,7 @@ from zoo.events import ignore
 from zoo.runs.prepare import prepare
 from zoo.tasks.schema import Task
 from zoo.training.autotune import batch_size
+from zoo.training.autotune.decide import decide
 from zoo.training.make_objective import (
     backwards,
     compiled,
@@ -183,3 +184,30 @@ def test_losses_go_by_how_much_of_the_drawn_images_is_known() -> None:
 def test_on_the_cpu_a_kernel_that_covers_its_input_is_a_matrix_product() -> None:
     ready = prepare("resnet_nano", "digits", zoo.Recipe(image_size=16, strategy="finetune", device="cpu"), ignore)
     assert type(ready.loaded.model.get_submodule("layer3.0.conv1")) is Product
+
+
+@pytest.mark.parametrize(
+    ("choices", "what"),
+    [
+        ({"cache": "warmup"}, "there is no phase named warmup to keep activations for"),
+        ({"compile": "probe,warmup"}, "there is no phase named warmup to compile"),
+        ({"optimizer": "sdg"}, "there is no optimizer named 'sdg'"),
+        ({"strategy": "probe", "wise": 0.5}, "wise averages the network before and after its body trains"),
+        ({"train_from": "head", "target": "digits", "align": "dann"}, "images without labels change nothing but"),
+        ({"target": "digits", "align": "dann,coral"}, "there is no one plan for --align dann,coral"),
+    ],
+)
+def test_what_needs_neither_data_nor_weights_is_refused_before_they_are_touched(
+    choices: dict[str, Any], what: str
+) -> None:
+    heard: list[object] = []
+    with pytest.raises(RecipeError) as caught:
+        prepare("resnet_nano", "nowhere", zoo.Recipe(**choices), heard.append)
+    assert caught.value.what.startswith(what) and not heard
+
+
+def test_each_decider_leaves_alone_what_is_decided() -> None:
+    recipe = zoo.Recipe(image_size=16, limit=40, epochs=1, probe_epochs=1, threads=1, device="cpu")
+    ready = prepare("resnet_nano", "digits", recipe, ignore)
+    again, _ = decide(replace(ready.loaded, recipe=ready.work.settled))
+    assert again == ready.work.settled

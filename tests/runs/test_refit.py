@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import zoo
 from tests.pictures import four, make_images
-from zoo.events import Event, Note, PhaseStarted, StepDone, ignore
+from zoo.events import Event, Note, PhaseStarted, RunStarted, StepDone, ignore
 from zoo.recipes.budget import Budget, fitted
 from zoo.recipes.plan import Pace, Plan
 from zoo.runs import refit
@@ -120,6 +120,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(whole: Run, photos: Path, tmp_pat
     if stopped_in.startswith("refit"):
         phases = [event.phase for event in heard if isinstance(event, PhaseStarted)]
         assert phases and all(phase.startswith("refit ") for phase in phases), "the first training is not done again"
+    (begun,) = [event for event in heard if isinstance(event, RunStarted)]
+    first = next(event for event in heard if isinstance(event, StepDone))
+    assert 0 < begun.step == first.step - 1 and heard.index(begun) < heard.index(first)
     assert not [event for event in heard if isinstance(event, Note) and "damaged" in event.text]
     ours, theirs = (load_file(run.path / "model.safetensors") for run in (again, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -42,7 +42,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def step(number: int) -> Step:
-    phase = PhasePlan("probe", 1, 9, "constant", 0.0, (GroupPlan("head", 1, 0, 0.5, 0.0, False, "none"),))
+    phase = PhasePlan("probe", 1, 9, "constant", 0.0, (GroupPlan("head", 1, 0, 0.5, 0.0, "all", "none"),))
     return Step(phase, 1, number, {"head": 0.5}, [torch.tensor([number])])
 
 

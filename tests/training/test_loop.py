@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,20 @@ def test_the_plan_is_executed_exactly(tmp_path: Path, strategy: str, ema: float)
         touched = "stem" in {group for phase in toy.plan.phases for group in phase.rates}
         # The average, too, keeps what never trained to the bit.
         assert torch.equal(before[name], toy.model.state_dict()[name]) != touched
+
+
+def test_of_an_adapted_group_only_what_was_added_trains(tmp_path: Path) -> None:
+    model = net()
+    model.deep.register_parameter("bias", nn.Parameter(torch.zeros(4)))  # which no group declares
+    toy = Toy(tmp_path, Recipe(strategy="partial", train_from="middle", epochs=1, lr=0.05, probe_epochs=0), model=model)
+    (phase,) = toy.plan.phases
+    middle = replace(phase.groups[1], train="adapter")
+    plan = replace(toy.plan, phases=(replace(phase, groups=(phase.groups[0], middle, phase.groups[2])),))
+    toy.job = replace(toy.job, plan=plan)
+    before = state_of(model)
+    after = state_of(toy.train().model)
+    moved = {name for name, value in after.items() if not torch.equal(before[name], value)}
+    assert moved == {"deep.bias", "fc.weight", "fc.bias"}
 
 
 def test_fixed_norms_train_their_scale_and_keep_their_statistics(tmp_path: Path) -> None:

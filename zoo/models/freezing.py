@@ -8,7 +8,13 @@ from collections.abc import Collection, Iterator, Sequence
 from torch import nn
 
 from zoo.models.derived_groups import is_norm as is_norm  # part of this module's interface
-from zoo.models.layer_groups import Group
+from zoo.models.layer_groups import Group, added
+from zoo.recipes.plan import PhasePlan
+
+
+def hold(model: nn.Module, groups: Sequence[Group], phase: PhasePlan) -> Freezer:
+    """Hold still what a phase does not train."""
+    return Freezer(model, groups, phase.frozen, phase.fixed_norm, phase.adapted)
 
 
 class Freezer:
@@ -22,6 +28,8 @@ class Freezer:
         groups: All groups of the model, from `assign`.
         frozen: Names of the groups that do not train.
         fixed_norm: Names of groups that train, but whose norm layers keep their stored statistics.
+        adapted: Names of groups of which only what was added to them trains (`layer_groups.added`); their norm layers
+            keep their statistics.
 
     Raises:
         ValueError: A name is not one of the groups'.
@@ -33,18 +41,20 @@ class Freezer:
         groups: Sequence[Group],
         frozen: Collection[str],
         fixed_norm: Collection[str] = (),
+        adapted: Collection[str] = (),
     ) -> None:
         known = {group.name for group in groups}
-        unknown = sorted((set(frozen) | set(fixed_norm)) - known)
+        unknown = sorted({*frozen, *fixed_norm, *adapted} - known)
         if unknown:
             raise ValueError(f"no layer group named {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
         self._model = model
-        group_of = {name: group.name for group in groups for name in (*group.parameters, *group.buffers)}
+        declared = {name: group.name for group in groups for name in (*group.parameters, *group.buffers)}
+        group_of = declared | added(model, groups)
         held = frozenset(frozen)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(group_of[name] not in held)
+            parameter.requires_grad_(group_of[name] not in (held.union(adapted) if name in declared else held))
         self._still = tuple(_whole_modules(model, group_of, held))
-        fixed = frozenset(fixed_norm) - held
+        fixed = frozenset((*fixed_norm, *adapted)) - held
         self._norms = tuple(
             module
             for path, module in model.named_modules()

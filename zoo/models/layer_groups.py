@@ -1,4 +1,4 @@
-"""Layer groups: every parameter and buffer in exactly one, ordered from input to head; and freezing them."""
+"""Layer groups: every parameter and buffer in exactly one, ordered from input to head."""
 
 from __future__ import annotations
 
@@ -84,6 +84,24 @@ def assign(model: nn.Module, spec: BackboneSpec) -> tuple[Group, ...]:
         why="; ".join(faults),
         fix=f"correct `groups` in the manifest of {spec.distribution} {spec.version}, or write to its authors",
     )
+
+
+def added(model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
+    """The group of each parameter and buffer that no group declares: that of the module around it.
+
+    What was added to a convolution goes with that convolution. Where a module is in several groups, it is the last.
+    """
+    group_of = {name: group.name for group in groups for name in (*group.parameters, *group.buffers)}
+    tensors = [*dict(model.named_parameters()), *dict(model.named_buffers())]
+    return {name: _around(name, group_of) for name in tensors if name not in group_of}
+
+
+def _around(name: str, group_of: dict[str, str]) -> str:
+    path, inside = name, list[str]()
+    while path and not inside:
+        path = path.rpartition(".")[0]
+        inside = [group for other, group in group_of.items() if not path or other.startswith(f"{path}.")]
+    return inside[-1]
 
 
 def parameter_count(model: nn.Module, group: Group) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from zoo.base.text import aligned
 from zoo.recipes import plan_table
+
+Train = Literal["all", "none", "adapter"]  # of a layer group: everything, nothing, what was added to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,26 @@ class GroupPlan:
     undecayed: int  # elements without weight decay
     lr: float  # peak rate; 0 where frozen
     weight_decay: float
-    frozen: bool
+    train: Train
     norm: str  # "live" | "fixed" | "frozen" | "none" (keeps no running statistics)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing in it trains."""
+        return self.train == "none"
+
     def record(self) -> dict[str, Any]:
-        """The group as plain values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """The group as plain values: `frozen` says what trains, and `train` only where that is not enough."""
+        names = ("frozen" if name == "train" else name for name in self.__slots__)
+        return {name: getattr(self, name) for name in names} | (
+            {"train": self.train} if self.train == "adapter" else {}
+        )
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> GroupPlan:
+        """Rebuild a group from its plain values."""
+        train: Train = "none" if record["frozen"] else "all"
+        return cls(**{"train": train, **{name: value for name, value in record.items() if name != "frozen"}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +103,11 @@ class PhasePlan:
     def frozen(self) -> frozenset[str]:
         """Names of the groups that do not train."""
         return frozenset(group.name for group in self.groups if group.frozen)
+
+    @property
+    def adapted(self) -> frozenset[str]:
+        """Names of the groups of which only what was added trains."""
+        return frozenset(group.name for group in self.groups if group.train == "adapter")
 
     @property
     def fixed_norm(self) -> frozenset[str]:
@@ -168,11 +189,11 @@ class Plan:
                 steps_per_epoch=phase["steps_per_epoch"],
                 schedule=phase["schedule"],
                 warmup=phase["warmup"],
-                groups=tuple(GroupPlan(**group) for group in phase["groups"]),
+                groups=tuple(map(GroupPlan.from_record, phase["groups"])),
                 cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
                 cache_reason=phase.get("cache_reason", ""),
                 compiled=phase.get("compiled", False),
-                extra=GroupPlan(**phase["extra"]) if phase.get("extra") else None,
+                extra=GroupPlan.from_record(phase["extra"]) if phase.get("extra") else None,
                 unlabelled=phase.get("unlabelled", 0),
                 views=phase.get("views", 1),
                 eligible=phase.get("eligible", True),

@@ -158,7 +158,7 @@ def _settle(
                 undecayed=group.undecayed,
                 lr=0.0 if frozen else lr,
                 weight_decay=0.0 if frozen else decay,
-                frozen=frozen,
+                train="none" if frozen else "all",
                 norm="none" if not group.has_norm else "frozen" if frozen else norm,
             )
         )

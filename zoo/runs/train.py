@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from zoo.base import references
 from zoo.base.durations import parse_interval
 from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
-from zoo.events import Listener, Note, PlanReady, RunFinished
+from zoo.events import Listener, Note, PlanReady, RunFinished, RunStarted
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.rules import refuse_other_data
 from zoo.runs import domains, lock, refit, resume, run_folder
@@ -148,6 +148,14 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         sample_ids=dataset.fit.ids,
         scores=scores_of(dataset.tasks),
     )
+    told: list[int] = []
+
+    def started(step: int) -> None:
+        """Tell it once: of two trainings, for the first one that has steps left to do."""
+        if not told:
+            session.emit(RunStarted(str(this.path), work.settled, ready.plan, step))
+        told.append(step)
+
     explained = explained_memory(work.settled.batch, loaded.config.input_size[-1])
     start, first = refit.start_of(work.settled, model), session
     with _status(this, accelerator.is_main_process), explained:
@@ -155,12 +163,13 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
             domains.remember_features(this, loaded, work.settled.batch)
         if start is not None:
             with _resumable(this, session), session.stoppable():
-                train(job, session)
+                train(job, session, started)
             tasks = make_objective.with_thresholds(dataset, work.choosing, model, accelerator)
             session = refit.session_after(first)
             job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
-            train(job, session)
+            train(job, session, started)
+            started(session.position.step)
             more = averaged(loaded, work, session) | {
                 "best": first.position.best,
                 "refit": None if start is None else refit.record(dataset, session.position),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,7 @@ from torch import nn
 
 from zoo.errors import TrainingError
 from zoo.events import EpochDone, PhaseStarted
-from zoo.models.freezing import Freezer
+from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
@@ -53,10 +53,18 @@ class Job:
     judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
 
 
-def train(job: Job, session: Session) -> None:
-    """Run a plan from where the session stands, and leave the best weights in the model."""
+def train(job: Job, session: Session, started: Callable[[int], None] = lambda step: None) -> None:
+    """Run a plan from where the session stands, and leave the best weights in the model.
+
+    Args:
+        job: The training.
+        session: Where it stands.
+        started: Told the step after which it begins or goes on, if there is anything left to train.
+    """
     average = ModelEmaV3(job.model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
     session.restore(job.model, average, job.objective)
+    if session.position.phase < len(job.plan.phases):
+        started(session.position.step)
     while session.position.phase < len(job.plan.phases):
         phase = job.plan.phases[session.position.phase]
         with synchronised(job.model, job.groups, phase, job.accelerator):
@@ -72,7 +80,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     if job.recipe.wise is not None and at.start is None and phase.trains_body:
         before = job.plan.phases[at.phase - 1].name if at.phase else None
         session.keep_start(job.model if average is None else average.module, before)
-    freezer = Freezer(job.model, job.groups, phase.frozen, phase.fixed_norm)
+    freezer = hold(job.model, job.groups, phase)
     job.objective.requires_grad_(phase.extra is not None)
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
     losses = Losses(accelerator, job.sample_ids)

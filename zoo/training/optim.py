@@ -12,7 +12,7 @@ from timm.optim import create_optimizer_v2, get_optimizer_class
 from torch import nn
 
 from zoo.errors import RecipeError
-from zoo.models.layer_groups import Group
+from zoo.models.layer_groups import Group, added
 from zoo.recipes.plan import PhasePlan
 
 _FUSED_ON = ("cpu", "cuda")  # elsewhere torch's own choice stands: nobody has compared there
@@ -37,7 +37,13 @@ def make_optimizer(
     """
     parameters = dict(model.named_parameters())
     plans = {plan.name: plan for plan in phase.groups}
-    trained = [(plans[group.name], [parameters[key] for key in group.parameters]) for group in groups]
+    others = added(model, groups)
+    trained = []
+    for group in groups:
+        plan = plans[group.name]
+        own = () if plan.train == "adapter" else group.parameters
+        names = (*own, *(name for name, of in others.items() if of == group.name and name in parameters))
+        trained.append((plan, [parameters[name] for name in names]))
     if phase.extra is not None and objective is not None:
         trained.append((phase.extra, list(objective.parameters())))
     param_groups: list[dict[str, Any]] = []

@@ -46,7 +46,9 @@ def objective(model: nn.Module, align: str = "none", semi: str = "none", **weigh
 
 
 def phase(*frozen: bool) -> PhasePlan:
-    groups = (GroupPlan(str(place), 1, 0, 0.1, 0.0, still, "none") for place, still in enumerate(frozen))
+    groups = (
+        GroupPlan(str(place), 1, 0, 0.1, 0.0, "none" if still else "all", "none") for place, still in enumerate(frozen)
+    )
     return PhasePlan("any", 1, 1, "constant", 0.0, tuple(groups))
 
 

@@ -110,7 +110,7 @@ def test_an_answer_counts_as_much_whoever_is_beside_it(weighting):
     theirs = torch.autograd.grad((halves[0].total + halves[1].total) / 2, trained)
     for one, other in zip(mine, theirs, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
-    phase = PhasePlan("probe", 1, 9, "constant", 0.0, (GroupPlan("head", 1, 0, 0.5, 0.0, False, "none"),))
+    phase = PhasePlan("probe", 1, 9, "constant", 0.0, (GroupPlan("head", 1, 0, 0.5, 0.0, "all", "none"),))
     step = Step(phase, 1, 1, {}, [], tuple(whole.parts), tuple(whole.amounts))
     logged = step.done(*((halves[0].values + halves[1].values) / 2).tolist())
     assert logged.loss == pytest.approx(whole.total.item(), rel=1e-5)

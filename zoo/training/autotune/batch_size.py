@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from zoo.errors import TrainingError
-from zoo.models.freezing import Freezer
+from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
@@ -120,7 +120,7 @@ class _Trial:
     ) -> None:
         self._model, self._accelerator, self._input_size = model, accelerator, input_size
         self._backwards, self._each = backwards, each  # images of a step for each labelled one
-        Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+        hold(model, groups, phase).train()
         self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
         trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from zoo.models.freezing import Freezer
+from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Plan
 from zoo.recipes.planner import asked_phases
@@ -85,7 +85,7 @@ def choose(
             notes.append(f"nothing is compiled: {why}")
             break
         trial = copy.deepcopy(model)
-        Freezer(trial, groups, phase.frozen, phase.fixed_norm).train()
+        hold(trial, groups, phase).train()
         try:
             takes, plain, quick = _compare(trial, recipe, accelerator, input_size)
         except Exception as error:  # whatever it is, training can do without

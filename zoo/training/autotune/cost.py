@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from zoo.models.freezing import Freezer
+from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Pace, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
@@ -142,7 +142,7 @@ def _measure(
     def step(images: int) -> tuple[float, int]:
         return try_step(network, images, input_size, accelerator, dtype, backwards)
 
-    Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+    hold(model, groups, phase).train()
     optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
     small = min(batch, 4)
     step(small)  # the first one pays for what later ones find ready

@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.data import TrainLoader
 from zoo.errors import TrainingError
-from zoo.models.freezing import Freezer
+from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group, is_norm
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
@@ -61,7 +61,7 @@ def find_rate(
     """
     trial = copy.deepcopy(model)
     objective = copy.deepcopy(objective)  # what it counts, and the gradients of what it learns, stay in the copy
-    freezer = Freezer(trial, groups, phase.frozen, phase.fixed_norm)
+    freezer = hold(trial, groups, phase)
     optimizer = make_optimizer(recipe.optimizer, trial, groups, phase)
     head = phase.groups[-1].lr or max(plan.lr for plan in phase.groups)
     freezer.train()

@@ -23,7 +23,7 @@ def folded_parts(model: nn.Module, cut: Cut) -> dict[nn.Module, nn.Module]:
         for path, norm_path in cut.folds:
             convolution, norm = model.get_submodule(path), cast(Any, model.get_submodule(norm_path))
             fused = fuse_conv_bn_eval(cast(nn.Conv2d, convolution), norm)
-            parts[convolution] = fused.requires_grad_(False).to(memory_format=torch.channels_last)
+            parts[convolution] = fused.to(memory_format=torch.channels_last)
             rest = [norm.drop, norm.act] if isinstance(norm, BatchNormAct2d) else []
             parts[norm] = nn.Sequential(*rest).eval() if rest else nn.Identity()
     return parts

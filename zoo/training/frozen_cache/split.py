@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from zoo.data.batches.views import generators_kept
 from zoo.models.freezing import Freezer
-from zoo.models.layer_groups import Group
+from zoo.models.layer_groups import Group, added
 from zoo.training.frozen_cache.parts import Cut
 from zoo.training.frozen_cache.trace import Call, TensorSizes, foldable, observe
 from zoo.training.seeds import seed_all
@@ -88,6 +88,7 @@ class Splitter:
         """The groups of each module's tensors, those inside it included."""
         named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         group_of = {id(named[name]): group.name for group in self._groups for name in group.parameters + group.buffers}
+        group_of |= {id(named[name]): group for name, group in added(self._model, self._groups).items()}
         return {
             path: {group_of[id(tensor)] for tensor in (*module.parameters(), *module.buffers())}
             for path, module in self._model.named_modules()

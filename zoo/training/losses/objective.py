@@ -115,7 +115,7 @@ def with_objective(plan: Plan, objective: Objective, batch: int) -> Plan:
                 undecayed=sum(tensor.numel() for tensor in own if not decays(tensor)),
                 lr=head.lr or max(phase.rates.values()),
                 weight_decay=head.weight_decay or max(group.weight_decay for group in phase.groups),
-                frozen=False,
+                train="all",
                 norm="none",
             )
         return replace(phase, extra=extra, unlabelled=batch * objective.unlabelled(phase), views=objective.views)

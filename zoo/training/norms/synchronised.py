@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import nn
 
-from zoo.models.freezing import Freezer
+from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan
 from zoo.training.norms.reestimate import tracking_norms
@@ -57,7 +57,7 @@ def synchronised(
     if not synchronises(model, accelerator):
         yield
         return
-    Freezer(model, groups, phase.frozen, phase.fixed_norm).train()
+    hold(model, groups, phase).train()
     live = [(path, norm) for path, norm in model.named_modules(remove_duplicate=False)
             if _can_be_exchanged(norm) and norm.training]  # fmt: skip
     others = {norm: convert_sync_batchnorm(norm) for _, norm in live}
