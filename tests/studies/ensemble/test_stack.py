@@ -18,6 +18,7 @@ from zoo.cli import main
 from zoo.errors import DataError, RecipeError, RunError, TrainingInterrupted
 from zoo.events import Note, PhaseStarted
 from zoo.models import preprocessing, saved
+from zoo.runs import load
 from zoo.runs.publish.contents import checked_record
 from zoo.runs.publish.licenses import settle_all
 from zoo.runs.run_folder import Run, seal
@@ -185,7 +186,7 @@ def test_members_that_cut_the_images_differently_leave_only_what_none_has_seen(r
     configs = [preprocessing.data_config(saved.load(member.run.path)) for member in chosen]
     found = held_out(chosen, configs, lambda event: None)
     assert not found.same and len(found.fit) > 0 and len(found.report) == 20
-    options = [zoo.adaptation.opening.data_options(member.recipe, configs[0]) for member in chosen]
+    options = [load.data_options(member.recipe, configs[0]) for member in chosen]
     opened = [zoo.data.open_dataset(str(images), each) for each in options]
     trained = {sample.id for dataset in opened for sample in dataset.fit.samples}
     mine = {sample.id for sample in found.fit.samples}
