@@ -176,7 +176,8 @@ class _Moved:
     @staticmethod
     def find_spec(module: str, _path: Any = None, _target: Any = None) -> None:
         if module in _MOVED:
-            raise ModuleNotFoundError(
+            # Not ModuleNotFoundError, which `from zoo import run` would swallow.
+            raise ImportError(
                 f"no module named {module!r} any more; write: from zoo import {_MOVED[module]}", name=module
             )
 
