@@ -212,6 +212,7 @@ def test_parts_of_several_data_sets_can_be_put_together(tmp_path):
 
 def test_a_label_of_the_wrong_sort_is_an_error(tmp_path):
     part = opened(fill(tmp_path, {"a": 5, "b": 5})).fit
+    part.tasks = (Task("letter", "single-label", part.classes),)
     with pytest.raises(TypeError, match="are no answers to tasks"):
         part.targets  # noqa: B018
 

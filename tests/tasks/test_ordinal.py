@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.tasks.ordinal import kappa, measure_steps, ordinal_loss, step_of, step_probabilities
-from zoo.tasks.regression import measure_quantity, quantity_loss
+from zoo.tasks.kind import MISTAKES
+from zoo.tasks.ordinal import Ordinal, kappa, ordinal_loss, step_of, step_probabilities
+from zoo.tasks.regression import Regression, quantity_loss
+from zoo.tasks.schema import Task
 
 
 def test_the_loss_asks_only_who_got_so_far():
@@ -36,9 +38,10 @@ def test_it_learns_an_order():
         optimizer.zero_grad()
         ordinal_loss(network(images), steps).backward()
         optimizer.step()
-    result = measure_steps(network(images).detach(), steps, ["a", "b", "c", "d"], [str(i) for i in range(200)], 5)
+    task = Task("size", "ordinal", ("a", "b", "c", "d"))
+    result = Ordinal().measure(task, network(images).detach(), steps[:, None].float(), [str(i) for i in range(200)])
     assert result["accuracy"] > 0.9 and result["kappa"] > 0.95 and result["mae"] < 0.1
-    assert np.array(result["confusion"]).sum() == 200 and len(result["mistakes"]) <= 5
+    assert np.array(result["confusion"]).sum() == 200 and len(result["mistakes"]) <= MISTAKES
 
 
 def test_kappa_is_nothing_where_there_is_one_step():
@@ -57,8 +60,9 @@ def test_a_step_that_nobody_has_still_lies_between_its_neighbours():
 
 def test_a_quantity_is_measured_in_its_own_unit():
     values = torch.tensor([1.0, 2.0, 3.0, 6.0])
-    result = measure_quantity(values + torch.tensor([0.0, 0.0, 1.0, -2.0]), values, 3.0, 2.0, ["a", "b", "c", "d"], 2)
+    task, guesses = Task("age", "regression", mean=3.0, std=2.0), values + torch.tensor([0.0, 0.0, 1.0, -2.0])
+    result = Regression().measure(task, guesses[:, None], values[:, None], ["a", "b", "c", "d"])
     assert result["mae"] == 0.75 and result["rmse"] == pytest.approx(math.sqrt(5 / 4))
     assert result["r2"] == pytest.approx(1 - 5 / 14) and result["baseline_mae"] == 1.5
-    assert [row["id"] for row in result["mistakes"]] == ["d", "c"]
+    assert [row["id"] for row in result["mistakes"]][:2] == ["d", "c"]
     assert quantity_loss(torch.zeros(4), values, 3.0, 2.0).item() == pytest.approx(0.5 * 14 / 4 / 4)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from zoo.tasks.schema import Task, headline, output_names, problem, spans
+from zoo.tasks.schema import Task, headline, one_class, output_names, problem, spans
 
 TASKS = (
     Task("animal", "single-label", ("cat", "dog", "fox")),
@@ -19,7 +19,11 @@ def test_outputs_and_answers_stand_side_by_side():
     assert output_names(TASKS) == ("animal: cat", "animal: dog", "animal: fox", "seen: grass", "seen: snow", "age",
                                    "size: above S", "size: above M")  # fmt: skip
     assert output_names(TASKS[1:2]) == ("grass", "snow")
-    assert [problem(tasks) for tasks in ((), TASKS[1:2], TASKS)] == ["single-label", "multi-label", "multi-task"]
+    assert [problem(tasks) for tasks in (one_class("ab"), TASKS[1:2], TASKS)] == [
+        "single-label",
+        "multi-label",
+        "multi-task",
+    ]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)

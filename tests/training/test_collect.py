@@ -10,8 +10,9 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.tasks.outputs import Outputs
+from zoo.tasks.schema import one_class
+from zoo.tasks.scoring import scores_of
 from zoo.tasks.single_label import measure, wilson
-from zoo.tasks.single_label import scores as scores_of
 from zoo.training.collect import collect
 
 
@@ -38,7 +39,7 @@ def test_a_result_worked_out_by_hand() -> None:
     assert result["ece"] == pytest.approx((0.1 + 0.6 + 0.3 + 0.2) / 4, abs=1e-6)
     (mistake,) = result["mistakes"]
     assert mistake == {"id": "image 1", "label": "dog", "predicted": "cat", "probability": pytest.approx(0.6)}
-    assert scores_of(Outputs(said.logits, said.labels)) == {
+    assert scores_of(one_class("ab"))(Outputs(said.logits, said.labels)) == {
         "accuracy": 0.75,
         "loss": pytest.approx(result["loss"], abs=1e-6),
         "refinement": pytest.approx(0.3544, abs=1e-3),  # twice as sure of itself
@@ -48,7 +49,9 @@ def test_a_result_worked_out_by_hand() -> None:
 def test_the_refinement_error_does_not_mind_how_sure_a_network_is() -> None:
     right, wrong = torch.tensor([[2.0, 0.0]] * 8 + [[0.0, 2.0]] * 2), torch.tensor([[2.0, 0.0]] * 7 + [[0.0, 2.0]] * 3)
     labels = torch.zeros(10, dtype=torch.long)
-    scores = [scores_of(Outputs(logits * sure, labels)) for logits in (right, wrong) for sure in (0.7, 1.4)]
+    scores = [
+        scores_of(one_class("ab"))(Outputs(logits * sure, labels)) for logits in (right, wrong) for sure in (0.7, 1.4)
+    ]
     assert scores[0]["refinement"] == pytest.approx(scores[1]["refinement"], abs=1e-3)
     assert scores[0]["refinement"] == pytest.approx(-(0.8 * math.log(0.8) + 0.2 * math.log(0.2)), abs=1e-3)
     assert scores[1]["loss"] > scores[0]["loss"] and scores[2]["refinement"] > scores[0]["refinement"]

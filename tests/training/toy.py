@@ -18,6 +18,8 @@ from zoo.recipes.planner import make_plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
 from zoo.tasks.outputs import Outputs
+from zoo.tasks.schema import one_class
+from zoo.tasks.scoring import scores_of
 from zoo.training import machine
 from zoo.training.collect import collect
 from zoo.training.frozen_cache.phase_data import Source
@@ -143,6 +145,7 @@ class Toy:
             sources=[Source(self.model, self.loader.epoch, evaluate or self.measure)] * len(plan.phases),
             objective=self.objective,
             accelerator=self.accelerator,
+            scores=scores_of(one_class(range(CLASSES))),
             sample_ids=[f"photo-{number}.png" for number in range(self.loader.count * self.loader.size)],
         )
         self.listeners: list[Callable[[Event], None]] = []

@@ -12,7 +12,7 @@ from zoo.base.text import DASH, aligned, interval, percent, plural
 from zoo.cli.output import on_terminal, printable, say
 from zoo.recipes import plan_table
 from zoo.runs.run_folder import Run
-from zoo.tasks.schema import SHARES, headline
+from zoo.tasks.schema import facts_of, headline, written
 
 # Of a result, what is too much for a terminal's JSON; run.json and the report have it.
 _LARGE = ("confusion", "calibration", "mistakes")
@@ -203,14 +203,6 @@ def shell_path(path: Path) -> str:
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else path))
 
 
-GUESSES = {"accuracy": "always guessing the commonest class", "mAP": "guessing by how common labels are"}
-
-
-def written(name: str, value: float | None) -> str:
-    """`97.2%` where the measure of this name is a share, else `0.720`."""
-    return percent(value) if name in SHARES or value is None else f"{value:.3f}"
-
-
 def worth(result: Mapping[str, Any]) -> str:
     """`97.2% (95.1 to 98.4%)`: the number that a result is known by, with its 95 % interval where there is one."""
     name, value = headline(result)
@@ -222,13 +214,13 @@ def worth(result: Mapping[str, Any]) -> str:
 def baseline(result: Mapping[str, Any]) -> str:
     """What guessing would reach, with how; empty where nothing is said of it."""
     if result.get("baseline_mae") is not None:
-        return f"{result['baseline_mae']:.4g} mean error (always guessing the mean; here {result['mae']:.4g})"
+        return f"{result['baseline_mae']:.4g} mean error ({facts_of(result).guess}; here {result['mae']:.4g})"
     if result.get("baseline") is None:
         return ""
-    if result.get("problem") == "ordinal":
-        return (f"0 (always guessing the same step); accuracy {percent(result['accuracy'])}, and "
+    if facts_of(result).chance:
+        return (f"0 ({facts_of(result).guess}); accuracy {percent(result['accuracy'])}, and "
                 f"{percent(result['baseline'])} by always guessing the commonest")  # fmt: skip
-    return f"{percent(result['baseline'])} ({GUESSES.get(headline(result)[0], 'by chance')})"
+    return f"{percent(result['baseline'])} ({facts_of(result).guess})"
 
 
 def tasks(result: Mapping[str, Any]) -> None:
@@ -243,36 +235,15 @@ def tasks(result: Mapping[str, Any]) -> None:
 
 def detail(found: Mapping[str, Any]) -> None:
     """Print the measures of one task, then a row for each class, label or step."""
-    from zoo.cli.render import Column, table  # which imports this module
+    from zoo.tasks import kinds  # which needs torch, and by now that is loaded
 
-    kind = found.get("problem", "single-label")
-    if kind == "multi-label":
-        shown = [("micro F1", f"{found['micro_f1']:.4f}"), ("macro F1", f"{found['macro_f1']:.4f}"),
-                 ("every label right", percent(found["accuracy"])), ("loss", f"{found['loss']:.4f}")]  # fmt: skip
-    elif kind == "ordinal":
-        shown = [("accuracy", percent(found["accuracy"])), ("mean error, steps", f"{found['mae']:.3f}"),
-                 ("loss", f"{found['loss']:.4f}")]  # fmt: skip
-    elif kind == "regression":
-        shown = [("mean error", f"{found['mae']:.4g}"), ("root mean square", f"{found['rmse']:.4g}"),
-                 ("by the mean", f"{found['baseline_mae']:.4g}"), ("loss", f"{found['loss']:.4f}")]  # fmt: skip
-    else:
-        shown = [("top-5 accuracy", percent(found["top5"])), ("loss", f"{found['loss']:.4f}"),
-                 ("macro F1", f"{found['macro_f1']:.4f}"), ("calibration error", f"{found['ece']:.4f}")]  # fmt: skip
-    for name, value in shown:
-        say(f"{name:<18}{value:>8}")
-    if kind == "multi-label":
-        columns = [Column("label", wrap=True), *(Column(name, right=True) for name in
-                   ("images", "AP", "F1", "precision", "recall", "threshold"))]  # fmt: skip
-        rows = [[entry["name"], str(entry["n"]), *(percent(entry[key]) for key in ("ap", "f1", "precision", "recall")),
-                 f"{entry['threshold']:.3f}"] for entry in found["labels"]]  # fmt: skip
-    elif kind == "regression":
-        return
-    else:
-        columns = [Column("step" if kind == "ordinal" else "class", wrap=True), Column("images", right=True),
-                   Column("accuracy", right=True)]  # fmt: skip
-        rows = [[entry["name"], str(entry["n"]), percent(entry["accuracy"])] for entry in found["classes"]]
-    say()
-    table(columns, rows)
+    kind = kinds.KINDS[facts_of(found).name]
+    for name, key, form in kind.shown:
+        say(f"{name:<18}{percent(found[key]) if form == '%' else format(found[key], form):>8}")
+    head, rows = kind.table(found)
+    if rows:
+        say()
+        table([Column(head[0], wrap=True), *(Column(name, right=True) for name in head[1:])], rows)
 
 
 def said(answer: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ import typer
 from zoo.base.text import count, percent
 from zoo.cli import render
 from zoo.cli.output import Answer, Json, say, warn
-from zoo.cli.render import Column, written
+from zoo.cli.render import Column
 from zoo.errors import RunError
 from zoo.runs.run_folder import Run, list_runs, way_on
-from zoo.tasks.schema import headline
+from zoo.tasks.schema import ONE, headline, written
 
 
 def command(
@@ -69,7 +69,7 @@ def _row(run: Run) -> dict[str, Any]:
     if record.get("kind") == "stack":
         row["strategy"] = _part(record, "stack").get("choice")
     result = _part(record, "result")
-    row.update(problem=result.get("problem", "single-label"), score=headline(result)[1])
+    row.update(problem=result.get("problem", ONE), score=headline(result)[1])
     row.update(accuracy=result.get("accuracy"), n=result.get("n"), split=result.get("split"))
     return row
 

@@ -9,7 +9,7 @@ from zoo.data.part import Part
 from zoo.data.targets import answers
 from zoo.data.types import BadImage
 from zoo.errors import DataError
-from zoo.tasks.schema import Task
+from zoo.tasks.schema import Task, is_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Dataset:
     """Images in their three roles."""
 
     name: str
-    classes: tuple[str, ...]  # in the pinned order: position = label; with tasks: what the outputs are called
+    classes: tuple[str, ...]  # in the pinned order: what the outputs are called
     fit: Part  # trained on
     choose: Part  # chooses the epoch and the rate
     report: Part  # the result is measured on these
@@ -41,7 +41,7 @@ class Dataset:
     license: str | None
     notes: tuple[str, ...]
     hflip: bool  # whether a mirrored image still shows its class
-    tasks: tuple[Task, ...] = ()  # what images answer; none: each is of one class
+    tasks: tuple[Task, ...]  # what images answer
     choose_cut: bool = False  # whether what chooses was cut from what would be trained on, and not given apart
     sets: tuple[Origin, ...] = ()  # where images of several data sets come from
     contents: Mapping[str, frozenset[bytes]] = field(default_factory=dict, repr=False)  # of each part, where known
@@ -52,7 +52,7 @@ class Dataset:
         Raises:
             DataError: They have several labels, or answer several questions; `what` cannot deal with these.
         """
-        if self.tasks:
+        if not is_plain(self.tasks):
             raise DataError(
                 f"{what} takes images of one class each, and those of {self.name} answer otherwise",
                 fix="use zoo adapt, one backbone at a time",

@@ -15,10 +15,10 @@ from zoo.data.sources.cells import parts_of
 from zoo.data.sources.table import columns_of, is_table
 from zoo.data.store.segment import Pixels
 from zoo.data.store.store import Store
-from zoo.data.targets import standardised, widened
-from zoo.data.types import DataOptions, Progress, Question, Reader, Target
+from zoo.data.targets import fitted, widened
+from zoo.data.types import DataOptions, Progress, Question, Reader
 from zoo.errors import DataError
-from zoo.tasks.schema import UNASKED, Task, TaskSpec, output_names
+from zoo.tasks.schema import MANY, UNASKED, Target, Task, TaskSpec, is_plain, output_names
 
 
 def question(spec: TaskSpec) -> Question:
@@ -26,7 +26,7 @@ def question(spec: TaskSpec) -> Question:
     column = spec.column or "label"
     several = "," in column
     columns = tuple(parts_of(column, ",")) if several else (column,)
-    return Question(spec.name, columns, "multi-label" if several else spec.kind, spec.steps)
+    return Question(spec.name, columns, MANY if several else spec.kind, spec.steps)
 
 
 def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options: DataOptions) -> DataOptions:
@@ -38,11 +38,11 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     Raises:
         DataError: A table has none of the columns; or there is a separator of labels, and no task has any.
     """
-    if not tasks:
+    if is_plain(tasks):
         return options
     options = replace(options, tasks=tuple(tasks))
-    if not specs and len(tasks) == 1 and (tasks[0].name, tasks[0].kind) == (UNASKED, "multi-label"):
-        return replace(options, problem="multi-label")
+    if not specs and len(tasks) == 1 and tasks[0].name == UNASKED and tasks[0].facts.several:
+        return replace(options, problem=MANY)
     _refuse_idle_separator(tasks, options)
     if not is_table(Path(ref)):
         return options
@@ -100,7 +100,7 @@ def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Pro
         if not table:
             own = replace(own, label_separator=None)
         found = open_one(ref, own, on_progress)
-        opened.append(found if found.tasks else _as_task(found, asked[0].name))
+        opened.append(_as_task(found, asked[0].name) if is_plain(found.tasks) else found)
     tasks = {task.name: task for dataset in opened for task in dataset.tasks}
     ordered = tuple(tasks[spec.name] for spec in specs)
     _refuse_idle_separator(ordered, options)
@@ -109,7 +109,7 @@ def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Pro
 
 
 def _refuse_idle_separator(tasks: Sequence[Task], options: DataOptions) -> None:
-    if options.label_separator is not None and not any(task.kind == "multi-label" for task in tasks):
+    if options.label_separator is not None and not any(task.facts.several for task in tasks):
         raise DataError(
             f"no task has several labels in a cell, so {options.label_separator!r} separates nothing",
             why=f"the tasks are: {', '.join(f'{task.name} ({task.kind})' for task in tasks)}",
@@ -119,7 +119,7 @@ def _refuse_idle_separator(tasks: Sequence[Task], options: DataOptions) -> None:
 
 def _require_plain(ref: str, specs: Sequence[TaskSpec]) -> None:
     first = specs[0]
-    wrong = "columns" if first.column else f"the kind {first.kind}" if first.kind not in (None, "single-label") else ""
+    wrong = "columns" if first.column else f"the kind {first.kind}" if not first.plain else ""
     if not wrong and len(specs) > 1:
         wrong = f"{len(specs)} tasks"
     if wrong:
@@ -131,13 +131,9 @@ def _require_plain(ref: str, specs: Sequence[TaskSpec]) -> None:
 
 def _as_task(dataset: Dataset, name: str) -> Dataset:
     """Images of one class each, as images that answer one task."""
-    task = Task(name, "single-label", dataset.classes)
-
-    def answered(part: Part) -> Part:
-        return part.answering((task,), [(float(label),) for label in part.truth().tolist()])
-
-    fit, choose, report = map(answered, (dataset.fit, dataset.choose, dataset.report))
-    return replace(dataset, tasks=(task,), fit=fit, choose=choose, report=report)
+    tasks = (replace(dataset.tasks[0], name=name, plain=False),)
+    parts = {role: part.answering(tasks, part.targets) for role, part in _roles(dataset).items()}
+    return replace(dataset, tasks=tasks, **parts)
 
 
 def _ordered(dataset: Dataset, tasks: tuple[Task, ...]) -> Dataset:
@@ -243,7 +239,7 @@ def _widened(part: Part, tasks: Sequence[Task]) -> list[Target]:
 
 def _with_statistics(dataset: Dataset) -> Dataset:
     """The tasks with mean and deviation of the values that are trained on, in the data set and its parts."""
-    tasks = standardised(dataset.tasks, dataset.fit.targets)
+    tasks = fitted(dataset.tasks, dataset.fit.targets)
     parts = {role: part.answering(tasks, part.targets) for role, part in _roles(dataset).items()}
     return replace(dataset, tasks=tasks, **parts)
 

@@ -11,7 +11,7 @@ from zoo.data.splits.roles import Assembly, Labelled, named
 from zoo.data.targets import targets_of, widened
 from zoo.data.types import DataOptions, Listing, Progress
 from zoo.errors import DataError
-from zoo.tasks.schema import Task
+from zoo.tasks.schema import Task, alone, is_plain
 
 
 def open_one(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
@@ -60,7 +60,7 @@ def open_evaluation(
         DataError: As for `open_one`, or there is no such split, or it has a class that the model does not know.
     """
     listing = _answering(open_listing(ref, options, on_progress), options.tasks)
-    if bool(listing.tasks) != bool(options.tasks):
+    if is_plain(listing.tasks) != is_plain(options.tasks):
         mine, theirs = ("one class", "several answers") if listing.tasks else ("several answers", "one class")
         raise DataError(
             f"the images of {ref} have {theirs} each, and the model gives {mine}",
@@ -78,14 +78,14 @@ def open_evaluation(
 
 def _answering(listing: Listing, tasks: tuple[Task, ...]) -> Listing:
     """The listing with room for the answers to all of a model's tasks, in their order."""
-    if tasks and not listing.tasks:
+    if is_plain(tasks):
+        return listing
+    if not listing.tasks:
         named = set(listing.classes)
-        fitting = [
-            task for task in tasks if task.kind == "single-label" and (len(tasks) == 1 or named <= {*task.classes})
-        ]
+        fitting = [task for task in tasks if alone(task).plain and (len(tasks) == 1 or named <= {*task.classes})]
         listing = _as_task(listing, fitting[0]) if len(fitting) == 1 else listing
     own = listing.tasks
-    if not own or not tasks or own == tasks:
+    if not own or own == tasks:
         return listing
     items = {}
     for split, found in listing.splits.items():
@@ -115,7 +115,7 @@ def _with_labels(listing: Listing, classes: tuple[str, ...], only: str | None = 
     for split, items in listing.splits.items():
         if only is not None and split != only:
             continue
-        if listing.tasks:  # these know their classes
+        if listing.tasks:  # their targets are numbers already
             result[split] = list(zip(items, targets_of([item.label for item in items]), strict=True))
             continue
         unknown = sorted({str(item.label) for item in items} - position.keys())

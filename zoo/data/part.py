@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
@@ -12,10 +11,10 @@ from PIL import Image
 
 from zoo.data.store.decode import UnreadableImage, decode
 from zoo.data.store.segment import Pixels
-from zoo.data.targets import counts, targets_of
-from zoo.data.types import Item, Reader, Sample, Target
+from zoo.data.targets import classes_of, counts, targets_of
+from zoo.data.types import Item, Reader, Sample
 from zoo.errors import DataError
-from zoo.tasks.schema import Task, output_names
+from zoo.tasks.schema import Target, Task, is_plain, one_class, output_names
 
 _STRAGGLERS = 0.01  # share of images that may be missing from a store that counts as whole
 
@@ -63,7 +62,7 @@ class Part:
     ) -> None:
         self.role = role  # "fit", "choose", "report"
         self.classes = classes
-        self.tasks = tasks  # what images answer; none: each is of one class
+        self.tasks = tasks or one_class(classes)  # what images answer
         self.labels = list(labels)
         self.hflip = hflip
         self.on_bad_image = on_bad_image
@@ -113,7 +112,9 @@ class Part:
 
     @property
     def targets(self) -> list[Target]:
-        """The answers of images that have tasks."""
+        """The images' answers."""
+        if is_plain(self.tasks):
+            return [(float(label),) for label in classes_of(self.labels)]
         return targets_of(self.labels)
 
     @cached_property
@@ -131,18 +132,15 @@ class Part:
         return self._items[index].id
 
     def truth(self, positions: Sequence[int] | None = None) -> torch.Tensor:
-        """True answers of some images or all: (N,) int64, the classes' positions; with tasks (N, columns) float32."""
+        """True answers of some images or all: (N, columns) float32; where each is of one class (N,) int64."""
         labels = self.labels if positions is None else [self.labels[position] for position in positions]
-        if not self.tasks:
+        if is_plain(self.tasks):
             return torch.tensor(labels, dtype=torch.int64)
         return torch.tensor(labels, dtype=torch.float32).reshape(len(labels), sum(task.columns for task in self.tasks))
 
     def class_counts(self) -> list[int]:
-        """Images of every class, in the classes' order; with tasks those that are a case of each output."""
-        if self.tasks:
-            return counts(self.tasks, self.targets)
-        found = Counter(self.labels)
-        return [found[label] for label in range(len(self.classes))]
+        """Images of every class, in the classes' order; of other tasks those that are a case of each output."""
+        return counts(self.tasks, self.targets)
 
     def raw(self, index: int) -> bytes:
         """The encoded bytes of one image."""

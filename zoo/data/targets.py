@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from zoo.data.types import NAN, Target
-from zoo.tasks.schema import Task, spans
-
-BINS = 4  # quantiles of a quantity that count as answers of their own
-
-Flags = npt.NDArray[np.bool_]
+from zoo.tasks import kinds
+from zoo.tasks.kind import Flags, Values
+from zoo.tasks.schema import NAN, Span, Target, Task, spans
 
 
 def classes_of(labels: Sequence[int | Target]) -> list[int]:
@@ -43,20 +37,9 @@ def targets_of(labels: Sequence[int | str | Target]) -> list[Target]:
 
 def indicators(tasks: Sequence[Task], targets: Sequence[Target]) -> Flags:
     """Which answers each image gives, (N, answers): classes, labels, steps, quarters of a quantity."""
-    table = np.array(targets, dtype=np.float64)
-    columns: list[Flags] = []
-    for span in spans(tasks):
-        values = table[:, span.columns]
-        if span.task.kind == "multi-label":
-            columns.append(values == 1.0)
-        elif span.task.kind == "regression":
-            known = np.isfinite(values[:, 0])
-            edges = np.quantile(values[known, 0], np.linspace(0, 1, BINS + 1)[1:-1]) if known.any() else []
-            place = np.searchsorted(edges, values[:, 0], side="right")
-            columns.append((place[:, None] == np.arange(BINS)) & known[:, None])
-        else:
-            columns.append(values == np.arange(len(span.task.classes)))
-    return np.concatenate(columns, axis=1)
+    return np.concatenate(
+        [kinds.of(span.task).strata(span.task, values) for span, values in each_task(tasks, targets)], axis=1
+    )
 
 
 def widened(targets: Sequence[Target], own: Sequence[Task], tasks: Sequence[Task]) -> list[Target]:
@@ -77,19 +60,9 @@ def answers(tasks: Sequence[Task], targets: Sequence[Target]) -> dict[str, int]:
             for span in spans(tasks)}  # fmt: skip
 
 
-def standardised(tasks: Sequence[Task], targets: Sequence[Target]) -> tuple[Task, ...]:
-    """The tasks with mean and deviation of the values that images have, where these are quantities."""
-    table = np.array(targets, dtype=np.float64)
-    found = []
-    for span in spans(tasks):
-        if span.task.kind == "regression":
-            values = table[:, span.columns.start]
-            values = values[np.isfinite(values)]
-            spread = float(values.std()) if len(values) else 0.0
-            found.append(replace(span.task, mean=float(values.mean()) if len(values) else 0.0, std=spread or 1.0))
-        else:
-            found.append(span.task)
-    return tuple(found)
+def fitted(tasks: Sequence[Task], targets: Sequence[Target]) -> tuple[Task, ...]:
+    """The tasks with what their losses need to know of the training images, such as the mean of a quantity."""
+    return tuple(kinds.of(span.task).fitted(span.task, values) for span, values in each_task(tasks, targets))
 
 
 def draw_weights(tasks: Sequence[Task], targets: Sequence[Target], temperature: float) -> list[float]:
@@ -99,8 +72,7 @@ def draw_weights(tasks: Sequence[Task], targets: Sequence[Target], temperature: 
     So the proportion holds exactly where no image answers two tasks; where images do, a draw of one task is also one of
     the other, and at 0 the tasks come only more alike than they would.
     """
-    table = np.array(targets, dtype=np.float64)
-    answers = np.stack([np.isfinite(table[:, span.columns]).any(1) for span in spans(tasks)], axis=1)
+    answers = np.stack([np.isfinite(values).any(1) for _, values in each_task(tasks, targets)], axis=1)
     sizes = np.maximum(answers.sum(0), 1).astype(np.float64)
     wanted = sizes ** (temperature - 1.0)
     weights = np.where(answers.any(1), (answers * wanted).sum(1) / np.maximum(answers.sum(1), 1), wanted.min())
@@ -110,19 +82,10 @@ def draw_weights(tasks: Sequence[Task], targets: Sequence[Target], temperature: 
 
 def counts(tasks: Sequence[Task], targets: Sequence[Target]) -> list[int]:
     """For each output, the images that are a case of it: of its class, with its label, above its step, with a value."""
-    found: list[int] = []
-    place = 0
-    for task in tasks:
-        column = [target[place : place + task.columns] for target in targets]
-        place += task.columns
-        if task.kind == "multi-label":
-            found += [sum(row[label] == 1.0 for row in column) for label in range(task.columns)]
-            continue
-        values = Counter(row[0] for row in column if row[0] == row[0])
-        if task.kind == "regression":
-            found.append(sum(values.values()))
-        elif task.kind == "ordinal":
-            found += [sum(count for value, count in values.items() if value > step) for step in range(task.outputs)]
-        else:
-            found += [values[float(label)] for label in range(task.outputs)]
-    return found
+    return [n for span, values in each_task(tasks, targets) for n in kinds.of(span.task).counts(span.task, values)]
+
+
+def each_task(tasks: Sequence[Task], targets: Sequence[Target]) -> list[tuple[Span, Values]]:
+    """The tasks in order, each with the images' answers to it, (N, columns)."""
+    table = np.array(targets, dtype=np.float64).reshape(len(targets), sum(task.columns for task in tasks))
+    return [(span, table[:, span.columns]) for span in spans(tasks)]

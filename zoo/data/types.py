@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from zoo.errors import DataError
-from zoo.tasks.schema import Kind, Task, TaskSpec
-
-Target = tuple[float, ...]
-"""An image's true answers side by side (see `zoo.tasks.schema.spans`); NaN where one is not known."""
+from zoo.tasks.schema import MANY, Problem, Target, Task, TaskSpec
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) while something takes long; `total` is 0 when it is not known."""
@@ -36,7 +32,7 @@ class Question:
 
     name: str  # of the task
     columns: tuple[str, ...]  # one; or one for each label
-    kind: Kind | None = None  # None: guessed from the values
+    kind: str | None = None  # None: guessed from the values
     steps: tuple[str, ...] = ()  # of an ordinal task, from low to high; none: in the order of their numbers
 
 
@@ -50,11 +46,11 @@ class DataOptions:
 
     path_column: str | None = None  # tables: column of paths ("path"); Hub: column of images (the first Image feature)
     label_column: str | None = None  # tables: "label"; Hub: the first ClassLabel, else a column named label(s)
-    problem: Literal["auto", "single-label", "multi-label"] = "auto"  # what an image has; auto: as the table looks
+    problem: Problem = "auto"  # what an image has; auto: as the table looks
     label_separator: str | None = None  # stands between several labels in a cell
     specs: tuple[TaskSpec, ...] = ()  # the tasks that were asked for, each with its data set; none: one class
     questions: tuple[Question, ...] = ()  # what a table is asked; none: its label column
-    tasks: tuple[Task, ...] = ()  # those of a model that is scored, so that classes are where its outputs have them
+    tasks: tuple[Task, ...] = ()  # of a model that is scored and has more than classes, in the order of its outputs
     config: str | None = None  # Hub configuration (subset); None: the registry's, else the default one
     train_per_class: int | None = None  # few-shot: images per class, those used for choosing included
     limit: int | None = None  # training images at most, those cut from them for choosing included
@@ -66,6 +62,11 @@ class DataOptions:
     interpolation: str = "bicubic"  # of the decoded store: the one the evaluation transform uses
     store_bytes: int = 8 * GiB  # most that the decoded stores may take on disk, together; 0: no store
     labels: bool = True  # whether every image must have a label; else one without has the empty text
+
+    @property
+    def several(self) -> bool:
+        """Whether a person says that an image has several labels."""
+        return self.problem == MANY or self.label_separator is not None
 
     def __post_init__(self) -> None:
         """Refuse what is impossible."""
@@ -122,7 +123,7 @@ class Listing:
     license: str | None = None
     hflip: bool = True  # whether a mirrored image still shows its class
     notes: tuple[str, ...] = ()
-    tasks: tuple[Task, ...] = ()  # what items answer; none: each is of one class
+    tasks: tuple[Task, ...] = ()  # what items answer; none: labels are names of classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,3 @@ def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:
 def hash_of_ids(ids: Iterable[str]) -> str:
     """The sha256 of images' ids, in their order."""
     return hashlib.sha256("\0".join(ids).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-NAN = math.nan  # not known: it counts neither in the loss nor in a measure

@@ -1,4 +1,4 @@
-"""Rows of a linear head: a quantity's scale put into them, and one task's of several alone."""
+"""Rows of a linear head: a task's unit put into them, and one task's of several alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from zoo.errors import RunError
 from zoo.models.derived_groups import classifier_names
+from zoo.tasks import kinds
 from zoo.tasks.schema import Task, spans
 
 
@@ -43,7 +44,7 @@ def require(model: nn.Module, tasks: Sequence[Task]) -> None:
     Raises:
         RunError: Its head is no linear layer; or it has no bias, which a quantity needs.
     """
-    quantity = any(task.kind == "regression" for task in tasks)
+    quantity = any(task.facts.scaled for task in tasks)
     if not quantity and len(tasks) < 2:
         return
     for layer in layers(model):
@@ -58,11 +59,9 @@ def require(model: nn.Module, tasks: Sequence[Task]) -> None:
 def put_scales(model: nn.Module, tasks: Sequence[Task]) -> None:
     """Make outputs that are quantities less their mean, in deviations, into quantities, by the head's own weights."""
     for span in spans(tasks):
-        if span.task.kind == "regression":
+        if span.task.facts.scaled:
             for layer in _tensors(model):
-                layer.weight[span.outputs] *= span.task.std
-                layer.bias[span.outputs] *= span.task.std
-                layer.bias[span.outputs] += span.task.mean
+                kinds.of(span.task).edit_head(span.task, layer.weight[span.outputs], layer.bias[span.outputs])
 
 
 @torch.no_grad()

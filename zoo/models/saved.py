@@ -24,9 +24,7 @@ from zoo.models.preprocessing import DataConfig, timm_data
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import check_safetensors, os_error
 from zoo.models.weights import resolve_weights as resolve_weights
-from zoo.tasks.schema import Task, problem
-
-PROBLEM_TYPES = {"single-label": "single_label_classification", "multi-label": "multi_label_classification"}
+from zoo.tasks.schema import Task, is_plain, one_class, pipeline, task_records
 
 
 def labels(model: nn.Module, weights: Weights | None) -> tuple[str, ...]:
@@ -92,7 +90,7 @@ def save(
         data_config: The preprocessing that the weights were trained for.
         zoo: Our own facts, under config.json's key "zoo". `requires` (from `requires(spec)`) lets `load` find the
             plugin that registers the architecture.
-        tasks: What images answer; none: each is of one class.
+        tasks: What images answer; none: each is of one class, as where the only task is plain.
 
     Raises:
         ValueError: The number of names is not the number of classes.
@@ -121,10 +119,9 @@ def save(
             config = json.loads((staging / "config.json").read_text(encoding="utf-8"))
             # transformers passes num_classes itself and fails on a second one; timm reads the top-level key.
             config.get("model_args", {}).pop("num_classes", None)
-            if tasks:
-                config["zoo"]["tasks"] = [task.record() for task in tasks]
-                # What transformers' pipeline goes by: a sigmoid for labels, no softmax over what is no set of classes.
-                config["problem_type"] = PROBLEM_TYPES.get(problem(tasks), "regression")
+            if not is_plain(tasks):
+                config["zoo"] |= task_records(tasks)
+                config["problem_type"] = pipeline(tasks)
             (folder / "config.json").unlink(missing_ok=True)
             with files.replacing(folder / "model.safetensors") as temporary:
                 (staging / "model.safetensors").replace(temporary)
@@ -132,9 +129,14 @@ def save(
             files.write_atomic(folder / "config.json", text.encode("utf-8", "backslashreplace"))
 
 
-def tasks(folder: Path) -> tuple[Task, ...]:
-    """What the model in a folder answers, after `load` has found it in order; nothing where images are of one class."""
-    return read_tasks(read_config(folder / "config.json"))
+def tasks(folder: Path, classes: Sequence[str]) -> tuple[Task, ...]:
+    """What the model in a folder answers, after `load` has found it in order.
+
+    Args:
+        folder: The folder.
+        classes: Of which one an image is, where nothing is said of tasks.
+    """
+    return read_tasks(read_config(folder / "config.json")) or one_class(classes)
 
 
 def load(folder: Path, name: str = "") -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -14,12 +14,11 @@ from zoo.errors import RecipeError
 from zoo.recipes import methods
 from zoo.recipes.rules import choice_faults
 from zoo.recipes.strategies import PRESETS, Augment, Phase, Preset, phase_faults
-from zoo.tasks.schema import LabelLoss, TaskSpec, task_faults
+from zoo.tasks.schema import FACTS, MANY, ONE, Problem, TaskSpec, task_faults
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
 Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
-Problem = Literal["auto", "single-label", "multi-label"]
 TaskWeighting = Literal["fixed", "uncertainty", "pcgrad"]
 
 # A rate range test, a number, or the strategy's own default.
@@ -79,10 +78,10 @@ class Recipe:
         low=0,
         high=0.9,
     )
-    label_loss: LabelLoss = choice(
-        "bce",
+    label_loss: str = choice(
+        FACTS[MANY].losses[0],
         "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels of which few are there.",
-        choices=("bce", "asymmetric"),
+        choices=FACTS[MANY].losses,
     )
     ema: float = choice(
         0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
@@ -187,7 +186,7 @@ class Recipe:
         "auto",
         "What an image has: single-label, one class; multi-label, several (of a path in several rows of a table all); "
         "auto: several where the separator, the columns or lists in cells say so.",
-        choices=("auto", "single-label", "multi-label"),
+        choices=get_args(Problem),
     )
     label_separator: str | None = choice(None, "What stands between the labels of an image in one cell, such as ;")
     tasks: tuple[str, ...] = choice(
@@ -393,7 +392,7 @@ def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
     tasks than before have no use for the weights of those that are gone.
     """
     chosen = {key: value for key, value in choices.items() if value is not None}
-    labels = recipe.problem == "single-label" and (chosen.keys() & {"label_separator", "label_column"})
+    labels = recipe.problem == ONE and (chosen.keys() & {"label_separator", "label_column"})
     if (chosen.get("tasks") or labels) and "problem" not in chosen:
         chosen["problem"] = "auto"
     if chosen.get("tasks"):

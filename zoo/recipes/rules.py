@@ -9,6 +9,7 @@ from typing import Any
 from zoo.base.durations import parse_interval
 from zoo.errors import RecipeError
 from zoo.recipes import methods
+from zoo.tasks.schema import ONE
 
 # Choices that need one class of each image, when they are off.
 ONE_CLASS = {"mixup": 0.0, "cutmix": 0.0, "balance": "none", "align": "none", "semi": "none", "target": None,
@@ -34,7 +35,7 @@ def choice_faults(recipe: Any) -> list[str]:
         faults.append("weights: the strategy scratch starts from random weights; leave --weights out")
     if recipe.strategy == "probe" and recipe.weights == "none":
         faults.append("weights: a probe of random weights learns next to nothing; use --strategy scratch")
-    if recipe.problem == "single-label" and recipe.label_separator is not None:
+    if recipe.problem == ONE and recipe.label_separator is not None:
         faults.append("label_separator: separates several labels of an image, and problem says single-label")
     if recipe.refit == "on" and (recipe.soup or recipe.wise is not None):
         faults.append("refit: soup and wise need the images that choose after training; leave one of them out")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from zoo.events import Note, Progress
-from zoo.tasks import single_label
+from zoo.tasks.scoring import scores_of
 from zoo.training.averaging import SHARES, Ingredient, State, along, greedy
 from zoo.training.collect import collect
 from zoo.training.loaded import Loaded, Work
@@ -78,11 +78,11 @@ class _Judge:
         self._total, self._done = total, 0
 
     def score(self, state: State) -> dict[str, float]:
-        """Accuracy, loss and refinement error on the choosing images, in the precision of the run."""
+        """What epochs are chosen by, on the choosing images, in the precision of the run."""
         model = self._loaded.model
         self._session.emit(Progress(self._stage, self._done, self._total))
         model.load_state_dict(state)
         outputs = collect(model, self._work.choosing, self._loaded.accelerator, mixed=True)
         self._done += 1
         self._session.emit(Progress(self._stage, self._done, self._total))
-        return single_label.scores(outputs)
+        return scores_of(self._loaded.dataset.tasks)(outputs)

@@ -19,7 +19,7 @@ from zoo.runs.publish.card import model_card
 from zoo.runs.publish.contents import checked_record
 from zoo.runs.report.task_sections import alone_record
 from zoo.runs.run_folder import Run
-from zoo.tasks.schema import Span, spans
+from zoo.tasks.schema import Span, alone, spans
 
 NEAR = 1e-4  # how far outputs may be from the whole model's, relative to the largest: float32 in another order
 
@@ -39,7 +39,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
         RunError: The run is not finished or was changed since, has no such task, or its head cannot be taken apart.
     """
     record = checked_record(whole)
-    tasks = saved.tasks(whole.path)
+    tasks = saved.tasks(whole.path, record["dataset"]["classes"])
     span = next((span for span in spans(tasks) if span.task.name == name), None)
     if span is None or len(tasks) < 2:
         there = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
@@ -71,7 +71,7 @@ def one_task(whole: Run, name: str, folder: Path) -> Run:
         class_names=span.task.output_names,
         data_config=preprocessing.data_config(network),
         zoo={"run": found["id"], **facts, "backbone": found["backbone"]["name"], "requires": _requires(found)},
-        tasks=() if span.task.kind == "single-label" else (span.task,),
+        tasks=(alone(span.task),),
     )
     write_tensors({**kept, "logits": logits}, folder / "verify.safetensors")
     write_atomic(folder / "README.md", model_card(found))
@@ -88,7 +88,7 @@ def _record(record: dict[str, Any], span: Span) -> dict[str, Any]:
     found["kind"] = "classifier"
     found["name"] = f"{record['name']}-{task.name}"
     found["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when it is pushed again
-    if task.kind == "single-label":
+    if alone(task).plain:
         found["dataset"].pop("tasks")
         found["result"].pop("problem")
     return found

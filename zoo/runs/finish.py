@@ -29,7 +29,7 @@ from zoo.runs.publish.card import model_card
 from zoo.runs.report.page import write_report
 from zoo.runs.run_folder import Run
 from zoo.tasks import scoring
-from zoo.tasks.schema import Task
+from zoo.tasks.schema import Task, task_records
 from zoo.training.collect import collect
 from zoo.training.loaded import Loaded, Work
 from zoo.training.state.session import Session
@@ -56,7 +56,7 @@ def finish(
         ready: What was trained; its model holds the weights to save.
         session: Where training ended.
         course: What the record says of training: the best epoch, a second training, averages.
-        tasks: What images answer, with what was chosen when training was over; none: each is of one class.
+        tasks: What images answer, with what was chosen when training was over.
         setup: Seconds before training.
         began: When it all began, by the monotonic clock.
 
@@ -88,7 +88,7 @@ def finish(
     images = session.position.images * accelerator.num_processes
     record = this.record | {
         "status": "finished",
-        "dataset": this.record["dataset"] | bad | ({"tasks": [task.record() for task in tasks]} if tasks else {}),
+        "dataset": this.record["dataset"] | bad | task_records(tasks),
         "result": result,
         **course,
         "seconds": {
@@ -134,7 +134,7 @@ def measured(
 
     outputs = collect(model, batches, accelerator, mixed=False, on_batch=tell)
     names = [part.id(place) for place in outputs.positions.tolist()]
-    result = scoring.measured(outputs, saved.tasks(this.path), dataset.classes, names)
+    result = scoring.measured(outputs, saved.tasks(this.path, dataset.classes), names)
     result |= {"split": dataset.reported_on, "selected_on": dataset.selected_on}
     return model, result | {"bad": [image.as_dict() for image in batches.skipped.values()]}
 

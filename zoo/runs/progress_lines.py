@@ -12,7 +12,7 @@ from zoo.base.text import count, duration, percent
 from zoo.errors import printable
 from zoo.events import EpochDone, Event, Listener, Note, PhaseStarted, PlanReady, Progress, StepDone, ignore
 from zoo.recipes.plan import Plan
-from zoo.tasks.schema import MEASURES
+from zoo.tasks.schema import measure_name, written
 
 _PATIENCE = 2.0  # seconds that something may take before it has to say so
 _PLAIN_EVERY = 15.0  # seconds between plain lines about one piece of work
@@ -77,7 +77,7 @@ def epoch_line(event: EpochDone) -> str:
 def measured(event: EpochDone) -> str:
     """What the choosing images say after an epoch, in two words."""
     for name, value in event.values.items():
-        return f"val {MEASURES.get(name, name)} {value:.3f}" if name == "score" else f"val mAP {percent(value)}"
+        return f"val {measure_name(name)} {written(measure_name(name), value)}"
     return f"val accuracy {percent(event.val_accuracy)}"
 
 

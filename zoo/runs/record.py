@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zoo.base.untrusted import is_finite
+from zoo.tasks.schema import FACTS
 
 FAULTS = 5  # that a message lists
 
@@ -38,6 +39,9 @@ _ANSWERED = {"problem": "text", "n": "whole", "classes": [{"name": "text", "n": 
              "labels": [{"name": "text", "n": "whole", "*": "number"}], "confusion": [["whole"]],
              "interval": ["number"], "calibration": [{"*": "number"}], "mistakes": [_MISTAKE],
              "*": "number"}  # fmt: skip
+_NUMBERS = dict.fromkeys(("loss", "baseline", "baseline_mae", "score"), "number") | {
+    measure.key: "number" for facts in FACTS.values() for measure in facts.measures
+}
 _SHAPE: dict[str, Any] = {
     "schema": "whole", "zoo": "text", "kind": "text", "status": "text", "name": "text", "id": "text", "created": "text",
     "backbone": {"name": "text", "arch": "text", "plugin": "text", "distribution": "text", "version": "text",
@@ -54,13 +58,7 @@ _SHAPE: dict[str, Any] = {
     "data_config": {"input_size": ["whole"], "mean": ["number"], "std": ["number"], "interpolation": "text",
                     "crop_pct": "number", "crop_mode": "text"},
     "environment": {},
-    "result": {"accuracy": "number", "top5": "number", "loss": "number", "macro_f1": "number", "ece": "number",
-               "n": "whole", "split": "text", "selected_on": "text", "interval": ["number"], "baseline": "number",
-               "classes": [{"name": "text", "n": "whole", "accuracy": "number"}], "confusion": [["whole"]],
-               "calibration": [{"*": "number"}], "problem": "text", "map": "number", "micro_f1": "number",
-               "labels": [{"name": "text", "n": "whole", "*": "number"}], "kappa": "number", "r2": "number",
-               "mae": "number", "rmse": "number", "baseline_mae": "number", "score": "number",
-               "tasks": {"*": _ANSWERED}, "mistakes": [_MISTAKE]},
+    "result": {**_ANSWERED, **_NUMBERS, "split": "text", "selected_on": "text", "tasks": {"*": _ANSWERED}, "*": "any"},
     "refit": {"images": "whole", "epochs": {"*": "whole"}},
     "target": {"ref": "text", "name": "text", "fingerprint": "text", "n": "whole", "license": "text",
                "bad": [{"path": "text", "error": "text"}], "notes": ["text"], "align": "text", "semi": "text",

@@ -17,22 +17,11 @@ from zoo.base.files import write_atomic
 from zoo.base.untrusted import JSON_LIMIT, parse_json, read_bytes
 from zoo.errors import RunError
 from zoo.runs.record import record_faults
+from zoo.tasks.schema import ONE, SEVERAL, facts_of, headlines
 
 SCHEMA = 1
 MEMBERS = "members"  # in a stack's folder: its members' run folders, members/0, members/1, …
 COMBINER = "stack.safetensors"  # the same: what combines them
-
-
-# What a result must have, by what images answer; that of several tasks has as much for each.
-_NEEDED = {
-    "single-label": ("accuracy", "macro_f1", "top5", "ece"),
-    "multi-label": ("map", "accuracy", "macro_f1", "micro_f1"),
-    "ordinal": ("kappa", "accuracy", "mae"),
-    "regression": ("r2", "mae", "rmse"),
-    "multi-task": ("score", "tasks"),
-}
-# Of these None is an answer: there was nothing to measure it by, such as an image with any label.
-_MAY_BE_UNKNOWN = ("map", "kappa", "r2", "score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +44,7 @@ class Result:
     rmse: float | None = None  # root of the mean squared distance, in a quantity's unit
     score: float | None = None  # mean over tasks of what each is known by
     tasks: Mapping[str, Result] | None = None  # of several tasks, each one's
-    problem: str = "single-label"  # what images answer: that, "multi-label", "ordinal", "regression", "multi-task"
+    problem: str = ONE  # what images answer: that, another kind of task, or "multi-task"
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Result:
@@ -69,9 +58,10 @@ class Result:
     @classmethod
     def missing(cls, record: dict[str, Any]) -> list[str]:
         """The fields that a result must have and this one lacks."""
-        own = _NEEDED.get(str(record.get("problem")), _NEEDED["single-label"])
+        own = ["score", "tasks"] if record.get("problem") == SEVERAL else [m.key for m in facts_of(record).measures]
         needed = [*own, *(entry.name for entry in fields(cls) if entry.default is MISSING)]
-        unknown = [name for name in _MAY_BE_UNKNOWN if name in record]
+        # None says that there was nothing to measure it by, such as an image with any label.
+        unknown = [name for name in headlines() if name in record and name != "accuracy"]
         found = [name for name in needed if record.get(name) is None and name not in unknown]
         for name, each in (record.get("tasks") or {}).items():
             lacks = cls.missing({"split": "", "selected_on": "", **each})

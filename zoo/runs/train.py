@@ -27,6 +27,7 @@ from zoo.runs.finish import finish
 from zoo.runs.prepare import Prepared, prepare
 from zoo.runs.recipe_file import recipe_of_run
 from zoo.runs.run_folder import Run
+from zoo.tasks.schema import task_records
 from zoo.tasks.scoring import scores_of
 from zoo.training import machine, make_objective
 from zoo.training.frozen_cache.phase_data import sources_for
@@ -217,7 +218,7 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
             "license": dataset.license,
             "bad": [image.as_dict() for image in dataset.bad],
             "notes": list(dataset.notes),
-            **({"tasks": [task.record() for task in dataset.tasks]} if dataset.tasks else {}),
+            **task_records(dataset.tasks),
             **({"sets": [asdict(one) | _on_the_hub(one.ref) for one in dataset.sets]} if dataset.sets else {}),
         },
         "recipe": loaded.recipe.record(),

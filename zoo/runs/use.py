@@ -32,7 +32,7 @@ from zoo.runs.stacked.held_out import images_of
 from zoo.runs.stacked.model import Stacked, load_stack
 from zoo.tasks.outputs import Outputs
 from zoo.tasks.predictions import Prediction, predictions
-from zoo.tasks.schema import Task
+from zoo.tasks.schema import Task, is_plain, one_class
 from zoo.tasks.scoring import measured
 from zoo.training import machine
 from zoo.training.collect import collect
@@ -43,11 +43,11 @@ class Classifier:
     """A model with what it takes to use it."""
 
     model: nn.Module  # timm model, eval mode
-    classes: tuple[str, ...]  # in the head's order
+    classes: tuple[str, ...]  # in the head's order: what its outputs are called
     config: DataConfig
     run: Run | None  # None: a backbone with its pretrained head
     name: str
-    tasks: tuple[Task, ...] = ()  # what it answers; none: of which class an image is
+    tasks: tuple[Task, ...]  # what it answers
 
 
 def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
@@ -72,7 +72,7 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
                 why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
                 fix="bring both files of one run together again",
             )
-        tasks = saved.tasks(found.path)
+        tasks = saved.tasks(found.path, classes)
         return Classifier(network, classes, preprocessing.data_config(network), found, found.name, tasks)
     text = str(model)
     if text.startswith(HUB_MODEL) and not isinstance(model, Path):
@@ -92,11 +92,13 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     if weights is None:
         raise WeightsError(f"{spec.full_name} has no pretrained weights", fix="adapt it to your images first")
     network = saved.build(spec, weights=weights).eval()
-    return Classifier(network, saved.labels(network, weights), preprocessing.data_config(network), None, spec.full_name)
+    classes, config = saved.labels(network, weights), preprocessing.data_config(network)
+    return Classifier(network, classes, config, None, spec.full_name, one_class(classes))
 
 
 def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: str) -> Classifier:
-    return Classifier(network, tuple(record["dataset"]["classes"]), network.configs[0], of, name)
+    classes = tuple(record["dataset"]["classes"])
+    return Classifier(network, classes, network.configs[0], of, name, one_class(classes))
 
 
 def _from_hub(reference: str, emit: Listener) -> Classifier:
@@ -112,8 +114,8 @@ def _from_hub(reference: str, emit: Listener) -> Classifier:
     network = saved.load(folder, name)
     # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
     told = Weights(name=reference, source="hf-hub", repo=reference)
-    tasks = saved.tasks(folder)
-    return Classifier(network, saved.labels(network, told), preprocessing.data_config(network), None, name, tasks)
+    classes, config = saved.labels(network, told), preprocessing.data_config(network)
+    return Classifier(network, classes, config, None, name, saved.tasks(folder, classes))
 
 
 def load(model: str | Path | Run) -> nn.Module:
@@ -123,7 +125,7 @@ def load(model: str | Path | Run) -> nn.Module:
     if not isinstance(network, Stacked):  # which has a transform of its own: its members may want different ones
         network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
     network.class_names = classifier.classes
-    network.tasks = classifier.tasks
+    network.tasks = () if is_plain(classifier.tasks) else classifier.tasks
     loaded: nn.Module = network
     return loaded
 
@@ -195,7 +197,7 @@ def evaluate(
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)
     names = [part.id(place) for place in outputs.positions.tolist()]
-    result = measured(outputs, classifier.tasks, classifier.classes, names)
+    result = measured(outputs, classifier.tasks, names)
     return {
         "model": classifier.name,
         "dataset": dataset or (own.dataset if own is not None else None),
@@ -270,7 +272,8 @@ class Predictor:
     def __init__(self, model: str | Path | Run, *, on_event: Listener = ignore) -> None:
         self._emit = on_event
         classifier = open_classifier(model, on_event)
-        self.name, self.classes, self.tasks = classifier.name, classifier.classes, classifier.tasks
+        self.name, self.classes, self._tasks = classifier.name, classifier.classes, classifier.tasks
+        self.tasks = () if is_plain(self._tasks) else self._tasks
         self._transform = _transform(classifier)
         self._device = machine.make_accelerator(machine.settle(Recipe(precision="fp32"))).device
         network: Any = classifier.model
@@ -308,7 +311,7 @@ class Predictor:
             inputs = [torch.stack(same) for same in zip(*(tensors for _, tensors in readable), strict=True)]
             pixels = [each.to(self._device, memory_format=torch.channels_last) for each in inputs]
             logits = self._network(*pixels).float().cpu()
-            labelled = iter(predictions([path for path, _ in readable], logits, self.classes, self.tasks, top))
+            labelled = iter(predictions([path for path, _ in readable], logits, self._tasks, top))
         return [
             Prediction(path, None, None, error=_one_line(image)) if isinstance(image, Exception) else next(labelled)
             for path, image in chunk

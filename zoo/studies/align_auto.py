@@ -23,7 +23,7 @@ from zoo.runs.prepare import assemble, prepare
 from zoo.runs.run_folder import Run
 from zoo.training import machine
 from zoo.training.loaded import Loaded, Work
-from zoo.training.selection import RISING
+from zoo.training.selection import rises
 from zoo.training.validators import VALIDATORS
 
 FOLDER = "tried"  # in the run's own: the runs of the methods that were not taken
@@ -116,7 +116,7 @@ def score(record: Mapping[str, Any], by: str) -> float:
 
 def _merit(record: Mapping[str, Any], by: str) -> float:
     value = score(record, by)
-    return value if by in RISING else -value
+    return value if rises(by) else -value
 
 
 def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Several labels of an image: how well each is told apart, from where it is given, and what that comes to."""
+"""Multi-label classification: binary cross-entropy and the asymmetric loss, average precision, thresholds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,119 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-MISTAKES = 24  # most confident ones, kept for the report
+from zoo.base.text import percent
+from zoo.tasks.kind import MISTAKES, Answer, Column, Flags, Kind, LossOptions, Unfit, Values, ranked, refuse_unknown
+from zoo.tasks.schema import FACTS, MANY, NAN, Target, Task, in_order
+
 RESAMPLES = 200  # of the images, for the interval
 FEW = 5  # images with a label below which a threshold of its own would be chance
 
 Floats = npt.NDArray[np.float64]
 Each = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+HALF = 0.5  # the threshold of a label for which none was chosen
+# The paper's for most of its experiments: easy absences are weighed down, and the easiest left out.
+GAMMA_ABSENT, MARGIN = 4, 0.05
+
+
+class MultiLabel(Kind):
+    """Several labels of an image, which do not exclude each other."""
+
+    facts = FACTS[MANY]
+    purpose = "to give each image those of {classes} that it has"
+    usage = 'print(task["name"], [name for name, p, t in zip(names, mine.sigmoid(), task["thresholds"]) if p >= t])'
+    shown = (("micro F1", "micro_f1", ".4f"), ("macro F1", "macro_f1", ".4f"), ("every label right", "accuracy", "%"),
+             ("loss", "loss", ".4f"))  # fmt: skip
+
+    def claims(self, column: Column) -> str | None:
+        """Lists in cells, or the separator."""
+        return "" if column.several else None
+
+    def read(self, column: Column) -> tuple[Task, list[Target]]:
+        """The labels are those of the training images, unless a model has them already."""
+        fitted = {
+            label for labels, fits in zip(column.labels, column.trained, strict=True) if fits for label in labels or ()
+        }
+        classes = column.known.classes if column.known else in_order(fitted)
+        if not classes:
+            raise Unfit("no training image has a label")
+        place = {name: number for number, name in enumerate(classes)}
+        refuse_unknown({label for labels in column.labels for label in labels or ()}, classes, self.facts.noun)
+        targets: list[Target] = []
+        for labels in column.labels:
+            row = [0.0 if labels is not None else NAN] * len(classes)
+            for label in labels or ():
+                row[place[label]] = 1.0
+            targets.append(tuple(row))
+        return Task(column.name, self.facts.name, classes), targets
+
+    def strata(self, task: Task, targets: Values) -> Flags:
+        """Its labels."""
+        flags: Flags = targets == 1.0
+        return flags
+
+    def nothing(self, task: Task, targets: Values) -> tuple[str, str] | None:
+        """At least one image must have a label."""
+        why = "there is nothing to rank before anything else, so it cannot be told how good a model is"
+        return None if (targets == 1.0).any() else ("any of the labels", why)
+
+    def loss(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, options: LossOptions) -> torch.Tensor:
+        """See `known_loss` and `LOSSES`."""
+        return known_loss(logits, targets, LOSSES.get(options.name, cross_entropy), options.label_smoothing)
+
+    def score(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> float:
+        """Mean average precision; 0 where no image has any label."""
+        area = mean_ap(logits, targets)
+        return area if area == area else 0.0
+
+    def measure(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, ids: Sequence[str]) -> dict[str, Any]:
+        """See `measure_labels`."""
+        return measure_labels(logits, targets, task.classes, thresholds(task), ids)
+
+    def calibrate(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> Task:
+        """With a threshold for each label."""
+        return replace(task, thresholds=choose_thresholds(logits, targets))
+
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+        """The labels above their thresholds, and the most probable ones."""
+        found = []
+        for shares in logits.sigmoid():
+            pairs = zip(task.classes, shares.tolist(), thresholds(task), strict=True)
+            over = [(name, share) for name, share, least in pairs if share >= least]
+            best = tuple(sorted(over, key=lambda pair: -pair[1]))
+            found.append(Answer(top=ranked(shares, task, top), labels=best))
+        return found
+
+    def table(self, result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+        """Labels with what is measured of each."""
+        rows = [[row["name"], str(row["n"]), *(percent(row[key]) for key in ("ap", "f1", "precision", "recall")),
+                 f"{row['threshold']:.3f}"] for row in result["labels"]]  # fmt: skip
+        return ["label", "images", "AP", "F1", "precision", "recall", "threshold"], rows
+
+
+def thresholds(task: Task) -> Sequence[float]:
+    """The probability from which each label is given."""
+    return task.thresholds or [HALF] * len(task.classes)
+
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The binary cross-entropy of each label, (N, labels), nats."""
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def asymmetric(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The asymmetric loss of each label, (N, labels).
+
+    Ridnik et al. 2021, "Asymmetric Loss For Multi-Label Classification".
+    With p the probability and p_m = max(p - m, 0): -log p where a label is there, which the paper weighs by
+    (1 - p)^g+ with g+ = 0; -p_m^g- log(1 - p_m) where it is not.
+    """
+    shifted = (logits.sigmoid() - MARGIN).clamp(min=0)
+    absent = -(shifted**GAMMA_ABSENT) * torch.log1p(-shifted)
+    return -targets * functional.logsigmoid(logits) + (1 - targets) * absent
+
+
+LOSSES: dict[str, Each] = {"bce": cross_entropy, "asymmetric": asymmetric}
 
 
 def known_loss(

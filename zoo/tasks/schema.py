@@ -1,27 +1,88 @@
-"""What a head answers: one question or several, of which kind each is, and which of its outputs belong to which.
+"""Tasks: what a head answers, of which kind each is, and which of its outputs belong to which.
 
 The outputs of several tasks stand side by side in one linear head, which is exactly a linear head for each: the network
-stays an ordinary timm model.
+stays an ordinary timm model. There is always at least one task: images of one class each have one that nobody asked
+for, and that no record speaks of.
+
+What is known of a kind without tensors is a row of `FACTS`; the rest is one file beside this one.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal
 
 from zoo.base.fields import mapping_faults
 from zoo.base.references import HUB_DATA
+from zoo.base.text import number, percent
 from zoo.base.untrusted import is_finite
 
-Kind = Literal["single-label", "multi-label", "regression", "ordinal"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Target = tuple[float, ...]
+"""An image's true answers side by side (see `spans`); NaN where one is not known."""
+
+NAN = math.nan  # not known: it counts neither in the loss nor in a measure
 SEVERAL = "multi-task"  # what a model with more than one task answers
-MEASURES = {"map": "mAP", "r2": "R²", "score": "mean score"}  # what is called otherwise than its key
-SHARES = ("accuracy", "mAP")  # of these, and what is called as its key, what is written in per cent
-_HEADLINES = {"multi-label": "map", "regression": "r2", "ordinal": "kappa", "multi-task": "score"}
-UNASKED = "label"  # name of the one task of a run that has several labels an image and was not asked for tasks
+UNASKED = "label"  # name of the one task of a run that was not asked for tasks
+Problem = Literal["auto", "single-label", "multi-label"]  # of images with one column of labels
+ONE: Final = "single-label"  # the kinds that such images have: this, or several labels each
+MANY: Final = "multi-label"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that a result has."""
+
+    key: str
+    label: str = ""  # what people call it; empty: as its key
+    share: bool = False  # whether it is written in per cent
+    hub: tuple[str, str] | None = None  # the Hub's id of it, and what it is called there
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.label or self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a kind of task without tensors."""
+
+    name: str
+    measures: tuple[Measure, ...]  # that every result has; it is known by the first
+    guess: str  # what its baseline is
+    least: int = 0  # classes that it needs; 0: it has none
+    noun: str = "class"  # what one of them is called
+    losses: tuple[str, ...] = ()  # names of those that there are to choose from, the usual one first
+    several: bool = False  # whether an image may have several of the classes: a true answer is 1 or 0 for each of them
+    alone: bool = False  # whether as the only task it is chosen by its own scores, and logged without a name
+    chance: bool = False  # whether what it is known by is 0 for whoever guesses
+    scaled: bool = False  # whether the trained head is put into the task's own unit, for which it needs a bias
+    keeps: tuple[str, ...] = ()  # what a task's record has beside its classes: "thresholds", "mean", "std"
+    pipeline: str = "regression"  # what transformers' pipeline takes it for; this: no classes, so no softmax
+    outputs: Callable[[Task], tuple[str, ...]] = lambda task: task.classes  # what each output of the head is called
+
+
+_MACRO_F1 = Measure("macro_f1", hub=("f1", "Macro-F1"))
+_ACCURACY = Measure("accuracy", share=True, hub=("accuracy", "Accuracy"))
+_MAP = Measure("map", "mAP", share=True, hub=("mean_average_precision", "mAP"))
+_R2 = Measure("r2", "R²", hub=("r_squared", "R squared"))
+FACTS: dict[str, Facts] = {facts.name: facts for facts in (
+    Facts(ONE, (_ACCURACY, _MACRO_F1, Measure("top5"), Measure("ece")), "always guessing the commonest class", least=2,
+          losses=("cross-entropy",), pipeline="single_label_classification"),
+    Facts(MANY, (_MAP, Measure("accuracy"), _MACRO_F1, Measure("micro_f1")), "guessing by how common labels are",
+          least=1, noun="label", losses=("bce", "asymmetric"), several=True, alone=True, keeps=("thresholds",),
+          pipeline="multi_label_classification"),
+    Facts("regression", (_R2, Measure("mae", hub=("mae", "Mean error")), Measure("rmse")), "always guessing the mean",
+          chance=True, scaled=True, keeps=("mean", "std"), outputs=lambda task: (task.name,)),
+    Facts("ordinal", (Measure("kappa"), _ACCURACY, Measure("mae", hub=("mae", "Mean distance"))),
+          "always guessing the same step", least=2, noun="step", chance=True,
+          outputs=lambda task: tuple(f"above {step}" for step in task.classes[:-1])),
+)}  # fmt: skip
+STEPS = "ordinal"  # the kind that a person asks for by writing steps, low<high
+_SCORE = Measure("score", "mean score")  # of several tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,38 +90,41 @@ class Task:
     """One question that is asked of every image."""
 
     name: str  # unique among a model's tasks
-    kind: Kind
+    kind: str  # a key of `FACTS`
     classes: tuple[str, ...] = ()  # or labels, or steps from low to high; a quantity has none
     thresholds: tuple[float, ...] = ()  # multi-label: the probability from which each label is given, once chosen
     mean: float = 0.0  # of the training images' values, where they are numbers
     std: float = 1.0  # the same
+    plain: bool = False  # of images of one class each, where nobody asked for a task: no record speaks of it
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of its kind."""
+        return FACTS[self.kind]
 
     @property
     def outputs(self) -> int:
-        """Outputs of the head: one less than steps, for each says whether an image is above a step."""
-        if self.kind == "regression":
-            return 1
-        return len(self.classes) - (self.kind == "ordinal")
+        """Outputs of the head."""
+        return len(self.output_names)
 
     @property
     def columns(self) -> int:
         """Numbers that a true answer takes: 0 or 1 for each label, else one."""
-        return len(self.classes) if self.kind == "multi-label" else 1
+        return len(self.classes) if self.facts.several else 1
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """What each output is called where classes are named."""
-        if self.kind == "regression":
-            return (self.name,)
-        return tuple(f"above {step}" for step in self.classes[:-1]) if self.kind == "ordinal" else self.classes
+        return self.facts.outputs(self)
 
     def record(self) -> dict[str, Any]:
         """The task as plain values; what is empty is left out."""
         found: dict[str, Any] = {"name": self.name, "kind": self.kind}
-        if self.kind == "regression":
-            return found | {"mean": self.mean, "std": self.std}
-        found["classes"] = list(self.classes)
-        return found | ({"thresholds": list(self.thresholds)} if self.thresholds else {})
+        if self.facts.least:
+            found["classes"] = list(self.classes)
+        kept = {key: getattr(self, key) for key in self.facts.keeps}
+        return found | {key: list(value) if isinstance(value, tuple) else value
+                        for key, value in kept.items() if value != ()}  # fmt: skip
 
     @classmethod
     def from_record(cls, record: Any) -> Task:
@@ -73,21 +137,50 @@ class Task:
             raise ValueError("a task must be a mapping with a name")
         name, kind = record["name"], record.get("kind")
         classes, thresholds = record.get("classes", []), record.get("thresholds", [])
-        if kind not in KINDS:
-            raise ValueError(f"the kind of task {name[:60]!r} is none of {', '.join(KINDS)}")
+        if not isinstance(kind, str) or kind not in FACTS:
+            raise ValueError(f"the kind of task {name[:60]!r} is none of {', '.join(FACTS)}")
+        facts = FACTS[kind]
         if not isinstance(classes, list) or not all(isinstance(label, str) for label in classes):
             raise ValueError(f"the classes of task {name[:60]!r} must be a list of texts")
-        least = {"regression": 0, "multi-label": 1}.get(kind, 2)
-        if len(classes) < least or (kind == "regression" and classes) or len(set(classes)) != len(classes):
+        if len(classes) < facts.least or (not facts.least and classes) or len(set(classes)) != len(classes):
             raise ValueError(f"{len(classes)} classes are not what the {kind} task {name[:60]!r} can have")
         if not isinstance(thresholds, list) or not all(is_finite(value) and 0 <= value <= 1 for value in thresholds):
             raise ValueError(f"the thresholds of task {name[:60]!r} must lie between 0 and 1")
-        if thresholds and (kind != "multi-label" or len(thresholds) != len(classes)):
+        if thresholds and ("thresholds" not in facts.keeps or len(thresholds) != len(classes)):
             raise ValueError(f"{len(thresholds)} thresholds for {len(classes)} labels of task {name[:60]!r}")
         numbers = [record.get("mean", 0.0), record.get("std", 1.0)]
         if not all(map(is_finite, numbers)) or numbers[1] <= 0:
             raise ValueError(f"mean and deviation of task {name[:60]!r} must be numbers, the second above 0")
         return cls(name, kind, tuple(classes), tuple(map(float, thresholds)), float(numbers[0]), float(numbers[1]))
+
+
+def one_class(classes: Iterable[Any]) -> tuple[Task]:
+    """The task of images of one class each."""
+    return (Task(UNASKED, ONE, tuple(map(str, classes)), plain=True),)
+
+
+def is_plain(tasks: Sequence[Task]) -> bool:
+    """Whether images are of one class each, and nobody asked for tasks."""
+    return all(task.plain for task in tasks)
+
+
+def alone(task: Task) -> Task:
+    """A task as the only one that a model answers: one of classes is what any classifier has."""
+    return one_class(task.classes)[0] if task.kind == ONE else task
+
+
+def tasks_of(records: Any, classes: Iterable[Any]) -> tuple[Task, ...]:
+    """What a record says that images answer; where it says nothing, of which of these classes they are.
+
+    Raises:
+        ValueError: That is not what tasks look like.
+    """
+    return tuple(Task.from_record(record) for record in records or ()) or one_class(classes)
+
+
+def task_records(tasks: Sequence[Task]) -> dict[str, Any]:
+    """`tasks` as a record has it: nothing where images are of one class each."""
+    return {} if is_plain(tasks) else {"tasks": [task.record() for task in tasks]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +190,7 @@ class TaskSpec:
     name: str
     dataset: str  # as `--dataset` takes it
     column: str | None = None  # of a table; several with commas between are a label each
-    kind: Kind | None = None  # None: as the column looks
+    kind: str | None = None  # None: as the column looks
     steps: tuple[str, ...] = ()  # of an ordinal task, from low to high
 
     @classmethod
@@ -121,10 +214,15 @@ class TaskSpec:
         steps = tuple(said.split("<")) if said and "<" in said else ()
         if steps and (not all(steps) or len(set(steps)) != len(steps)):
             raise ValueError(f"the steps {said!r} must be different texts with < between")
-        kind = next((kind for kind in KINDS if kind == ("ordinal" if steps else said)), None)
-        if said is not None and kind is None:
-            raise ValueError(f"the kind {said!r} is none of {', '.join(KINDS)}, nor steps such as low<middle<high")
+        kind = STEPS if steps else said
+        if kind is not None and kind not in FACTS:
+            raise ValueError(f"the kind {said!r} is none of {', '.join(FACTS)}, nor steps such as low<middle<high")
         return cls(name, prefix + dataset, more[0] if more else None, kind, steps)
+
+    @property
+    def plain(self) -> bool:
+        """Whether images with one class each, and no columns, answer it."""
+        return self.column is None and self.kind in (None, ONE)
 
     def __str__(self) -> str:
         """As it is typed."""
@@ -153,16 +251,27 @@ def output_names(tasks: Sequence[Task]) -> tuple[str, ...]:
     """What the outputs of all tasks are called: with the task's name where there are several."""
     if len(tasks) == 1:
         return tasks[0].output_names
-    return tuple(
-        name if task.kind == "regression" else f"{task.name}: {name}" for task in tasks for name in task.output_names
-    )
+    return tuple(f"{task.name}: {name}" if task.classes else name for task in tasks for name in task.output_names)
 
 
 def problem(tasks: Sequence[Task]) -> str:
-    """What a model answers: its only task's kind, or "multi-task"; without tasks one of its classes."""
-    if not tasks:
-        return "single-label"
+    """What a model answers: its only task's kind, or "multi-task"."""
     return tasks[0].kind if len(tasks) == 1 else SEVERAL
+
+
+def pipeline(tasks: Sequence[Task]) -> str:
+    """What transformers' pipeline takes a model for: a sigmoid for labels, no softmax over what are no classes."""
+    return tasks[0].facts.pipeline if len(tasks) == 1 else "regression"
+
+
+def scored_alone(tasks: Sequence[Task]) -> bool:
+    """Whether there is one task that is chosen by its own scores; any others are by the mean of theirs."""
+    return len(tasks) == 1 and (tasks[0].plain or tasks[0].facts.alone)
+
+
+def merits(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The scores on labelled images that an epoch may be chosen by, the one of the result first."""
+    return (tasks[0].facts.measures[0].key, "loss", "refinement") if scored_alone(tasks) else (_SCORE.key, "loss")
 
 
 def task_faults(tasks: Any, weights: Any) -> list[str]:
@@ -181,10 +290,35 @@ def task_faults(tasks: Any, weights: Any) -> list[str]:
     return faults
 
 
+def facts_of(result: Mapping[str, Any]) -> Facts:
+    """Of which kind a result is; one that does not say so is of one class of each image."""
+    return FACTS.get(str(result.get("problem")), FACTS[ONE])
+
+
 def headline(result: Mapping[str, Any]) -> tuple[str, float | None]:
     """The number that a result is known by, with its name."""
-    key = _HEADLINES.get(str(result.get("problem")), "accuracy")
-    return MEASURES.get(key, key), result.get(key)
+    found = _SCORE if result.get("problem") == SEVERAL else facts_of(result).measures[0]
+    return found.name, result.get(found.key)
+
+
+def headlines() -> dict[str, Measure]:
+    """Every number that some result is known by, by its key."""
+    return {found.key: found for found in (*(facts.measures[0] for facts in FACTS.values()), _SCORE)}
+
+
+def is_share(name: str) -> bool:
+    """Whether a headline of this name is written in per cent."""
+    return any(found.share for found in headlines().values() if found.name == name)
+
+
+def written(name: str, value: float | None) -> str:
+    """A headline of this name: `97.2%` where it is a share, else `0.720`."""
+    return percent(value) if is_share(name) else number(value)
+
+
+def measure_name(key: str) -> str:
+    """What a number of an epoch is called."""
+    return headlines().get(key, Measure(key)).name
 
 
 def whole_numbers(texts: Sequence[str]) -> bool:
@@ -192,4 +326,16 @@ def whole_numbers(texts: Sequence[str]) -> bool:
     return all(re.fullmatch(r"-?[0-9]{1,18}", text) for text in texts)
 
 
-LabelLoss = Literal["bce", "asymmetric"]
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Class names in order: whole numbers by value, texts by their characters."""
+    found = sorted(set(labels))
+    return tuple(sorted(found, key=lambda label: (int(label), label)) if whole_numbers(found) else found)
+
+
+def number_of(text: str) -> float | None:
+    """The finite number that a text means, or None."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

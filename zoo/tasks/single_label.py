@@ -1,4 +1,4 @@
-"""Single-label classification: scores for selection, and the whole result."""
+"""Single-label classification: cross-entropy, accuracy, calibration, confusion matrix."""
 
 from __future__ import annotations
 
@@ -7,29 +7,66 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch.nn import functional
 
-from zoo.tasks.outputs import TEMPERATURES, Outputs
+from zoo.tasks.kind import MISTAKES, Answer, Column, Kind, LossOptions, Values, ranked
+from zoo.tasks.outputs import Outputs
+from zoo.tasks.schema import FACTS, ONE, Task, whole_numbers
 
 BINS = 15  # of the calibration histogram, as in Guo et al. 2017
+UNKNOWN = -1  # class of an image that does not answer
 
-MISTAKES = 24  # most confident ones, kept for the report
 
+class SingleLabel(Kind):
+    """One class of each image."""
 
-def scores(outputs: Outputs) -> dict[str, float]:
-    """What choosing an epoch goes by: accuracy (0 to 1), mean cross-entropy (nats), and the refinement error.
+    facts = FACTS[ONE]
+    purpose = "to tell {classes} apart"
+    usage = 'print(task["name"], names[mine.argmax()])'
+    shown = (("top-5 accuracy", "top5", "%"), ("loss", "loss", ".4f"), ("macro F1", "macro_f1", ".4f"),
+             ("calibration error", "ece", ".4f"))  # fmt: skip
 
-    That is the cross-entropy at the temperature at which it is least (Berta et al. 2025, "Rethinking Early Stopping:
-    Refine, Then Calibrate"): how well classes are told apart, however sure of itself the network is.
-    """
-    logits, labels = outputs.logits, outputs.labels
-    right = (logits.argmax(1) == labels).float().mean()
-    refined = min(float(functional.cross_entropy(logits / each, labels)) for each in TEMPERATURES)
-    return {
-        "accuracy": float(right),
-        "loss": float(functional.cross_entropy(logits, labels)),
-        "refinement": refined,
-    }
+    def claims(self, column: Column) -> str:
+        """Whatever nothing else claims; of whole numbers it says that they may have an order."""
+        found = {text for text in column.texts if text is not None}
+        if not found or not whole_numbers(sorted(found)):
+            return ""
+        return (
+            f"task {column.name}: its {len(found)} whole numbers are taken for classes; "
+            f"if their order means something write …:{column.place[1]}:ordinal"
+        )
+
+    def counts(self, task: Task, targets: Values) -> list[int]:
+        """Images of each class: a table of flags would take a gigabyte for ImageNet."""
+        known = targets[np.isfinite(targets)].astype(np.int64)
+        found: list[int] = np.bincount(known, minlength=len(task.classes)).tolist()
+        return found
+
+    def loss(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, options: LossOptions) -> torch.Tensor:
+        """Cross-entropy, with label smoothing."""
+        classes = targets[:, 0].nan_to_num(nan=UNKNOWN).long()
+        whole = functional.cross_entropy(
+            logits, classes, ignore_index=UNKNOWN, label_smoothing=options.smoothing, reduction="sum"
+        )
+        return whole / (classes != UNKNOWN).sum().clamp(min=1)
+
+    def nats(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy as torch averages it."""
+        return functional.cross_entropy(logits, targets[:, 0].long())
+
+    def score(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> float:
+        """Accuracy."""
+        return float((logits.argmax(1) == targets[:, 0]).float().mean())
+
+    def measure(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, ids: Sequence[str]) -> dict[str, Any]:
+        """See `measure`."""
+        return measure(Outputs(logits, targets[:, 0].long()), task.classes, ids)
+
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+        """The most probable class, and those after it."""
+        best = [ranked(shares, task, top) for shares in logits.softmax(1)]
+        return [Answer(*shares[0], top=shares) for shares in best]
 
 
 def measure(outputs: Outputs, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:

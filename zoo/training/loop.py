@@ -20,7 +20,6 @@ from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
-from zoo.tasks import single_label
 from zoo.tasks.outputs import Scores
 from zoo.training.async_losses import Losses, Step
 from zoo.training.autotune.compile import compiled
@@ -47,8 +46,8 @@ class Job:
     sources: Sequence[PhaseSource]  # what each phase trains on
     objective: Objective  # on the device
     accelerator: Accelerator
+    scores: Scores  # what the choosing images say of the network; "loss" among them
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
-    scores: Scores = single_label.scores  # what the choosing images say of the network; "loss" among them
     epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
     judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from accelerate import Accelerator
@@ -17,29 +17,23 @@ from zoo.models.features import width
 from zoo.models.layer_groups import Group
 from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
-from zoo.recipes.recipe import Problem, Recipe
+from zoo.recipes.recipe import Recipe
 from zoo.recipes.rules import ONE_CLASS
-from zoo.tasks import schema, scoring
-from zoo.tasks.schema import Task
+from zoo.tasks import scoring
+from zoo.tasks.kind import LossOptions
+from zoo.tasks.schema import MANY, ONE, Problem, Task, is_plain, merits
 from zoo.training.collect import collect
 from zoo.training.losses import discover
 from zoo.training.losses.combined import Beside, TermSizes
-from zoo.training.losses.label_sets import MultiLabel
-from zoo.training.losses.multitask import MultiTask, answered, passes
 from zoo.training.losses.objective import Objective
 from zoo.training.losses.supervised import Supervised
+from zoo.training.losses.task_losses import Tasks, answered, passes
 from zoo.training.norms.reestimate import tracking_norms
 from zoo.training.seeds import seed_all
 from zoo.training.selection import select_by_for
 from zoo.training.unlabelled_stream import Besides, ratio
 
-_BY_CLASS = ("accuracy", "loss", "refinement", "entropy", "information", "density")
-_MERITS = {"one class": _BY_CLASS, "labels": ("map", "loss", "refinement"), "tasks": ("score", "loss")}
-
-
-def _kind(asked: Sequence[Task]) -> str:
-    """One class, several labels, or anything else."""
-    return "one class" if not asked else "labels" if schema.problem(asked) == "multi-label" else "tasks"
+_USUAL_LOSS = Recipe().label_loss
 
 
 def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
@@ -48,17 +42,17 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
     Raises:
         RecipeError: All of them are listed.
     """
-    wrong: list[str] = []
+    plain, wrong = is_plain(dataset.tasks), []
     why = "they are not what such images are measured by"
-    if dataset.tasks:
+    if not plain:
         wrong = [name for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]
-    elif recipe.label_loss != "bce":
+    elif recipe.label_loss != _USUAL_LOSS:
         wrong = [f"label_loss {recipe.label_loss}"]
     if wrong:
         why = "they need one class of each image, and here images have several labels, or answer several questions"
-        if not dataset.tasks:
+        if plain:
             why = "it is about several labels of an image, and here each has one class"
-    if recipe.select_by not in ("auto", *_MERITS[_kind(dataset.tasks)]):
+    if recipe.select_by not in ("auto", *merits(dataset.tasks), *(methods.VALIDATORS if plain else ())):
         wrong.append(f"select_by {recipe.select_by}")
     reasons = [why] if wrong else []
     for names, reason in _idle(recipe, dataset):
@@ -78,7 +72,8 @@ def _idle(recipe: Recipe, dataset: Dataset) -> Iterator[tuple[list[str], str]]:
     asked += [f"task_weights {name}" for name in recipe.task_weights]
     if asked and len(dataset.tasks) == 1:
         yield asked, "there is one task, and nothing to weigh it against"
-    if dataset.tasks and recipe.label_loss != "bce" and not any(task.kind == "multi-label" for task in dataset.tasks):
+    known = any(recipe.label_loss in task.facts.losses for task in dataset.tasks)
+    if not is_plain(dataset.tasks) and recipe.label_loss != _USUAL_LOSS and not known:
         yield [f"label_loss {recipe.label_loss}"], "none of the tasks gives an image several labels"
 
 
@@ -86,15 +81,15 @@ def problem(recipe: Recipe, dataset: Dataset) -> Problem:
     """What an image has, one class or several labels; of tasks each has a kind of its own."""
     if recipe.tasks:
         return "auto"
-    return "multi-label" if dataset.tasks else "single-label"
+    return ONE if is_plain(dataset.tasks) else MANY
 
 
 def selected_by(recipe: Recipe, dataset: Dataset) -> str:
     """What makes an epoch the best one."""
     if recipe.select_by != "auto":
         return recipe.select_by
-    if dataset.tasks:
-        return "map" if _kind(dataset.tasks) == "labels" else "score"
+    if not is_plain(dataset.tasks):
+        return merits(dataset.tasks)[0]
     if recipe.align in methods.ALIGNMENT:
         return "information"
     return select_by_for(len(dataset.choose))
@@ -133,11 +128,9 @@ def smoothing(recipe: Recipe, dataset: Dataset) -> float | None:
 
     None where some tasks have classes and others labels, and nobody asked: then it is the default for classes alone.
     """
-    if _kind(dataset.tasks) == "labels":
-        return recipe.label_smoothing or 0.0
-    if any(task.kind == "multi-label" for task in dataset.tasks):
-        return recipe.label_smoothing
-    return recipe.smoothing
+    if not any(task.facts.several for task in dataset.tasks):
+        return recipe.smoothing
+    return recipe.label_smoothing if len(dataset.tasks) > 1 else recipe.label_smoothing or 0.0
 
 
 def objective(
@@ -150,17 +143,12 @@ def objective(
     accelerator: Accelerator,
 ) -> Objective:
     """What is minimised on the images of a part, and on those without labels beside them."""
-    if _kind(part.tasks) == "labels":
-        (share,) = _answered(part, settled.task_temperature)
-        return MultiLabel(settled.label_loss, smoothing=settled.smoothing, share=share)
-    if part.tasks:
-        return MultiTask(
+    if not is_plain(part.tasks):
+        return Tasks(
             part.tasks,
             weighting=settled.task_weighting,
             weights=settled.task_weights,
-            loss=settled.label_loss,
-            smoothing=settled.smoothing,
-            label_smoothing=settled.label_smoothing or 0.0,
+            options=LossOptions(settled.label_loss, settled.smoothing, settled.label_smoothing or 0.0),
             head=head.parameters,
             shares=_answered(part, settled.task_temperature),
         ).to(accelerator.device)
@@ -186,9 +174,9 @@ def with_thresholds(
     dataset: Dataset, choosing: EvaluationLoader, model: nn.Module, accelerator: Accelerator
 ) -> tuple[Task, ...]:
     """The tasks, with what is chosen on the choosing images when training is over."""
-    if not any(task.kind == "multi-label" for task in dataset.tasks):
+    if not any("thresholds" in task.facts.keeps for task in dataset.tasks):
         return dataset.tasks
-    return scoring.with_thresholds(dataset.tasks, collect(model, choosing, accelerator, mixed=False))
+    return scoring.calibrated(dataset.tasks, collect(model, choosing, accelerator, mixed=False))
 
 
 def unlabelled_objective(

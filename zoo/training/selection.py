@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from zoo.tasks.schema import headlines
+
 FEW = 1000  # images below which an accuracy is too coarse to tell epochs, or networks, apart
-RISING = ("accuracy", "information", "density", "map", "score")  # better where larger; all others where smaller
 
 
 def select_by_for(images: int) -> str:
@@ -29,7 +30,7 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
     """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
-    if select_by in ("accuracy", "map", "score"):
+    if select_by in headlines():
         return (scores[select_by], -scores["loss"]) > (best[select_by], -best["loss"])
     return _merit(scores, select_by) > _merit(best, select_by)
 
@@ -48,6 +49,11 @@ def _key(scores: Mapping[str, Any], select_by: str) -> tuple[float, float]:
     return _merit(scores, select_by), scores.get("accuracy", 0.0)
 
 
+def rises(score: str) -> bool:
+    """Whether a score is better where it is larger."""
+    return score in ("information", "density") or score in headlines()
+
+
 def _merit(scores: Mapping[str, Any], select_by: str) -> float:
-    merit: float = scores[select_by] if select_by in RISING else -scores[select_by]
+    merit: float = scores[select_by] if rises(select_by) else -scores[select_by]
     return merit

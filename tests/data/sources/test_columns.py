@@ -74,7 +74,7 @@ def test_without_being_told_a_text_is_one_class(tmp_path):
     path = table(tmp_path, "cells")
     path.write_text(path.read_text().replace(",\n", ",none\n"))
     dataset = opened(path)
-    assert not dataset.tasks and "blue; red" in dataset.classes
+    assert dataset.tasks[0].plain and "blue; red" in dataset.classes
 
 
 def test_an_empty_flag_is_not_known(tmp_path):

@@ -7,10 +7,16 @@ import torch
 from torch import nn
 
 from zoo.data import Batch
-from zoo.tasks.multilabel import known_loss, mean_ap
-from zoo.training.losses.label_sets import LOSSES, MultiLabel, asymmetric
+from zoo.tasks.kind import LossOptions
+from zoo.tasks.multilabel import LOSSES, asymmetric, known_loss, mean_ap
+from zoo.tasks.schema import Task
+from zoo.training.losses.task_losses import Tasks
 
 NAN = math.nan
+
+
+def labels(count: int) -> tuple[Task]:
+    return (Task("label", "multi-label", tuple("abcd"[:count])),)
 
 
 def test_asymmetric_is_the_papers_formula():
@@ -40,7 +46,8 @@ def test_a_label_counts_as_much_whoever_is_beside_it(loss):
     truth[:3, 1:] = NAN  # all in the first half
     truth[5] = NAN
     share = float(truth.isfinite().float().mean())
-    network, objective = nn.Linear(3, 4), MultiLabel(loss, smoothing=0.2, share=share)
+    network = nn.Linear(3, 4)
+    objective = Tasks(labels(4), options=LossOptions(loss, label_smoothing=0.2), shares=[share])
 
     def batch(rows: slice) -> Batch:
         return Batch(images[rows], truth[rows], torch.arange(8)[rows])
@@ -56,7 +63,7 @@ def test_it_learns_labels_that_do_not_exclude_each_other(loss):
     torch.manual_seed(0)
     images = torch.randn(64, 2)
     truth = (images > 0).float()
-    network, objective = nn.Linear(2, 2), MultiLabel(loss)
+    network, objective = nn.Linear(2, 2), Tasks(labels(2), options=LossOptions(loss))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
     batch = Batch(images, truth, torch.arange(64))
     for _ in range(60):

@@ -8,10 +8,11 @@ from torch import nn
 
 from zoo.data import Batch
 from zoo.recipes.plan import GroupPlan, PhasePlan
+from zoo.tasks.kind import LossOptions
 from zoo.tasks.ordinal import ordinal_loss
 from zoo.tasks.schema import Task
 from zoo.training.async_losses import Step
-from zoo.training.losses.multitask import MultiTask, answered, projected
+from zoo.training.losses.task_losses import Tasks, answered, projected
 
 NAN = math.nan
 TASKS = (Task("kind", "single-label", ("a", "b")), Task("size", "regression", mean=10.0, std=2.0))
@@ -47,7 +48,7 @@ def gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def test_the_loss_is_the_weighted_sum_of_the_tasks():
     model, images = network(), batch()
-    loss = MultiTask(TASKS, weights={"size": 0.25})(model, images, 0.0)
+    loss = Tasks(TASKS, weights={"size": 0.25})(model, images, 0.0)
     logits = model(images.images)
     kind = nn.functional.cross_entropy(logits[:, :2], images.labels[:, 0].long())
     size = 0.5 * ((logits[:, 2] - (images.labels[:, 1] - 10) / 2) ** 2).mean()
@@ -62,7 +63,7 @@ def test_what_is_not_known_says_nothing(weighting):
     """A task's rows of the head get no gradient from images that do not answer it."""
     model, images = network(), batch()
     images.labels[:, 1] = NAN
-    objective = MultiTask(TASKS, weighting=weighting, head=("fc.weight", "fc.bias"))
+    objective = Tasks(TASKS, weighting=weighting, head=("fc.weight", "fc.bias"))
     loss = objective(model, images, 0.0)
     loss.total.backward()
     assert model.fc.weight.grad[2].abs().max() == 0 and model.fc.weight.grad[:2].abs().max() > 0
@@ -99,7 +100,7 @@ def test_an_answer_counts_as_much_whoever_is_beside_it(weighting):
     """Or it would depend on how many processes or accumulated parts a batch is cut into."""
     torch.manual_seed(2)
     model, batch = Network(2 + 1 + 3 + 2), gaps()
-    objective = MultiTask(FOUR, weighting=weighting, shares=answered(FOUR, batch.labels))
+    objective = Tasks(FOUR, weighting=weighting, shares=answered(FOUR, batch.labels))
     if objective.spread is not None:
         with torch.no_grad():
             objective.spread.copy_(torch.tensor([0.5, -1.0, 0.25, 1.0]))
@@ -136,13 +137,15 @@ def test_shares_are_those_of_the_questions_and_of_what_is_drawn():
 
 def test_labels_of_a_task_are_smoothed_where_somebody_asks():
     model, batch = Network(2 + 1 + 3 + 2), gaps()
-    plain, smoothed = (MultiTask(FOUR, label_smoothing=share)(model, batch, 0.0).parts for share in (0.0, 0.3))
+    plain, smoothed = (
+        Tasks(FOUR, options=LossOptions(label_smoothing=share))(model, batch, 0.0).parts for share in (0.0, 0.3)
+    )
     assert smoothed["signs"] != plain["signs"] and smoothed["kind"] == plain["kind"]
 
 
 def test_uncertainty_is_kendalls():
     model, images = network(), batch()
-    objective = MultiTask(TASKS, weighting="uncertainty")
+    objective = Tasks(TASKS, weighting="uncertainty")
     with torch.no_grad():
         objective.spread.copy_(torch.tensor([0.5, -1.0]))
     loss = objective(model, images, 0.0)
@@ -157,8 +160,8 @@ def test_uncertainty_is_kendalls():
 def test_pcgrad_takes_away_what_works_against_the_other_task():
     model, images = network(3), batch(seed=3)
     head = ("fc.weight", "fc.bias")
-    plain = MultiTask(TASKS)(model, images, 0.0)
-    surgery = MultiTask(TASKS, weighting="pcgrad", head=head)(model, images, 0.0)
+    plain = Tasks(TASKS)(model, images, 0.0)
+    surgery = Tasks(TASKS, weighting="pcgrad", head=head)(model, images, 0.0)
     assert surgery.total.item() == pytest.approx(plain.total.item(), rel=1e-6), "the value is that of the sum"
     logits = model(images.images)
     each = [gradients(model, nn.functional.cross_entropy(logits[:, :2], images.labels[:, 0].long())),
@@ -197,8 +200,8 @@ def test_a_block_that_ends_like_the_head_is_shared():
         return projected(gradients)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zoo.training.losses.multitask.projected", watched)
-        MultiTask(TASKS, weighting="pcgrad", head=("fc.weight", "fc.bias"))(model, images, 0.0)
+        patch.setattr("zoo.training.losses.task_losses.projected", watched)
+        Tasks(TASKS, weighting="pcgrad", head=("fc.weight", "fc.bias"))(model, images, 0.0)
     assert seen == [[4 * 6 + 6] * 2], "the block's parameters and not the head's"
 
 
@@ -225,7 +228,7 @@ def test_each_is_freed_of_the_others_as_they_were(order, monkeypatch):
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad"])
 def test_it_learns_both(weighting):
     model, images = network(), batch(64)
-    objective = MultiTask(TASKS, weighting=weighting, head=("fc.weight", "fc.bias"))
+    objective = Tasks(TASKS, weighting=weighting, head=("fc.weight", "fc.bias"))
     optimizer = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=0.02)
     for _ in range(150):
         optimizer.zero_grad()

@@ -146,7 +146,7 @@ class TrainLoader:
     def _weights(self) -> list[float] | None:
         """How often each image is drawn; None: each once."""
         part = self._maker.part
-        if part.tasks and self._temperature != 1.0:
+        if self._temperature != 1.0:
             return draw_weights(part.tasks, part.targets, self._temperature)
         if self._balance == "sampler":
             sizes = part.class_counts()

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from zoo.data.types import NAN
-from zoo.tasks.schema import whole_numbers
+from zoo.tasks.schema import NAN
 
 _YES = {"1", "1.0", "true", "yes", "y", "t"}
 _NO = {"0", "0.0", "-1", "-1.0", "false", "no", "n", "f"}  # CelebA's files write -1
-
-
-def in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Class names in order: whole numbers by value, texts by their characters."""
-    found = sorted(set(labels))
-    return tuple(sorted(found, key=lambda label: (int(label), label)) if whole_numbers(found) else found)
 
 
 def label_text(value: object) -> str:
@@ -56,12 +48,3 @@ def flag_of(value: Any) -> float | None:
         return NAN
     text = str(value).strip().lower()
     return 1.0 if text in _YES else 0.0 if text in _NO else None
-
-
-def number_of(text: str) -> float | None:
-    """The finite number that a text means, or None."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -9,29 +9,21 @@ A task's empty cell says nothing, as of any other kind, and each row is an image
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.data.sources.cells import (
-    flag_of,
-    in_order,
-    is_list,
-    is_missing,
-    label_text,
-    number_of,
-    parts_of,
-    without_point,
-)
-from zoo.data.types import NAN, DataOptions, Question, Target
+from zoo.data.sources.cells import flag_of, is_list, is_missing, label_text, parts_of, without_point
+from zoo.data.types import DataOptions, Question
 from zoo.errors import DataError
-from zoo.tasks.schema import UNASKED, Task, whole_numbers
+from zoo.tasks import kinds
+from zoo.tasks.kind import Column, Unfit, refuse_unknown
+from zoo.tasks.schema import MANY, NAN, ONE, UNASKED, Target, Task
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW = 20  # different whole numbers up to which they are taken for classes rather than for a quantity
 _SEPARATORS = ("|", ";", ",", "/", " ")  # that a message proposes, in this order
 
 
@@ -58,12 +50,12 @@ def questions(options: DataOptions, frame: pd.DataFrame) -> tuple[Question, ...]
     if options.questions:
         return options.questions
     column = options.label_column or "label"
-    several = options.problem == "multi-label" or options.label_separator is not None
-    if "," in column and column not in frame.columns and options.problem != "single-label":
-        return (Question(UNASKED, tuple(parts_of(column, ",")), "multi-label"),)
+    several = options.several
+    if "," in column and column not in frame.columns and options.problem != ONE:
+        return (Question(UNASKED, tuple(parts_of(column, ",")), MANY),)
     if options.problem == "auto" and column in frame.columns:
         several = several or any(is_list(value) for value in frame[column])
-    return (Question(UNASKED, (column,), "multi-label"),) if several else ()
+    return (Question(UNASKED, (column,), MANY),) if several else ()
 
 
 def read_answers(
@@ -97,13 +89,13 @@ def read_answers(
             cells, rows, extra = _collected(path, reader.label_sets(), names, splits, options)
             notes += extra
             reader.training = [training[row] for row in rows]
-            parts.append(reader.of_sets(cells))
+            parts.append(reader.read(cells))
         else:
             parts.append(reader.read())
             notes += reader.notes
-            if parts[-1][0].kind == "multi-label" and len(question.columns) == 1:
+            if parts[-1][0].facts.several and len(question.columns) == 1:
                 _refuse_scattered(path, question, reader.label_sets(), names)
-                if question.kind == "multi-label" and not options.tasks:
+                if question.kind == parts[-1][0].kind and not options.tasks:
                     _require_several(path, question, list(frame[question.columns[0]]), reader.label_sets(), options)
     targets = [tuple(number for _, column in parts for number in column[place]) for place in range(len(rows))]
     if options.questions:
@@ -132,30 +124,39 @@ class _Column:
         self.training, self._known, self._plain = training, known, plain
         self.notes: list[str] = []
 
-    def read(self) -> tuple[Task, list[Target]]:
-        """The task and each row's target."""
+    def read(self, sets: Sequence[Sequence[str]] | None = None) -> tuple[Task, list[Target]]:
+        """The task and each row's target; or each image's, from its labels over all rows that name it."""
         question = self._question
         if len(question.columns) > 1:
             return self._of_flags()
-        values = list(self._frame[question.columns[0]])
-        kind = self._known.kind if self._known else question.kind or self._guessed(values)
-        if kind == "multi-label":
-            return self.of_sets([None if is_missing(value) else labels for value, labels in
-                                 zip(values, self.label_sets(), strict=True)])  # fmt: skip
+        column = self._column(sets)
+        named = self._known.kind if self._known else question.kind
+        try:
+            if named is not None:
+                return kinds.KINDS[named].read(column)
+            kind, note = kinds.guessed(column)
+            self.notes += [note] if note else []
+            return kind.read(column)
+        except Unfit as error:
+            raise self._error(error) from error
+
+    def _column(self, sets: Sequence[Sequence[str]] | None) -> Column:
+        question = self._question
+        name = question.columns[0]
+        values = [] if sets is not None else list(self._frame[name])
         texts = self._texts(values)
-        if not self._known and not any(
-            text is not None for text, fits in zip(texts, self.training, strict=True) if fits
-        ):
-            raise self._error("no training image has a value", "name another column, or leave the task out")
-        if kind == "regression":
-            return Task(question.name, kind), [(self._number(row, text),) for row, text in enumerate(texts)]
-        found = {text for text, fits in zip(texts, self.training, strict=True) if fits and text is not None}
-        classes = self._known.classes if self._known else self._steps(found) if kind == "ordinal" else in_order(found)
-        if len(classes) < 2:
-            raise self._error(f"there is one class only: {', '.join(classes)}", "a task needs two to tell apart")
-        position = {name: float(place) for place, name in enumerate(classes)}
-        self._refuse_unknown({text for text in texts if text is not None}, position)
-        return Task(question.name, kind, classes), [(NAN if text is None else position[text],) for text in texts]
+        labels = [None if is_missing(value) else found for value, found in zip(values, self.label_sets(), strict=False)]
+        split = self._separator or ""
+        return Column(
+            name=question.name,
+            place=(self._path.name, name),
+            texts=texts,
+            labels=labels if sets is None else sets,
+            trained=self.training,
+            several=any(map(is_list, values)) or (split != "" and any(split in text for text in texts if text)),
+            steps=question.steps,
+            known=self._known,
+        )
 
     def _texts(self, values: Sequence[Any]) -> list[str | None]:
         """Each cell's text, whole numbers without a point unless steps or classes are written with one."""
@@ -174,27 +175,6 @@ class _Column:
             else:
                 found.append(parts_of(label_text(value), self._separator) if self._separator else [label_text(value)])
         return found
-
-    def of_sets(self, cells: Sequence[Sequence[str] | None]) -> tuple[Task, list[Target]]:
-        """The task and each image's target from its labels; None where nothing is known of an image."""
-        fitted = {label for labels, fits in zip(cells, self.training, strict=True) if fits for label in labels or ()}
-        classes = self._known.classes if self._known else in_order(fitted)
-        if not classes:
-            fix = (
-                "name another column with --label-column"
-                if self._plain
-                else "name another column, or leave the task out"
-            )
-            raise self._error("no training image has a label", fix)
-        position = {name: place for place, name in enumerate(classes)}
-        self._refuse_unknown({label for labels in cells for label in labels or ()}, position)
-        targets: list[Target] = []
-        for labels in cells:
-            row = [0.0 if labels is not None else NAN] * len(classes)
-            for label in labels or ():
-                row[position[label]] = 1.0
-            targets.append(tuple(row))
-        return Task(self._question.name, "multi-label", classes), targets
 
     def _of_flags(self) -> tuple[Task, list[Target]]:
         columns = []
@@ -217,70 +197,24 @@ class _Column:
                 why="what nobody shows cannot be learnt",
                 fix="leave these columns out, or add images",
             )
-        task = Task(self._question.name, "multi-label", self._question.columns)
+        task = Task(self._question.name, MANY, self._question.columns)
         if self._known and self._known.classes != task.classes:
-            self._refuse_unknown(set(task.classes), self._known.classes)
+            try:
+                refuse_unknown(set(task.classes), self._known.classes, task.facts.noun)
+            except Unfit as error:
+                raise self._error(error) from error
             place = {name: number for number, name in enumerate(task.classes)}
             blank: list[float | None] = [NAN] * len(self._frame)
             columns = [columns[place[name]] if name in place else blank for name in self._known.classes]
             task = self._known
         return task, [tuple(NAN if value is None else value for value in row) for row in zip(*columns, strict=True)]
 
-    def _guessed(self, values: Sequence[Any]) -> Any:
-        """The kind that a column's values look like."""
-        if any(is_list(value) for value in values):
-            return "multi-label"
-        texts = {text for text in self._texts(values) if text is not None}
-        if self._separator and any(self._separator in text for text in texts):
-            return "multi-label"
-        name = self._question.name
-        if texts and all(number_of(text) is not None for text in texts):
-            if not whole_numbers(sorted(texts)) or len(texts) > FEW:
-                self.notes.append(f"task {name}: its values are taken for a quantity (regression); "
-                                  f"for classes write …:{self._question.columns[0]}:single-label")  # fmt: skip
-                return "regression"
-            self.notes.append(
-                f"task {name}: its {len(texts)} whole numbers are taken for classes; "
-                f"if their order means something write …:{self._question.columns[0]}:ordinal"
-            )
-        return "single-label"
-
-    def _steps(self, found: set[str]) -> tuple[str, ...]:
-        if self._question.steps:
-            missing = sorted(found - set(self._question.steps))
-            if missing:
-                raise self._error(f"{', '.join(missing[:10])} is none of the steps {'<'.join(self._question.steps)}",
-                                  "name every step, from low to high")  # fmt: skip
-            return self._question.steps
-        if all(number_of(text) is not None for text in found):
-            return tuple(sorted(found, key=lambda text: (float(text), text)))
-        raise self._error(
-            f"its steps are texts ({', '.join(sorted(found)[:5])}), whose order nobody knows",
-            f"say it, from low to high: --task '{self._question.name}={self._path.name}:{self._question.columns[0]}:"
-            f"{'<'.join(sorted(found)[:5])}'",
-        )
-
-    def _number(self, row: int, text: str | None) -> float:
-        if text is None:
-            return NAN
-        number = number_of(text)
-        if number is None:
-            raise self._error(f"row {row + 1} says {text[:60]!r}, which is no number",
-                              "write a number, or nothing where it is not known")  # fmt: skip
-        return number
-
-    def _refuse_unknown(self, found: set[str], known: Iterable[str]) -> None:
-        unknown = sorted(found - set(known))
-        if unknown:
-            kind = "label" if self._question.kind == "multi-label" else "class"
-            raise self._error(
-                f"{len(unknown)} {kind}(es) that training does not know: {', '.join(unknown[:10])}",
-                f"rename or remove them, or add training images; known: {', '.join(list(known)[:10])}",
-            )
-
-    def _error(self, why: str, fix: str) -> DataError:
+    def _error(self, error: Unfit) -> DataError:
         what = f"{self._path}: the column {self._question.columns[0]!r} cannot be used"
-        return DataError(what if self._plain else f"{what} for the task {self._question.name}", why=why, fix=fix)
+        fix = "name another column, or leave the task out"
+        if self._plain:
+            return DataError(what, why=error.why, fix=error.fix or "name another column with --label-column")
+        return DataError(f"{what} for the task {self._question.name}", why=error.why, fix=error.fix or fix)
 
 
 def _collected(

@@ -17,12 +17,12 @@ from zoo.base import registry
 from zoo.base.references import HUB_DATA, is_repo, place_on_hub
 from zoo.base.registry import DatasetEntry
 from zoo.base.untrusted import read_bytes
-from zoo.data.sources.cells import in_order
 from zoo.data.sources.class_folders import SPLIT_NAMES
 from zoo.data.types import IMAGE_LIMIT, DataOptions, Item, Listing, Progress
 from zoo.errors import DataError
 from zoo.events import Event, Note
 from zoo.models import hub_client
+from zoo.tasks.schema import in_order
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.base.references import as_path
 from zoo.base.untrusted import parse_json
-from zoo.data.sources.cells import in_order, label_text
+from zoo.data.sources.cells import label_text
 from zoo.data.sources.class_folders import SPLIT_NAMES
 from zoo.data.sources.columns import Answered, label_columns, questions, read_answers
 from zoo.data.sources.image_folder import FileReader
-from zoo.data.types import DataOptions, Item, Listing, Progress, Target
+from zoo.data.types import DataOptions, Item, Listing, Progress
 from zoo.errors import DataError
-from zoo.tasks.schema import output_names
+from zoo.tasks.schema import Target, in_order, output_names
 
 if TYPE_CHECKING:
     import pandas as pd

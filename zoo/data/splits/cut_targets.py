@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoo.data.splits.cut import share, units
-from zoo.data.targets import Flags
 from zoo.data.types import ranked
+from zoo.tasks.kind import Flags
 
 
 def cut_answers(

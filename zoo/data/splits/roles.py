@@ -17,15 +17,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+
 from zoo.data.dataset import Dataset, EvaluationSet
 from zoo.data.part import Part
 from zoo.data.splits import cut_targets
 from zoo.data.splits.cut import cut, fold, limited, per_class, share
 from zoo.data.store.scan import Scanner
-from zoo.data.targets import classes_of, counts, indicators, targets_of
-from zoo.data.types import BIG, BadImage, DataOptions, Item, Listing, Progress, Target
+from zoo.data.targets import classes_of, counts, each_task, indicators, targets_of
+from zoo.data.types import BIG, BadImage, DataOptions, Item, Listing, Progress
 from zoo.errors import DataError, printable
-from zoo.tasks.schema import spans
+from zoo.tasks import kinds
+from zoo.tasks.schema import Target, is_plain, one_class
 
 SHOWN = 20  # unreadable images that a message lists
 
@@ -38,6 +41,8 @@ class Assembly:
     def __init__(self, ref: str, listing: Listing, options: DataOptions, on_progress: Progress | None) -> None:
         self._ref = ref
         self._listing = listing
+        self._tasks = listing.tasks or one_class(listing.classes)
+        self._plain = is_plain(self._tasks)  # whether labels are positions of classes, and not targets
         self._options = options
         self._scanner = Scanner(listing, options, on_progress)
         self._scanned = False
@@ -113,7 +118,7 @@ class Assembly:
             license=self._listing.license,
             notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
             hflip=self._listing.hflip,
-            tasks=self._listing.tasks,
+            tasks=self._tasks,
             choose_cut=choose_cut,
             contents=contents,
         )
@@ -156,8 +161,8 @@ class Assembly:
 
     def _cut(self, rows: Labelled, purpose: Literal["val", "test"]) -> tuple[Labelled, Labelled]:
         fraction, seed, contents = self._options.val_fraction, self._options.seed, self._contents(rows)
-        if self._listing.tasks:
-            flags = indicators(self._listing.tasks, _targets(rows))
+        if not self._plain:
+            flags = indicators(self._tasks, _targets(rows))
             stay, off = cut_targets.cut_answers(
                 _ids(rows), flags, fraction, seed=seed, purpose=purpose, contents=contents
             )
@@ -166,8 +171,8 @@ class Assembly:
         return [rows[position] for position in stay], [rows[position] for position in off]
 
     def _fold(self, rows: Labelled, number: int, of: int) -> tuple[Labelled, Labelled]:
-        tasks, seed = self._listing.tasks, self._options.seed
-        labels = cut_targets.rarest(indicators(tasks, _targets(rows))) if tasks else _labels(rows)
+        seed = self._options.seed
+        labels = _labels(rows) if self._plain else cut_targets.rarest(indicators(self._tasks, _targets(rows)))
         stay, off = fold(_ids(rows), labels, number, of, seed=seed, contents=self._contents(rows))
         return [rows[position] for position in stay], [rows[position] for position in off]
 
@@ -180,14 +185,14 @@ class Assembly:
         return [self._content(item) or item.id.encode("utf-8", "surrogatepass") for item, _ in rows]
 
     def _limited(self, rows: Labelled, count: int) -> list[int]:
-        if self._listing.tasks:
-            flags = indicators(self._listing.tasks, _targets(rows))
+        if not self._plain:
+            flags = indicators(self._tasks, _targets(rows))
             return cut_targets.limited_answers(_ids(rows), flags, count, seed=self._options.seed)
         return limited(_ids(rows), _labels(rows), count, seed=self._options.seed)
 
     def _few(self, train: Labelled, val: Labelled | None, count: int) -> tuple[Labelled, Labelled | None]:
         seed = self._options.seed
-        if self._listing.tasks:
+        if not self._plain:
             raise DataError(
                 f"no number per class can be taken of {self._ref}",
                 why="its images give several answers each",
@@ -211,7 +216,7 @@ class Assembly:
             items=[item for item, _ in rows],
             labels=[label for _, label in rows],
             classes=classes,
-            tasks=self._listing.tasks,
+            tasks=self._tasks,
             reader=self._listing.reader,
             store=store,
             rows=stored,
@@ -224,23 +229,21 @@ class Assembly:
 
         Of several tasks, one that nothing there answers is left out of the result instead.
         """
-        targets = _targets(rows) if self._listing.tasks else []
-        for span in spans(self._listing.tasks):
-            mine = [number for target in targets for number in target[span.columns]]
-            answered = len(self._listing.tasks) == 1 or any(number == number for number in mine)
-            if span.task.kind == "multi-label" and answered and 1.0 not in mine:
+        for span, values in () if self._plain else each_task(self._tasks, _targets(rows)):
+            lacking = kinds.of(span.task).nothing(span.task, values)
+            if lacking and (len(self._tasks) == 1 or np.isfinite(values).any()):
                 raise DataError(
-                    f"no image of {where} has any of the labels of {self._ref}",
-                    why="there is nothing to rank before anything else, so it cannot be told how good a model is",
+                    f"no image of {where} has {lacking[0]} of {self._ref}",
+                    why=lacking[1],
                     fix="move images with labels there, or give no such split, and one is cut",
                 )
 
     def _remark(self, train: Labelled, val: Labelled, test: Labelled, reported_on: str, given: bool) -> None:
         """Add what a person should know about the parts."""
         listing = self._listing
-        if listing.tasks:
-            missing = [place for place, n in enumerate(counts(listing.tasks, _targets(test))) if not n]
-            unfitted = [place for place, n in enumerate(counts(listing.tasks, _targets(train))) if not n]
+        if not self._plain:
+            missing = [place for place, n in enumerate(counts(self._tasks, _targets(test))) if not n]
+            unfitted = [place for place, n in enumerate(counts(self._tasks, _targets(train))) if not n]
             if unfitted:
                 names = named([listing.classes[place] for place in unfitted])
                 self._notes.append(f"no image that is trained on shows: {names}")
@@ -263,7 +266,8 @@ class Assembly:
             alike.setdefault(self._content(item), {}).setdefault(label, item.id)
         if len(alike) < len(images):
             self._notes.append(f"{len(images) - len(alike)} image(s) are exact copies of others")
-        torn = [] if listing.tasks else [" and ".join(found.values()) for found in alike.values() if len(found) > 1]
+        several = (found.values() for found in alike.values() if len(found) > 1)
+        torn = [" and ".join(names) for names in several] if self._plain else []
         if torn:
             self._notes.append(f"{len(torn)} image(s) appear under more than one class: {named(torn, 3)}")
 

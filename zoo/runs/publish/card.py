@@ -24,7 +24,8 @@ from zoo.recipes.plan_table import group_rows
 from zoo.runs.publish.licenses import HUB_LICENSES, stated
 from zoo.runs.report import sentences
 from zoo.runs.report.sentences import part
-from zoo.tasks.schema import TaskSpec
+from zoo.tasks import kinds
+from zoo.tasks.schema import TaskSpec, facts_of
 
 MAX_CLASSES = 100  # written out on the card; all of them are in config.json
 
@@ -65,6 +66,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
     dataset, backbone = part(record, "dataset"), part(record, "backbone")
     name = str(backbone.get("name") or "backbone")
     classes = [str(label) for label in dataset.get("classes") or ()]
+    tasks = sentences.tasks_of(record)
     return {
         "name": name.rpartition("/")[2],
         "record": record,
@@ -84,6 +86,8 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "shown": classes[:MAX_CLASSES],
         "result": part(record, "result"),
         "tasks": dataset.get("tasks") or [],
+        "sizes": [task.outputs for task in tasks],
+        "usages": {task.kind: kinds.of(task).usage for task in tasks},
         "labels": part(record, "result").get("labels") or [],
         "most": MAX_CLASSES,
         "guess": _capital(sentences.guess(part(record, "result"))),
@@ -170,13 +174,7 @@ def _each(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
 
 def _measures(result: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
     """The Hub's id of each measure, what it is called, and its value."""
-    f1 = ("f1", "Macro-F1", result.get("macro_f1"))
-    known = {
-        "multi-label": [("mean_average_precision", "mAP", result.get("map")), f1],
-        "ordinal": [("accuracy", "Accuracy", result.get("accuracy")), ("mae", "Mean distance", result.get("mae"))],
-        "regression": [("r_squared", "R squared", result.get("r2")), ("mae", "Mean error", result.get("mae"))],
-    }
-    return known.get(str(result.get("problem")), [("accuracy", "Accuracy", result.get("accuracy")), f1])
+    return [(*measure.hub, result.get(measure.key)) for measure in facts_of(result).measures if measure.hub]
 
 
 def _capital(text: str) -> str:

@@ -24,7 +24,7 @@ from zoo.recipes.recipe import Recipe
 from zoo.runs.report import sentences, tables, task_sections, unlabelled_section
 from zoo.runs.report.sentences import part
 from zoo.runs.run_folder import Run
-from zoo.tasks.schema import SHARES, headline
+from zoo.tasks.schema import headline, is_share, problem
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -150,15 +150,16 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
 
 def _score(record: dict[str, Any]) -> dict[str, Any]:
     """The number that the run is known by, what it is called, and what guessing would reach."""
-    problem, best = sentences.problem(record), part(record, "best")
-    name, value = headline({**part(record, "result"), "problem": problem})
+    kind, best = problem(sentences.tasks_of(record)), part(record, "best")
+    name, value = headline({**part(record, "result"), "problem": kind})
     return {
         "score": value if is_finite(value) else None,
         "score_name": name,
         "purpose": sentences.purpose(record),
-        "in_percent": name in SHARES,
+        "in_percent": is_share(name),
+        "kind": kind,
         "curve_name": name.capitalize() if name.islower() else name,
-        "best_score": best.get("score", headline({**best, "problem": problem})[1]),
+        "best_score": best.get("score", headline({**best, "problem": kind})[1]),
         "guess": sentences.guess(part(record, "result")),
         "guessed": sentences.guessed(part(record, "result")),
         "baseline": sentences.baseline(part(record, "result")),

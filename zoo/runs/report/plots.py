@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from zoo.base.text import rate
 from zoo.base.untrusted import is_finite
 from zoo.runs.report.tables import History, aggregate, epoch_score
-from zoo.tasks.schema import SHARES
+from zoo.tasks.schema import is_share
 
 # Stand-in colour -> CSS value; the page defines the variables for light, dark and print.
 _COLOURS = {
@@ -104,7 +104,7 @@ def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accur
     what = measured[0][1] if measured else "accuracy"
     with canvas(name, f"Validation {what} after each epoch", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
-        share = what in SHARES
+        share = is_share(what)
         unit = 100 if share else 1
         points = [(int(event["step"]), unit * value) for event, _, value in measured if value is not None]
         if points:

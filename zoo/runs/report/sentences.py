@@ -8,8 +8,8 @@ from typing import Any
 from zoo.base.text import percent, plural, rate
 from zoo.base.untrusted import is_finite
 from zoo.recipes import methods
+from zoo.tasks import kinds, schema
 from zoo.tasks.schema import Task
-from zoo.tasks.schema import problem as problem_of
 
 RARE = 10  # training images below which a label is hardly learnt
 Record = Mapping[str, Any]
@@ -64,49 +64,36 @@ def confidence_gap(record: Record) -> float | None:
     return float(sum(entry["n"] * (entry["confidence"] - entry["accuracy"]) for entry in bins) / total)
 
 
-def problem(record: Record) -> str:
+def tasks_of(record: Record) -> tuple[Task, ...]:
     """What the run's images answer."""
-    return problem_of([Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()])
-
-
-# Problems whose measure, kappa or R², is 0 for whoever says the same of every image, and what that is.
-_WITHOUT_SKILL = {"ordinal": "same step", "regression": "mean"}
+    dataset = part(record, "dataset")
+    return schema.tasks_of(dataset.get("tasks"), dataset.get("classes") or ())
 
 
 def guess(result: Record) -> str:
     """What the baseline is that a result stands beside."""
-    if result.get("labels"):
-        return "guessing by how common labels are"
-    if result.get("problem") in _WITHOUT_SKILL:
-        return f"always guessing the {_WITHOUT_SKILL[result['problem']]}"
-    return "always guessing the commonest class"
+    return schema.facts_of(result).guess
 
 
 def baseline(result: Record) -> float | None:
     """What guessing reaches of the measure that a result is known by."""
-    found: Any = 0.0 if result.get("problem") in _WITHOUT_SKILL else result.get("baseline")
+    found: Any = 0.0 if schema.facts_of(result).chance else result.get("baseline")
     return float(found) if is_finite(found) else None
 
 
 def guessed(result: Record) -> str:
     """The same, as it is written."""
-    return "0" if result.get("problem") in _WITHOUT_SKILL else percent(baseline(result))
+    return "0" if schema.facts_of(result).chance else percent(baseline(result))
 
 
 def purpose(record: Record) -> str:
     """What the model does with an image, in a phrase that follows "a backbone, adapted"."""
-    found = [Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()]
-    if not found:
-        return f"to tell {plural(len(part(record, 'dataset').get('classes') or ()), 'class', 'classes')} apart"
+    found = tasks_of(record)
     if len(found) > 1:
         return f"to answer {plural(len(found), 'question')} about each image: {', '.join(task.name for task in found)}"
     (task,) = found
-    return {
-        "single-label": f"to tell {plural(len(task.classes), 'class', 'classes')} apart",
-        "multi-label": f"to give each image those of {plural(len(task.classes), 'label')} that it has",
-        "ordinal": f"to say which of {plural(len(task.classes), 'step')} an image is on ({task.name})",
-        "regression": f"to say a quantity ({task.name})",
-    }[task.kind]
+    classes = plural(len(task.classes), task.facts.noun, "classes" if task.facts.noun == "class" else "")
+    return kinds.of(task).purpose.format(classes=classes, name=task.name)
 
 
 def blind(record: Record) -> str:
@@ -128,10 +115,12 @@ def caveats(record: Record) -> list[str]:
     """What limits the result, read off its own numbers, in whole sentences."""
     result, dataset = part(record, "result"), part(record, "dataset")
     found: list[str] = []
+    tasks = tasks_of(record)
+    by_class = len(tasks) == 1 and schema.alone(tasks[0]).plain
     bounds, chance, n = result.get("interval"), baseline(result), result.get("n")
     if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_finite(bound) for bound in bounds):
         if chance is not None and bounds[0] <= chance:
-            reached = "is right for" if problem(record) == "single-label" else "reaches"
+            reached = "is right for" if by_class else "reaches"
             found.append(f"Not measurably better than {guess(result)}, which {reached} {guessed(result)}.")
         if bounds[1] - bounds[0] > 0.1:
             found.append(
@@ -147,7 +136,7 @@ def caveats(record: Record) -> list[str]:
         kind = "labels" if labels else "classes"
         found.append(f"No image of these {kind} was measured: {', '.join(map(str, empty[:3]))}{more}.")
     sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
-    if sizes and problem(record) == "single-label" and max(sizes) > 10 * max(1, min(sizes)):
+    if sizes and by_class and max(sizes) > 10 * max(1, min(sizes)):
         found.append(
             f"Training classes are unequal: the smallest has {plural(min(sizes), 'image')}, "
             f"the largest {max(sizes):,}. Accuracy leans towards the large ones; macro-F1 does not."

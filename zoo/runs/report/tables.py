@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo.base.untrusted import is_finite, parse_json
-from zoo.runs.report.sentences import part
-from zoo.tasks.schema import MEASURES
+from zoo.runs.report.sentences import part, tasks_of
+from zoo.tasks import kinds
+from zoo.tasks.schema import measure_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class LabelRow:
 def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
     """What the choosing images said after an epoch: the name of the number that counts, and the number."""
     for name, value in part(event, "values").items():
-        return MEASURES.get(name, name), float(value) if is_finite(value) else None
+        return measure_name(name), float(value) if is_finite(value) else None
     accuracy: Any = event.get("val_accuracy")
     return "accuracy", float(accuracy) if is_finite(accuracy) else None
 
@@ -108,24 +108,17 @@ def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
 
 
 def class_names(record: Mapping[str, Any]) -> list[str]:
-    """The classes in the order of the head's outputs; of a run about steps, all of these, one more than outputs."""
-    return [str(name) for name in _steps(record) or part(record, "dataset").get("classes") or ()]
-
-
-def _steps(record: Mapping[str, Any]) -> list[str]:
-    """The steps that a run is about, from low to high; empty where it is about anything else."""
-    tasks: list[dict[str, Any]] = part(record, "dataset").get("tasks") or []
-    return list(tasks[0].get("classes") or ()) if len(tasks) == 1 and tasks[0].get("kind") == "ordinal" else []
+    """The classes of a run's only task, or what the outputs of several are called."""
+    tasks = tasks_of(record)
+    outputs = part(record, "dataset").get("classes") or ()
+    return [str(name) for name in (tasks[0].classes if len(tasks) == 1 and tasks[0].classes else outputs)]
 
 
 def _of_each(record: Mapping[str, Any], role: str) -> list[int]:
-    """Images of each class in a part; of steps, that are on it, where the record has those above it."""
-    held = part(record, "dataset", "counts", role)
+    """Images of each class in a part; with several tasks those that are a case of each output."""
+    tasks, held = tasks_of(record), part(record, "dataset", "counts", role)
     sizes = [int(size) for size in held.get("per_class") or ()]
-    if not _steps(record):
-        return sizes
-    above = [int(held.get("n") or 0), *sizes, 0]
-    return [more - less for more, less in pairwise(above)]
+    return kinds.of(tasks[0]).per_class(int(held.get("n") or 0), sizes) if len(tasks) == 1 else sizes
 
 
 def confusion_matrix(record: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]] | None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.base.text import number, percent
 from zoo.runs.report import sentences, tables
 from zoo.runs.report.sentences import part
 from zoo.runs.report.tables import History
-from zoo.tasks.schema import SHARES, Span, Task, headline, spans
+from zoo.tasks.schema import Span, headline, spans, written
 
 
 def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each task with its result, and tables as of a run that answers it alone; empty where there is one or none."""
-    tasks = [Task.from_record(task) for task in part(record, "dataset").get("tasks") or ()]
+    tasks = sentences.tasks_of(record)
     if len(tasks) < 2:
         return []
     rows = []
@@ -26,8 +25,9 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append({
             "name": task.name,
             "kind": task.kind,
+            "noun": task.facts.noun.capitalize(),
             "measure": name,
-            "worth": percent(value) if name in SHARES else number(value),
+            "worth": written(name, value),
             "result": result,
             "guess": sentences.guess(result),
             "guessed": sentences.guessed(result),

@@ -26,7 +26,7 @@ from zoo.runs.run_folder import Run
 from zoo.runs.stacked.held_out import DIFFERENT, held_out
 from zoo.runs.stacked.members import StackMember, members
 from zoo.studies.ensemble import ensemble_folder
-from zoo.tasks import single_label
+from zoo.tasks.scoring import scores_of
 from zoo.training import machine as machines
 from zoo.training.averaging import Ingredient, Soup, State, greedy
 from zoo.training.collect import collect
@@ -117,7 +117,7 @@ def greedy_soup(
         emit(Progress("trying soups", done, total))
         network.load_state_dict(state)
         batches = data.eval_batches(part, config=config, batch_size=_BATCH, device=accelerator.device)
-        scores = single_label.scores(collect(network, batches, accelerator, mixed=False))
+        scores = scores_of(part.tasks)(collect(network, batches, accelerator, mixed=False))
         done += 1
         return scores
 

@@ -30,8 +30,9 @@ from zoo.studies.ensemble import ensemble_folder, folds
 from zoo.studies.ensemble.fit import chosen_of, fitted
 from zoo.studies.ensemble.soup import averageable, greedy_soup, soup_record
 from zoo.studies.ensemble.standings import Entry, contest
-from zoo.tasks import single_label
 from zoo.tasks.outputs import Outputs
+from zoo.tasks.schema import one_class
+from zoo.tasks.scoring import scores_of
 from zoo.tasks.single_label import measure
 from zoo.training import machine as machines
 from zoo.training.machine import Machine
@@ -274,7 +275,8 @@ def _kinds(asked: str, parts: int | None, classes: int, notes: list[str]) -> lis
 
 def _best_single(said: Said) -> int:
     """The member that the images which fit the stack would choose."""
-    scores = [single_label.scores(Outputs(logs.float(), said.labels)) for logs in said.logs]
+    score = scores_of(one_class(range(said.logs[0].shape[1])))
+    scores = [score(Outputs(logs.float(), said.labels)) for logs in said.logs]
     return ranked(scores, select_by_for(len(said.labels)))[0]
 
 

@@ -18,6 +18,7 @@ from zoo.models import saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
+from zoo.tasks.schema import is_plain
 from zoo.training.memory import explained_memory
 from zoo.training.norms.reestimate import features, is_better, recalibrate, shift, tracking_norms
 from zoo.training.probe import cross_validated
@@ -116,8 +117,8 @@ def recalibrated(
     if recipe.recalibrate == "off" or not norms or len(part) < 2:
         missing = recipe.recalibrate == "on" and weights is not None
         return Recalibration("off", "there are no norm statistics to re-estimate" if missing else "")
-    if recipe.recalibrate == "auto" and part.tasks:  # there is no one class of each image for a probe to judge by
-        return Recalibration("off")
+    if recipe.recalibrate == "auto" and not is_plain(part.tasks):
+        return Recalibration("off")  # there is no one class of each image for a probe to judge by
     answer = Recalibration("off")
     with explained_memory(_BATCH, config.input_size[-1]):
         if accelerator.is_main_process:

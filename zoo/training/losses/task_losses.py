@@ -1,4 +1,4 @@
-"""Several questions about each image: a loss for each, put together by fixed weights, by uncertainty, or by PCGrad."""
+"""The losses of tasks: one, or several put together by fixed weights, by uncertainty, or by PCGrad."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from zoo.data import Batch
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import TaskWeighting
-from zoo.tasks.multilabel import known_loss
-from zoo.tasks.ordinal import ordinal_loss
-from zoo.tasks.regression import quantity_loss
-from zoo.tasks.schema import LabelLoss, Span, Task, spans
-from zoo.training.losses.label_sets import LOSSES
+from zoo.tasks import kinds
+from zoo.tasks.kind import USUAL, LossOptions
+from zoo.tasks.schema import Task, scored_alone, spans
 from zoo.training.losses.objective import Loss, Objective
 
-UNKNOWN = -1  # class of an image that does not answer
 
-
-class MultiTask(Objective):
+class Tasks(Objective):
     """The losses of the tasks, each over the questions that images of the batch answer.
 
     Each is the sum over these questions, divided by as many as a batch of its size has on average: an answer counts as
@@ -38,9 +33,7 @@ class MultiTask(Objective):
         tasks: The tasks, in the order of the head's outputs.
         weighting: How the losses are put together.
         weights: Of tasks by name, 1 where it is not here.
-        loss: Of several labels, see `MultiLabel`.
-        smoothing: Share of each target that is spread over the classes.
-        label_smoothing: The same of labels, see `MultiLabel`.
+        options: Of the losses themselves.
         head: Names of the head's parameters, which tasks do not share.
         shares: Of each task, the share of its questions that training images answer, see `answered`; None: all.
     """
@@ -53,16 +46,14 @@ class MultiTask(Objective):
         *,
         weighting: TaskWeighting = "fixed",
         weights: Mapping[str, float] | None = None,
-        loss: LabelLoss = "bce",
-        smoothing: float = 0.0,
-        label_smoothing: float = 0.0,
+        options: LossOptions = USUAL,
         head: Collection[str] = (),
         shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self._spans, self._weighting = tuple(spans(tasks)), weighting
+        self._spans, self._weighting, self._options = tuple(spans(tasks)), weighting, options
         self._head = tuple(head)
-        self._loss, self._smoothing, self._label_smoothing = LOSSES[loss], smoothing, label_smoothing
+        self._share = (shares or [1.0])[0] if scored_alone(tasks) else None  # of the one task that needs no name
         self.weights: torch.Tensor
         asked = [(weights or {}).get(task.name, 1.0) for task in tasks]
         self.register_buffer("weights", torch.tensor(asked), persistent=False)
@@ -77,9 +68,13 @@ class MultiTask(Objective):
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
         """The loss of one batch. Nothing is read back from the device, which could not work ahead then."""
         logits = network(batch.images).float()
-        means = torch.stack([self._of(span, logits, batch.labels) for span in self._spans])
-        asked = [questions(span.task, batch.labels[:, span.columns]) for span in self._spans]
-        amounts = torch.stack([each.float().mean() for each in asked]) / self.shares  # 1 on average over the batches
+        found = [(kinds.of(span.task), span.task, logits[:, span.outputs], batch.labels[:, span.columns])
+                 for span in self._spans]  # fmt: skip
+        means = torch.stack([kind.loss(task, mine, truth, self._options) for kind, task, mine, truth in found])
+        asked = torch.stack([kind.asked(task, truth).float().mean() for kind, task, _, truth in found])
+        if self._share is not None:
+            return Loss(means[0] * asked[0] / self._share)
+        amounts = asked / self.shares  # 1 on average over the batches
         losses = means * amounts
         if self.spread is not None:
             total = (torch.exp(-self.spread) * losses + amounts * self.spread / 2).sum()
@@ -93,21 +88,6 @@ class MultiTask(Objective):
         if self.spread is not None:
             parts |= {f"weight of {name}": weight for name, weight in zip(names, torch.exp(-self.spread), strict=True)}
         return Loss(total, parts, dict(zip(names, amounts, strict=True)))
-
-    def _of(self, span: Span, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-        """The mean loss of one task over the questions that are answered, nats; 0 where none is."""
-        task, outputs, truth = span.task, logits[:, span.outputs], answers[:, span.columns]
-        if task.kind == "single-label":
-            classes = truth[:, 0].nan_to_num(nan=UNKNOWN).long()
-            whole = functional.cross_entropy(
-                outputs, classes, ignore_index=UNKNOWN, label_smoothing=self._smoothing, reduction="sum"
-            )
-            return whole / (classes != UNKNOWN).sum().clamp(min=1)
-        if task.kind == "multi-label":
-            return known_loss(outputs, truth, self._loss, self._label_smoothing)
-        if task.kind == "ordinal":
-            return ordinal_loss(outputs, truth[:, 0])
-        return quantity_loss(outputs[:, 0], truth[:, 0], task.mean, task.std)
 
     def _surgery(self, network: nn.Module, losses: Sequence[torch.Tensor]) -> torch.Tensor:
         """Zero, with the gradient that makes of the sum's gradient that of PCGrad."""
@@ -145,18 +125,6 @@ def passes(weighting: TaskWeighting, tasks: int) -> int:
     return 1 + tasks if weighting == "pcgrad" and tasks > 1 else 1
 
 
-def questions(task: Task, answers: torch.Tensor) -> torch.Tensor:
-    """Which of a task's questions images answer, (N, questions): one, or one for each label or step but the last.
-
-    Args:
-        task: The task.
-        answers: (N, columns), true ones; NaN where one is not known.
-    """
-    if task.kind == "ordinal":  # whether it lies above a step is asked of what lies above the one before
-        return answers >= torch.arange(task.outputs, device=answers.device)
-    return answers.isfinite()
-
-
 def answered(tasks: Sequence[Task], answers: torch.Tensor, often: torch.Tensor | None = None) -> list[float]:
     """Of each task, the share of its questions that images answer; 1 where none does, for nothing is divided by it.
 
@@ -166,7 +134,7 @@ def answered(tasks: Sequence[Task], answers: torch.Tensor, often: torch.Tensor |
         often: (N,), how often each image is drawn; None: all alike.
     """
     weights = torch.ones(len(answers), dtype=torch.float64) if often is None else often
-    found = [questions(span.task, answers[:, span.columns]).double().mean(1) for span in spans(tasks)]
+    found = [kinds.of(span.task).asked(span.task, answers[:, span.columns]).double().mean(1) for span in spans(tasks)]
     return [float((each * weights).sum() / weights.sum()) or 1.0 for each in found]
 
 
