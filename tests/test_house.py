@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 import zoo
+from zoo.tasks.schema import FACTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zoo"
@@ -72,6 +73,15 @@ def imports(path: Path, *, at_import: bool = False) -> Iterator[tuple[int, str]]
             nodes.extend(node.orelse)
             continue
         nodes.extend(ast.iter_child_nodes(node))
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if PACKAGE / "tasks" not in path.parents], ids=name_of)
+def test_kinds_stay_home(path):
+    """What differs between kinds of task is in the room `tasks`, and in the templates: nobody else names one."""
+    strings = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant))
+    named = [f"line {node.lineno}: {node.value}" for node in strings
+             if isinstance(node.value, str) and node.value in FACTS]  # fmt: skip
+    assert not named, f"{name_of(path)} names a kind of task: {', '.join(named)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
