@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from zoo.errors import RecipeError
-from zoo.recipes.plan import Plan, with_estimate
+from zoo.recipes.plan import Plan
 from zoo.recipes.planner import GroupFacts, make_plan
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.strategies import PRESETS, Phase
@@ -169,18 +169,18 @@ def test_a_phase_in_which_nothing_trains_is_refused() -> None:
 
 
 def test_a_plan_survives_its_own_record() -> None:
-    found = with_estimate(plan(Recipe()), 12.5, 3 << 20, 2.5)
+    found = replace(plan(Recipe()), seconds=12.5, memory_bytes=3 << 20, data_wait=2.5)
     record = json.loads(json.dumps(found.record()))
     assert Plan.from_record(record) == found
     assert record["phases"][0]["groups"][0].keys() >= {"name", "params", "lr", "weight_decay", "frozen", "norm"}
 
 
 def test_printing_a_plan_shows_every_group_of_every_phase() -> None:
-    text = str(with_estimate(plan(Recipe(lr=1e-3, epochs=3, probe_epochs=2)), 12.4, 3 << 20))
+    text = str(replace(plan(Recipe(lr=1e-3, epochs=3, probe_epochs=2)), seconds=12.4, memory_bytes=3 << 20))
     assert "probe: 2 epochs, 14 steps, one-cycle" in text and "finetune: 3 epochs, 21 steps" in text
     assert text.count("middle") == 2 and "0.001" in text
     assert "about 12 s of training, about 3.15 MB of memory" in text
-    waiting = str(with_estimate(plan(Recipe()), 12.4, 3 << 20, 4.0))
+    waiting = str(replace(plan(Recipe()), seconds=12.4, memory_bytes=3 << 20, data_wait=4.0))
     assert "about 12 s of training (32% of it waiting for images)" in waiting
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.toy import GROUPS, Loader, Toy
+from tests.training.toy import Loader, Toy, taken_apart
 from zoo.data import Batch
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
@@ -40,11 +40,8 @@ def test_the_time_until_a_batch_is_there_is_counted_and_kept(tmp_path: Path) -> 
 
 
 def priced(toy: Toy, seconds_per_image: float, *, hidden: bool, objective: Objective | None = None) -> Cost:
-    found = estimate(
-        toy.plan, toy.model, GROUPS, RECIPE, objective or Objective(), toy.accelerator, input_size=(3, 6, 6),
-        training_images=12, choosing_images=8, seconds_per_image=seconds_per_image, hidden=hidden, options={},
-        chunk=8,
-    )  # fmt: skip
+    loaded, work = taken_apart(toy, RECIPE, objective or Objective(), (12, 8))
+    found = estimate(toy.plan, loaded, work, {}, seconds_per_image=seconds_per_image, hidden=hidden)
     return found["probe"].whole
 
 

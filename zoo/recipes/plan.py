@@ -237,8 +237,3 @@ def with_paces(plan: Plan, paces: Mapping[str, tuple[Pace, ...]]) -> Plan:
     """The plan with what each phase, by name, would take with other epochs; no record has that."""
     phases = tuple(replace(phase, paces=paces.get(phase.name, ())) for phase in plan.phases)
     return replace(plan, phases=phases)
-
-
-def with_estimate(plan: Plan, seconds: float, memory_bytes: int, data_wait: float | None = None) -> Plan:
-    """The plan with what it will cost."""
-    return replace(plan, seconds=seconds, memory_bytes=memory_bytes, data_wait=data_wait)

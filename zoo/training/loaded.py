@@ -1,9 +1,10 @@
-"""What a training starts from, as records: what was loaded, and how it is to be trained."""
+"""What a training starts from, as records: what was loaded, what is decided of it, how it is to be trained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from accelerate import Accelerator
 from torch import nn
@@ -93,6 +94,14 @@ class Work:
         batches = alone, self.besides.steps if self.besides else alone
         alone, more = (-(-each // self.settled.accumulate) for each in batches)
         return alone, more
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a decider came to; nothing where the recipe says it already."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of the recipe
+    note: str = ""  # what a person should know
 
 
 def facts(model: nn.Module, group: Group) -> GroupFacts:

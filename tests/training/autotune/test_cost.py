@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.toy import GROUPS, Toy
+from tests.training.toy import Toy, taken_apart
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune import cost
 from zoo.training.losses.objective import Objective
@@ -37,8 +37,6 @@ def test_a_slow_moment_makes_a_step_no_longer_than_in_proportion(
 def seconds_of_a_step(toy: Toy) -> float:
     (phase,) = toy.plan.phases
     plan = replace(toy.plan, phases=(replace(phase, epochs=1, steps_per_epoch=1),))
-    found = cost.estimate(
-        plan, toy.model, GROUPS, RECIPE, Objective(), toy.accelerator, input_size=(3, 6, 6), training_images=64,
-        choosing_images=0, seconds_per_image=0.0, hidden=True, options={}, chunk=8,
-    )  # fmt: skip
+    loaded, work = taken_apart(toy, RECIPE, Objective(), (64, 0))
+    found = cost.estimate(plan, loaded, work, {}, seconds_per_image=0.0, hidden=True)
     return found[phase.name].whole.seconds

@@ -16,9 +16,10 @@ from zoo.models.freezing import hold
 from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Pace, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
+from zoo.training.frozen_cache.compute import chunk_size
 from zoo.training.frozen_cache.fold_norms import folded_parts
 from zoo.training.frozen_cache.phase_data import Option
-from zoo.training.losses.objective import Objective
+from zoo.training.loaded import Loaded, Work
 from zoo.training.optim import make_optimizer
 from zoo.training.seeds import seed_all
 
@@ -52,51 +53,40 @@ _READ = 1e9  # bytes a second of activations that are read and checked; what is 
 
 def estimate(
     plan: Plan,
-    model: nn.Module,
-    groups: Sequence[Group],
-    recipe: Recipe,
-    objective: Objective,
-    accelerator: Accelerator,
+    loaded: Loaded,
+    work: Work,
+    options: Mapping[str, Option],
     *,
-    input_size: tuple[int, int, int],
-    training_images: int,
-    choosing_images: int,
     seconds_per_image: float,
     hidden: bool,
-    options: Mapping[str, Option],
-    chunk: int,
 ) -> dict[str, Costs]:
     """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
 
     Args:
         plan: The plan.
-        model: The model on its device.
-        groups: Its layer groups.
-        recipe: Batch size, accumulation, EMA.
-        objective: How many times a batch goes back; what it computes besides is not counted.
-        accelerator: Gives device and precision.
-        input_size: (C, H, W), pixels.
-        training_images: Images of an epoch.
-        choosing_images: Images evaluated after each epoch.
+        loaded: The network and the images.
+        work: How they are trained; what the objective computes besides going back is not counted.
+        options: How the phases could train from kept activations that could, by name.
         seconds_per_image: Measured time to load one training image.
         hidden: Whether images are loaded by others than those who train, so that only what takes longer shows.
-        options: How the phases could train from kept activations that could, by name.
-        chunk: Images that go through the frozen part at once.
 
     Returns:
         By phase. Memory counts weights, gradients, optimizer state and activations.
     """
-    trial = copy.deepcopy(model)
+    groups, accelerator, input_size = loaded.groups, loaded.accelerator, loaded.config.input_size
+    recipe, chunk = work.settled, chunk_size(accelerator.device)
+    training_images, choosing_images = len(loaded.dataset.fit), len(loaded.dataset.choose)
+    trial = copy.deepcopy(loaded.model)
     # A norm cannot train on one image by itself, as it need not where processes share its statistics.
     batch = max(min(2, recipe.batch), recipe.batch // accelerator.num_processes)
     found: dict[str, Costs] = {}
     forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
     copies = 1 + bool(recipe.ema)  # the best weights, and the average
-    weights = copies * sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    weights = copies * sum(tensor.numel() * tensor.element_size() for tensor in trial.state_dict().values())
     for phase in plan.phases:
         steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
         images = batch + phase.unlabelled // accelerator.num_processes
-        back = objective.backwards(phase)
+        back = work.objective.backwards(phase)
         step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator, backwards=back)
         loading = seconds_per_image * images
         waiting = steps * (max(0.0, loading - step) if hidden else loading)

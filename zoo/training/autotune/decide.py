@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 
 from zoo import data
 from zoo.events import Progress
@@ -13,19 +12,11 @@ from zoo.recipes.strategies import Preset
 from zoo.training import make_objective, unlabelled_stream
 from zoo.training.autotune import learning_rate
 from zoo.training.autotune.batch_size import USUAL, find_batch_size, usual
-from zoo.training.loaded import Loaded
+from zoo.training.loaded import Decision, Loaded
 from zoo.training.norms import policy
 from zoo.training.norms.synchronised import synchronises
 
 FEW_LABELLED = 500  # labelled images below which each counts, and a second training takes little
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a decider came to; nothing where the recipe says it already."""
-
-    changes: Mapping[str, Any] = field(default_factory=dict)  # fields of the recipe
-    note: str = ""  # what a person should know
 
 
 Decider = Callable[[Recipe, Loaded], Decision]
@@ -66,14 +57,6 @@ def batch_size(recipe: Recipe, loaded: Loaded) -> Decision:
         f"batches are of {best.size} images, for {best.why} ({labelled} per second: {tried}); the rates stay as they "
         f"are, where linear scaling from batches of {USUAL} would multiply them by {best.size / USUAL:g}",
     )
-
-
-def recalibrate(recipe: Recipe, loaded: Loaded) -> Decision:
-    """Whether pretrained norm statistics are re-estimated; where they are, the model has them from here on."""
-    made = policy.recalibrated(
-        loaded.model, loaded.weights, recipe, loaded.dataset.fit, loaded.config, loaded.accelerator, loaded.emit
-    )
-    return Decision({"recalibrate": made.setting}, made.note)
 
 
 def norm_mode(recipe: Recipe, loaded: Loaded) -> Decision:
@@ -168,10 +151,10 @@ def weights(recipe: Recipe, loaded: Loaded) -> Decision:
     return Decision({"weights": loaded.weights.name})
 
 
-# Each may rely on those above it. The first ones try things; `recalibrate` alone changes the model.
+# Each may rely on those above it.
 DECIDERS: Sequence[Decider] = (
     batch_size,
-    recalibrate,
+    policy.recalibrated,  # changes the model, as no other does
     norm_mode,
     second_training,
     gentle_rate,

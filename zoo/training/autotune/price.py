@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from zoo.data import Dataset
 from zoo.events import Progress
-from zoo.recipes.plan import Pace, Plan, with_caches, with_compiled, with_estimate, with_paces
+from zoo.recipes.plan import Pace, Plan, with_caches, with_compiled, with_paces
 from zoo.recipes.planner import asked_phases
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune import compile, use_cache
 from zoo.training.autotune.cost import Costs, estimate
-from zoo.training.frozen_cache.compute import chunk_size
 from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.loaded import Loaded, Work
 from zoo.training.memory import explained_memory
@@ -41,18 +40,11 @@ def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[
         with explained_memory(settled.batch, input_size[-1]):
             measured = estimate(
                 plan,
-                loaded.model,
-                loaded.groups,
-                settled,
-                work.objective,
-                accelerator,
-                input_size=input_size,
-                training_images=len(loaded.dataset.fit),
-                choosing_images=len(loaded.dataset.choose),
+                loaded,
+                work,
+                could,
                 seconds_per_image=work.loader.seconds_per_image(),
                 hidden=work.loader.ahead and device.type != "cpu",
-                options=could,
-                chunk=chunk_size(device),
             )
     choice = use_cache.choose(could, reasons, measured, settled, accelerator)
     plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
@@ -80,7 +72,11 @@ def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[
     assert cost is not None
     compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
     settled = replace(settled, cache=choice.setting, compile=compiled or "off")
-    return with_estimate(plan, *cost), replace(work, settled=settled), choice.options
+    return (
+        replace(plan, seconds=cost[0], memory_bytes=cost[1], data_wait=cost[2]),
+        replace(work, settled=settled),
+        choice.options,
+    )
 
 
 def _trainings(recipe: Recipe, dataset: Dataset) -> float:

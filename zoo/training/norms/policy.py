@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import nn
 
 from zoo import data
 from zoo.data import Part
-from zoo.events import Listener, Progress
+from zoo.events import Progress
 from zoo.models import saved
-from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
 from zoo.tasks.schema import is_plain
+from zoo.training.loaded import Decision, Loaded
 from zoo.training.memory import explained_memory
 from zoo.training.norms.reestimate import features, is_better, recalibrate, shift, tracking_norms
 from zoo.training.probe import cross_validated
@@ -34,12 +33,7 @@ _BATCH = 32
 _STRENGTH = 1e-2  # of the judging probe's penalty
 
 
-@dataclass(frozen=True, slots=True)
-class Recalibration:
-    """What was decided."""
-
-    setting: str  # the recipe's `recalibrate` that says the same: on or off
-    note: str = ""  # what a person should know
+_OFF = Decision({"recalibrate": "off"})
 
 
 def mode(
@@ -90,65 +84,50 @@ def mode(
     return "live", whose if processes > 1 else ""
 
 
-def recalibrated(
-    model: nn.Module,
-    weights: Weights | None,
-    recipe: Recipe,
-    part: Part,
-    config: DataConfig,
-    accelerator: Accelerator,
-    emit: Listener,
-) -> Recalibration:
+def recalibrated(recipe: Recipe, loaded: Loaded) -> Decision:
     """Re-estimate the norm statistics of pretrained weights on training images, where that is asked for or better.
 
-    Whether it is better is tried where the images look different (`shift`) and are each of one class: a linear probe
-    on the features tells, in cross-validation on training images.
-
-    Args:
-        model: The model on its device; its statistics change where the answer is on.
-        weights: Where it starts; None: from scratch.
-        recipe: What was asked for.
-        part: The training images.
-        config: What the network expects of its input.
-        accelerator: Device, precision and processes: one of these decides for all.
-        emit: Told about progress.
+    This changes the model. Whether it is better is tried where the images look different (`shift`) and are each of one
+    class: a linear probe on the features tells, in cross-validation on training images. One process decides for all.
     """
-    norms = [] if weights is None or saved.has_folded_norms(model) else tracking_norms(model)
+    model, part, accelerator = loaded.model, loaded.dataset.fit, loaded.accelerator
+    norms = [] if loaded.weights is None or saved.has_folded_norms(model) else tracking_norms(model)
     if recipe.recalibrate == "off" or not norms or len(part) < 2:
-        missing = recipe.recalibrate == "on" and weights is not None
-        return Recalibration("off", "there are no norm statistics to re-estimate" if missing else "")
+        missing = recipe.recalibrate == "on" and loaded.weights is not None
+        return replace(_OFF, note="there are no norm statistics to re-estimate") if missing else _OFF
     if recipe.recalibrate == "auto" and not is_plain(part.tasks):
-        return Recalibration("off")  # there is no one class of each image for a probe to judge by
-    answer = Recalibration("off")
-    with explained_memory(_BATCH, config.input_size[-1]):
+        return _OFF  # there is no one class of each image for a probe to judge by
+    made = _OFF
+    with explained_memory(_BATCH, loaded.config.input_size[-1]):
         if accelerator.is_main_process:
-            answer = _decided(model, recipe, part, config, accelerator, emit)
+            made = _decided(recipe, loaded)
         if accelerator.num_processes > 1:
-            answer = broadcast_object_list([answer])[0]
+            made = broadcast_object_list([made])[0]
             for norm in norms:
                 for buffer in (norm.running_mean, norm.running_var, norm.num_batches_tracked):
                     buffer.copy_(broadcast(buffer.detach().clone()))
-    return answer
+    return made
 
 
-def _decided(
-    model: nn.Module, recipe: Recipe, part: Part, config: DataConfig, accelerator: Accelerator, emit: Listener
-) -> Recalibration:
+def _decided(recipe: Recipe, loaded: Loaded) -> Decision:
+    model, part, accelerator = loaded.model, loaded.dataset.fit, loaded.accelerator
     order = np.random.default_rng(derive(recipe.seed, "recalibration")).permutation(len(part)).tolist()
     sample = part.some(order[:IMAGES])
 
     def batches(of: Part) -> data.EvaluationLoader:
-        return data.eval_batches(of, config=config, batch_size=_BATCH, device=accelerator.device)
+        return data.eval_batches(of, config=loaded.config, batch_size=_BATCH, device=accelerator.device)
 
     if recipe.recalibrate == "on":
-        emit(Progress("re-estimating norm statistics", 0, 0))
+        loaded.emit(Progress("re-estimating norm statistics", 0, 0))
         count = recalibrate(model, batches(sample), accelerator)
-        return Recalibration("on", f"norm statistics are those of {count:,} training images, not of the pretraining")
+        return Decision(
+            {"recalibrate": "on"}, f"norm statistics are those of {count:,} training images, not of the pretraining"
+        )
     first = torch.cat([batch.images for batch in batches(part.some(order[:_BATCH]))]).to(accelerator.device)
     judges = _judging(part, order)
     if len(judges) < _LEAST or shift(model, first, accelerator) < SHIFTED:
-        return Recalibration("off")
-    emit(Progress("trying norm statistics of these images", 0, 0))
+        return _OFF
+    loaded.emit(Progress("trying norm statistics of these images", 0, 0))
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     plain, labels = features(model, batches(judges), accelerator)
     count = recalibrate(model, batches(sample), accelerator)
@@ -158,14 +137,14 @@ def _decided(
         for found in (adapted, plain)
     )
     if is_better(one.right, other.right):
-        return Recalibration(
-            "on",
+        return Decision(
+            {"recalibrate": "on"},
             f"norm statistics are those of {count:,} training images, for these look different: a linear probe names "
             f"{one.accuracy:.0%} of {len(labels)} of them rightly, and {other.accuracy:.0%} with the pretraining's",
         )
     for name, buffer in model.named_buffers():
         buffer.copy_(before[name])
-    return Recalibration("off")
+    return _OFF
 
 
 def _judging(part: Part, order: list[int]) -> Part:
