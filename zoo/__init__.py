@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         PhaseStarted,
         PlanReady,
         Progress,
+        ResultReady,
         RunFinished,
         RunStarted,
         StepDone,
@@ -59,8 +60,8 @@ _PUBLIC = {
     "zoo.api": "adapt compare evaluate load plan predict push rank reproduce soup stack",
     "zoo.errors": "DataError DiskError HubError ManifestError PluginError RecipeError RunError TrainingError "
     "TrainingInterrupted WeightsError ZooError",
-    "zoo.events": "CheckpointSaved EpochDone Event Listener Note PhaseStarted PlanReady Progress RunFinished "
-    "RunStarted StepDone tee",
+    "zoo.events": "CheckpointSaved EpochDone Event Listener Note PhaseStarted PlanReady Progress ResultReady "
+    "RunFinished RunStarted StepDone tee",
     "zoo.models.lookup": "backbones get",
     "zoo.models.spec": "BackboneSpec LayerGroup Plugin Weights",
     "zoo.recipes.budget": "Budget",
@@ -127,6 +128,7 @@ __all__ = [
     "RecipeFile",
     "Reproduction",
     "Result",
+    "ResultReady",
     "Run",
     "RunError",
     "RunFinished",

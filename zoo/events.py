@@ -90,6 +90,14 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultReady:
+    """The saved model is measured; the card and the report are still to be written."""
+
+    path: str
+    record: Mapping[str, Any]  # as run.json is going to be, but for the hashes of files
+
+
+@dataclass(frozen=True, slots=True)
 class RunFinished:
     """The run folder is complete."""
 
@@ -97,7 +105,18 @@ class RunFinished:
     record: Mapping[str, Any]
 
 
-Event = Progress | Note | PlanReady | RunStarted | PhaseStarted | StepDone | EpochDone | CheckpointSaved | RunFinished
+Event = (
+    Progress
+    | Note
+    | PlanReady
+    | RunStarted
+    | PhaseStarted
+    | StepDone
+    | EpochDone
+    | CheckpointSaved
+    | ResultReady
+    | RunFinished
+)
 Listener = Callable[[Event], None]
 
 

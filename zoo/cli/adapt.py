@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,9 @@ import typer
 from zoo.cli import complete, options, processes, progress, render
 from zoo.cli.options import Backbone, Dataset, RecipeSource
 from zoo.cli.output import Answer, Json, WrongUsage
-from zoo.runs.run_folder import find
+from zoo.events import ResultReady
+from zoo.recipes import methods
+from zoo.runs.run_folder import Run, find
 
 
 @options.with_recipe
@@ -104,7 +107,15 @@ def command(
     if started > 1:
         processes.launch(sys.argv[1:], started)
         raise typer.Exit  # the first of them has printed the result
-    with progress.shown("loading torch and timm") as listen:
+    told = []
+
+    def tell(event: ResultReady) -> None:
+        render.run_measured(event.record, Run(Path(event.path)))
+        told.append(event)
+
+    # Of several methods tried, the last one's result need not be that of the run.
+    late = as_json or ("recipe" in work and len(methods.asked(work["recipe"].align)) > 1)
+    with progress.shown("loading torch and timm", result=None if late else tell) as listen:
         from zoo import api
 
         run = api.adapt(**work, on_event=listen)
@@ -121,4 +132,5 @@ def command(
     if target := record.get("target"):
         document["target"] = {name: target.get(name) for name in ("name", "validators", "chosen", "oracle")}
         document["target"]["result"] = render.small(target.get("result") or {}) or None
-    return Answer(document, lambda: render.run_result(record, run), as_json)
+
+    return Answer(document, lambda: render.run_places(run) if told else render.run_result(record, run), as_json)

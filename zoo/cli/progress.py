@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from zoo.cli.output import on_terminal, rank
-from zoo.events import Listener, ignore
+from zoo.events import Event, Listener, ResultReady, ignore
 from zoo.runs.progress_lines import Lines, ProgressView, undisturbed
 
 
 @contextlib.contextmanager
-def shown(first: str, *, show_plan: bool = True) -> Iterator[Listener]:
+def shown(
+    first: str, *, show_plan: bool = True, result: Callable[[ResultReady], None] | None = None
+) -> Iterator[Listener]:
     """Show progress while the block runs.
 
     Args:
         first: What happens until the first event, such as "loading torch and timm".
         show_plan: Whether to print the plan when it is settled.
+        result: Prints what was measured, on stdout, before the report is drawn; None: that is left for the end.
     """
     if rank() > 0:  # the first process speaks for all
         yield ignore
         return
+    stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # what a library prints is not the result
         view = _view(sys.stderr)
         view.stage(first, 0, 0)
+        show = undisturbed(view, show_plan=show_plan)
+
+        def listen(event: Event) -> None:
+            if isinstance(event, ResultReady) and result is not None:
+                with contextlib.suppress(OSError), view.aside(), contextlib.redirect_stdout(stdout):
+                    result(event)
+                    stdout.flush()
+            else:
+                show(event)
+
         try:
-            yield undisturbed(view, show_plan=show_plan)
+            yield listen
         finally:
             with contextlib.suppress(OSError):
                 view.close()

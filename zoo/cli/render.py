@@ -94,6 +94,12 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
         record: The run's `run.json`.
         run: The run.
     """
+    run_measured(record, run)
+    run_places(run)
+
+
+def run_measured(record: Mapping[str, Any], run: Run) -> None:
+    """Print the half of it that is known before the report is drawn."""
     from zoo.runs.report.sentences import averages  # which is heavy to import, and by now is loaded
 
     result, best = record["result"], record.get("best") or {}
@@ -112,8 +118,12 @@ def run_result(record: Mapping[str, Any], run: Run) -> None:
     chosen = (record.get("chosen") or {}).get("reason")
     if chosen:
         say(f"backbone  {printable(record['backbone']['name'])}: {printable(chosen)}")
+    say(f"run       {shell_path(run.path)}")
+
+
+def run_places(run: Run) -> None:
+    """Print the other half: where the report is, and what to do next."""
     folder = shell_path(run.path)
-    say(f"run       {folder}")
     if run.report.is_file():
         say(f"report    {shell_path(run.report)}")
     say()

@@ -19,7 +19,7 @@ from zoo import data
 from zoo.base.files import replacing, write_atomic
 from zoo.data import Dataset, Part
 from zoo.errors import DataError
-from zoo.events import Listener, Progress
+from zoo.events import Listener, Progress, ResultReady
 from zoo.models import heads, preprocessing, saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import file_sha256, write_tensors
@@ -101,6 +101,7 @@ def finish(
         "images_per_second": round(images / training, 1) if training else None,
         **domains.described(this, loaded, settled, ready.plan, course.get("best"), model),
     }
+    session.emit(ResultReady(str(this.path), record))  # drawing takes longer than many a training
     if accelerator.is_main_process:
         write_verification(this, loaded.dataset.report, model)
         write_up(this, loaded.dataset.report, record)

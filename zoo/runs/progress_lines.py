@@ -131,6 +131,10 @@ class ProgressView:
         self.stream.write(f"{printable(text)}\n")
         self.stream.flush()
 
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """Make room while something else is printed."""
+        return contextlib.nullcontext()
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 LEVEL = 0.05  # a difference is called one below this, all pairs of a comparison together
 
@@ -118,10 +117,12 @@ def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> floa
     Returns:
         The two-sided p value.
     """
+    from scipy import stats  # takes a while to import, and adapting does not need it
+
     gained, lost = int((first & ~second).sum()), int((~first & second).sum())
     if gained + lost == 0:
         return 1.0
-    return float(scipy.stats.binomtest(gained, gained + lost).pvalue)
+    return float(stats.binomtest(gained, gained + lost).pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -146,10 +147,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
 
 def _normal(mean: float, variance: float, freedom: float, least: float, covers: str) -> Mean:
     """By the variance that was found, and no surer than by the one that is known: few seeds may agree by chance."""
+    from scipy import stats
+
     error, known = math.sqrt(max(0.0, variance)), math.sqrt(least)
-    reach = max(float(scipy.stats.t.ppf(0.975, freedom)) * error, float(scipy.stats.norm.ppf(0.975)) * known)
+    reach = max(float(stats.t.ppf(0.975, freedom)) * error, float(stats.norm.ppf(0.975)) * known)
     if reach == 0:
         return Mean(mean, (mean, mean), 1.0 if mean == 0 else 0.0, covers)
-    found = [float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))] if error else []
-    found += [float(2 * scipy.stats.norm.sf(abs(mean) / known))] if known else []
+    found = [float(2 * stats.t.sf(abs(mean) / error, freedom))] if error else []
+    found += [float(2 * stats.norm.sf(abs(mean) / known))] if known else []
     return Mean(mean, (mean - reach, mean + reach), max(found), covers)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from zoo.base import references
@@ -45,6 +44,8 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
     Returns:
         Markdown with a YAML header. Names of classes and data sets are escaped: they cannot become markup.
     """
+    from jinja2 import ChainableUndefined, Environment, PackageLoader  # not before there is a card to write
+
     environment = Environment(
         loader=PackageLoader("zoo.runs.publish"),
         autoescape=False,  # escaped for Markdown instead, by `finalize`, unless marked as safe

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from zoo.base import text
@@ -27,6 +26,7 @@ from zoo.runs.run_folder import Run
 from zoo.tasks.schema import headline, is_share, problem
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from PIL.Image import Image
 
 MAX_CELLS = 20  # classes up to which the confusion matrix is written out, number by number
@@ -69,6 +69,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def _environment() -> Environment:
+    from jinja2 import ChainableUndefined, Environment, PackageLoader  # not before there is a page to write
+
     environment = Environment(
         loader=PackageLoader("zoo.runs.report"),
         autoescape=True,

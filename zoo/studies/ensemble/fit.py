@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy
 import torch
 from torch.nn import functional
 
@@ -111,11 +110,12 @@ def _beats(one: Fitted, other: Fitted) -> bool:
 
 def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:
     """The temperature at which the loss is least (Guo et al. 2017), within 0.05 and 20."""
+    from scipy import optimize  # takes a while to import, and adapting does not need it
 
     def loss(value: float) -> float:
         return float(functional.cross_entropy(logs / math.exp(value), labels))
 
-    found = scipy.optimize.minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
+    found = optimize.minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded")
     return float(math.exp(found.x))
 
 
@@ -149,6 +149,8 @@ def _fit(
     The temperature of what comes out is fitted along, and left to its own fit afterwards: or a mixture, which is less
     sure than it should be, would count on the surest member alone.
     """
+    from scipy import optimize
+
     sizes = [math.prod(shape) for shape in shapes.values()]
     weight = (strength or 0.0) / len(said.labels)
 
@@ -166,7 +168,7 @@ def _fit(
     first = np.zeros(sum(sizes) + 1)
     if start is not None:
         first[:-1] = torch.cat([start[name].flatten() for name in shapes]).numpy()
-    done = scipy.optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    done = optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
     return named(torch.as_tensor(done.x[:-1], dtype=torch.float64))
 
 
