@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 import pytest
 
@@ -137,13 +138,27 @@ def test_images_and_weights_must_be_named(module, monkeypatch, tmp_path):
 
 
 def test_start_up_is_held_against_its_own_baseline():
-    middle = {"zoo list": 0.2, "zoo --help": 0.1, startup.FIRST_STEP: 6.0, startup.LISTING: 4.0, startup.MAKING: 3.0}
-    ratio = {name: middle[name] / middle[baseline] for name, baseline in startup.BASELINES.items()}
+    middle = {"zoo list": 0.2, "zoo --help": 0.1, startup.FIRST_STEP: 6.0, startup.LISTING: 4.0, startup.MAKING: 3.0,
+              startup.FIRST_BATCH: 5.0, startup.IMPORTING: 4.0, startup.RESULT: 6.0,
+              startup.RESULT_BEFORE: 12.0}  # fmt: skip
+    ratio = {name: middle[name] / middle[startup.BASELINES[name]] for name in startup.BASELINES if name in middle}
     text = startup.table(
         {"machine": MACHINE, "median": middle, "ratio": ratio, "seconds": {startup.LISTING: [4.0] * 7}}
     )
     assert "Medians of 7 turns." in text
     assert "| zoo adapt, to its first step | 6.00 | `timm.create_model()` | 3.00 | 2.00 |" in text
+    assert "| zoo adapt, to its first batch | 5.00 | `import torch, timm` | 4.00 | 1.25 |" in text
+    assert "| zoo adapt, to its result | 6.00 | zoo adapt, to its result, before | 12.00 | 0.50 |" in text
+
+
+def test_a_command_is_timed_to_its_end_or_to_a_line(tmp_path):
+    talk = "import sys, time; print('accuracy 1', flush=True); time.sleep(1.5); print('next:')"
+    told, ended = (startup.Timed([sys.executable, "-c", talk], caches=tmp_path, until=until).seconds()
+                   for until in (startup.TOLD, ""))  # fmt: skip
+    assert told < 1.5 < ended
+    for words, until in ((talk, "never"), (f"{talk}; sys.exit(1)", startup.TOLD)):
+        with pytest.raises(SystemExit, match="this failed, or did not say"):
+            startup.Timed([sys.executable, "-c", words], caches=tmp_path, until=until).seconds()
 
 
 def arguments(module, *words):
