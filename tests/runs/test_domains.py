@@ -306,7 +306,7 @@ def test_auto_takes_what_it_was_told_to_choose_by(
 
     monkeypatch.setattr(align_auto, "prepare", stand_in)
     monkeypatch.setattr(align_auto, "left_out", lambda *of: {"adabn": "no norms"})
-    monkeypatch.setattr(align_auto.execute, "begin", begin)
+    monkeypatch.setattr(align_auto.train, "begin", begin)
     monkeypatch.setattr(align_auto, "write_up", lambda this, part, record: written.append(record))
     recipe = Recipe(strategy="finetune", target="elsewhere", align="auto", select_by=by)
     notes: list[Event] = []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from tests.training.toy import Loader, Toy, taken_apart
+from tests.training.toy import Loader, Toy, pieces
 from zoo.data import Batch
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
@@ -40,7 +42,8 @@ def test_the_time_until_a_batch_is_there_is_counted_and_kept(tmp_path: Path) -> 
 
 
 def priced(toy: Toy, seconds_per_image: float, *, hidden: bool, objective: Objective | None = None) -> Cost:
-    loaded, work = taken_apart(toy, RECIPE, objective or Objective(), (12, 8))
+    loaded = pieces(toy.model, toy.accelerator, range(12), range(8))
+    work: Any = SimpleNamespace(settled=RECIPE, objective=objective or Objective())
     found = estimate(toy.plan, loaded, work, {}, seconds_per_image=seconds_per_image, hidden=hidden)
     return found["probe"].whole
 

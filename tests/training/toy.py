@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,9 +176,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def taken_apart(toy: Toy, recipe: Recipe, objective: Objective, images: tuple[int, int]) -> tuple[Any, Any]:
-    """What is loaded and the work to do with it, as far as an estimate looks at them."""
-    dataset = SimpleNamespace(fit=range(images[0]), choose=range(images[1]))
-    loaded = SimpleNamespace(model=toy.model, groups=GROUPS, accelerator=toy.accelerator, dataset=dataset,
-                             config=SimpleNamespace(input_size=(3, 6, 6)))  # fmt: skip
-    return loaded, SimpleNamespace(settled=recipe, objective=objective)
+def pieces(model: nn.Module, accelerator: Any, fit: Sequence[Any] = (), choose: Sequence[Any] = ()) -> Any:
+    """What is loaded, as far as automatic choices look at it."""
+    dataset, config = SimpleNamespace(fit=fit, choose=choose), SimpleNamespace(input_size=(3, 6, 6))
+    return SimpleNamespace(model=model, groups=GROUPS, accelerator=accelerator, dataset=dataset, config=config)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.toy import GROUPS, net, same, state_of
+from tests.training.toy import GROUPS, net, pieces, same, state_of
 from zoo.errors import TrainingError
 from zoo.recipes.planner import make_plan
 from zoo.recipes.recipe import Recipe
@@ -22,10 +22,8 @@ def search(images: int, beside: int = 0) -> FoundSize:
     before = state_of(model)
     plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=1, norm="live")  # fmt: skip
-    found = find_batch_size(
-        model, GROUPS, plan.phases[0], recipe, machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1)),
-        input_size=(3, 6, 6), training_images=images, beside=beside,
-    )  # fmt: skip
+    accelerator = machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1))
+    found = find_batch_size(pieces(model, accelerator, range(images)), plan.phases[0], recipe, beside=beside)
     assert same(before, state_of(model)) and all(parameter.grad is None for parameter in model.parameters())
     return found
 

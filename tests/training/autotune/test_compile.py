@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.toy import GROUPS, Toy, net, state_of
+from tests.training.toy import GROUPS, Toy, net, pieces, state_of
 from zoo.errors import RecipeError
 from zoo.recipes.plan import CachePlan, Plan, with_caches, with_compiled
 from zoo.recipes.planner import make_plan
@@ -34,7 +34,7 @@ def decide(compile: str, seconds: float = 5000.0, device: str = "cpu", kept: tup
     accelerator: Any = machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1))
     if device != "cpu":
         accelerator = SimpleNamespace(device=SimpleNamespace(type=device), num_processes=processes)
-    return choose(plan, {"probe": 1.0, "finetune": seconds}, model, GROUPS, recipe, accelerator, input_size=(3, 6, 6))
+    return choose(plan, {"probe": 1.0, "finetune": seconds}, pieces(model, accelerator), recipe)
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.training.toy import Toy, taken_apart
+from tests.training.toy import Toy, pieces
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune import cost
 from zoo.training.losses.objective import Objective
@@ -37,6 +39,7 @@ def test_a_slow_moment_makes_a_step_no_longer_than_in_proportion(
 def seconds_of_a_step(toy: Toy) -> float:
     (phase,) = toy.plan.phases
     plan = replace(toy.plan, phases=(replace(phase, epochs=1, steps_per_epoch=1),))
-    loaded, work = taken_apart(toy, RECIPE, Objective(), (64, 0))
+    loaded = pieces(toy.model, toy.accelerator, range(64))
+    work: Any = SimpleNamespace(settled=RECIPE, objective=Objective())
     found = cost.estimate(plan, loaded, work, {}, seconds_per_image=0.0, hidden=True)
     return found[phase.name].whole.seconds

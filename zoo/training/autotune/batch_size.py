@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import nn
 
 from zoo.errors import TrainingError
 from zoo.models.freezing import hold
-from zoo.models.layer_groups import Group
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune.cost import kept_gradients, try_step
+from zoo.training.loaded import Loaded
 from zoo.training.memory import available_memory
 from zoo.training.optim import make_optimizer
 
@@ -40,16 +37,7 @@ class FoundSize:
 
 
 def find_batch_size(
-    model: nn.Module,
-    groups: Sequence[Group],
-    phase: PhasePlan,
-    recipe: Recipe,
-    accelerator: Accelerator,
-    *,
-    input_size: tuple[int, int, int],
-    training_images: int,
-    backwards: int = 1,
-    beside: int = 0,
+    loaded: Loaded, phase: PhasePlan, recipe: Recipe, *, backwards: int = 1, beside: int = 0
 ) -> FoundSize:
     """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
 
@@ -59,13 +47,9 @@ def find_batch_size(
     is tried only if what smaller ones hold says that it fits.
 
     Args:
-        model: The model on its device.
-        groups: Its layer groups.
+        loaded: The network and the images; all processes get the same answer.
         phase: The phase that takes most.
         recipe: The optimizer, accumulation, and whether there is an average of the weights.
-        accelerator: Device, precision and processes, which all get the same answer.
-        input_size: (C, H, W), pixels.
-        training_images: Images of an epoch.
         backwards: How many times a batch goes back through the network.
         beside: Images without labels that a step takes for each labelled one, all views counted. Sizes and speeds are
             of labelled images.
@@ -73,8 +57,8 @@ def find_batch_size(
     Raises:
         TrainingError: Not even one image fits into memory.
     """
-    processes = accelerator.num_processes
-    trial = _Trial(copy.deepcopy(model), groups, phase, recipe, accelerator, input_size, backwards, 1 + beside)
+    processes, training_images = loaded.accelerator.num_processes, len(loaded.dataset.fit)
+    trial = _Trial(loaded, phase, recipe, backwards, 1 + beside)
     all_of_them = max(1, training_images // processes)
     most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
     size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
@@ -107,21 +91,12 @@ def find_batch_size(
 
 
 class _Trial:
-    def __init__(
-        self,
-        model: nn.Module,
-        groups: Sequence[Group],
-        phase: PhasePlan,
-        recipe: Recipe,
-        accelerator: Accelerator,
-        input_size: tuple[int, int, int],
-        backwards: int,
-        each: int,
-    ) -> None:
-        self._model, self._accelerator, self._input_size = model, accelerator, input_size
+    def __init__(self, loaded: Loaded, phase: PhasePlan, recipe: Recipe, backwards: int, each: int) -> None:
+        self._model = model = copy.deepcopy(loaded.model)
+        self._accelerator, self._input_size = loaded.accelerator, loaded.config.input_size
         self._backwards, self._each = backwards, each  # images of a step for each labelled one
-        hold(model, groups, phase).train()
-        self._optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
+        hold(model, loaded.groups, phase).train()
+        self._optimizer = make_optimizer(recipe.optimizer, model, loaded.groups, phase)
         trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         # Gradients and two moments; the best weights, and the average.

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,11 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from zoo.models.freezing import hold
-from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Plan
 from zoo.recipes.planner import asked_phases
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune.cost import try_step
+from zoo.training.loaded import Loaded
 from zoo.training.norms.synchronised import synchronises
 
 LONG = 600.0  # seconds; a shorter phase is not tried, for compiling takes about a minute
@@ -38,16 +38,7 @@ class CompileChoice:
     notes: tuple[str, ...]
 
 
-def choose(
-    plan: Plan,
-    seconds: Mapping[str, float],
-    model: nn.Module,
-    groups: Sequence[Group],
-    recipe: Recipe,
-    accelerator: Accelerator,
-    *,
-    input_size: tuple[int, int, int],
-) -> CompileChoice:
+def choose(plan: Plan, seconds: Mapping[str, float], loaded: Loaded, recipe: Recipe) -> CompileChoice:
     """Which phases are compiled; the model is left untouched.
 
     Nothing is compiled on the CPU unless somebody asks for it: oneDNN's convolutions are most of a step there, and on
@@ -56,16 +47,13 @@ def choose(
     Args:
         plan: The plan, with the phases that train from kept activations: these are not compiled.
         seconds: Estimated training time of each phase.
-        model: The model on its device.
-        groups: Its layer groups.
+        loaded: The network; all processes get the same answer.
         recipe: What was asked for, and the batch size.
-        accelerator: Device, precision and processes, which all get the same answer.
-        input_size: (C, H, W), pixels.
 
     Raises:
         RecipeError: The recipe names a phase that there is not.
     """
-    auto = recipe.compile == "auto"
+    auto, accelerator = recipe.compile == "auto", loaded.accelerator
     names = asked_phases(recipe.compile, plan.phases, "compile")
     if auto:
         names = [] if accelerator.device.type != "cuda" else [name for name in names if seconds[name] > LONG]
@@ -74,7 +62,7 @@ def choose(
     notes += [f"{phase.name} is not compiled, for its objective looks into the network"
               for phase in plan.phases if phase.unlabelled and phase.name in names and not auto]  # fmt: skip
     phases = [phase for phase in plan.phases if phase.name in names and not phase.cache and not phase.unlabelled]
-    if synchronises(model, accelerator):  # processes wait for each other in them
+    if synchronises(loaded.model, accelerator):  # processes wait for each other in them
         live = [phase for phase in phases if any(group.norm == "live" for group in phase.groups)]
         notes += [f"{phase.name} is not compiled, for processes share the statistics of its norms"
                   for phase in live if not auto]  # fmt: skip
@@ -84,10 +72,10 @@ def choose(
         if why := unable(accelerator.device.type):
             notes.append(f"nothing is compiled: {why}")
             break
-        trial = copy.deepcopy(model)
-        hold(trial, groups, phase).train()
+        trial = copy.deepcopy(loaded.model)
+        hold(trial, loaded.groups, phase).train()
         try:
-            takes, plain, quick = _compare(trial, recipe, accelerator, input_size)
+            takes, plain, quick = _compare(trial, recipe, accelerator, loaded.config.input_size)
         except Exception as error:  # whatever it is, training can do without
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             notes.append(f"{phase.name} is not compiled: torch.compile failed: {reason}")

@@ -39,17 +39,8 @@ def batch_size(recipe: Recipe, loaded: Loaded) -> Decision:
     loaded.emit(Progress("trying batch sizes", 0, 0))
     phase = max(loaded.planned(recipe, (1, 1), "live").phases, key=lambda phase: phase.trained_params)
     beside = unlabelled_stream.added(recipe) if phase.trains_body else 0
-    best = find_batch_size(
-        loaded.model,
-        loaded.groups,
-        phase,
-        recipe,
-        loaded.accelerator,
-        input_size=loaded.config.input_size,
-        training_images=images,
-        backwards=make_objective.backwards(recipe, loaded.dataset) if phase.trains_body else 1,
-        beside=beside,
-    )
+    back = make_objective.backwards(recipe, loaded.dataset) if phase.trains_body else 1
+    best = find_batch_size(loaded, phase, recipe, backwards=back, beside=beside)
     labelled = f"labelled images, each with {beside} without labels," if beside else "images"
     tried = ", ".join(f"{size}: {speed:.0f}" for size, speed in best.speeds.items())
     return Decision(
@@ -96,12 +87,6 @@ def second_training(recipe: Recipe, loaded: Loaded) -> Decision:
         f"training is done twice, {why}: when the best epoch is known, again up to it, on all {images:,} labelled "
         "images; the estimated time is that of both at the longest",
     )
-
-
-def gentle_rate(recipe: Recipe, loaded: Loaded) -> Decision:
-    """A lower rate for random weights without normalisation."""
-    rate, note = learning_rate.from_random(recipe, loaded.model, loaded.groups)
-    return Decision() if rate is None else Decision({"lr": rate}, note)
 
 
 def preset(recipe: Recipe, loaded: Loaded) -> Decision:
@@ -157,7 +142,7 @@ DECIDERS: Sequence[Decider] = (
     policy.recalibrated,  # changes the model, as no other does
     norm_mode,
     second_training,
-    gentle_rate,
+    learning_rate.from_random,
     preset,
     workers,
     machine,

@@ -57,9 +57,7 @@ def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[
         if settled.compile != "off":
             if settled.compile != "auto" or device.type == "cuda":
                 emit(Progress("looking whether compiling pays", 0, 0))
-            pays = compile.choose(
-                plan, seconds, loaded.model, loaded.groups, settled, accelerator, input_size=input_size
-            )
+            pays = compile.choose(plan, seconds, loaded, settled)
             plan = with_compiled(plan, [*pays.saved], pays.notes)
             total -= sum(pays.saved.values())
             paces |= {phase.name: (Pace((seconds[phase.name] - pays.saved[phase.name]) / phase.epochs),)
