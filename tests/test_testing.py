@@ -107,14 +107,14 @@ class Drifting(nn.BatchNorm2d):
 
 
 def changed(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> dict[str, str]:
-    build = testing.models.build
+    build = testing.saved.build
 
     def wrong(*args: Any, **kwargs: Any) -> nn.Module:
         model = build(*args, **kwargs)
         change(model)
         return model
 
-    monkeypatch.setattr(testing.models, "build", wrong)
+    monkeypatch.setattr(testing.saved, "build", wrong)
     return {check.name: check.detail for check in testing.check_backbone("resnet_nano") if not check.ok}
 
 

@@ -41,7 +41,7 @@ def test_a_folder_is_held_by_one_process_however_it_ends(tmp_path: Path) -> None
 def test_a_new_run_gets_a_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = iter(["a", "a", "a-2"])  # what another process took just before
-    monkeypatch.setattr(lock.run, "free_path", lambda root, name: root / next(names))
+    monkeypatch.setattr(lock.files, "free_path", lambda root, name: root / next(names))
     with made(None, "a", record) as first, made(None, "a", record) as second:
         assert (first.path, second.path) == (tmp_path / "runs" / "a", tmp_path / "runs" / "a-2")
         assert first.record["name"] == "a" and second.record["name"] == "a-2"

@@ -57,7 +57,7 @@ def test_members_with_seeds_of_their_own_share_their_folds(tmp_path, monkeypatch
         logs = torch.zeros(1, 2, 2, dtype=torch.float64)
         return Said(logs, (), torch.tensor([0, 1])), [f"cut {run.recipe.cut_seed}, fold {run.recipe.fold}"]
 
-    monkeypatch.setattr(folds.execute, "start", start)
+    monkeypatch.setattr(folds.train, "start", start)
     monkeypatch.setattr(folds, "_about_its_fold", about)
     chosen = [member(0, seed=3), member(1, seed=4)]
     said = folds.out_of_fold(chosen, 2, tmp_path, ("a", "b"), None, lambda event: None)
