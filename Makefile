@@ -76,8 +76,9 @@ docs: $(STAMP) ## Build the documentation site into site/; warnings are errors (
 define DIGITS
 import sys
 from pathlib import Path
-from zoo.data.sources.digits import read_digits
-folder, digits = Path(sys.argv[1]), read_digits()
+from zoo.data import DataOptions
+from zoo.data.sources.digits import listing
+folder, digits = Path(sys.argv[1]), listing("digits", DataOptions())
 folder.mkdir(parents=True)
 for item in reversed(digits.splits["test"]):
     (folder / f"{item.label}.png").write_bytes(digits.reader.read(item.locator))
