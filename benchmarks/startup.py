@@ -85,6 +85,7 @@ class Timed:
             caches = self.caches or Path(folder) / "caches"
             places = [self.tree, *(path.parent for path in sorted(self.tree.glob("plugins/*/pyproject.toml")))]
             environment = {**os.environ, "ZOO_CACHE": str(caches), "PYTHONPATH": os.pathsep.join(map(str, places))}
+            environment.pop("OMP_NUM_THREADS", None)  # older revisions do not take it for --threads
             started = time.perf_counter()
             with subprocess.Popen(self.words, cwd=folder, env=environment, stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL, text=True) as process:  # fmt: skip
