@@ -117,7 +117,9 @@ Event = (
     | ResultReady
     | RunFinished
 )
+"""Any of these."""
 Listener = Callable[[Event], None]
+"""What `on_event` takes."""
 
 
 def ignore(event: Event) -> None:
