@@ -128,7 +128,7 @@ def test_the_core_wheel_holds_all_of_the_package_and_nothing_else(wheels):
     mine = {path.relative_to(ROOT).as_posix() for path in files if path.is_file() and "__pycache__" not in path.parts}
     assert mine <= found, "a file of zoo/ is not in the wheel"
     assert {"zoo/registry.yaml", "zoo/py.typed"} <= found
-    assert any(name.startswith("zoo/report/") and name.endswith((".j2", ".jinja", ".html")) for name in found)
+    assert any(name.startswith("zoo/runs/report/") and name.endswith((".j2", ".jinja", ".html")) for name in found)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in found)
     others = {name for name in found - mine - {"zoo/registry.yaml"} if ".dist-info/" not in name}
     assert not others
