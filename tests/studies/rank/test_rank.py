@@ -27,7 +27,7 @@ def quick(monkeypatch):
     real = rank.prepare
 
     def prepare(backbone, dataset, recipe, emit):
-        cost = (10.0, 10**8) if "resnet" in backbone else (1.0, 10**7)
+        cost = (10.0, 10**8, None) if "resnet" in backbone else (1.0, 10**7, None)
         return real(backbone, dataset, replace(recipe, strategy="lp-ft", probe_epochs=5, epochs=5), emit, cost=cost)
 
     monkeypatch.setattr(rank, "prepare", prepare)
