@@ -205,6 +205,7 @@ def _watch_parts(points: Points) -> None:
     """Which part of the run it is, and which phase; after a training comes another, or the final save."""
     from zoo.runs import averages, refit
     from zoo.training import loop
+    from zoo.training.autotune import decide
     from zoo.training.norms import policy, reestimate
     from zoo.training.state.session import Session
 
@@ -221,7 +222,9 @@ def _watch_parts(points: Points) -> None:
 
         _everywhere(home, name, original, watched)
 
+    plain = policy.recalibrated
     within(policy, "recalibrated", RECALIBRATION)
+    decide.DECIDERS = [policy.recalibrated if one is plain else one for one in decide.DECIDERS]
     within(averages, "averaged", AVERAGING, END)
     end, start_of, run_phase, recalibrate = Session.save_end, refit.start_of, loop.run_phase, reestimate.recalibrate
 
