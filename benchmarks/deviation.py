@@ -43,7 +43,7 @@ def deviation(run: zoo.Run, backbone: str, dataset: Path, recipe: zoo.Recipe) ->
         return features(model, batches, ready.loaded.accelerator)
 
     (source, _), (target, _), (held_out, labels) = map(
-        found, (ready.loaded.dataset.fit, ready.loaded.unlabelled.fit, ready.loaded.dataset.choose)
+        found, (ready.loaded.dataset.train, ready.loaded.unlabelled.train, ready.loaded.dataset.val)
     )
     with torch.inference_mode():
         losses = functional.cross_entropy(model.get_classifier()(held_out), labels, reduction="none")

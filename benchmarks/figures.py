@@ -30,7 +30,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None]:
 def curve(points: Sequence[Point], end: float, final: float) -> list[tuple[float, float]]:
     """Seconds and accuracy of the model that one would have at that time, the final one last.
 
-    Where the best epoch is kept, that is the best one so far (as its own choosing images say), not the latest.
+    Where the best epoch is kept, that is the best one so far (as its own validation images say), not the latest.
     """
     kept: list[tuple[float, float]] = []
     for point in points:

@@ -44,13 +44,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             first, opened = _prepared(arguments.data, data.DataOptions(**options))
             second, _ = _prepared(arguments.data, data.DataOptions(**options, val_fraction=0.3))
             torch.set_num_threads(1)
-            views = {preset: _views(opened.fit, config, preset) for preset in ("light", "standard", "strong")}
+            views = {preset: _views(opened.train, config, preset) for preset in ("light", "standard", "strong")}
         finally:
             del os.environ["ZOO_CACHE"]
             if before is not None:
                 os.environ["ZOO_CACHE"] = before
     return {
-        "images": {"training": len(opened.fit) + len(opened.choose), "all": sum(map(len, _parts(opened)))},
+        "images": {"training": len(opened.train) + len(opened.val), "all": sum(map(len, _parts(opened)))},
         "preparation_seconds": {
             "first": round(first, 3),
             "second": round(second, 3),
@@ -67,7 +67,7 @@ def _prepared(reference: str, options: data.DataOptions) -> tuple[float, data.Da
 
 
 def _parts(opened: data.Dataset) -> tuple[data.Part, ...]:
-    return opened.fit, opened.choose, opened.report
+    return opened.train, opened.val, opened.test
 
 
 def _views(part: data.Part, config: DataConfig, preset: Augment) -> dict[str, float]:

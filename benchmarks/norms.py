@@ -71,7 +71,7 @@ def _row(
         loaded = prepare(
             backbone, reference, Recipe.from_record(recipe.record() | {"recalibrate": "off"}), ignore
         ).loaded
-        row["images"] = len(loaded.dataset.fit)
+        row["images"] = len(loaded.dataset.train)
         _judge(loaded, row)
     sys.stderr.write(f"{row}\n")
     return row
@@ -79,8 +79,8 @@ def _row(
 
 def _judge(loaded: Loaded, row: dict[str, Any]) -> None:
     seed = loaded.recipe.seed
-    order = np.random.default_rng(seed).permutation(len(loaded.dataset.fit)).tolist()[:IMAGES]
-    part = loaded.dataset.fit.some(order)
+    order = np.random.default_rng(seed).permutation(len(loaded.dataset.train)).tolist()[:IMAGES]
+    part = loaded.dataset.train.some(order)
 
     def batches() -> data.EvaluationLoader:
         return data.eval_batches(part, config=loaded.config, batch_size=32)

@@ -1,7 +1,7 @@
 """Compare recipes by the images that choose, never by those that are reported on.
 
 Each `--try` is a recipe's choices as `key=value,key=value`; `--try ""` is the default. The mean over works and seeds of
-accuracy and loss on the choosing images, which are cut from train by the seed, is what decides.
+accuracy and loss on the validation images, which are cut from train by the seed, is what decides.
 """
 
 from __future__ import annotations

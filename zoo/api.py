@@ -273,7 +273,7 @@ def soup(runs: Sequence[str | Path | Run], *, out: str | Path | None = None, on_
         on_event: Told about progress.
 
     Returns:
-        A run like any other. `run.record["soup"]` has what the choosing images say of each, and which are in it.
+        A run like any other. `run.record["soup"]` has what the validation images say of each, and which are in it.
 
     Raises:
         ZooError: The runs cannot be averaged, or there are no images left to choose by.

@@ -67,7 +67,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class EpochDone:
-    """One pass over the training images, and what the choosing images say after it."""
+    """One pass over the training images, and what the validation images say after it."""
 
     phase: str
     epoch: int

@@ -28,7 +28,7 @@ def test_a_single_seed_shows_no_interval():
 def test_a_curve_shows_the_model_that_is_kept():
     points = [
         {"seconds": 1.0, "accuracy": 0.5, "best": True},
-        {"seconds": 2.0, "accuracy": 0.9, "best": False},  # its own choosing images did not say so
+        {"seconds": 2.0, "accuracy": 0.9, "best": False},  # its own validation images did not say so
         {"seconds": 3.0, "accuracy": 0.6, "best": True},
     ]
     assert figures.curve(points, 3.5, 0.61) == [(1.0, 0.5), (2.0, 0.5), (3.0, 0.6), (3.5, 0.61)]

@@ -92,7 +92,7 @@ def test_kept_activations_are_compared_seed_by_seed():
 def test_preparing_is_images_and_activations_alone():
     stages = {"preparing the backbone": 0.5, "checking and decoding the images": 3.5, "loading weights": 9.0,
               "opening what a phase trains on": 0.5, "computing activations before fc (view 1 of 4)": 4.5,
-              "training": 20.0, "computing activations before fc (choosing images)": 1.0,
+              "training": 20.0, "computing activations before fc (validation images)": 1.0,
               "estimating time and memory": 50.0}  # fmt: skip
     assert second_run.preparation(stages) == (4.0, 6.0)
     row = {"key": {"work": "flowers12", "second": "partial"}, "first": {"stages": stages},

@@ -17,7 +17,7 @@ VALUES = torch.arange(40.0).reshape(10, 4)
 
 
 def kept(name: str = "a", view: str = "training images") -> tuple[Path, Kept]:
-    path = cache.activations_folder() / f"{name}{cache.ACTIVATIONS}"
+    path = cache.features_folder() / f"{name}{cache.ACTIVATIONS}"
     about = {"backbone": "kit/net", "entry": "fc", "dataset": "photos", "view": view}
     found = keep([(range(10), VALUES)], path, 10, Layout.of(VALUES), in_memory=False, limit=10**9, others=(),
                  about=about, note=pytest.fail)  # fmt: skip
@@ -33,10 +33,10 @@ def test_an_empty_cache_is_said(zoo_: Zoo) -> None:
 def test_what_is_kept_is_listed_last_used_first(zoo_: Zoo) -> None:
     old, _ = kept("old")
     os.utime(old, (time.time() - 7200,) * 2)
-    new, _ = kept("new", "choosing images")
+    new, _ = kept("new", "validation images")
     lines = zoo_("cache", "list").out.splitlines()
     assert lines[0].split() == ["kind", "size", "used", "what", "for"]
-    assert lines[1].startswith("activations") and lines[1].endswith("kit/net before fc on photos, choosing images, 4")
+    assert lines[1].startswith("activations") and lines[1].endswith("kit/net before fc on photos, validation images, 4")
     assert "2 h 00 min ago" in lines[2] and lines[2].endswith("training images, 4")
     records = zoo_("cache", "list", "--json").json
     assert [record["path"] for record in records] == [str(new), str(old)]

@@ -13,7 +13,7 @@ from zoo.errors import DataError
 
 
 def sizes(opened_set: object) -> tuple[int, int, int]:
-    return len(opened_set.fit), len(opened_set.choose), len(opened_set.report)  # type: ignore[attr-defined]
+    return len(opened_set.train), len(opened_set.val), len(opened_set.test)  # type: ignore[attr-defined]
 
 
 def test_train_val_and_test_each_do_their_work(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_train_val_and_test_each_do_their_work(tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert sizes(found) == (10, 4, 6)
     assert (found.selected_on, found.reported_on) == ("val", "test")
-    assert all(sample.id.startswith("val/") for sample in found.choose.samples)
+    assert all(sample.id.startswith("val/") for sample in found.val.samples)
 
 
 def test_train_and_val_only(tmp_path: Path) -> None:
@@ -29,8 +29,8 @@ def test_train_and_val_only(tmp_path: Path) -> None:
     found = opened(tmp_path)
     assert sizes(found) == (12, 3, 4)
     assert (found.selected_on, found.reported_on) == ("val (cut from train)", "val")
-    assert all(sample.id.startswith("train/") for sample in found.choose.samples)
-    assert found.choose.class_counts() == [2, 1]
+    assert all(sample.id.startswith("train/") for sample in found.val.samples)
+    assert found.val.class_counts() == [2, 1]
 
 
 def test_train_and_test_only(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_train_and_test_only(tmp_path: Path) -> None:
 def test_one_split_is_cut_twice(tmp_path: Path) -> None:
     found = opened(fill(tmp_path, {"a": 50, "b": 25}))
     assert sizes(found) == (48, 12, 15)
-    assert found.report.class_counts() == [10, 5]
+    assert found.test.class_counts() == [10, 5]
     assert (found.selected_on, found.reported_on) == ("val (cut from all images)", "test (cut from all images)")
-    assert not ids(found.fit) & ids(found.choose) and not ids(found.fit) & ids(found.report)
-    assert opened(tmp_path, seed=1).report.samples != found.report.samples
+    assert not ids(found.train) & ids(found.val) and not ids(found.train) & ids(found.test)
+    assert opened(tmp_path, seed=1).test.samples != found.test.samples
     assert found.counts()["report"] == {"n": 15, "per_class": [10, 5]}
 
 
@@ -60,18 +60,18 @@ def test_a_fold_of_the_training_images_reports_instead_of_the_test_part(tmp_path
     parts = [opened(tmp_path, fold=(number, 5)) for number in range(1, 6)]
     assert {sizes(part) for part in parts} == {(19, 5, 6)}
     assert parts[1].reported_on == "fold 2 of 5 of train" and parts[1].selected_on == "val (cut from train)"
-    reported = [name for part in parts for name in ids(part.report)]
+    reported = [name for part in parts for name in ids(part.test)]
     assert len(reported) == len(set(reported)) == 30 and all(name.startswith("train/") for name in reported)
     for part in parts:
-        assert not ids(part.report) & (ids(part.fit) | ids(part.choose))
+        assert not ids(part.test) & (ids(part.train) | ids(part.val))
     assert len({part.fingerprint for part in parts}) == 5
 
 
 def test_a_fold_of_few_images_is_of_these_few(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 40, "b": 40})
     few, whole = opened(tmp_path, train_per_class=10, fold=(1, 2)), opened(tmp_path, train_per_class=10)
-    assert ids(few.report) | ids(few.fit) | ids(few.choose) == ids(whole.fit) | ids(whole.choose)
-    assert len(few.report) == 10 and not ids(few.report) & ids(whole.report)
+    assert ids(few.test) | ids(few.train) | ids(few.val) == ids(whole.train) | ids(whole.val)
+    assert len(few.test) == 10 and not ids(few.test) & ids(whole.test)
 
 
 def test_the_order_in_which_a_disk_lists_files_changes_nothing(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_order_in_which_a_disk_lists_files_changes_nothing(tmp_path: Path) -
         (two / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, two / path.parent.name)
     first, second = opened(one), opened(two)
-    assert first.fit.samples == second.fit.samples
+    assert first.train.samples == second.train.samples
     assert first.fingerprint == second.fingerprint
 
 
@@ -89,7 +89,7 @@ def test_few_shot_counts_the_images_used_for_choosing(tmp_path: Path) -> None:
     fill(tmp_path, {"train/a": 30, "train/b": 30, "test/a": 5, "test/b": 5})
     found = opened(tmp_path, train_per_class=10)
     assert sizes(found) == (16, 4, 10)
-    assert found.fit.class_counts() == [8, 8]
+    assert found.train.class_counts() == [8, 8]
 
 
 def test_few_shot_with_a_given_val_takes_its_share_from_there(tmp_path: Path) -> None:
@@ -97,14 +97,14 @@ def test_few_shot_with_a_given_val_takes_its_share_from_there(tmp_path: Path) ->
     found = opened(tmp_path, train_per_class=10)
     assert sizes(found) == (16, 4, 10)
     assert found.selected_on == "val"
-    assert all(sample.id.startswith("val/") for sample in found.choose.samples)
+    assert all(sample.id.startswith("val/") for sample in found.val.samples)
 
 
 def test_one_shot_has_nothing_to_set_aside_and_says_so(tmp_path: Path) -> None:
     fill(tmp_path, {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2})
     found = opened(tmp_path, train_per_class=1)
     assert sizes(found) == (2, 2, 4)
-    assert found.choose.samples == found.fit.samples
+    assert found.val.samples == found.train.samples
     assert found.selected_on == "train (too few images to set any aside)"
 
 
@@ -112,7 +112,7 @@ def test_few_shot_of_one_split_cuts_the_test_part_first(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 50, "b": 50})
     few, whole = opened(tmp_path, train_per_class=5), opened(tmp_path)
     assert sizes(few) == (8, 2, 20)
-    assert few.report.samples == whole.report.samples
+    assert few.test.samples == whole.test.samples
 
 
 def test_a_class_with_fewer_than_asked_for_is_noted(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_limit_cuts_the_training_images_in_proportion(tmp_path: Path) -> None:
     fill(tmp_path, {"train/a": 40, "train/b": 10, "test/a": 5, "test/b": 5})
     found = opened(tmp_path, limit=10)
     assert sizes(found) == (7, 3, 10)  # of the 8 and 2 a fifth is cut, but at least one of each class
-    assert [one + other for one, other in zip(found.fit.class_counts(), found.choose.class_counts(), strict=True)] == [
+    assert [one + other for one, other in zip(found.train.class_counts(), found.val.class_counts(), strict=True)] == [
         8,
         2,
     ]
@@ -138,11 +138,11 @@ def test_exact_duplicates_never_straddle_a_cut(tmp_path: Path) -> None:
             (tmp_path / name / f"{number:02d}.png").write_bytes(data)
     for seed in range(5):
         found = opened(tmp_path, seed=seed)
-        contents = [{part.raw(i) for i in range(len(part))} for part in (found.fit, found.choose, found.report)]
+        contents = [{part.raw(i) for i in range(len(part))} for part in (found.train, found.val, found.test)]
         assert not contents[0] & contents[1] and not contents[0] & contents[2] and not contents[1] & contents[2]
         assert sum(sizes(found)) == 60
         few = opened(tmp_path, seed=seed, train_per_class=9)
-        assert not {few.fit.raw(i) for i in range(len(few.fit))} & {few.choose.raw(i) for i in range(len(few.choose))}
+        assert not {few.train.raw(i) for i in range(len(few.train))} & {few.val.raw(i) for i in range(len(few.val))}
 
 
 def test_duplicates_across_given_splits_are_reported_and_left(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_duplicates_across_given_splits_are_reported_and_left(tmp_path: Path) ->
     shutil.copy(tmp_path / "train/a/00000.png", tmp_path / "test/a/copy.png")
     shutil.copy(tmp_path / "train/a/00001.png", tmp_path / "train/b/copy.png")
     found = opened(tmp_path)
-    assert len(found.report) == 5
+    assert len(found.test) == 5
     notes = " ".join(found.notes)
     assert "1 image(s) of test are exact copies of images used in training" in notes
     assert "2 image(s) are exact copies of others" in notes
@@ -166,9 +166,9 @@ def test_an_image_under_two_classes_is_named_wherever_the_cut_puts_it(tmp_path: 
         found = opened(tmp_path, seed=seed)
         assert "1 image(s) are exact copies of others" in found.notes
         assert "1 image(s) appear under more than one class: a/00001.png and b/copy.png" in found.notes
-        (role,) = (part.role for part in (found.fit, found.choose, found.report) if "b/copy.png" in ids(part))
+        (role,) = (part.role for part in (found.train, found.val, found.test) if "b/copy.png" in ids(part))
         roles.add(role)
-    assert roles == {"fit", "choose", "report"}
+    assert roles == {"train", "val", "test"}
 
 
 def test_copies_are_counted_and_some_under_two_classes_named(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_skip_leaves_them_out_and_counts_them(tmp_path: Path) -> None:
     assert found.bad == tuple(
         BadImage(f"train/a/0000{number}.png", "not an image in any known format") for number in (0, 1)
     )
-    assert not {bad.path for bad in found.bad} & (ids(found.fit) | ids(found.choose))
+    assert not {bad.path for bad in found.bad} & (ids(found.train) | ids(found.val))
 
 
 def test_the_scan_is_remembered_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,10 +273,10 @@ def test_many_images_are_verified_as_they_are_read(tmp_path: Path, monkeypatch: 
     found = opened(tmp_path, image_size=8)
     assert found.notes == ("20 images: verified as they are read, identical ones not looked for",)
     assert found.bad == ()
-    index = next((i for i, s in enumerate(found.fit.samples) if s.id == "train/a/00000.png"), None)
+    index = next((i for i, s in enumerate(found.train.samples) if s.id == "train/a/00000.png"), None)
     if index is not None:
         with pytest.raises(DataError, match=r"the image train/a/00000.png cannot be read"):
-            found.fit.image(index)
+            found.train.image(index)
     first = found.fingerprint
     (tmp_path / "train/b/00009.png").write_bytes(encoded(picture(7, 40, 40)))
     assert opened(tmp_path).fingerprint != first

@@ -51,8 +51,8 @@ def test_columns_of_one_table_are_tasks(tmp_path):
         "tags": ("multi-label", ("indoor", "night")), "mark": ("ordinal", ("1", "2", "3", "4")),
     }  # fmt: skip
     assert dataset.classes[:4] == ("kind: cat", "kind: dog", "size: above S", "size: above M")
-    assert len(dataset.fit) + len(dataset.choose) + len(dataset.report) == 40
-    for part in (dataset.fit, dataset.choose, dataset.report):
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 40
+    for part in (dataset.train, dataset.val, dataset.test):
         for sample in part.samples:
             number = number_of(sample)
             kind, size, age, indoor, night, mark = sample.label
@@ -61,10 +61,10 @@ def test_columns_of_one_table_are_tasks(tmp_path):
             assert math.isnan(age) if number % 4 == 0 else age == pytest.approx(number / 4)
             # A cell without labels is not known, where an image answers other questions.
             assert math.isnan(indoor) if not number & 3 else (indoor, night) == (number & 1, number >> 1 & 1)
-    ages = [sample.label[2] for sample in dataset.fit.samples if not math.isnan(sample.label[2])]
+    ages = [sample.label[2] for sample in dataset.train.samples if not math.isnan(sample.label[2])]
     age = dataset.tasks[2]
     assert age.mean == pytest.approx(np.mean(ages)) and age.std == pytest.approx(np.std(ages)), "of what is trained on"
-    assert dataset.fit.tasks == dataset.tasks
+    assert dataset.train.tasks == dataset.tasks
 
 
 def test_what_is_guessed_is_said(tmp_path):
@@ -79,7 +79,7 @@ def test_what_is_guessed_is_said(tmp_path):
 def test_a_row_that_answers_nothing_is_left_out(tmp_path):
     table = people(tmp_path)
     dataset = opened("anything", specs=asked(f"kind={table}:kind", f"age={table}:age"))
-    samples = [sample for part in (dataset.fit, dataset.choose, dataset.report) for sample in part.samples]
+    samples = [sample for part in (dataset.train, dataset.val, dataset.test) for sample in part.samples]
     assert {number_of(sample) for sample in samples} == set(range(40)) - {0, 20}
     assert "2 row(s) of people.csv answer no task, and are left out" in dataset.notes
 
@@ -115,7 +115,7 @@ def test_an_empty_cell_is_not_known_however_the_task_is_asked(tmp_path, more, ki
     table = people(tmp_path)
     texts = [f"tags={table}:tags{kind}", *(text.format(table) for text in more)]
     dataset = opened("anything", specs=asked(*texts), label_separator="+")
-    samples = [sample for part in (dataset.fit, dataset.choose, dataset.report) for sample in part.samples]
+    samples = [sample for part in (dataset.train, dataset.val, dataset.test) for sample in part.samples]
     rows = {number_of(sample): sample.label[:2] for sample in samples}
     assert rows[3] == (1.0, 1.0) and rows[1] == (1.0, 0.0)
     empty = [number for number in range(40) if not number & 3]
@@ -177,7 +177,7 @@ def test_columns_are_looked_for_in_every_line(tmp_path):
     path = tmp_path / "wide.jsonl"
     rows = [{"path": "img/00000.png", **{f"c{n}": n for n in range(40)}}, {"path": "img/00001.png", "kind": "dog"}]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [question.name for question in asked_of(str(path), (task,), (), DataOptions()).questions] == ["kind"]
+    assert [question.name for question in asked_of(str(path), (task,), (), DataOptions()).task_columns] == ["kind"]
 
 
 def test_images_that_one_set_trains_on_and_another_reports_on_are_noted(tmp_path):
@@ -188,7 +188,7 @@ def test_images_that_one_set_trains_on_and_another_reports_on_are_noted(tmp_path
         return {number_of(each) for part in parts for each in part.samples if each.id.startswith(f"{name}/")}  # type: ignore[attr-defined]
 
     for name, other in (("people", "photos"), ("photos", "people")):
-        same = numbers(name, dataset.report) & numbers(other, dataset.fit, dataset.choose)
+        same = numbers(name, dataset.test) & numbers(other, dataset.train, dataset.val)
         said = f"{name}: {len(same)} image(s) that it reports on are exact copies of images that {other} trains on"
         assert same and any(note.startswith(said) for note in dataset.notes)
     far = fill(tmp_path / "far", {"a": 8, "b": 8}, start=500)
@@ -200,18 +200,18 @@ def test_parts_of_several_data_sets_can_be_put_together(tmp_path):
     """As a second training does: it must not decode every image in every epoch."""
     table, photos = people(tmp_path), fill(tmp_path / "photos", {"a": 8, "b": 8}, start=500)
     dataset = opened("anything", specs=asked(f"kind={table}:kind", f"letter={photos}"), image_size=16)
-    both = dataset.fit.joined(dataset.choose)
-    assert both.is_stored(16, "bicubic") and len(both) == len(dataset.fit) + len(dataset.choose)
-    assert both.stored(len(dataset.fit), 16, "bicubic") is not None
-    assert dataset.choose_cut, "which lets refit decide"
+    both = dataset.train.joined(dataset.val)
+    assert both.is_stored(16, "bicubic") and len(both) == len(dataset.train) + len(dataset.val)
+    assert both.stored(len(dataset.train), 16, "bicubic") is not None
+    assert dataset.val_cut, "which lets refit decide"
     given = fill(
         tmp_path / "given", {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}, 600
     )
-    assert not opened("anything", specs=asked(f"kind={table}:kind", f"letter={given}")).choose_cut
+    assert not opened("anything", specs=asked(f"kind={table}:kind", f"letter={given}")).val_cut
 
 
 def test_a_label_of_the_wrong_sort_is_an_error(tmp_path):
-    part = opened(fill(tmp_path, {"a": 5, "b": 5})).fit
+    part = opened(fill(tmp_path, {"a": 5, "b": 5})).train
     part.tasks = (Task("letter", "single-label", part.classes),)
     with pytest.raises(TypeError, match="are no answers to tasks"):
         part.targets  # noqa: B018
@@ -223,17 +223,17 @@ def test_several_data_sets_are_joined(tmp_path):
     dataset = opened("anything", specs=asked(f"kind={table}:kind", f"letter={photos}"), image_size=16)
     assert dataset.name == "people+photos" and dataset.classes == ("kind: cat", "kind: dog", "letter: a", "letter: b")
     assert dataset.reported_on == "people: test (cut from all images); photos: test"
-    assert len(dataset.fit) == 20 + 12 and len(dataset.report) == 6 + 8
-    by_set = {name: [s for s in dataset.fit.samples if s.id.startswith(f"{name}/")] for name in ("people", "photos")}
+    assert len(dataset.train) == 20 + 12 and len(dataset.test) == 6 + 8
+    by_set = {name: [s for s in dataset.train.samples if s.id.startswith(f"{name}/")] for name in ("people", "photos")}
     assert all(math.isnan(sample.label[1]) for sample in by_set["people"])
     assert all(math.isnan(sample.label[0]) and not math.isnan(sample.label[1]) for sample in by_set["photos"])
-    sizes = {sample.id: dataset.fit.image(place).size for place, sample in enumerate(dataset.fit.samples)}
-    assert set(sizes.values()) == {(20, 16)} and dataset.fit.is_stored(16, "bicubic"), (
+    sizes = {sample.id: dataset.train.image(place).size for place, sample in enumerate(dataset.train.samples)}
+    assert set(sizes.values()) == {(20, 16)} and dataset.train.is_stored(16, "bicubic"), (
         "each is read, from its own store"
     )
-    for place in (0, len(dataset.fit) - 1):
-        stored = dataset.fit.stored(place, 16, "bicubic")
-        assert np.abs(stored.astype(int) - np.asarray(dataset.fit.image(place)).astype(int)).max() == 0
+    for place in (0, len(dataset.train) - 1):
+        stored = dataset.train.stored(place, 16, "bicubic")
+        assert np.abs(stored.astype(int) - np.asarray(dataset.train.image(place)).astype(int)).max() == 0
     assert dataset.counts()["fit"]["per_class"][2:] == [6, 6]
     assert dataset.counts()["report"]["answers"]["letter"] == 8 and dataset.counts()["report"]["n"] == 14
     assert [(one.name, one.tasks, one.reported_on) for one in dataset.sets] == [
@@ -250,7 +250,7 @@ def test_a_low_temperature_draws_tasks_alike(tmp_path):
     root = draw_weights(tasks, targets, 0.5)
     assert sum(root[:90]) / sum(root[90:]) == pytest.approx(3.0), "the square root of nine"
     assert len(set(draw_weights(tasks, targets, 1.0))) == 1
-    part = opened(fill(tmp_path, {"a": 60, "b": 60}), val_fraction=0.1).fit
+    part = opened(fill(tmp_path, {"a": 60, "b": 60}), val_fraction=0.1).train
     part = part.answering(tasks, [(0.0, math.nan)] * (len(part) - 8) + [(math.nan, 1.0)] * 8)
     loader = train_loader(part, config=config(), augment="none", batch_size=8, seed=0, temperature=0.0)
     drawn = [key.position for keys in loader.keys(0) for key in keys]

@@ -126,7 +126,7 @@ def test_two_processes_train_from_kept_activations_as_one_would(tmp_path: Path, 
     assert single.returncode == 0, single.stderr
     cleared = alone("cache", "clear", "--json", cwd=tmp_path)
     kinds = [entry["kind"] for entry in json.loads(cleared.stdout)]
-    assert kinds.count("activations") == 3, "two views, and the choosing images"
+    assert kinds.count("activations") == 3, "two views, and the validation images"
     both = launch(*words, "--out", str(tmp_path / "both"), processes=2, cwd=tmp_path)
     assert both.returncode == 0, both.stderr
     assert both.stderr.count("from activations kept before") == 1

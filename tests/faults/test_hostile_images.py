@@ -133,7 +133,7 @@ def test_names_that_no_text_can_hold(faults: Try, tmp_path: Path) -> None:
     with faults("image", "names", "not UTF-8, escapes, line ends, 240 bytes long") as fault:
         for _ in range(2):
             dataset = opened(tmp_path, image_size=16)
-            assert len(dataset.classes) == 4 and len(dataset.fit) == 8
+            assert len(dataset.classes) == 4 and len(dataset.train) == 8
         fault.survived(AS_WITHOUT)
 
 
@@ -156,7 +156,7 @@ def test_pipes_devices_and_huge_files(faults: Try, tmp_path: Path) -> None:
     fill(tmp_path / "set", {"a": 3, "b": 3})
     os.mkfifo(tmp_path / "set" / "a" / "pipe.png")
     with faults("image", "folder", "a pipe among files") as fault, limited():
-        assert len(opened(tmp_path / "set").fit) > 0
+        assert len(opened(tmp_path / "set").train) > 0
         fault.survived(AS_WITHOUT)
 
 

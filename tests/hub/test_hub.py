@@ -27,9 +27,9 @@ for ref in sys.argv[1:]:
         found = open_dataset(ref, DataOptions(config="fine" if "eyes" in ref else None), None)
         results[ref] = {
             "name": found.name, "classes": found.classes, "license": found.license, "hflip": found.hflip,
-            "sizes": [len(found.fit), len(found.choose), len(found.report)], "notes": found.notes,
+            "sizes": [len(found.train), len(found.val), len(found.test)], "notes": found.notes,
             "roles": [found.selected_on, found.reported_on], "fingerprint": found.fingerprint,
-            "size": found.fit.image(0).size, "mode": found.fit.image(0).mode, "id": found.fit.samples[0].id,
+            "size": found.train.image(0).size, "mode": found.train.image(0).mode, "id": found.train.samples[0].id,
         }
     except DataError as error:
         results[ref] = error.record()

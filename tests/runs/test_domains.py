@@ -284,7 +284,7 @@ def test_auto_takes_what_it_was_told_to_choose_by(
         return SimpleNamespace(
             align=recipe.align,
             loaded=SimpleNamespace(
-                dataset=SimpleNamespace(report=None),
+                dataset=SimpleNamespace(test=None),
                 accelerator=SimpleNamespace(wait_for_everyone=lambda: None),
             ),
             work=None,
@@ -326,15 +326,15 @@ def prepared(source: Path, target: Path) -> Prepared:
 
 def test_both_sets_are_passed_over_and_in_orders_of_their_own(prepared: Prepared) -> None:
     ready = prepared
-    assert ready.work.besides is not None
-    assert len(ready.loaded.dataset.fit) == 32 + 4 and len(ready.work.besides.images.fit) == 56
+    assert ready.work.stream is not None
+    assert len(ready.loaded.dataset.train) == 32 + 4 and len(ready.work.stream.images.train) == 56
     assert [phase.steps_per_epoch for phase in ready.plan.phases] == [4, 7], "the larger set decides, where it is used"
-    batches = list(ready.work.besides.joined(ready.work.loader)(1, 0))
+    batches = list(ready.work.stream.joined(ready.work.loader)(1, 0))
     assert len(batches) == 7 and all(batch.unlabelled is not None for batch in batches)
     mine = [place for batch in batches[:4] for place in batch.indices.tolist()]
     theirs = [place for batch in batches for place in batch.unlabelled.indices.tolist()]  # type: ignore[union-attr]
     assert sorted(theirs) == list(range(56)) and mine[:8] != theirs[:8]
-    later = list(ready.work.besides.joined(ready.work.loader)(1, 5))
+    later = list(ready.work.stream.joined(ready.work.loader)(1, 5))
     assert all(
         torch.equal(one.images, other.images) and torch.equal(one.unlabelled.views[0], other.unlabelled.views[0])  # type: ignore[union-attr]
         for one, other in zip(batches[5:], later, strict=True)
@@ -357,11 +357,11 @@ def test_sets_of_one_size_are_not_paired_by_place(source: Path) -> None:
     """With one seed for both, files sorted by class would have put the same classes into one batch."""
     recipe = replace(RECIPE, unlabelled=str(source), semi="pseudo", unlabelled_ratio=1)
     ready = prepare("resnet_nano", str(source), recipe, ignore)
-    assert ready.work.besides is not None
-    mine, theirs = ready.work.loader, ready.work.besides.views[0]
+    assert ready.work.stream is not None
+    mine, theirs = ready.work.loader, ready.work.stream.views[0]
     assert [key.position for key in mine.keys(0)[0]] != [key.position for key in theirs.keys(0)[0]]
-    report = {sample.id for sample in ready.loaded.dataset.report.samples}
-    assert not report & {sample.id for sample in ready.work.besides.images.fit.samples}, (
+    report = {sample.id for sample in ready.loaded.dataset.test.samples}
+    assert not report & {sample.id for sample in ready.work.stream.images.train.samples}, (
         "what is tested is not trained on"
     )
 

@@ -91,7 +91,7 @@ def test_networks_without_statistics_are_not_spoken_of() -> None:
 
 
 def chosen_by(choosing: int, *tasks: Task, **choices: Any) -> str:
-    dataset: Any = SimpleNamespace(tasks=tasks, choose=range(choosing))
+    dataset: Any = SimpleNamespace(tasks=tasks, val=range(choosing))
     return selected_by(zoo.Recipe(**choices), dataset)
 
 

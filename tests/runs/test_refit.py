@@ -75,8 +75,8 @@ def test_the_estimate_and_a_budget_count_both_trainings(photos: Path, monkeypatc
     once, both = (
         prepare("resnet_nano", str(photos), replace(recipe, refit=choice), ignore) for choice in ("off", "on")
     )
-    labelled = len(both.loaded.dataset.fit) + len(both.loaded.dataset.choose)
-    times = 1 + labelled / len(both.loaded.dataset.fit)
+    labelled = len(both.loaded.dataset.train) + len(both.loaded.dataset.val)
+    times = 1 + labelled / len(both.loaded.dataset.train)
     assert once.plan.seconds == 32.0 and both.plan.seconds == pytest.approx(32.0 * times)
     assert once.plan.data_wait == 0.5 and both.plan.data_wait == pytest.approx(0.5 * times)
     half = Budget(seconds=16.0 * times)

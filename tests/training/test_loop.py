@@ -270,7 +270,7 @@ def test_choosing_images_without_a_finite_loss_end_training_too(tmp_path: Path) 
     toy = Toy(tmp_path, Recipe(strategy="finetune", epochs=2), Loader(), broken)
     with pytest.raises(TrainingError) as caught:
         toy.train()
-    assert caught.value.what == "the loss on the choosing images is nan after epoch 1 of phase finetune"
+    assert caught.value.what == "the loss on the validation images is nan after epoch 1 of phase finetune"
     assert not list(tmp_path.glob("checkpoints/best-*"))
 
 

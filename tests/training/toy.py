@@ -94,7 +94,7 @@ class Toy:
         folder: The run folder.
         recipe: What to do; its device and precision are set here.
         loader: Where batches come from.
-        evaluate: What the choosing images say; default: the truth, on two batches of their own.
+        evaluate: What the validation images say; default: the truth, on two batches of their own.
     """
 
     def __init__(
@@ -178,5 +178,5 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 def pieces(model: nn.Module, accelerator: Any, fit: Sequence[Any] = (), choose: Sequence[Any] = ()) -> Any:
     """What is loaded, as far as automatic choices look at it."""
-    dataset, config = SimpleNamespace(fit=fit, choose=choose), SimpleNamespace(input_size=(3, 6, 6))
+    dataset, config = SimpleNamespace(train=fit, val=choose), SimpleNamespace(input_size=(3, 6, 6))
     return SimpleNamespace(model=model, groups=GROUPS, accelerator=accelerator, dataset=dataset, config=config)

@@ -39,7 +39,7 @@ class Stored:
 _apart: Path | None = None  # where activations are instead, for now
 
 
-def activations_folder() -> Path:
+def features_folder() -> Path:
     """Where files of activations are."""
     return _apart or cache_dir() / "activations"
 
@@ -58,7 +58,7 @@ def activations_apart(folder: Path) -> Iterator[None]:
 def stored() -> list[Stored]:
     """Every store of decoded images and of activations, the one used last first."""
     found: list[Stored] = []
-    for folder in (cache_dir() / "stores", activations_folder()):
+    for folder in (cache_dir() / "stores", features_folder()):
         for path in folder.glob("*") if folder.is_dir() else ():
             with contextlib.suppress(OSError):  # another process may be removing it
                 status = path.stat()

@@ -1,4 +1,4 @@
-"""Images in their roles: what training fits, what chooses, what the result is reported on."""
+"""The data set: its train, validation and test images, and what is known about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from zoo.data.part import Part
 from zoo.data.targets import answers
-from zoo.data.types import BadImage
+from zoo.data.types import RECORDED, BadImage
 from zoo.errors import DataError
 from zoo.tasks.schema import Task, is_plain
 
@@ -27,13 +27,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in their three roles."""
+    """Train, validation and test images."""
 
     name: str
     classes: tuple[str, ...]  # in the pinned order: what the outputs are called
-    fit: Part  # trained on
-    choose: Part  # chooses the epoch and the rate
-    report: Part  # the result is measured on these
+    train: Part  # trained on
+    val: Part  # chooses the epoch and the rate
+    test: Part  # the result is measured on these
     selected_on: str  # "val", "val (cut from train)", …
     reported_on: str  # "test", "val", "test (cut from all images)", …
     fingerprint: str  # changes when an image, a label, the classes or the cut changes
@@ -42,7 +42,7 @@ class Dataset:
     notes: tuple[str, ...]
     hflip: bool  # whether a mirrored image still shows its class
     tasks: tuple[Task, ...]  # what images answer
-    choose_cut: bool = False  # whether what chooses was cut from what would be trained on, and not given apart
+    val_cut: bool = False  # whether the validation images were cut from the train split
     sets: tuple[Origin, ...] = ()  # where images of several data sets come from
     contents: Mapping[str, frozenset[bytes]] = field(default_factory=dict, repr=False)  # of each part, where known
 
@@ -60,13 +60,17 @@ class Dataset:
 
     def counts(self) -> dict[str, dict[str, object]]:
         """Images of each part, in all, per class and of several tasks per task, in the form that run.json has."""
-        parts = {"fit": self.fit, "choose": self.choose, "report": self.report}
         found: dict[str, dict[str, object]] = {}
-        for name, part in parts.items():
-            found[name] = {"n": len(part), "per_class": part.class_counts()}
+        for role, part in self.parts.items():
+            counts = found[RECORDED[role]] = {"n": len(part), "per_class": part.class_counts()}
             if len(self.tasks) > 1:
-                found[name]["answers"] = answers(self.tasks, part.targets)
+                counts["answers"] = answers(self.tasks, part.targets)
         return found
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The three parts by name: "train", "val", "test"."""
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 @dataclass(frozen=True)

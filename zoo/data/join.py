@@ -16,17 +16,17 @@ from zoo.data.sources.table import columns_of, is_table
 from zoo.data.store.segment import Pixels
 from zoo.data.store.store import Store
 from zoo.data.targets import fitted, widened
-from zoo.data.types import DataOptions, Progress, Question, Reader
+from zoo.data.types import RECORDED, DataOptions, Progress, Reader, TaskColumns
 from zoo.errors import DataError
 from zoo.tasks.schema import MANY, UNASKED, Target, Task, TaskSpec, is_plain, output_names
 
 
-def question(spec: TaskSpec) -> Question:
+def question(spec: TaskSpec) -> TaskColumns:
     """What a table is asked for a task."""
     column = spec.column or "label"
     several = "," in column
     columns = tuple(parts_of(column, ",")) if several else (column,)
-    return Question(spec.name, columns, MANY if several else spec.kind, spec.steps)
+    return TaskColumns(spec.name, columns, MANY if several else spec.kind, spec.steps)
 
 
 def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options: DataOptions) -> DataOptions:
@@ -47,7 +47,7 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     if not is_table(Path(ref)):
         return options
     named = {spec.name: question(spec) for spec in specs}
-    asked = [named.get(task.name, Question(task.name, (task.name,))) for task in tasks]
+    asked = [named.get(task.name, TaskColumns(task.name, (task.name,))) for task in tasks]
     there = set(columns_of(Path(ref), [column for each in asked for column in each.columns]))
     found = tuple(each for each in asked if set(each.columns) <= there)
     if not found:
@@ -57,7 +57,7 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
             why=f"its columns are: {', '.join(sorted(there)[:20])}",
             fix="call the columns what they were called in training, or what the tasks are called",
         )
-    return replace(options, questions=found)
+    return replace(options, task_columns=found)
 
 
 def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
@@ -96,7 +96,7 @@ def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Pro
         table = is_table(Path(ref))
         if not table:
             _require_plain(ref, asked)
-        own = replace(options, specs=(), questions=tuple(map(question, asked)) if table else ())
+        own = replace(options, specs=(), task_columns=tuple(map(question, asked)) if table else ())
         if not table:
             own = replace(own, label_separator=None)
         found = open_one(ref, own, on_progress)
@@ -132,12 +132,12 @@ def _require_plain(ref: str, specs: Sequence[TaskSpec]) -> None:
 def _as_task(dataset: Dataset, name: str) -> Dataset:
     """Images of one class each, as images that answer one task."""
     tasks = (replace(dataset.tasks[0], name=name, plain=False),)
-    parts = {role: part.answering(tasks, part.targets) for role, part in _roles(dataset).items()}
+    parts: dict[str, Any] = {role: part.answering(tasks, part.targets) for role, part in dataset.parts.items()}
     return replace(dataset, tasks=tasks, **parts)
 
 
 def _ordered(dataset: Dataset, tasks: tuple[Task, ...]) -> Dataset:
-    parts = {role: part.answering(tasks, _widened(part, tasks)) for role, part in _roles(dataset).items()}
+    parts: dict[str, Any] = {role: part.answering(tasks, _widened(part, tasks)) for role, part in dataset.parts.items()}
     return replace(dataset, tasks=tasks, classes=output_names(tasks), **parts)
 
 
@@ -147,8 +147,7 @@ def _joined(datasets: Sequence[Dataset], refs: Sequence[str], tasks: tuple[Task,
         names.append(dataset.name if dataset.name not in names else f"{dataset.name}-{len(names) + 1}")
     reader, store = _source(datasets)
     parts: dict[str, Any] = {
-        role: _one_part([_roles(dataset)[role] for dataset in datasets], names, tasks, reader, store)
-        for role in ("fit", "choose", "report")
+        role: _one_part([dataset.parts[role] for dataset in datasets], names, tasks, reader, store) for role in RECORDED
     }
     sets = [
         Origin(
@@ -176,7 +175,7 @@ def _joined(datasets: Sequence[Dataset], refs: Sequence[str], tasks: tuple[Task,
         notes=(*notes, *_leaks(datasets, names)),
         hflip=all(dataset.hflip for dataset in datasets),
         tasks=tasks,
-        choose_cut=all(dataset.choose_cut for dataset in datasets),
+        val_cut=all(dataset.val_cut for dataset in datasets),
         sets=tuple(sets),
     )
 
@@ -185,9 +184,9 @@ def _leaks(datasets: Sequence[Dataset], names: Sequence[str]) -> list[str]:
     """Images on which one data set reports and another trains: each was cut by itself."""
     notes = []
     for name, dataset in zip(names, datasets, strict=True):
-        reported = dataset.contents.get("report", frozenset())
+        reported = dataset.contents.get("test", frozenset())
         for other, its in zip(names, datasets, strict=True):
-            trained = its.contents.get("fit", frozenset()) | its.contents.get("choose", frozenset())
+            trained = its.contents.get("train", frozenset()) | its.contents.get("val", frozenset())
             same = len(reported & trained) if its is not dataset else 0
             if same:
                 notes.append(
@@ -199,7 +198,7 @@ def _leaks(datasets: Sequence[Dataset], names: Sequence[str]) -> list[str]:
 
 def _source(datasets: Sequence[Dataset]) -> tuple[Reader, Decoded | None]:
     """What reads the images of all parts, and their stores: one of each, so that parts can be put together."""
-    sources = [dataset.fit.source for dataset in datasets]
+    sources = [dataset.train.source for dataset in datasets]
     first = next((source.store for source in sources if source.store is not None), None)
     stores = tuple(source.store for source in sources)
     return (
@@ -239,13 +238,9 @@ def _widened(part: Part, tasks: Sequence[Task]) -> list[Target]:
 
 def _with_statistics(dataset: Dataset) -> Dataset:
     """The tasks with mean and deviation of the values that are trained on, in the data set and its parts."""
-    tasks = fitted(dataset.tasks, dataset.fit.targets)
-    parts = {role: part.answering(tasks, part.targets) for role, part in _roles(dataset).items()}
+    tasks = fitted(dataset.tasks, dataset.train.targets)
+    parts: dict[str, Any] = {role: part.answering(tasks, part.targets) for role, part in dataset.parts.items()}
     return replace(dataset, tasks=tasks, **parts)
-
-
-def _roles(dataset: Dataset) -> dict[str, Any]:
-    return {"fit": dataset.fit, "choose": dataset.choose, "report": dataset.report}
 
 
 def _said(texts: Sequence[str], names: Sequence[str]) -> str:

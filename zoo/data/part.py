@@ -60,7 +60,7 @@ class Part:
         on_bad_image: Literal["error", "skip"],
         tasks: tuple[Task, ...] = (),
     ) -> None:
-        self.role = role  # "fit", "choose", "report"
+        self.role = role  # "train", "val", "test"
         self.classes = classes
         self.tasks = tasks or one_class(classes)  # what images answer
         self.labels = list(labels)

@@ -19,6 +19,9 @@ BIG = 100_000
 
 GiB = 1 << 30
 
+RECORDED = {"train": "fit", "val": "choose", "test": "report"}
+"""What records, hashes and cached files call the three parts of a data set."""
+
 IMAGE_LIMIT = 512 << 20
 """Bytes of one encoded image, at most: nothing so large is a photograph."""
 
@@ -27,7 +30,7 @@ MEMBERS_LIMIT = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TaskColumns:
     """What a table is asked about its images."""
 
     name: str  # of the task
@@ -49,11 +52,11 @@ class DataOptions:
     problem: Problem = "auto"  # what an image has; auto: as the table looks
     label_separator: str | None = None  # stands between several labels in a cell
     specs: tuple[TaskSpec, ...] = ()  # the tasks that were asked for, each with its data set; none: one class
-    questions: tuple[Question, ...] = ()  # what a table is asked; none: its label column
+    task_columns: tuple[TaskColumns, ...] = ()  # what a table is asked; none: its label column
     tasks: tuple[Task, ...] = ()  # of a model that is scored and has more than classes, in the order of its outputs
     config: str | None = None  # Hub configuration (subset); None: the registry's, else the default one
-    train_per_class: int | None = None  # few-shot: images per class, those used for choosing included
-    limit: int | None = None  # training images at most, those cut from them for choosing included
+    train_per_class: int | None = None  # few-shot: images per class, validation images included
+    limit: int | None = None  # training images at most, validation images cut from them included
     val_fraction: float = 0.2  # share of each class that a cut takes, 0 to 1, both excluded
     on_bad_image: Literal["error", "skip"] = "error"
     fold: tuple[int, int] | None = None  # this part of the training images, from 1, of so many reports

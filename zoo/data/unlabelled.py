@@ -1,7 +1,7 @@
 """Images without labels: another domain to adapt to, or more images of the same one.
 
 Whatever labels there are in the reference, training and choosing get an `UnlabelledSet`, made from items whose label
-was taken off; no image is picked or put aside by its label. The labels are in the `Answers` alone, which nothing but
+was taken off; no image is picked or put aside by its label. The labels are in the `TrueLabels` alone, which nothing but
 the report of a finished run looks at.
 """
 
@@ -26,8 +26,8 @@ class UnlabelledSet:
     """Images without labels."""
 
     name: str
-    fit: Part  # trained on; without labels
-    choose: Part  # some of them, on which epochs are compared; without labels
+    train: Part  # trained on; without labels
+    val: Part  # some of them, on which epochs are compared; without labels
     fingerprint: str  # changes when an image that is trained on changes; labels do not count
     bad: tuple[BadImage, ...]
     license: str | None
@@ -35,12 +35,12 @@ class UnlabelledSet:
 
 
 @dataclass(frozen=True)
-class Answers:
+class TrueLabels:
     """Labels, for the report alone."""
 
-    report: Part  # with labels, in the classes of the labelled images
+    test: Part  # with labels, in the classes of the labelled images
     split: str  # what it is: "test", "val", "all images"
-    choose: tuple[int, ...] | None  # the labels of the images on which epochs are compared, in their order
+    val: tuple[int, ...] | None  # the labels of the images on which epochs are compared, in their order
 
 
 def open_unlabelled(
@@ -52,7 +52,7 @@ def open_unlabelled(
     answered: bool = True,
     without: Collection[str] = (),
     contents: Collection[bytes] = (),
-) -> tuple[UnlabelledSet, Answers | None]:
+) -> tuple[UnlabelledSet, TrueLabels | None]:
     """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
 
     Training takes the train split (or val, or all there is); the report takes test, else val, else all images.
@@ -104,15 +104,15 @@ def open_unlabelled(
         report, more = _readable(ref, list(listing.splits[reported]), scanner, options)
         bad = [*bad, *(image for image in more if image not in bad)]
         true = [labels.get(str(item.label)) for item in choose]
-        answers = Answers(
+        answers = TrueLabels(
             part("report", report, [labels[str(item.label)] for item in report], tuple(classes)),
             "all images" if reported == training else reported,
             tuple(label for label in true if label is not None) if None not in true else None,
         )
     images = UnlabelledSet(
         name=listing.name,
-        fit=bare("unlabelled", fit),
-        choose=bare("choosing without labels", choose),
+        train=bare("unlabelled", fit),
+        val=bare("choosing without labels", choose),
         fingerprint=_fingerprint(fit, scanner),
         bad=tuple(bad),
         license=listing.license,

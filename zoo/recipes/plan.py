@@ -50,7 +50,7 @@ class CachePlan:
     group: str  # first layer group that is not wholly kept
     entry: str  # module whose input is kept
     views: int  # augmented views of each training image; the phase's epochs take them in turn
-    bytes: int  # of all activations, the choosing images' included
+    bytes: int  # of all activations, the validation images' included
 
     def record(self) -> dict[str, Any]:
         """The cache as plain values."""

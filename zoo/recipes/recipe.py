@@ -222,7 +222,7 @@ class Recipe:
     )
     refit: str = choice(
         "auto",
-        "Train once more up to the best epoch, on the choosing images too: auto (where there are under 500 labelled "
+        "Train once more up to the best epoch, on the validation images too: auto (where there are under 500 labelled "
         "images, and the choosing ones were cut from them), on, off.",
         choices=("auto", "on", "off"),
     )

@@ -1,4 +1,4 @@
-"""After training: the average of a run's own weights that it asks for, chosen on the choosing images."""
+"""After training: the average of a run's own weights that it asks for, chosen on the validation images."""
 
 from __future__ import annotations
 
@@ -71,18 +71,18 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 class _Judge:
-    """Says what the choosing images think of weights; the model holds the last ones that it was asked about."""
+    """Says what the validation images think of weights; the model holds the last ones that it was asked about."""
 
     def __init__(self, loaded: Loaded, work: Work, session: Session, stage: str, total: int) -> None:
         self._loaded, self._work, self._session, self._stage = loaded, work, session, stage
         self._total, self._done = total, 0
 
     def score(self, state: State) -> dict[str, float]:
-        """What epochs are chosen by, on the choosing images, in the precision of the run."""
+        """What epochs are chosen by, on the validation images, in the precision of the run."""
         model = self._loaded.model
         self._session.emit(Progress(self._stage, self._done, self._total))
         model.load_state_dict(state)
-        outputs = collect(model, self._work.choosing, self._loaded.accelerator, mixed=True)
+        outputs = collect(model, self._work.val_loader, self._loaded.accelerator, mixed=True)
         self._done += 1
         self._session.emit(Progress(self._stage, self._done, self._total))
         return scores_of(self._loaded.dataset.tasks)(outputs)

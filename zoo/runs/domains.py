@@ -40,8 +40,8 @@ def facts(loaded: Loaded) -> dict[str, Any]:
         "ref": unlabelled_stream.reference(recipe),
         "name": images.name,
         "fingerprint": images.fingerprint,
-        "n": len(images.fit),
-        "choosing": len(images.choose) if recipe.target else 0,
+        "n": len(images.train),
+        "choosing": len(images.val) if recipe.target else 0,
         "license": images.license,
         "bad": [image.as_dict() for image in images.bad],
         "notes": list(images.notes),
@@ -69,10 +69,10 @@ def recalibrated(loaded: Loaded, batch_size: int) -> None:
     if loaded.recipe.align != "adabn" or images is None or not loaded.accelerator.is_main_process:
         return
     loader = data.train_loader(
-        images.fit,
+        images.train,
         config=loaded.config,
         augment="none",
-        batch_size=min(len(images.fit), max(32, batch_size)),
+        batch_size=min(len(images.train), max(32, batch_size)),
         seed=derive(loaded.recipe.seed, "adabn"),
         device=loaded.accelerator.device,
     )
@@ -98,23 +98,23 @@ def described(
         their labels would have chosen (of AdaBN none: the network that is saved is none of those that were compared);
         `domains`, the plot; the last two in the main process alone.
     """
-    images, answers, recipe, batch_size = loaded.unlabelled, loaded.answers, loaded.recipe, settled.batch
+    images, answers, recipe, batch_size = loaded.unlabelled, loaded.true_labels, loaded.recipe, settled.batch
     if images is None or not recipe.target:
         return facts(loaded)
     said: dict[str, Any] = facts(loaded)["target"] | {"align": recipe.align, "semi": recipe.semi}
     said["select_by"] = settled.select_by
-    said["validators"] = validators(_outputs(loaded, images.choose, model, batch_size).logits)
+    said["validators"] = validators(_outputs(loaded, images.val, model, batch_size).logits)
     if answers is not None:
         result = measure(
-            _outputs(loaded, answers.report, model, batch_size),
+            _outputs(loaded, answers.test, model, batch_size),
             loaded.dataset.classes,
-            answers.report.ids,
+            answers.test.ids,
         )
         said["result"] = result | {"split": answers.split, "selected_on": chosen_on(loaded, settled)}
     if not loaded.accelerator.is_main_process:
         return {"target": said}
     if answers is not None and recipe.align != "adabn":  # its guesses were those of the statistics before
-        said |= _truth(this, plan, best or {}, answers.choose)
+        said |= _truth(this, plan, best or {}, answers.val)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
     said["domains"] = {"before": before, "after": _drawn(loaded, model, batch_size)}
@@ -163,7 +163,7 @@ def _drawn(loaded: Loaded, model: nn.Module, batch_size: int) -> dict[str, Any]:
     from sklearn.decomposition import PCA  # takes seconds to import
 
     assert loaded.unlabelled is not None
-    parts = {"source": loaded.dataset.choose, "target": loaded.unlabelled.choose}
+    parts = {"source": loaded.dataset.val, "target": loaded.unlabelled.val}
     found: dict[str, np.ndarray[Any, Any]] = {}
     for name, part in parts.items():
         order = ranked(part.ids, seed=0, purpose="plot")

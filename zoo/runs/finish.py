@@ -103,8 +103,8 @@ def finish(
     }
     session.emit(ResultReady(str(this.path), record))  # drawing takes longer than many a training
     if accelerator.is_main_process:
-        write_verification(this, loaded.dataset.report, model)
-        write_up(this, loaded.dataset.report, record)
+        write_verification(this, loaded.dataset.test, model)
+        write_up(this, loaded.dataset.test, record)
         shutil.rmtree(this.checkpoints, ignore_errors=True)  # a finished run needs no states to go on from
     accelerator.wait_for_everyone()
     return record
@@ -119,7 +119,7 @@ def measured(
         The model on its device, and a record's `result`, with the images that could not be read as `bad`.
     """
     model = saved.load(this.path).to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    part = dataset.report
+    part = dataset.test
     batches = data.eval_batches(
         part,
         config=preprocessing.data_config(model),
@@ -143,7 +143,7 @@ def measured(
 def _met(loaded: Loaded, work: Work, reported: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
     """A record's `bad` with the unreadable images that were met later, where there were too many to look at first."""
     found = {image.path: image.as_dict() for image in loaded.dataset.bad}
-    met = [image.as_dict() for loader in (work.loader, work.choosing) for image in loader.skipped.values()]
+    met = [image.as_dict() for loader in (work.loader, work.val_loader) for image in loader.skipped.values()]
     everyone = gather_object([*met, *reported]) if loaded.accelerator.num_processes > 1 else [*met, *reported]
     return {"bad": [*(found | {each["path"]: each for each in everyone}).values()]}
 

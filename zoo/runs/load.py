@@ -80,7 +80,7 @@ def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
         dataset=images,
         dataset_ref=dataset,
         unlabelled=unlabelled,
-        answers=answers,
+        true_labels=answers,
         recipe=recipe,
         machine=machine,
         accelerator=accelerator,

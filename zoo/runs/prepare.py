@@ -95,23 +95,25 @@ def assemble(settled: Recipe, loaded: Loaded) -> Work:
         "world": accelerator.num_processes,
         "device": accelerator.device,
     }
-    besides = None
+    stream = None
     if loaded.unlabelled is not None:
-        unlabelled_stream.require_enough(settled, len(images.fit), len(loaded.unlabelled.fit), loaded.machine.processes)
-        besides = unlabelled_stream.streamed(loaded.unlabelled, len(images.fit), settled, config, accelerator)
+        unlabelled_stream.require_enough(
+            settled, len(images.train), len(loaded.unlabelled.train), loaded.machine.processes
+        )
+        stream = unlabelled_stream.streamed(loaded.unlabelled, len(images.train), settled, config, accelerator)
     loader = data.train_loader(
-        images.fit,
+        images.train,
         augment=settled.augment or "none",
         seed=settled.seed,
         balance=settled.balance,
         temperature=settled.task_temperature,
         **shared,
     )
-    choosing = data.eval_batches(images.choose, **shared)
+    choosing = data.eval_batches(images.val, **shared)
     minimised = make_objective.objective(
-        settled, images.fit, besides, loaded.model, loaded.groups[-1], config, accelerator
+        settled, images.train, stream, loaded.model, loaded.groups[-1], config, accelerator
     )
-    return Work(settled, loader, choosing, minimised, besides)
+    return Work(settled, loader, choosing, minimised, stream)
 
 
 def _with_rate(work: Work, loaded: Loaded) -> tuple[Work, RangeTest | None]:

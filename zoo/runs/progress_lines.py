@@ -75,7 +75,7 @@ def epoch_line(event: EpochDone) -> str:
 
 
 def measured(event: EpochDone) -> str:
-    """What the choosing images say after an epoch, in two words."""
+    """What the validation images say after an epoch, in two words."""
     for name, value in event.values.items():
         return f"val {measure_name(name)} {written(measure_name(name), value)}"
     return f"val accuracy {percent(event.val_accuracy)}"

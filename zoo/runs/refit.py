@@ -47,9 +47,9 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
     best = first.best
     assert best is not None
     ready.loaded.model.load_state_dict(start)
-    images = ready.loaded.dataset.fit.joined(ready.loaded.dataset.choose)
-    loaded = replace(ready.loaded, dataset=replace(ready.loaded.dataset, fit=images))
-    work = replace(assemble(ready.work.settled, loaded), choosing=ready.work.choosing)
+    images = ready.loaded.dataset.train.joined(ready.loaded.dataset.val)
+    loaded = replace(ready.loaded, dataset=replace(ready.loaded.dataset, train=images))
+    work = replace(assemble(ready.work.settled, loaded), val_loader=ready.work.val_loader)
     names = [phase.name for phase in ready.plan.phases]
     needed = ready.plan.phases[: names.index(best["phase"]) + 1]
     phases = tuple(
@@ -78,7 +78,7 @@ def _cut(option: Option, epochs: int) -> Option:
 def record(dataset: Dataset, position: Position) -> dict[str, Any]:
     """What run.json says of a second training."""
     epochs = {name.removeprefix(f"{_PREFIX} "): count for name, count in position.done.items()}
-    return {"images": len(dataset.fit) + len(dataset.choose), "epochs": epochs}
+    return {"images": len(dataset.train) + len(dataset.val), "epochs": epochs}
 
 
 def _named(phase: str) -> str:

@@ -105,7 +105,7 @@ def refuse_changed(this: Run, record: Mapping[str, Any], loaded: Loaded, plan: P
     """
     before, now = record["dataset"]["fingerprint"], loaded.dataset.fingerprint
     if before != now:
-        counts = record["dataset"]["counts"]["fit"]["n"], len(loaded.dataset.fit)
+        counts = record["dataset"]["counts"]["fit"]["n"], len(loaded.dataset.train)
         raise RunError(
             f"the data of {this.path} changed since it started",
             why=f"fingerprint {before[:12]} became {now[:12]}; training images: {counts[0]}, now {counts[1]}",

@@ -146,7 +146,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         sources=sources_for(ready.plan.phases, loaded, work, ready.caches),
         objective=work.objective,
         accelerator=accelerator,
-        sample_ids=dataset.fit.ids,
+        sample_ids=dataset.train.ids,
         scores=scores_of(dataset.tasks),
     )
     told: list[int] = []
@@ -165,7 +165,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         if start is not None:
             with _resumable(this, session), session.stoppable():
                 train(job, session, started)
-            tasks = make_objective.with_thresholds(dataset, work.choosing, model, accelerator)
+            tasks = make_objective.with_thresholds(dataset, work.val_loader, model, accelerator)
             session = refit.session_after(first)
             job = refit.job_after(job, first.position, ready, start)
         with _resumable(this, session), session.stoppable():
@@ -176,7 +176,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
                 "refit": None if start is None else refit.record(dataset, session.position),
             }
             if start is None:  # images that a second training has seen can choose nothing
-                tasks = make_objective.with_thresholds(dataset, work.choosing, model, accelerator)
+                tasks = make_objective.with_thresholds(dataset, work.val_loader, model, accelerator)
             record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
     return this

@@ -176,10 +176,10 @@ def evaluate(
         if split is not None:
             raise RunError(f"{classifier.name} has no splits of its own", fix="name the data as well: --dataset …")
         held = images_of(classifier.run, emit)
-        part, where, bad, selected_on = held.report, held.reported_on, held.dataset.bad, held.fit_on
+        part, where, bad, selected_on = held.test, held.reported_on, held.dataset.bad, held.fit_on
     elif dataset is None and split is None and own is not None and own.dataset is not None:
         opened = data.open_dataset(own.dataset, options, tell)
-        part, where, bad, selected_on = opened.report, opened.reported_on, opened.bad, opened.selected_on
+        part, where, bad, selected_on = opened.test, opened.reported_on, opened.bad, opened.selected_on
         assert classifier.run is not None
         before = classifier.run.record["dataset"]["fingerprint"]
         if ("cut from" in where or recipe.fold) and opened.fingerprint != before:
@@ -227,8 +227,8 @@ def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str],
     assert own.dataset is not None
     options = data_options(own.recipe, classifier.config)
     opened = data.open_dataset(own.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
-    outputs = _outputs(classifier, opened.report, 32, emit)
-    return outputs, opened.report.ids, classifier
+    outputs = _outputs(classifier, opened.test, 32, emit)
+    return outputs, opened.test.ids, classifier
 
 
 def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener) -> Outputs:

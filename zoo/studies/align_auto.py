@@ -79,7 +79,7 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
         record = records[best]
         record["target"] |= {"tried": {"by": by, "rows": rows, "left_out": unfit}}
         _move_up(found[best].path, place)
-        write_up(this, ready.loaded.dataset.report, record)
+        write_up(this, ready.loaded.dataset.test, record)
     ready.loaded.accelerator.wait_for_everyone()
     return this
 

@@ -179,7 +179,7 @@ class Kind:
         raise NotImplementedError
 
     def calibrate(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> Task:
-        """The task with what is chosen on the choosing images when training is over; only asked where it keeps it."""
+        """The task with what is chosen on the validation images when training is over; only asked where it keeps it."""
         return task
 
     def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:

@@ -49,7 +49,7 @@ def _together(outputs: Outputs, tasks: Sequence[Task]) -> dict[str, float]:
 
 
 def calibrated(tasks: Sequence[Task], outputs: Outputs) -> tuple[Task, ...]:
-    """The tasks with what suits what the model says about the choosing images: the thresholds of labels."""
+    """The tasks with what suits what the model says about the validation images: the thresholds of labels."""
     return tuple(kinds.of(span.task).calibrate(span.task, *_answered(outputs, span)[:2]) for span in spans(tasks))
 
 

@@ -73,7 +73,7 @@ class Soup:
     """What a greedy soup came to."""
 
     state: dict[str, torch.Tensor]
-    scores: Scores  # of the soup, on the choosing images
+    scores: Scores  # of the soup, on the validation images
     rows: tuple[dict[str, Any], ...]  # every ingredient, the best first: its facts, scores, `kept`, `with`
 
     @property
@@ -89,7 +89,7 @@ def greedy(ingredients: Sequence[Ingredient], score: Callable[[State], Scores], 
 
     Args:
         ingredients: One or more, with the same tensors.
-        score: What the choosing images say about weights.
+        score: What the validation images say about weights.
         select_by: "accuracy", "loss" or "refinement": what better means.
     """
     scored = [score(one.read()) for one in ingredients]
@@ -130,7 +130,7 @@ def along(
         start: The network before its body trained.
         end: And after.
         asked: The share of the end, or "sweep": the best of `SHARES`; of equal ones the nearest to the end.
-        score: What the choosing images say about weights.
+        score: What the validation images say about weights.
         select_by: What better means.
         keep: Tensors that are the end's.
     """

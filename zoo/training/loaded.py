@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo.data import Dataset, EvaluationLoader, TrainLoader
-from zoo.data.unlabelled import Answers, UnlabelledSet
+from zoo.data.unlabelled import TrueLabels, UnlabelledSet
 from zoo.events import Listener
 from zoo.models import layer_groups
 from zoo.models.layer_groups import Group
@@ -22,7 +22,7 @@ from zoo.recipes.recipe import Recipe
 from zoo.training.losses.objective import Objective
 from zoo.training.machine import Machine
 from zoo.training.optim import decays
-from zoo.training.unlabelled_stream import Besides
+from zoo.training.unlabelled_stream import UnlabelledStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Loaded:
     dataset: Dataset
     dataset_ref: str
     unlabelled: UnlabelledSet | None  # images without labels
-    answers: Answers | None  # their labels, for the report alone
+    true_labels: TrueLabels | None  # their labels, for the report alone
     recipe: Recipe  # as asked for, with paths that mean the same from another folder
     machine: Machine
     accelerator: Accelerator
@@ -80,9 +80,9 @@ class Work:
 
     settled: Recipe  # with automatic choices replaced
     loader: TrainLoader  # this process's batches of the training images
-    choosing: EvaluationLoader  # and of those that choose the epoch
+    val_loader: EvaluationLoader  # and of those that choose the epoch
     objective: Objective  # what is minimised
-    besides: Besides | None  # images without labels, in batches
+    stream: UnlabelledStream | None  # images without labels, in batches
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -91,7 +91,7 @@ class Work:
         Images without labels change nothing but the features, so they do not make the head's epochs longer.
         """
         alone = self.loader.steps_per_pass
-        batches = alone, self.besides.steps if self.besides else alone
+        batches = alone, self.stream.steps if self.stream else alone
         alone, more = (-(-each // self.settled.accumulate) for each in batches)
         return alone, more
 

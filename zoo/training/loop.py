@@ -46,7 +46,7 @@ class Job:
     sources: Sequence[PhaseSource]  # what each phase trains on
     objective: Objective  # on the device
     accelerator: Accelerator
-    scores: Scores  # what the choosing images say of the network; "loss" among them
+    scores: Scores  # what the validation images say of the network; "loss" among them
     sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
     epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
     judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
@@ -151,7 +151,7 @@ def finish_epoch(
     scores = with_target(job.scores(outputs), outputs)
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
-            f"the loss on the choosing images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",
+            f"the loss on the validation images is {scores['loss']} after epoch {at.epoch} of phase {phase.name}",
             why=f"the rate may be too high (head: {phase.groups[-1].lr:g})",
             fix="try a tenth of the rate with --lr, or --precision fp32",
         )

@@ -31,7 +31,7 @@ from zoo.training.losses.task_losses import Tasks, answered, passes
 from zoo.training.norms.reestimate import tracking_norms
 from zoo.training.seeds import seed_all
 from zoo.training.selection import select_by_for
-from zoo.training.unlabelled_stream import Besides, ratio
+from zoo.training.unlabelled_stream import UnlabelledStream, ratio
 
 _USUAL_LOSS = Recipe().label_loss
 
@@ -92,7 +92,7 @@ def selected_by(recipe: Recipe, dataset: Dataset) -> str:
         return merits(dataset.tasks)[0]
     if recipe.align in methods.ALIGNMENT:
         return "information"
-    return select_by_for(len(dataset.choose))
+    return select_by_for(len(dataset.val))
 
 
 def compiled(recipe: Recipe) -> str:
@@ -136,7 +136,7 @@ def smoothing(recipe: Recipe, dataset: Dataset) -> float | None:
 def objective(
     settled: Recipe,
     part: Part,
-    besides: Besides | None,
+    stream: UnlabelledStream | None,
     model: nn.Module,
     head: Group,
     config: DataConfig,
@@ -159,7 +159,7 @@ def objective(
         mixup=settled.mixup,
         cutmix=settled.cutmix,
     )
-    return unlabelled_objective(settled, supervised, besides, model, config, accelerator.device)
+    return unlabelled_objective(settled, supervised, stream, model, config, accelerator.device)
 
 
 def _answered(part: Part, temperature: float) -> list[float]:
@@ -173,7 +173,7 @@ def _answered(part: Part, temperature: float) -> list[float]:
 def with_thresholds(
     dataset: Dataset, choosing: EvaluationLoader, model: nn.Module, accelerator: Accelerator
 ) -> tuple[Task, ...]:
-    """The tasks, with what is chosen on the choosing images when training is over."""
+    """The tasks, with what is chosen on the validation images when training is over."""
     if not any("thresholds" in task.facts.keeps for task in dataset.tasks):
         return dataset.tasks
     return scoring.calibrated(dataset.tasks, collect(model, choosing, accelerator, mixed=False))
@@ -182,7 +182,7 @@ def with_thresholds(
 def unlabelled_objective(
     recipe: Recipe,
     supervised: Supervised,
-    besides: Besides | None,
+    stream: UnlabelledStream | None,
     model: nn.Module,
     config: DataConfig,
     device: torch.device,
@@ -195,10 +195,10 @@ def unlabelled_objective(
     if recipe.align == "adabn":
         _require_norms(recipe, model)
     chosen = discover.chosen(recipe)
-    if besides is None or not chosen:
+    if stream is None or not chosen:
         return supervised
     features = width(model, config.input_size, device)
-    sizes = TermSizes(features, supervised.classes, len(besides.images.fit), recipe.threshold)
+    sizes = TermSizes(features, supervised.classes, len(stream.images.train), recipe.threshold)
     seed_all(recipe.seed, "objective")
     made = [(make(sizes), weight * make.weight) for make, weight in chosen]
     return Beside(supervised, made, ratio(recipe)).to(device)

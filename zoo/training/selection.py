@@ -11,7 +11,7 @@ FEW = 1000  # images below which an accuracy is too coarse to tell epochs, or ne
 
 
 def select_by_for(images: int) -> str:
-    """What "better" means on so many choosing images, where nobody has said it."""
+    """What "better" means on so many validation images, where nobody has said it."""
     return "refinement" if images < FEW else "accuracy"
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo import data
 from zoo.data import Batch, DataOptions, Dataset, EvaluationLoader, TrainLoader, Unlabelled
-from zoo.data.unlabelled import Answers, UnlabelledSet, open_unlabelled
+from zoo.data.unlabelled import TrueLabels, UnlabelledSet, open_unlabelled
 from zoo.errors import RecipeError
 from zoo.events import Listener, Progress
 from zoo.models.preprocessing import DataConfig
@@ -27,12 +27,12 @@ MU = 7  # images without labels beside each labelled one to learn from guesses, 
 
 
 @dataclass(frozen=True, slots=True)
-class Besides:
+class UnlabelledStream:
     """The images without labels, and how training and choosing get them; None where they do not."""
 
     images: UnlabelledSet
     views: tuple[TrainLoader, ...]  # one for each view that a method wants of the same images
-    choosing: EvaluationLoader | None  # target images on which epochs are compared
+    val_loader: EvaluationLoader | None  # target images on which epochs are compared
     steps: int  # batches of an epoch in which more than the head trains: of a pass over the larger of both sets
 
     def joined(self, labelled: TrainLoader) -> Callable[[int, int], Iterator[Batch]]:
@@ -48,7 +48,7 @@ class Besides:
 
     def look(self, candidate: nn.Module, accelerator: Accelerator) -> torch.Tensor | None:
         """What a candidate says about the target images that epochs are compared on, (N, classes)."""
-        return None if self.choosing is None else collect(candidate, self.choosing, accelerator, mixed=True).logits
+        return None if self.val_loader is None else collect(candidate, self.val_loader, accelerator, mixed=True).logits
 
 
 def reference(recipe: Recipe) -> str | None:
@@ -58,7 +58,7 @@ def reference(recipe: Recipe) -> str | None:
 
 def opened(
     recipe: Recipe, dataset: Dataset, reference_of_dataset: str, options: DataOptions, emit: Listener
-) -> tuple[UnlabelledSet, Answers | None] | tuple[None, None]:
+) -> tuple[UnlabelledSet, TrueLabels | None] | tuple[None, None]:
     """The images without labels that a recipe names, and the answers for the report; None where there are none.
 
     Images that the result is measured on are not trained on: neither where both are taken from the same place, nor
@@ -68,8 +68,8 @@ def opened(
     if named is None:
         return None, None
     same = named == reference_of_dataset
-    report = dataset.report
-    known = dataset.contents.get("report")
+    report = dataset.test
+    known = dataset.contents.get("test")
     images, answers = open_unlabelled(
         named,
         dataset.classes,
@@ -97,7 +97,7 @@ def streamed(
     recipe: Recipe,
     config: DataConfig,
     accelerator: Accelerator,
-) -> Besides:
+) -> UnlabelledStream:
     """The loaders of images without labels.
 
     Args:
@@ -115,22 +115,22 @@ def streamed(
         "device": accelerator.device,
     }
     batch = recipe.batch * ratio(recipe)
-    steps = max(labelled // recipe.batch, len(images.fit) // batch, 1)
+    steps = max(labelled // recipe.batch, len(images.train) // batch, 1)
     views = []
     for number in range(discover.views(recipe)):
         # With the seed of the labelled images, sets of equal size would come in the same order: the same places of both
         # in one batch, and where their files are sorted by class, the same classes.
         views.append(
             data.train_loader(
-                images.fit,
+                images.train,
                 augment="strong" if number else recipe.augment or "none",
                 batch_size=batch,
                 seed=derive(recipe.seed, "unlabelled"),
                 **shared,
             )
         )
-    choosing = data.eval_batches(images.choose, batch_size=recipe.batch, **shared) if recipe.target else None
-    return Besides(images, tuple(views), choosing, steps)
+    choosing = data.eval_batches(images.val, batch_size=recipe.batch, **shared) if recipe.target else None
+    return UnlabelledStream(images, tuple(views), choosing, steps)
 
 
 def ratio(recipe: Recipe) -> int:

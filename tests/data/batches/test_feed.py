@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 def fed(found: Dataset, augment: str, *, workers: int = 0, device: torch.device | None = None) -> feed.Feed:
     loader = train_loader(
-        found.fit, config=config(), augment=augment, batch_size=8, seed=0, workers=workers,  # type: ignore[arg-type]
+        found.train, config=config(), augment=augment, batch_size=8, seed=0, workers=workers,  # type: ignore[arg-type]
         device=device or torch.device("cpu"),
     )  # fmt: skip
     return loader._feed
@@ -110,7 +110,7 @@ def test_one_batch_is_finished_ahead_on_a_stream_of_its_own(monkeypatch: pytest.
 
 
 def test_the_time_for_an_image_is_shared_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loader = train_loader(opened(folder, image_size=20).fit, config=config(), augment="light", batch_size=8, seed=0)
+    loader = train_loader(opened(folder, image_size=20).train, config=config(), augment="light", batch_size=8, seed=0)
     seconds = loader.seconds_per_image()
     assert 0 < seconds < 0.1
     clock = iter([0.0, 9.0, 11.0, 20.0, 28.0, 30.0, 40.0, 60.0, 61.0])
@@ -135,9 +135,9 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         before = anonymous()
         found = opened(root, image_size=128)
         loader = train_loader(
-            found.fit, config=config(side=112, crop_pct=0.875), augment="standard", batch_size=16, seed=0
+            found.train, config=config(side=112, crop_pct=0.875), augment="standard", batch_size=16, seed=0
         )
-        assert found.fit.is_stored(128, "bicubic")
+        assert found.train.is_stored(128, "bicubic")
         for _ in loader.epoch(0):
             pass
         told.put(anonymous() - before)

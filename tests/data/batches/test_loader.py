@@ -24,7 +24,7 @@ def data(tmp_path: Path) -> Dataset:
 
 def loader(found: Dataset, **options: Any) -> TrainLoader:
     settings: dict[str, Any] = {"config": config(), "augment": "strong", "batch_size": 8, "seed": 0, **options}
-    return train_loader(found.fit, **settings)
+    return train_loader(found.train, **settings)
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
@@ -64,7 +64,7 @@ def test_workers_change_nothing_and_persist(tmp_path: Path, stored: bool) -> Non
     abandoned.close()
     assert same(list(alone.epoch(4)), list(helped.epoch(4)))
     helped.close()
-    own, theirs = (eval_batches(found.report, config=config(), batch_size=3, workers=count) for count in (0, 2))
+    own, theirs = (eval_batches(found.test, config=config(), batch_size=3, workers=count) for count in (0, 2))
     assert same(list(own), list(theirs))
     assert same(list(own), list(theirs))  # once more: iterating starts again
     theirs.close()
@@ -117,7 +117,7 @@ def test_batches_are_what_they_say(data: Dataset) -> None:
     batch = next(loader(data, augment="none").epoch(1))
     assert batch.images.shape == (8, 3, 16, 16)
     assert (batch.images.dtype, batch.labels.dtype, batch.indices.dtype) == (torch.float32, torch.int64, torch.int64)
-    assert batch.labels.tolist() == [data.fit.labels[i] for i in batch.indices]
+    assert batch.labels.tolist() == [data.train.labels[i] for i in batch.indices]
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -130,14 +130,14 @@ def test_processes_share_every_global_batch(data: Dataset, world: int) -> None:
 
 
 def test_processes_share_evaluation_without_padding(data: Dataset) -> None:
-    parts = [eval_batches(data.report, config=config(), batch_size=4, rank=rank, world=3) for rank in range(3)]
+    parts = [eval_batches(data.test, config=config(), batch_size=4, rank=rank, world=3) for rank in range(3)]
     seen = [int(i) for part in parts for batch in part for i in batch.indices]
     assert sorted(seen) == list(range(10))
     assert [len(part) for part in parts] == [3, 3, 2]
 
 
 def test_evaluation_takes_every_image_once_in_order(data: Dataset) -> None:
-    batches = eval_batches(data.report, config=config(), batch_size=4)
+    batches = eval_batches(data.test, config=config(), batch_size=4)
     assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert len(batches) == 3
 
@@ -158,8 +158,8 @@ def test_weighted_sampling_evens_out_the_classes(data: Dataset) -> None:
 
 
 def test_class_weights_make_classes_count_alike(data: Dataset) -> None:
-    weights = class_weights(data.fit)
-    counts = data.fit.class_counts()
+    weights = class_weights(data.train)
+    counts = data.train.class_counts()
     assert weights[0] * counts[0] == pytest.approx(weights[1] * counts[1])
     assert sum(weight * count for weight, count in zip(weights, counts, strict=True)) == pytest.approx(29)
 
@@ -183,10 +183,10 @@ def test_an_unreadable_image_is_skipped_and_counted_where_asked(
     found = opened(tmp_path, on_bad_image="skip")
     taken = loader(found, batch_size=4)
     batches = list(taken.epoch(1))
-    bad = {s.id for s in found.fit.samples} & {"train/a/00000.png", "train/a/00001.png"}
+    bad = {s.id for s in found.train.samples} & {"train/a/00000.png", "train/a/00001.png"}
     assert set(taken.skipped) == bad
     assert sum(len(batch) for batch in batches) == 16 - len(bad)
-    scoring = eval_batches(found.report, config=config(), batch_size=3)
+    scoring = eval_batches(found.test, config=config(), batch_size=3)
     evaluated = list(scoring)
     assert set(scoring.skipped) == {"test/a/00020.png"}
     assert sum(len(batch) for batch in evaluated) == 3
@@ -208,7 +208,7 @@ def test_digits_are_not_mirrored(tmp_path: Path) -> None:
 
     assert mirrored() > 0
     assert mirrored(hflip=0.0) == 0
-    found.fit.hflip = False
+    found.train.hflip = False
     assert mirrored() == 0
 
 
@@ -238,10 +238,10 @@ def test_workers_when_nobody_chose(device: str, available: int, expected: int) -
 
 
 def test_only_batched_views_of_stored_images_are_quick(data: Dataset, tmp_path: Path) -> None:
-    assert is_quick(data.fit, config(), "none") and is_quick(data.fit, config(), "standard")
-    assert not is_quick(data.fit, config(), "strong")
-    assert not is_quick(data.fit, config(side=24), "standard")
-    assert not is_quick(opened(tmp_path, image_size=None).fit, config(), "standard")
+    assert is_quick(data.train, config(), "none") and is_quick(data.train, config(), "standard")
+    assert not is_quick(data.train, config(), "strong")
+    assert not is_quick(data.train, config(side=24), "standard")
+    assert not is_quick(opened(tmp_path, image_size=None).train, config(), "standard")
 
 
 def test_passes_follow_one_another_where_epochs_are_not_as_long(data: Dataset) -> None:

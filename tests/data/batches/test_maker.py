@@ -43,7 +43,7 @@ def settings(side: int = 48, interpolation: str = "bicubic", channels: int = 3) 
 
 def maker(found: Dataset, to: DataConfig, preset: str, *, hflip: float = 0.5, resizing: bool = False) -> Maker:
     view = training_view(to, preset, hflip)  # type: ignore[arg-type]
-    return Maker(found.fit, view, to.mean, to.std, 3, resizing=resizing)
+    return Maker(found.train, view, to.mean, to.std, 3, resizing=resizing)
 
 
 def levels(images: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -61,10 +61,10 @@ def by_timm(found: Dataset, to: DataConfig, preset: str, keys: list[Key]) -> np.
     )  # fmt: skip
     made = []
     for key in keys:
-        pixels = found.fit.stored(key.position, side, to.interpolation) if side is not None else None
-        image = found.fit.image(key.position) if pixels is None else Image.fromarray(pixels)
+        pixels = found.train.stored(key.position, side, to.interpolation) if side is not None else None
+        image = found.train.image(key.position) if pixels is None else Image.fromarray(pixels)
         with generators_kept():
-            seed_all(draw_seed(3, key.epoch, found.fit.id(key.position), key.view))
+            seed_all(draw_seed(3, key.epoch, found.train.id(key.position), key.view))
             made.append(transform(image.convert("RGB" if to.input_size[0] == 3 else "L")))
     return levels(torch.stack(made))
 
@@ -118,7 +118,7 @@ def test_grey_and_oblong_inputs_crop_the_image_in_its_own_size(folder: Path) -> 
 def test_the_store_changes_nothing(folder: Path, preset: str) -> None:
     to = settings()
     stored, plain = opened(folder, image_size=store_side(to)), opened(folder)
-    assert stored.fit.is_stored(store_side(to), "bicubic") and not plain.fit.is_stored(store_side(to), "bicubic")
+    assert stored.train.is_stored(store_side(to), "bicubic") and not plain.train.is_stored(store_side(to), "bicubic")
     first, second = (maker(found, to, preset) for found in (stored, plain))
     assert torch.equal(first.finish(first.make(KEYS), CPU).images, second.finish(second.make(KEYS), CPU).images)
 
@@ -152,7 +152,7 @@ def test_both_ways_of_resizing_agree(folder: Path, preset: str) -> None:
     for batch in (one, other):
         assert batch.images.dtype == torch.float32
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
-        assert batch.labels.tolist() == [found.fit.labels[key.position] for key in KEYS]
+        assert batch.labels.tolist() == [found.train.labels[key.position] for key in KEYS]
 
 
 def test_presets_differ_in_what_they_change(folder: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_an_archive_is_its_folder(tmp_path: Path, name: str) -> None:
     plain, packed = opened(folder), opened(PACKERS[name](folder, tmp_path / name))
     assert packed.name == name.split(".")[0]
     assert packed.classes == plain.classes
-    for one, other in ((plain.fit, packed.fit), (plain.choose, packed.choose), (plain.report, packed.report)):
+    for one, other in ((plain.train, packed.train), (plain.val, packed.val), (plain.test, packed.test)):
         assert one.samples == other.samples
         assert [one.raw(index) for index in range(len(one))] == [other.raw(index) for index in range(len(other))]
 
@@ -181,9 +181,9 @@ def test_a_member_never_inflates_beyond_what_it_claims(tmp_path: Path) -> None:
 
 def test_reading_is_safe_in_threads_and_after_pickling(tmp_path: Path) -> None:
     dataset = opened(zipped(fill(tmp_path / "set", {"a": 20, "b": 20}), tmp_path / "x.zip"))
-    expected = [dataset.fit.raw(index) for index in range(len(dataset.fit))]
+    expected = [dataset.train.raw(index) for index in range(len(dataset.train))]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(dataset.fit.raw, list(range(len(expected))) * 5)) == expected * 5
-    copy = pickle.loads(pickle.dumps(dataset.fit))
+        assert list(pool.map(dataset.train.raw, list(range(len(expected))) * 5)) == expected * 5
+    copy = pickle.loads(pickle.dumps(dataset.train))
     assert [copy.raw(index) for index in range(len(copy))] == expected
-    assert ids(copy) == ids(dataset.fit)
+    assert ids(copy) == ids(dataset.train)

@@ -60,14 +60,14 @@ def test_every_way_of_writing_labels_says_the_same(tmp_path, way):
     dataset = opened(table(tmp_path, way), **CHOICES[way])
     (task,) = dataset.tasks
     assert (task.kind, task.classes, dataset.classes) == ("multi-label", NAMES, NAMES)
-    parts = (dataset.fit, dataset.choose, dataset.report)
+    parts = (dataset.train, dataset.val, dataset.test)
     assert sum(map(len, parts)) == 24, "a path in several rows is one image"
     for part in parts:
         for sample in part.samples:
             labels = SETS[int(Path(sample.id).stem) % len(SETS)]
             assert sample.label == tuple(float(name in labels) for name in NAMES)
         assert min(part.class_counts()) >= 1, "every part knows every label"
-    assert dataset.fit.truth().dtype.is_floating_point and dataset.fit.truth().shape == (len(dataset.fit), 3)
+    assert dataset.train.truth().dtype.is_floating_point and dataset.train.truth().shape == (len(dataset.train), 3)
 
 
 def test_without_being_told_a_text_is_one_class(tmp_path):
@@ -83,9 +83,7 @@ def test_an_empty_flag_is_not_known(tmp_path):
     lines[1] = f"{lines[1].split(',')[0]},,0,yes"
     path.write_text("\n".join(lines))
     dataset = opened(path, label_column="blue,green,red")
-    rows = {
-        sample.id: sample.label for part in (dataset.fit, dataset.choose, dataset.report) for sample in part.samples
-    }
+    rows = {sample.id: sample.label for part in (dataset.train, dataset.val, dataset.test) for sample in part.samples}
     assert math.isnan(rows["img/00000.png"][0]) and rows["img/00000.png"][1:] == (0.0, 1.0)
     assert sum(math.isnan(row[0]) for row in rows.values()) == 1
 
@@ -142,7 +140,7 @@ def test_a_number_per_class_cannot_be_taken(tmp_path):
         opened(table(tmp_path, "cells"), label_separator=";", train_per_class=3)
     assert "--limit" in caught.value.fix
     few = opened(table(tmp_path, "cells"), label_separator=";", limit=10)
-    assert len(few.fit) + len(few.choose) == 10
+    assert len(few.train) + len(few.val) == 10
 
 
 def test_a_scored_table_has_the_models_labels_in_the_models_order(tmp_path):

@@ -8,19 +8,19 @@ from tests.data.pictures import ids, opened
 
 def test_digits_have_a_fixed_stratified_split() -> None:
     one, other = opened("digits", seed=0), opened("digits", seed=7)
-    assert len(one.fit) + len(one.choose) == 1437
-    assert len(one.report) == 360
-    assert one.report.samples == other.report.samples  # results compare whatever the seed
-    assert one.choose.samples != other.choose.samples
-    assert all(35 <= count <= 37 for count in one.report.class_counts())
-    assert not ids(one.report) & (ids(one.fit) | ids(one.choose))
+    assert len(one.train) + len(one.val) == 1437
+    assert len(one.test) == 360
+    assert one.test.samples == other.test.samples  # results compare whatever the seed
+    assert one.val.samples != other.val.samples
+    assert all(35 <= count <= 37 for count in one.test.class_counts())
+    assert not ids(one.test) & (ids(one.train) | ids(one.val))
     assert (one.selected_on, one.reported_on, one.hflip) == ("val (cut from train)", "test", False)
     assert one.classes == tuple("0123456789")
 
 
 def test_digits_are_scikit_learns() -> None:
     bunch = load_digits()
-    part = opened("digits").report
+    part = opened("digits").test
     for index in range(0, len(part), 40):
         row = int(part.id(index).split("/")[-1].removesuffix(".png"))
         pixels = np.asarray(part.image(index))

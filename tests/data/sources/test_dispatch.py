@@ -39,7 +39,7 @@ def test_one_more_source_is_one_file_and_one_line(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(dispatch, "SOURCES", [*dispatch.SOURCES, playlist])
     found = opened(path)
     assert (found.name, found.classes) == ("playlist", ("ant", "bee"))
-    assert len(found.fit) + len(found.choose) + len(found.report) == 12
+    assert len(found.train) + len(found.val) + len(found.test) == 12
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,9 @@ def test_names_and_order_are_the_class_labels(serve: Any) -> None:
     found = opened("hf:me/zoo@v2", config="large")
     assert calls == [("me/zoo", "large", "v2")]
     assert found.classes == ("zebra", "ant")
-    assert found.report.class_counts() == [0, 2]
+    assert found.test.class_counts() == [0, 2]
     assert (found.name, found.selected_on, found.reported_on) == ("zoo", "val (cut from train)", "val")
-    assert "validation/0" in ids(found.report)
+    assert "validation/0" in ids(found.test)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_faulty_folders_say_what_to_do(tmp_path: Path, layout: dict[str, int], w
 def test_empty_class_folder_of_a_validation_split_is_fine(tmp_path: Path) -> None:
     fill(tmp_path, {"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 0})
     dataset = opened(tmp_path)
-    assert dataset.report.class_counts() == [2, 0]
+    assert dataset.test.class_counts() == [2, 0]
     assert "val has no image of 1 class(es): b" in " ".join(dataset.notes)
 
 

@@ -38,9 +38,9 @@ def test_a_table_of_relative_paths(tmp_path: Path, name: str, monkeypatch: pytes
     monkeypatch.chdir(tmp_path.parent)  # relative to the table, not to where one stands
     dataset = opened(path)
     assert dataset.classes == ("ten", "two")
-    assert len(dataset.fit) + len(dataset.choose) + len(dataset.report) == 10
-    assert dataset.fit.image(0).size == (20, 16)
-    assert all(sample.id.startswith("images/") for sample in dataset.fit.samples)
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == 10
+    assert dataset.train.image(0).size == (20, 16)
+    assert all(sample.id.startswith("images/") for sample in dataset.train.samples)
 
 
 def test_split_column_and_named_columns(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_split_column_and_named_columns(tmp_path: Path) -> None:
     ]
     path = write(tmp_path / "t.csv", table)
     dataset = opened(path, path_column="file", label_column="kind")
-    assert (len(dataset.fit), len(dataset.choose), len(dataset.report)) == (6, 2, 2)
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (6, 2, 2)
     assert (dataset.selected_on, dataset.reported_on) == ("val", "test")
     with pytest.raises(DataError) as caught:
         opened(path)
@@ -104,6 +104,6 @@ def test_a_path_that_is_not_there_is_an_unreadable_image(tmp_path: Path) -> None
 def test_a_path_in_two_rows_gets_two_ids(tmp_path: Path) -> None:
     table = rows(tmp_path)
     dataset = opened(write(tmp_path / "t.csv", [*table, table[0]]))
-    everything = ids(dataset.fit) | ids(dataset.choose) | ids(dataset.report)
+    everything = ids(dataset.train) | ids(dataset.val) | ids(dataset.test)
     assert f"{table[0]['path']}#2" in everything
     assert "1 path(s) appear in more than one row" in dataset.notes

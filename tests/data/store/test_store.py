@@ -62,12 +62,12 @@ def test_evaluation_from_the_store_is_timms_own(
 ) -> None:
     settings = DataConfig((3, side, side), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), interpolation, crop_pct)
     found = opened(odd, image_size=store_side(settings), interpolation=interpolation)
-    assert found.report.stored(0, store_side(settings) or 0, interpolation) is not None
-    expected = by_timm(found.report, settings)
+    assert found.test.stored(0, store_side(settings) or 0, interpolation) is not None
+    expected = by_timm(found.test, settings)
     read: list[int] = []
     real = maker.decode
     monkeypatch.setattr(maker, "decode", lambda data: (read.append(1), real(data))[1])
-    assert torch.equal(by_us(found.report, settings), expected)
+    assert torch.equal(by_us(found.test, settings), expected)
     assert len(read) == 2  # only the picture of 19 x 400 is too long for the store, once per class
 
 
@@ -84,13 +84,13 @@ def test_evaluation_from_the_store_is_timms_own(
 )
 def test_other_transforms_are_timms_own_too(odd: Path, settings: DataConfig) -> None:
     found = opened(odd, image_size=store_side(settings) or 20)
-    assert torch.equal(by_us(found.report, settings), by_timm(found.report, settings))
+    assert torch.equal(by_us(found.test, settings), by_timm(found.test, settings))
 
 
 def test_a_store_of_another_size_or_interpolation_is_left_alone(odd: Path) -> None:
     found = opened(odd, image_size=20)
     for settings in (config(side=24), DataConfig((3, 16, 16), (0.5,) * 3, (0.5,) * 3, "bilinear", 0.8)):
-        assert torch.equal(by_us(found.report, settings), by_timm(found.report, settings))
+        assert torch.equal(by_us(found.test, settings), by_timm(found.test, settings))
 
 
 def test_a_second_run_decodes_nothing(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_a_second_run_decodes_nothing(odd: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(scan, "decode", None)
     second = opened(odd, image_size=20)
     assert [(path.name, path.read_bytes()) for path in stores()] == before
-    assert torch.equal(by_us(first.fit, config()), by_us(second.fit, config()))
+    assert torch.equal(by_us(first.train, config()), by_us(second.train, config()))
 
 
 def test_the_test_parts_store_serves_every_choice_of_training_images(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_damaged_file_is_found_out_and_made_again(odd: Path, damage: str) -> N
 
 def test_damaged_pixels_are_decoded_from_the_source_instead(odd: Path) -> None:
     found = opened(odd, image_size=20)
-    expected = by_timm(found.report, config())
+    expected = by_timm(found.test, config())
     assert stores()
     for path in stores():
         data = bytearray(path.read_bytes())
@@ -141,17 +141,17 @@ def test_damaged_pixels_are_decoded_from_the_source_instead(odd: Path) -> None:
             data[at] ^= 0xFF
         path.write_bytes(data)
     again = opened(odd, image_size=20)
-    assert torch.equal(by_us(again.report, config()), expected)
-    torch.cat([batch.images for batch in eval_batches(again.fit, config=config(), batch_size=4)])
+    assert torch.equal(by_us(again.test, config()), expected)
+    torch.cat([batch.images for batch in eval_batches(again.train, config=config(), batch_size=4)])
     assert stores() == []  # the next run makes them anew
-    assert torch.equal(by_us(opened(odd, image_size=20).report, config()), expected)
+    assert torch.equal(by_us(opened(odd, image_size=20).test, config()), expected)
 
 
 def test_a_store_that_does_not_fit_is_not_made(odd: Path) -> None:
     found = opened(odd, image_size=20, store_bytes=1000)
     assert "no decoded store: the images take more than 0.0 GiB" in " ".join(found.notes)
     assert stores() == []
-    assert torch.equal(by_us(found.report, config()), by_timm(found.report, config()))
+    assert torch.equal(by_us(found.test, config()), by_timm(found.test, config()))
 
 
 def test_what_does_not_fit_is_decoded_and_the_rest_comes_from_the_store(
@@ -162,12 +162,12 @@ def test_what_does_not_fit_is_decoded_and_the_rest_comes_from_the_store(
     (note,) = [note for note in found.notes if "decoded store" in note]
     assert re.fullmatch(r"\d+ images are not in the decoded store: the images take more than .* GiB; such .*", note)
     assert 0 < sum(path.stat().st_size for path in stores()) < limit + 2000
-    expected = by_timm(found.fit, config())
+    expected = by_timm(found.train, config())
     read: list[int] = []
     real = maker.decode
     monkeypatch.setattr(maker, "decode", lambda data: (read.append(1), real(data))[1])
-    assert torch.equal(by_us(found.fit, config()), expected)
-    assert 0 < len(read) < len(found.fit)
+    assert torch.equal(by_us(found.train, config()), expected)
+    assert 0 < len(read) < len(found.train)
     # A run that finds it full reads no known image again in the hope of room.
     monkeypatch.setattr(scan, "decode", None)
     assert note in opened(odd, image_size=20, store_bytes=limit).notes
@@ -177,7 +177,7 @@ def test_a_nearly_full_disk_gets_no_store(odd: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store, "RESERVE", 1 << 60)
     found = opened(odd, image_size=20)
     assert "no decoded store: the disk is nearly full" in " ".join(found.notes)
-    assert len(by_us(found.report, config())) == 18
+    assert len(by_us(found.test, config())) == 18
 
 
 def test_an_unwritable_cache_costs_time_only(odd: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_unwritable_cache_costs_time_only(odd: Path) -> None:
     (cache_dir() / "stores").write_text("a file where the folder should be")
     found = opened(odd, image_size=20)
     assert "no decoded store: the cache cannot be written" in " ".join(found.notes)
-    assert len(by_us(found.report, config())) == 18
+    assert len(by_us(found.test, config())) == 18
 
 
 def test_the_stores_used_longest_ago_go_first(tmp_path: Path) -> None:
@@ -214,9 +214,9 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
 
 def test_pickled_parts_open_the_file_themselves_and_survive_its_loss(odd: Path) -> None:
     found = opened(odd, image_size=20)
-    data = pickle.dumps(found.report)
+    data = pickle.dumps(found.test)
     assert len(data) < 20_000  # no pixels travel
-    expected = by_us(found.report, config())
+    expected = by_us(found.test, config())
     assert torch.equal(by_us(pickle.loads(data), config()), expected)
     for path in stores():
         path.unlink()
@@ -254,13 +254,13 @@ def test_another_choice_of_training_images_decodes_the_new_ones_only(
     first = opened(tmp_path, image_size=20, train_per_class=5)
     read = counted(monkeypatch)
     second = opened(tmp_path, image_size=20, train_per_class=5, seed=1)
-    new = ids(second.fit) | ids(second.choose)
-    assert len(read) == len(new - ids(first.fit) - ids(first.choose)) < 10
+    new = ids(second.train) | ids(second.val)
+    assert len(read) == len(new - ids(first.train) - ids(first.val)) < 10
     read.clear()
     whole = opened(tmp_path, image_size=20)
-    assert len(read) == 40 - len(new | ids(first.fit) | ids(first.choose))
-    assert whole.fit.is_stored(20, "bicubic")
-    assert not whole.fit.is_stored(21, "bicubic") and not whole.fit.is_stored(20, "bilinear")
+    assert len(read) == 40 - len(new | ids(first.train) | ids(first.val))
+    assert whole.train.is_stored(20, "bicubic")
+    assert not whole.train.is_stored(21, "bicubic") and not whole.train.is_stored(20, "bilinear")
 
 
 def test_the_same_images_elsewhere_are_in_the_store_already(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_the_same_images_elsewhere_are_in_the_store_already(tmp_path: Path) -> N
     before = stores()
     found = opened(other, image_size=20)
     assert stores() == before
-    assert found.fit.is_stored(20, "bicubic")
+    assert found.train.is_stored(20, "bicubic")
 
 
 def elsewhere(root: Path, prepare: Callable[[], None] = lambda: None) -> BaseProcess:
@@ -307,7 +307,7 @@ def test_a_killed_run_leaves_its_work_to_the_next_one(tmp_path: Path, monkeypatc
     read = counted(monkeypatch)
     found = opened(root, image_size=20)
     assert 0 < len(read) < 80
-    assert torch.equal(by_us(found.fit, config()), by_timm(found.fit, config()))
+    assert torch.equal(by_us(found.train, config()), by_timm(found.train, config()))
 
 
 def test_an_interruption_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,16 +332,16 @@ def test_two_runs_at_once_do_not_disturb_each_other(odd: Path) -> None:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
     found = opened(odd, image_size=20)
-    assert torch.equal(by_us(found.report, config()), by_timm(found.report, config()))
+    assert torch.equal(by_us(found.test, config()), by_timm(found.test, config()))
     assert list((cache_dir() / "stores").glob("*.tmp")) == []
 
 
 def test_a_store_that_is_cleared_while_in_use_stays_readable(odd: Path) -> None:
     found = opened(odd, image_size=20)
-    expected = by_us(found.report, config())
+    expected = by_us(found.test, config())
     for path in stores():
         path.unlink()
-    assert torch.equal(by_us(found.report, config()), expected)
+    assert torch.equal(by_us(found.test, config()), expected)
 
 
 def test_finished_files_never_take_more_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.base.cache import activations_folder
+from zoo.base.cache import features_folder
 from zoo.errors import TrainingError, ZooError
 from zoo.events import Progress
 from zoo.studies.compare import child, compare, inference_cost, process
@@ -58,7 +58,7 @@ def test_no_run_finds_the_activations_of_another(tmp_path):
         stages = {event.stage for event in heard if isinstance(event, Progress)}
         assert any(stage.startswith("computing activations") for stage in stages), seed
         assert not (comparison.work / "activations").exists()
-    assert not activations_folder().exists(), "nor does it leave any for others"
+    assert not features_folder().exists(), "nor does it leave any for others"
 
 
 def test_flops_are_those_of_the_layers():

@@ -19,7 +19,7 @@ def part(*counts: int) -> SimpleNamespace:
 
 
 def found(fit: SimpleNamespace, choose: SimpleNamespace, *, cut: bool) -> SimpleNamespace:
-    return SimpleNamespace(same=True, fit=choose, dataset=SimpleNamespace(fit=fit, choose=choose, choose_cut=cut))
+    return SimpleNamespace(same=True, val=choose, dataset=SimpleNamespace(train=fit, val=choose, val_cut=cut))
 
 
 def member(place: int, **choices: object) -> SimpleNamespace:

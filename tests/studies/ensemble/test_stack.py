@@ -185,13 +185,13 @@ def test_members_that_cut_the_images_differently_leave_only_what_none_has_seen(r
     chosen = members([runs[0], recut])
     configs = [preprocessing.data_config(saved.load(member.run.path)) for member in chosen]
     found = held_out(chosen, configs, lambda event: None)
-    assert not found.same and len(found.fit) > 0 and len(found.report) == 20
+    assert not found.same and len(found.val) > 0 and len(found.test) == 20
     options = [load.data_options(member.recipe, configs[0]) for member in chosen]
     opened = [zoo.data.open_dataset(str(images), each) for each in options]
-    trained = {sample.id for dataset in opened for sample in dataset.fit.samples}
-    mine = {sample.id for sample in found.fit.samples}
+    trained = {sample.id for dataset in opened for sample in dataset.train.samples}
+    mine = {sample.id for sample in found.val.samples}
     assert not mine & trained
-    assert mine == {sample.id for dataset in opened for sample in dataset.choose.samples} - trained
+    assert mine == {sample.id for dataset in opened for sample in dataset.val.samples} - trained
 
 
 def test_folds_ask_members_about_what_they_did_not_see_and_go_on_after_a_stop(runs, images, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def test_features_are_kept_and_the_images_of_the_report_are_not_looked_at(quick)
             stages.append(event.stage)
 
     first = zoo.rank("digits", NAMES[:1], FINETUNE, on_event=listen)
-    assert {stage.partition("(")[2] for stage in stages} == {"fit images)", "choose images)"}
+    assert {stage.partition("(")[2] for stage in stages} == {"train images)", "val images)"}
     kept = [entry for entry in stored() if entry.kind == "activations"]
     assert len(kept) == 2 and "resnet/resnet_nano before the classifier on digits" in kept[0].about
     stages.clear()

@@ -22,9 +22,9 @@ def part(role: str, sizes: list[int]) -> Part:
 
 
 def dataset(fit: list[int], choose: list[int] | None = None) -> SimpleNamespace:
-    fitted = part("fit", fit)
-    chosen = fitted if choose is None else part("choose", choose)
-    return SimpleNamespace(fit=fitted, choose=chosen, classes=fitted.classes)
+    fitted = part("train", fit)
+    chosen = fitted if choose is None else part("val", choose)
+    return SimpleNamespace(train=fitted, val=chosen, classes=fitted.classes)
 
 
 def drawn(parts: list[Part]) -> Counter[int]:
@@ -33,7 +33,7 @@ def drawn(parts: list[Part]) -> Counter[int]:
 
 def test_a_given_val_counts_within_the_limit():
     parts, notes = sampled(dataset([300, 100], [300, 100]), 100, seed=0)
-    assert [one.role for one in parts] == ["fit", "choose"] and notes == []
+    assert [one.role for one in parts] == ["train", "val"] and notes == []
     assert sum(map(len, parts)) == 100 and drawn(parts) == {0: 74, 1: 26}
     assert sum(map(len, sampled(dataset([30, 10]), 100, seed=0)[0])) == 40, "images that train and choose count once"
 

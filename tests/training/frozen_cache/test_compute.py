@@ -50,7 +50,7 @@ def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Pat
     fit, choose = before
 
     def other(change: Callable[[], None] = lambda: None, **choices: Any) -> tuple[bool, bool]:
-        """Whether another name came of it, for the training and for the choosing images."""
+        """Whether another name came of it, for the training and for the validation images."""
         changed = prepared(photos, **choices) if choices else ready
         change()
         found = names(changed)
@@ -109,7 +109,7 @@ def test_what_is_there_is_neither_computed_nor_tried_again(photos: Path, monkeyp
     ready = prepared(photos, augment="light")
     assert keeper(ready, range(2)).missing() == 2 * 33 + 12
     keeper(ready, range(1)).make(True, ignore, lambda: None)
-    assert keeper(ready, range(2)).missing() == 33, "one view is there, and the choosing images"
+    assert keeper(ready, range(2)).missing() == 33, "one view is there, and the validation images"
     monkeypatch.setattr(Keeper, "_folding_is_faithful", lambda self: pytest.fail("there is something to go by"))
     assert keeper(ready, range(2)).folds()
 

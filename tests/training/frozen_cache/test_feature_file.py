@@ -42,7 +42,7 @@ def right(found: Kept | None) -> bool:
 
 @pytest.fixture
 def path() -> Path:
-    return cache.activations_folder() / f"a{cache.ACTIVATIONS}"
+    return cache.features_folder() / f"a{cache.ACTIVATIONS}"
 
 
 @pytest.mark.parametrize("in_memory", [True, False])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.data.sources.cells import flag_of, is_list, is_missing, label_text, parts_of, without_point
-from zoo.data.types import DataOptions, Question
+from zoo.data.types import DataOptions, TaskColumns
 from zoo.errors import DataError
 from zoo.tasks import kinds
 from zoo.tasks.kind import Column, Unfit, refuse_unknown
@@ -39,27 +39,27 @@ class Answered:
 
 def label_columns(options: DataOptions) -> list[str]:
     """Every name that may be a column with answers."""
-    if options.questions:
-        return [name for question in options.questions for name in question.columns]
+    if options.task_columns:
+        return [name for question in options.task_columns for name in question.columns]
     name = options.label_column or "label"
     return [name, *(parts_of(name, ",") if "," in name else ())]
 
 
-def questions(options: DataOptions, frame: pd.DataFrame) -> tuple[Question, ...]:
+def questions(options: DataOptions, frame: pd.DataFrame) -> tuple[TaskColumns, ...]:
     """What the rows answer; nothing where each has one class, as most tables do."""
-    if options.questions:
-        return options.questions
+    if options.task_columns:
+        return options.task_columns
     column = options.label_column or "label"
     several = options.several
     if "," in column and column not in frame.columns and options.problem != ONE:
-        return (Question(UNASKED, tuple(parts_of(column, ",")), MANY),)
+        return (TaskColumns(UNASKED, tuple(parts_of(column, ",")), MANY),)
     if options.problem == "auto" and column in frame.columns:
         several = several or any(is_list(value) for value in frame[column])
-    return (Question(UNASKED, (column,), MANY),) if several else ()
+    return (TaskColumns(UNASKED, (column,), MANY),) if several else ()
 
 
 def read_answers(
-    path: Path, frame: pd.DataFrame, asked: Sequence[Question], options: DataOptions,
+    path: Path, frame: pd.DataFrame, asked: Sequence[TaskColumns], options: DataOptions,
     names: Sequence[str], splits: Sequence[str],
 ) -> Answered:  # fmt: skip
     """Read what each row answers.
@@ -82,7 +82,7 @@ def read_answers(
     rows = list(range(len(names)))
     parts: list[tuple[Task, list[Target]]] = []
     notes: list[str] = []
-    plain = not options.questions
+    plain = not options.task_columns
     for question in asked:
         reader = _Column(path, frame, question, options.label_separator, training, known.get(question.name), plain)
         if plain and len(question.columns) == 1:
@@ -98,7 +98,7 @@ def read_answers(
                 if question.kind == parts[-1][0].kind and not options.tasks:
                     _require_several(path, question, list(frame[question.columns[0]]), reader.label_sets(), options)
     targets = [tuple(number for _, column in parts for number in column[place]) for place in range(len(rows))]
-    if options.questions:
+    if options.task_columns:
         telling = [place for place, target in enumerate(targets) if any(number == number for number in target)]
         if not telling:
             columns = ", ".join(name for question in asked for name in question.columns)
@@ -117,7 +117,7 @@ class _Column:
     """One question's column, or columns."""
 
     def __init__(
-        self, path: Path, frame: pd.DataFrame, question: Question, separator: str | None, training: list[bool],
+        self, path: Path, frame: pd.DataFrame, question: TaskColumns, separator: str | None, training: list[bool],
         known: Task | None, plain: bool,
     ) -> None:  # fmt: skip
         self._path, self._frame, self._question, self._separator = path, frame, question, separator
@@ -244,7 +244,7 @@ def _collected(
     return sets, list(first.values()), [f"{bare} image(s) have no label at all"] if bare else []
 
 
-def _refuse_scattered(path: Path, question: Question, cells: list[list[str]], names: Sequence[str]) -> None:
+def _refuse_scattered(path: Path, question: TaskColumns, cells: list[list[str]], names: Sequence[str]) -> None:
     """Refuse a task's labels in several rows of one path: each row would say that the others' are not there."""
     first: dict[str, int] = {}
     for row, (name, labels) in enumerate(zip(names, cells, strict=True)):
@@ -258,7 +258,7 @@ def _refuse_scattered(path: Path, question: Question, cells: list[list[str]], na
 
 
 def _require_several(
-    path: Path, question: Question, values: list[Any], cells: list[list[str]], options: DataOptions
+    path: Path, question: TaskColumns, values: list[Any], cells: list[list[str]], options: DataOptions
 ) -> None:
     """Refuse a task of several labels that has one of each image: what separates them is most likely another sign."""
     if any(is_list(value) for value in values) or any(len(labels) > 1 for labels in cells):

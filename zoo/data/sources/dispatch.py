@@ -45,7 +45,7 @@ def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -
     if source is None:
         raise _unclaimed(ref)
     listing = source.listing(ref, options, on_progress)
-    if (options.several or options.questions) and options.labels and not listing.tasks:
+    if (options.several or options.task_columns) and options.labels and not listing.tasks:
         raise DataError(
             f"{ref} says one class of each image, and several labels or columns were asked for",
             why="it is no table",

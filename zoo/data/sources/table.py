@@ -66,7 +66,7 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
     answering = [name for question in asked for name in question.columns] or [options.label_column or "label"]
     needed = answering if options.labels else []
     options_of = {path_column: "--path-column", **dict.fromkeys(needed, "--label-column")}
-    if options.questions:
+    if options.task_columns:
         options_of |= dict.fromkeys(needed, "--task NAME=TABLE:COLUMN")
     for column, option in options_of.items():
         if column not in columns:

@@ -25,7 +25,7 @@ from zoo.data.splits import cut_targets
 from zoo.data.splits.cut import cut, fold, limited, per_class, share
 from zoo.data.store.scan import Scanner
 from zoo.data.targets import classes_of, counts, each_task, indicators, targets_of
-from zoo.data.types import BIG, BadImage, DataOptions, Item, Listing, Progress
+from zoo.data.types import BIG, RECORDED, BadImage, DataOptions, Item, Listing, Progress
 from zoo.errors import DataError, printable
 from zoo.tasks import kinds
 from zoo.tasks.schema import Target, is_plain, one_class
@@ -85,14 +85,14 @@ class Assembly:
         if options.fold is not None:
             train, test = self._fold(train, *options.fold)
             reported_on = f"fold {options.fold[0]} of {options.fold[1]} of {source}"
-        choose_cut = val is None
+        val_cut = val is None
         if val is not None:
             selected_on = "val"
         else:
             train, val = self._cut(train, "val")
             selected_on = f"val (cut from {source})"
         if not val:
-            val, choose_cut = train, False
+            val, val_cut = train, False
             selected_on = "train (too few images to set any aside)"
         if not train or not test:
             raise DataError(
@@ -102,15 +102,15 @@ class Assembly:
         for where, rows in ((selected_on, val), (reported_on, test)):
             self._require_labels(where, rows)
         self._remark(train, val, test, reported_on, len(given) > 1)
-        parts = {"fit": train, "choose": val, "report": test}
+        parts = {"train": train, "val": val, "test": test}
         contents = {role: frozenset(self._content(item) for item, _ in rows) for role, rows in parts.items()} \
             if self._scanned else {}  # fmt: skip
         return Dataset(
             name=self._listing.name,
             classes=self._listing.classes,
-            fit=self._part("fit", train, self._listing.classes),
-            choose=self._part("choose", val, self._listing.classes),
-            report=self._part("report", test, self._listing.classes),
+            train=self._part("train", train, self._listing.classes),
+            val=self._part("val", val, self._listing.classes),
+            test=self._part("test", test, self._listing.classes),
             selected_on=selected_on,
             reported_on=reported_on,
             fingerprint=self._fingerprint(parts, self._listing.classes),
@@ -119,7 +119,7 @@ class Assembly:
             notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
             hflip=self._listing.hflip,
             tasks=self._tasks,
-            choose_cut=choose_cut,
+            val_cut=val_cut,
             contents=contents,
         )
 
@@ -134,9 +134,9 @@ class Assembly:
             raise DataError(f"{self._ref} has no readable images")
         return EvaluationSet(
             name=self._listing.name,
-            part=self._part("report", rows, classes),
+            part=self._part("test", rows, classes),
             split=split,
-            fingerprint=self._fingerprint({"report": rows}, classes),
+            fingerprint=self._fingerprint({"test": rows}, classes),
             bad=tuple(self._bad),
             license=self._listing.license,
             notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
@@ -278,7 +278,7 @@ class Assembly:
         digest = hashlib.sha256()
         digest.update("\0".join(classes).encode("utf-8", "surrogatepass"))
         for role, rows in parts.items():
-            digest.update(f"\n{role}\n".encode())
+            digest.update(f"\n{RECORDED[role]}\n".encode())
             for item, label in sorted(rows, key=lambda row: row[0].id):
                 content = self._content(item).hex() if self._scanned else f"{item.size}:{item.stamp}"
                 digest.update(f"{item.id}\0{label}\0{content}\n".encode("utf-8", "surrogatepass"))

@@ -99,7 +99,7 @@ def loss_curve(history: History, name: str = "loss") -> str:
 
 
 def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accuracy") -> str:
-    """Accuracy (or what else counts) on the choosing images after each epoch, with the epoch that was kept ringed."""
+    """Accuracy (or what else counts) on the validation images after each epoch, with the epoch that was kept ringed."""
     measured = [(event, *epoch_score(event)) for event in history.epochs]
     what = measured[0][1] if measured else "accuracy"
     with canvas(name, f"Validation {what} after each epoch", (5.4, 2.9)) as (figure, finish):

@@ -64,7 +64,7 @@ class LabelRow:
 
 
 def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
-    """What the choosing images said after an epoch: the name of the number that counts, and the number."""
+    """What the validation images said after an epoch: the name of the number that counts, and the number."""
     for name, value in part(event, "values").items():
         return measure_name(name), float(value) if is_finite(value) else None
     accuracy: Any = event.get("val_accuracy")

@@ -26,8 +26,8 @@ DIFFERENT = (
 class HeldOut:
     """Images that no member was trained on, labelled in the shared order."""
 
-    fit: Part  # at most these chose an epoch
-    report: Part  # neither trained on nor chosen by
+    val: Part  # fit the combination; at most they chose an epoch
+    test: Part  # neither trained on nor chosen by
     dataset: Dataset  # the first member's, which these come from
     fit_on: str  # "val (cut from train)", …
     reported_on: str
@@ -51,8 +51,8 @@ def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit
     refitted = tuple(member.name for member in members if member.refitted)
     same = len({dataset.fingerprint for dataset in opened}) == 1
     if same:
-        fit = first.fit.some([]) if refitted or first.choose.samples == first.fit.samples else first.choose
-        return HeldOut(fit, first.report, first, first.selected_on, first.reported_on, True, refitted)
+        fit = first.train.some([]) if refitted or first.val.samples == first.train.samples else first.val
+        return HeldOut(fit, first.test, first, first.selected_on, first.reported_on, True, refitted)
     refs = sorted({member.dataset for member in members})
     if len(refs) > 1 or len({dataset.classes for dataset in opened}) > 1:
         raise DataError(
@@ -65,11 +65,11 @@ def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit
     trained: set[bytes] = set()
     chosen: set[bytes] = set()
     for member, dataset in zip(members, opened, strict=True):
-        trained |= keys.of(dataset.fit)
-        chosen |= keys.of(dataset.choose)
-        trained |= keys.of(dataset.choose) if member.refitted else set()
-    reported = set.intersection(*(keys.of(dataset.report) for dataset in opened)) - trained - chosen
-    report = keys.only(first.report, reported)
+        trained |= keys.of(dataset.train)
+        chosen |= keys.of(dataset.val)
+        trained |= keys.of(dataset.val) if member.refitted else set()
+    reported = set.intersection(*(keys.of(dataset.test) for dataset in opened)) - trained - chosen
+    report = keys.only(first.test, reported)
     if not len(report):
         raise DataError(
             "no image is left to report on",
@@ -77,11 +77,11 @@ def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit
             fix=DIFFERENT,
         )
     there: set[bytes] = set()
-    fit = first.choose.some([])
+    fit = first.val.some([])
     for dataset in opened:
-        more = keys.only(dataset.choose, chosen - trained - reported - there)
+        more = keys.only(dataset.val, chosen - trained - reported - there)
         fit, there = fit.joined(more), there | keys.of(more)
-    few = " (those that all members share)" if len(report) < len(first.report) else ""
+    few = " (those that all members share)" if len(report) < len(first.test) else ""
     return HeldOut(fit, report, first, first.selected_on, first.reported_on + few, False, refitted)
 
 
@@ -104,7 +104,7 @@ def refuse_few(found: HeldOut, command: str) -> None:
     Raises:
         DataError: A class has fewer than `LEAST` of them.
     """
-    counts = dict(zip(found.fit.classes, found.fit.class_counts(), strict=True))
+    counts = dict(zip(found.val.classes, found.val.class_counts(), strict=True))
     short = {name: count for name, count in counts.items() if count < LEAST}
     if not short:
         return

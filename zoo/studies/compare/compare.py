@@ -12,6 +12,7 @@ from typing import Any
 
 from zoo import data
 from zoo.base import registry
+from zoo.data.types import RECORDED
 from zoo.errors import RecipeError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, Progress
 from zoo.models import lookup, preprocessing, saved
@@ -72,7 +73,7 @@ def start(
             "ref": ref,
             "name": opened.name,
             "classes": len(opened.classes),
-            "counts": {"fit": len(opened.fit), "choose": len(opened.choose), "report": len(opened.report)},
+            "counts": {RECORDED[role]: len(part) for role, part in opened.parts.items()},
             "reported_on": opened.reported_on,
         },
         "strategies": list(strategies),

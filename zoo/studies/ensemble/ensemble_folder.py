@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from zoo.data.types import RECORDED
 from zoo.errors import TrainingInterrupted, ZooError
 from zoo.runs import lock
 from zoo.runs.run_folder import Run
@@ -39,6 +40,6 @@ def ended(this: Run) -> Iterator[None]:
 def dataset_record(first: dict[str, Any], found: HeldOut) -> dict[str, Any]:
     """A record's `dataset`: the first member's, with the images in the roles that they have here."""
     counts = found.dataset.counts()
-    for role, part in (("choose", found.fit), ("report", found.report)):
-        counts[role] = {"n": len(part), "per_class": part.class_counts()}
+    for role, part in (("val", found.val), ("test", found.test)):
+        counts[RECORDED[role]] = {"n": len(part), "per_class": part.class_counts()}
     return first | {"counts": counts, "selected_on": found.fit_on, "reported_on": found.reported_on}

@@ -43,12 +43,12 @@ def refuse_other_images(chosen: Sequence[StackMember], found: HeldOut) -> None:
     if not found.same:
         raise DataError("the members were not adapted to the same images, so no folds are common", fix=DIFFERENT)
     # What folds are cut from: images that were given to choose by are never trained on.
-    cut = [found.dataset.fit, *([found.dataset.choose] if found.dataset.choose_cut else [])]
+    cut = [found.dataset.train, *([found.dataset.val] if found.dataset.val_cut else [])]
     each = [sum(count) for count in zip(*(part.class_counts() for part in cut), strict=True)]
     if min(each) < held_out.LEAST:
         raise DataError(
             "there are too few images to fit a combination on",
-            why=f"the class {found.fit.classes[each.index(min(each))]} has {min(each)} training images in all, "
+            why=f"the class {found.val.classes[each.index(min(each))]} has {min(each)} training images in all, "
             f"and {held_out.LEAST} of each are the least",
             fix="adapt with more images",
         )
@@ -111,6 +111,6 @@ def _about_its_fold(
     panel = Panel([saved.load(run.path)], classes)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])
-    part = data.open_dataset(member.dataset, options).report
+    part = data.open_dataset(member.dataset, options).test
     said = panel.over(part, _BATCH, lambda done: emit(Progress("asking about the fold", done, len(part))))
     return said, part.ids

@@ -52,7 +52,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
             why="an image that would choose the soup, or judge it, is one that a run was trained on",
             fix=DIFFERENT,
         )
-    if not len(found.fit):
+    if not len(found.val):
         why = f"{', '.join(found.refitted)} trained on those that chose the epoch as well" if found.refitted else ""
         fix = "adapt with --refit off" if found.refitted else "adapt with more images"
         raise DataError("no image is left to choose a soup by", why=why, fix=fix)
@@ -70,7 +70,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
     with ensemble_folder.made(out, name, "classifier", facts) as this:
         network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        made = greedy_soup(chosen, network, found.fit, config, accelerator, emit)
+        made = greedy_soup(chosen, network, found.val, config, accelerator, emit)
         if made.kept == 1:
             emit(Note("no average is better than the best run alone, which is what the soup is"))
         network.load_state_dict(made.state)
@@ -81,11 +81,11 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
             "status": "finished",
             "result": result,
             "best": None,
-            "soup": soup_record(made, select_by_for(len(found.fit))),
+            "soup": soup_record(made, select_by_for(len(found.val))),
             "seconds": {"total": round(time.monotonic() - began, 3)},
         }
-        write_verification(this, found.report, model)
-        write_up(this, found.report, record)
+        write_verification(this, found.test, model)
+        write_up(this, found.test, record)
         shutil.rmtree(this.checkpoints, ignore_errors=True)
     emit(RunFinished(str(this.path), record))
     return this

@@ -190,7 +190,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
         return lambda done: emit(Progress(stage, done, total))
 
     if parts is None:
-        fit_on = ready.found.fit
+        fit_on = ready.found.val
         said = ready.panel.over(fit_on, _BATCH, tell("asking the members", len(fit_on)))
         where = ready.found.fit_on
     else:
@@ -210,7 +210,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
     best = chosen_of(ways) if facts["asked"] == AUTO else next(w for w in ways if w.combiner.kind == facts["asked"])
     combiner = write_combiner(best.combiner, this.path / COMBINER)
 
-    report = ready.found.report
+    report = ready.found.test
     tested = ready.panel.over(report, _BATCH, tell("measuring the members", len(report)))
     single = names[_best_single(said)]
     entries = [Entry(name, "member", logs) for name, logs in zip(names, tested.logs, strict=True)]
@@ -293,7 +293,7 @@ def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any
     largest = max(groups, key=len)
     if len(largest) < 2:
         return None
-    fit, report = ready.found.fit, ready.found.report
+    fit, report = ready.found.val, ready.found.test
     if not len(fit):
         notes.append("no greedy soup: there are no images left to choose it by")
         return None

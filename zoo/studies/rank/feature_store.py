@@ -10,9 +10,9 @@ import torch
 import torchvision
 
 from zoo import data
-from zoo.base.cache import activations_folder
+from zoo.base.cache import features_folder
 from zoo.data import Part
-from zoo.data.types import hash_of_ids
+from zoo.data.types import RECORDED, hash_of_ids
 from zoo.events import Listener, Note, Progress
 from zoo.models.features import extract, flat
 from zoo.models.layer_groups import fingerprint
@@ -63,8 +63,8 @@ def _of_part(loaded: Loaded, part: Part, workers: int, emit: Listener) -> tuple[
     with torch.no_grad(), loaded.accelerator.autocast():
         blank = torch.zeros(1, *loaded.config.input_size, device=device).to(memory_format=torch.channels_last)
         layout = Layout.of(extract(model, blank))
-    facts = (*_facts(loaded, layout), dataset.fingerprint, part.role, hash_of_ids(part.ids), loader.look)
-    path = path_of(activations_folder(), "features", *facts)
+    facts = (*_facts(loaded, layout), dataset.fingerprint, RECORDED[part.role], hash_of_ids(part.ids), loader.look)
+    path = path_of(features_folder(), "features", *facts)
     kept = open_kept(path, len(part), layout, in_memory=True)
     if kept is None:
         about = {"backbone": loaded.spec.full_name, "entry": _ENTRY, "dataset": dataset.name,

@@ -29,7 +29,7 @@ def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], li
     Raises:
         DataError: Fewer than two classes have two images.
     """
-    parts = [dataset.fit] if dataset.choose.samples == dataset.fit.samples else [dataset.fit, dataset.choose]
+    parts = [dataset.train] if dataset.val.samples == dataset.train.samples else [dataset.train, dataset.val]
     places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
     labels: list[int] = [label for part in parts for label in part.truth().tolist()]
     sizes = Counter(labels)

@@ -57,7 +57,7 @@ def find_batch_size(
     Raises:
         TrainingError: Not even one image fits into memory.
     """
-    processes, training_images = loaded.accelerator.num_processes, len(loaded.dataset.fit)
+    processes, training_images = loaded.accelerator.num_processes, len(loaded.dataset.train)
     trial = _Trial(loaded, phase, recipe, backwards, 1 + beside)
     all_of_them = max(1, training_images // processes)
     most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes

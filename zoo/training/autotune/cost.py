@@ -75,7 +75,7 @@ def estimate(
     """
     groups, accelerator, input_size = loaded.groups, loaded.accelerator, loaded.config.input_size
     recipe, chunk = work.settled, chunk_size(accelerator.device)
-    training_images, choosing_images = len(loaded.dataset.fit), len(loaded.dataset.choose)
+    training_images, choosing_images = len(loaded.dataset.train), len(loaded.dataset.val)
     trial = copy.deepcopy(loaded.model)
     # A norm cannot train on one image by itself, as it need not where processes share its statistics.
     batch = max(min(2, recipe.batch), recipe.batch // accelerator.num_processes)

@@ -28,10 +28,10 @@ def batch_size(recipe: Recipe, loaded: Loaded) -> Decision:
     The rates are left alone: how they should follow the batch depends on the optimizer, and the plan is to show what
     was asked for.
     """
-    images, unlabelled = len(loaded.dataset.fit), loaded.unlabelled
+    images, unlabelled = len(loaded.dataset.train), loaded.unlabelled
     if recipe.batch_size is None:
         # An epoch is a pass over the larger set.
-        beside = 0 if unlabelled is None else len(unlabelled.fit) // unlabelled_stream.ratio(recipe)
+        beside = 0 if unlabelled is None else len(unlabelled.train) // unlabelled_stream.ratio(recipe)
         size, note = usual(max(images, beside), loaded.machine.processes)
         return Decision({"batch_size": size}, note)
     if recipe.batch_size != "auto":
@@ -56,11 +56,11 @@ def norm_mode(recipe: Recipe, loaded: Loaded) -> Decision:
         recipe,
         loaded.model,
         loaded.weights,
-        len(loaded.dataset.fit),
+        len(loaded.dataset.train),
         loaded.machine.processes,
         synchronised=synchronises(loaded.model, loaded.accelerator),
         beside=unlabelled_stream.added(recipe),
-        unlabelled=len(loaded.unlabelled.fit) if loaded.unlabelled is not None else 0,
+        unlabelled=len(loaded.unlabelled.train) if loaded.unlabelled is not None else 0,
     )
     return Decision({"norm": norm}, note)
 
@@ -71,9 +71,9 @@ def second_training(recipe: Recipe, loaded: Loaded) -> Decision:
     Those that the person set aside to choose by are not trained on unless that is asked for.
     """
     dataset = loaded.dataset
-    images = len(dataset.fit) + len(dataset.choose)
-    apart = dataset.choose.samples != dataset.fit.samples
-    wanted = recipe.refit == "on" or (dataset.choose_cut and images < FEW_LABELLED)
+    images = len(dataset.train) + len(dataset.val)
+    apart = dataset.val.samples != dataset.train.samples
+    wanted = recipe.refit == "on" or (dataset.val_cut and images < FEW_LABELLED)
     if recipe.refit == "off" or not apart or not wanted:
         return Decision({"refit": "off"})
     if recipe.soup or recipe.wise is not None:
@@ -99,7 +99,7 @@ def workers(recipe: Recipe, loaded: Loaded) -> Decision:
     """Processes that load images."""
     if recipe.workers is not None:
         return Decision()
-    quick = data.is_quick(loaded.dataset.fit, loaded.config, recipe.augment or "none")
+    quick = data.is_quick(loaded.dataset.train, loaded.config, recipe.augment or "none")
     return Decision({"workers": data.auto_workers(loaded.machine.device, loaded.machine.threads, quick=quick)})
 
 

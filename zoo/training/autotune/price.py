@@ -81,7 +81,7 @@ def _trainings(recipe: Recipe, dataset: Dataset) -> float:
     """How many times what the first training takes all training takes, at most: the second has more images."""
     if recipe.refit != "on":
         return 1.0
-    first, chosen = len(dataset.fit), len(dataset.choose)
+    first, chosen = len(dataset.train), len(dataset.val)
     return 1.0 + (first + chosen) / first
 
 

@@ -112,7 +112,7 @@ def _option(plan: Plan, number: int, loaded: Loaded, work: Work, splitter: Split
         layout = Layout.of(cut.prefix(loaded.model)(blank))
     most = (recipe.cache_views or VIEWS) if work.loader.random else 1  # where all look alike, one is enough
     count = min(most, phase.epochs)
-    images = count * len(loaded.dataset.fit) + len(loaded.dataset.choose)
+    images = count * len(loaded.dataset.train) + len(loaded.dataset.val)
     size = images * layout.row_bytes
     if size > 1e9 * max(recipe.cache_gb, recipe.cache_ram_gb / accelerator.num_processes):
         return f"they would take {size / 1e9:.1f} GB; see --cache-gb"

@@ -11,9 +11,9 @@ import timm
 import torch
 import torchvision
 
-from zoo.base.cache import activations_folder
+from zoo.base.cache import features_folder
 from zoo.data import EvaluationLoader
-from zoo.data.types import hash_of_ids
+from zoo.data.types import RECORDED, hash_of_ids
 from zoo.events import Listener, Note, Progress
 from zoo.models.layer_groups import fingerprint
 from zoo.training.frozen_cache.feature_file import Kept, Layout, is_kept, keep, open_kept, path_of
@@ -71,7 +71,7 @@ class Keeper:
         self._ways = (True, False) if cut.folds else (False,)  # folded or not
         self._weights = self._hash_of_weights(frozen)
         dataset = loaded.dataset
-        self._rows = {"fit": hash_of_ids(dataset.fit.ids), "choose": hash_of_ids(dataset.choose.ids)}
+        self._rows = {"train": hash_of_ids(dataset.train.ids), "val": hash_of_ids(dataset.val.ids)}
 
     def missing(self) -> int:
         """Images that would have to go through the prefix, as far as the names and lengths of files tell."""
@@ -86,23 +86,25 @@ class Keeper:
         return found[0] if found else bool(self._cut.folds) and self._folding_is_faithful()
 
     def pieces(self, folded: bool) -> list[Piece]:
-        """A piece for each view of the training images, and last the one of the choosing images."""
-        dataset, loader, choosing = self._loaded.dataset, self._work.loader, self._work.choosing
+        """A piece for each view of the training images, and last the one of the validation images."""
+        dataset, loader, choosing = self._loaded.dataset, self._work.loader, self._work.val_loader
         stage = f"computing activations before {self._cut.entry}"
         found = []
         for number, epoch in enumerate(self._epochs, start=1):
             found.append(
                 Piece(
-                    self._path(folded, "fit", loader.look, epoch if loader.random else "every epoch"),
-                    len(dataset.fit),
+                    self._path(folded, "train", loader.look, epoch if loader.random else "every epoch"),
+                    len(dataset.train),
                     f"training images of epoch {epoch + 1}" if loader.random else "training images",
                     f"{stage} (view {number} of {len(self._epochs)})" if len(self._epochs) > 1 else stage,
                     partial(loader.every, epoch, self._chunk),
                 )
             )
-        path = self._path(folded, "choose", choosing.look)
-        count = len(dataset.choose)
-        last = Piece(path, count, "choosing images", f"{stage} (choosing images)", partial(choosing.every, self._chunk))
+        path = self._path(folded, "val", choosing.look)
+        count = len(dataset.val)
+        last = Piece(
+            path, count, "validation images", f"{stage} (validation images)", partial(choosing.every, self._chunk)
+        )
         return [*found, last]
 
     def make(self, folded: bool, emit: Listener, check: Callable[[], None]) -> list[Kept]:
@@ -180,7 +182,7 @@ class Keeper:
 
     def _folding_is_faithful(self) -> bool:
         accelerator = self._loaded.accelerator
-        images = next(iter(self._work.choosing.every(TRIED))).images.to(accelerator.device)
+        images = next(iter(self._work.val_loader.every(TRIED))).images.to(accelerator.device)
         exact = self._cut.prefix(self._loaded.model)(images)
         plain = exact if accelerator.mixed_precision == "no" else self._prefix(False)(images)
         return faithful(self._prefix(True)(images), plain, exact)
@@ -189,12 +191,12 @@ class Keeper:
         """Where a piece is, or would be: its name is a hash of all that it depends on."""
         loaded, accelerator = self._loaded, self._loaded.accelerator
         return path_of(
-            activations_folder(),
+            features_folder(),
             *(__version__, torch.__version__, timm.__version__, torchvision.__version__, loaded.code),
             *(loaded.spec.full_name, type(loaded.model).__name__),
             *(self._weights, self._cut.entry, self._layout, folded, self._chunk),
             *(accelerator.device.type, accelerator.mixed_precision, torch.get_num_threads()),
-            *(loaded.dataset.fingerprint, role, self._rows[role], look, *more),
+            *(loaded.dataset.fingerprint, RECORDED[role], self._rows[role], look, *more),
         )
 
     def _hash_of_weights(self, frozen: frozenset[str]) -> str:

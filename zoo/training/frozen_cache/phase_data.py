@@ -24,7 +24,7 @@ from zoo.training.frozen_cache.feature_file import Kept, Layout, NoRoom, gather
 from zoo.training.frozen_cache.parts import Cut
 from zoo.training.loaded import Loaded, Work
 from zoo.training.state.session import Session
-from zoo.training.unlabelled_stream import Besides
+from zoo.training.unlabelled_stream import UnlabelledStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Source:
 
     network: nn.Module  # takes a batch's `images`, gives (B, classes) logits
     epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
-    evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the choosing images
+    evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the validation images
 
     def begin(self, session: Session) -> Source:
         """What the phase trains on; of images nothing has to be made first."""
@@ -92,16 +92,16 @@ class CachedSource:
             at.kept = "not"
             session.emit(Note(f"{self.phase.name}: no activations are kept: {made}"))
             return self.images
-        dataset, work, besides = self.loaded.dataset, self.work, self.work.besides
+        dataset, work, stream = self.loaded.dataset, self.work, self.work.stream
         pinned = accelerator.device.type == "cuda"
-        training = _Shelf(made[:-1], first, dataset.fit.truth(), pinned=pinned)
-        scoring = _Shelf(made[-1:], 0, dataset.choose.truth(), pinned=pinned)
-        steps = _steps(self.phase, besides)
+        training = _Shelf(made[:-1], first, dataset.train.truth(), pinned=pinned)
+        scoring = _Shelf(made[-1:], 0, dataset.val.truth(), pinned=pinned)
+        steps = _steps(self.phase, stream)
 
         def evaluate(candidate: nn.Module) -> Outputs:
-            batches = map(scoring.batch, work.choosing.keys)
+            batches = map(scoring.batch, work.val_loader.keys)
             outputs = collect(option.cut.suffix(candidate), batches, accelerator, mixed=True)
-            outputs.target = besides.look(candidate, accelerator) if besides else None
+            outputs.target = stream.look(candidate, accelerator) if stream else None
             return outputs
 
         def epoch(number: int, start: int) -> Iterator[Batch]:
@@ -121,18 +121,18 @@ def sources_for(
         work: Their batches.
         options: How phases train from kept activations, by name; one that is not here computes the whole network.
     """
-    accelerator, loader, besides = loaded.accelerator, work.loader, work.besides
+    accelerator, loader, stream = loaded.accelerator, work.loader, work.stream
 
     def evaluate(candidate: nn.Module) -> Outputs:
-        outputs = collect(candidate, work.choosing, accelerator, mixed=True)
-        outputs.target = besides.look(candidate, accelerator) if besides else None
+        outputs = collect(candidate, work.val_loader, accelerator, mixed=True)
+        outputs.target = stream.look(candidate, accelerator) if stream else None
         return outputs
 
     def made(phase: PhasePlan) -> PhaseSource:
         def epoch(number: int, start: int) -> Iterator[Batch]:
-            return loader.epoch(number, start, _steps(phase, besides))
+            return loader.epoch(number, start, _steps(phase, stream))
 
-        joined = besides.joined(loader) if besides and phase.unlabelled else epoch
+        joined = stream.joined(loader) if stream and phase.unlabelled else epoch
         images = Source(loaded.model, joined, evaluate)
         option = options.get(phase.name)
         return images if option is None else CachedSource(phase, option, loaded, work, images)
@@ -140,9 +140,9 @@ def sources_for(
     return [made(phase) for phase in phases]
 
 
-def _steps(phase: PhasePlan, besides: Besides | None) -> int | None:
+def _steps(phase: PhasePlan, stream: UnlabelledStream | None) -> int | None:
     """Batches of an epoch, where that is not a pass over the labelled images."""
-    return besides.steps if besides and phase.trains_body else None
+    return stream.steps if stream and phase.trains_body else None
 
 
 def _decided(accelerator: Accelerator, decide: Callable[[], str]) -> str:

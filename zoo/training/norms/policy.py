@@ -90,7 +90,7 @@ def recalibrated(recipe: Recipe, loaded: Loaded) -> Decision:
     This changes the model. Whether it is better is tried where the images look different (`shift`) and are each of one
     class: a linear probe on the features tells, in cross-validation on training images. One process decides for all.
     """
-    model, part, accelerator = loaded.model, loaded.dataset.fit, loaded.accelerator
+    model, part, accelerator = loaded.model, loaded.dataset.train, loaded.accelerator
     norms = [] if loaded.weights is None or saved.has_folded_norms(model) else tracking_norms(model)
     if recipe.recalibrate == "off" or not norms or len(part) < 2:
         missing = recipe.recalibrate == "on" and loaded.weights is not None
@@ -110,7 +110,7 @@ def recalibrated(recipe: Recipe, loaded: Loaded) -> Decision:
 
 
 def _decided(recipe: Recipe, loaded: Loaded) -> Decision:
-    model, part, accelerator = loaded.model, loaded.dataset.fit, loaded.accelerator
+    model, part, accelerator = loaded.model, loaded.dataset.train, loaded.accelerator
     order = np.random.default_rng(derive(recipe.seed, "recalibration")).permutation(len(part)).tolist()
     sample = part.some(order[:IMAGES])
 
