@@ -70,9 +70,7 @@ def friendly_os_errors(path: Path) -> Iterator[None]:
                 full=True,
             ) from error
         raise DiskError(
-            f"cannot write {path}",
-            why=error.strerror or str(error),
-            fix="choose another place with --out or ZOO_CACHE",
+            f"cannot write {path}", why=error.strerror or str(error), fix="choose another place with --out or ZOO_CACHE"
         ) from error
 
 

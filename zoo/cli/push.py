@@ -17,8 +17,7 @@ def command(
         typer.Argument(metavar="RUN", help="A finished run: its folder, or its name under runs/.", show_default=False),
     ],
     repo: Annotated[
-        str,
-        typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.", show_default=False),
+        str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.", show_default=False)
     ],
     task: Annotated[
         str | None,

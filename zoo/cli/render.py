@@ -200,10 +200,7 @@ def predictions(records: Sequence[Mapping[str, Any]]) -> None:
         return
     rows = [[entry["path"], entry["label"], percent(entry["probability"]), shares(entry["top"][1:])]
             for entry in records]  # fmt: skip
-    table(
-        [image, Column("label", wrap=True), Column("probability", right=True), Column("then", wrap=True)],
-        rows,
-    )
+    table([image, Column("label", wrap=True), Column("probability", right=True), Column("then", wrap=True)], rows)
 
 
 def shell_path(path: Path) -> str:

@@ -225,12 +225,7 @@ def _create(
 
 
 def _describe(
-    model: Any,
-    declared: dict[str, Any],
-    weights: Weights | None,
-    *,
-    in_chans: int,
-    image_size: int | None,
+    model: Any, declared: dict[str, Any], weights: Weights | None, *, in_chans: int, image_size: int | None
 ) -> None:
     """Make `model.pretrained_cfg` say what is true of this model: everything downstream reads it."""
     config = {key: value for key, value in model.pretrained_cfg.items() if key not in ("state_dict", "file", "source")}

@@ -153,10 +153,7 @@ class Recipe:
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(
-        None,
-        "Augmented views kept of each training image, which epochs take in turn; default: 4.",
-        low=1,
-        high=1000,
+        None, "Augmented views kept of each training image, which epochs take in turn; default: 4.", low=1, high=1000
     )
     cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
     cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
@@ -210,10 +207,7 @@ class Recipe:
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
     data_seed: int | None = choice(
-        None,
-        "Seed of what cuts the images into parts and draws few of them; default: the seed.",
-        low=0,
-        high=2**31 - 1,
+        None, "Seed of what cuts the images into parts and draws few of them; default: the seed.", low=0, high=2**31 - 1
     )
     fold: str | None = choice(
         None,

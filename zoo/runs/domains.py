@@ -105,11 +105,7 @@ def described(
     said["select_by"] = settled.select_by
     said["validators"] = validators(_outputs(loaded, images.val, model, batch_size).logits)
     if answers is not None:
-        result = measure(
-            _outputs(loaded, answers.test, model, batch_size),
-            loaded.dataset.classes,
-            answers.test.ids,
-        )
+        result = measure(_outputs(loaded, answers.test, model, batch_size), loaded.dataset.classes, answers.test.ids)
         said["result"] = result | {"split": answers.split, "selected_on": chosen_on(loaded, settled)}
     if not loaded.accelerator.is_main_process:
         return {"target": said}
@@ -148,12 +144,7 @@ def _outputs(loaded: Loaded, part: Part, model: nn.Module, batch_size: int) -> O
 
 def _batches(loaded: Loaded, part: Part, batch_size: int, rank: int = 0, world: int = 1) -> EvaluationLoader:
     return data.eval_batches(
-        part,
-        config=loaded.config,
-        batch_size=batch_size,
-        rank=rank,
-        world=world,
-        device=loaded.accelerator.device,
+        part, config=loaded.config, batch_size=batch_size, rank=rank, world=world, device=loaded.accelerator.device
     )
 
 

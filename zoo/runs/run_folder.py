@@ -133,8 +133,7 @@ class Run:
         result = record.get("result")
         if record.get("status") != "finished" or result is None:
             raise RunError(
-                f"the run {self.path} is not finished (status: {record.get('status')})",
-                fix=way_on(record, self.path),
+                f"the run {self.path} is not finished (status: {record.get('status')})", fix=way_on(record, self.path)
             )
         missing = Result.missing(result)
         if missing:

@@ -73,11 +73,7 @@ def begin(ready: Prepared, out: Path | None, emit: Listener, began: float, chose
 
 
 def go_on(
-    path: Path,
-    emit: Listener,
-    backbone: str | None = None,
-    dataset: str | None = None,
-    recipe: Recipe | None = None,
+    path: Path, emit: Listener, backbone: str | None = None, dataset: str | None = None, recipe: Recipe | None = None
 ) -> Run:
     """Go on with a run that was stopped.
 
@@ -271,10 +267,7 @@ def _resumable(this: Run, session: Session) -> Iterator[None]:
     except DiskError as error:
         first = "free some space" if error.full else "make it writable again"
         raise DiskError(
-            error.what,
-            why=error.why,
-            fix=f"{first}, and go on with it: {way_on}",
-            full=error.full,
+            error.what, why=error.why, fix=f"{first}, and go on with it: {way_on}", full=error.full
         ) from error
 
 

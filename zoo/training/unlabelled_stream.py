@@ -92,11 +92,7 @@ def _unknown(dataset: Dataset, images: UnlabelledSet) -> str:
 
 
 def streamed(
-    images: UnlabelledSet,
-    labelled: int,
-    recipe: Recipe,
-    config: DataConfig,
-    accelerator: Accelerator,
+    images: UnlabelledSet, labelled: int, recipe: Recipe, config: DataConfig, accelerator: Accelerator
 ) -> UnlabelledStream:
     """The loaders of images without labels.
 

@@ -18,8 +18,7 @@ from zoo.models.plugins import discovery
 
 def command(
     name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="A plugin, or one backbone as PLUGIN/BACKBONE.", show_default=False),
+        str, typer.Argument(metavar="NAME", help="A plugin, or one backbone as PLUGIN/BACKBONE.", show_default=False)
     ],
     fast: Annotated[
         bool, typer.Option("--fast", help="Only what can be seen without training and saving a model.")

@@ -26,8 +26,7 @@ def command(
         ),
     ] = None,
     module: Annotated[
-        bool,
-        typer.Option("--module", help="With a module that registers an architecture of its own with timm."),
+        bool, typer.Option("--module", help="With a module that registers an architecture of its own with timm.")
     ] = False,
     as_json: Json = False,
 ) -> Answer:

@@ -20,9 +20,7 @@ def command(
     text: Annotated[
         str | None,
         typer.Argument(
-            metavar="TEXT",
-            help="Part of a plugin's name, its description or a backbone's name.",
-            show_default=False,
+            metavar="TEXT", help="Part of a plugin's name, its description or a backbone's name.", show_default=False
         ),
     ] = None,
     as_json: Json = False,

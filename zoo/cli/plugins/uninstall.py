@@ -15,8 +15,7 @@ from zoo.models.plugins import install
 
 def command(
     name: Annotated[
-        str,
-        typer.Argument(metavar="NAME", help="A plugin's name, or its distribution's.", show_default=False),
+        str, typer.Argument(metavar="NAME", help="A plugin's name, or its distribution's.", show_default=False)
     ],
     yes: Yes = False,
     as_json: Json = False,

@@ -89,13 +89,7 @@ class TrainLoader:
     def every(self, epoch: int, batch_size: int) -> EvaluationLoader:
         """Every image once, in the part's order, as it looks in an epoch: the same batches in every process."""
         return EvaluationLoader(
-            self._maker,
-            batch_size=batch_size,
-            workers=self._workers,
-            rank=0,
-            world=1,
-            device=self._device,
-            epoch=epoch,
+            self._maker, batch_size=batch_size, workers=self._workers, rank=0, world=1, device=self._device, epoch=epoch
         )
 
     @property

@@ -149,13 +149,7 @@ def training_view(config: DataConfig, augment: Augment, hflip: float) -> View:
     if "auto_augment" not in preset:
         jitter = preset["color_jitter"][0] if preset["color_jitter"] else 0.0
         return View(
-            config.input_size,
-            side,
-            config.interpolation,
-            steps=None,
-            scale=preset["scale"],
-            hflip=hflip,
-            jitter=jitter,
+            config.input_size, side, config.interpolation, steps=None, scale=preset["scale"], hflip=hflip, jitter=jitter
         )
     crop, colour, _ = create_transform(
         config.input_size,

@@ -193,9 +193,7 @@ def split_entry(entry: EntryPoint) -> tuple[str, str]:
     """
     package, _, file = entry.value.partition(":")
     if not package or "." in package or not file:
-        raise ManifestError(
-            f"the entry point must be 'package:zoo.yaml' with a top-level package, not {entry.value!r}",
-        )
+        raise ManifestError(f"the entry point must be 'package:zoo.yaml' with a top-level package, not {entry.value!r}")
     return package, file
 
 
@@ -204,9 +202,7 @@ def _manifest_path(entry: EntryPoint, owner: str) -> Path:
     located = importlib.util.find_spec(package)
     if located is None or not located.submodule_search_locations:
         raise ManifestError(
-            f"the package {package!r} is not there",
-            why="it may be half-uninstalled",
-            fix=repair(owner),
+            f"the package {package!r} is not there", why="it may be half-uninstalled", fix=repair(owner)
         )
     for folder in located.submodule_search_locations:
         path = Path(folder) / file

@@ -77,14 +77,7 @@ class Found:
 
 
 def publish(
-    run: Run,
-    repo: str,
-    *,
-    private: bool,
-    overwrite: bool,
-    license_: str | None,
-    dry_run: Path | None,
-    emit: Listener,
+    run: Run, repo: str, *, private: bool, overwrite: bool, license_: str | None, dry_run: Path | None, emit: Listener
 ) -> Pushed:
     """Publish a finished run: see `zoo.api.push`."""
     access.check_name(repo)
@@ -216,13 +209,7 @@ def _shortened(text: str) -> str:
 
 
 def _commit(
-    hub: HfApi,
-    repo: str,
-    files: Sequence[Published],
-    record: dict[str, Any],
-    *,
-    overwrite: bool,
-    private: bool,
+    hub: HfApi, repo: str, files: Sequence[Published], record: dict[str, Any], *, overwrite: bool, private: bool
 ) -> str:
     """Make the repository hold these files, in one commit.
 

@@ -43,13 +43,7 @@ class Proof:
 
 
 def verify(
-    run: Run,
-    record: Mapping[str, Any],
-    repo: str,
-    commit: str,
-    files: Sequence[Published],
-    *,
-    replaced: str | None,
+    run: Run, record: Mapping[str, Any], repo: str, commit: str, files: Sequence[Published], *, replaced: str | None
 ) -> Proof:
     """Fetch a commit into an empty cache, rebuild the model from it with plain timm, and compare it with the run.
 

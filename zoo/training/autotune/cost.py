@@ -52,13 +52,7 @@ _READ = 1e9  # bytes a second of activations that are read and checked; what is 
 
 
 def estimate(
-    plan: Plan,
-    loaded: Loaded,
-    work: Work,
-    options: Mapping[str, Option],
-    *,
-    seconds_per_image: float,
-    hidden: bool,
+    plan: Plan, loaded: Loaded, work: Work, options: Mapping[str, Option], *, seconds_per_image: float, hidden: bool
 ) -> dict[str, Costs]:
     """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
 

@@ -58,13 +58,7 @@ class Keeper:
     """
 
     def __init__(
-        self,
-        loaded: Loaded,
-        work: Work,
-        cut: Cut,
-        layout: Layout,
-        frozen: frozenset[str],
-        epochs: Sequence[int],
+        self, loaded: Loaded, work: Work, cut: Cut, layout: Layout, frozen: frozenset[str], epochs: Sequence[int]
     ) -> None:
         self._loaded, self._work, self._cut, self._layout, self._epochs = loaded, work, cut, layout, epochs
         self._chunk = chunk_size(loaded.accelerator.device)
@@ -165,11 +159,7 @@ class Keeper:
         return run
 
     def _computed(
-        self,
-        prefix: Callable[[torch.Tensor], torch.Tensor],
-        piece: Piece,
-        emit: Listener,
-        check: Callable[[], None],
+        self, prefix: Callable[[torch.Tensor], torch.Tensor], piece: Piece, emit: Listener, check: Callable[[], None]
     ) -> Iterator[tuple[Sequence[int], torch.Tensor]]:
         done, loader = 0, piece.batches()
         for batch in loader:

@@ -118,11 +118,7 @@ class Session:
     # --- saving ---
 
     def save(
-        self,
-        model: nn.Module,
-        average: nn.Module | None,
-        objective: nn.Module | None,
-        optimizer: torch.optim.Optimizer,
+        self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None, optimizer: torch.optim.Optimizer
     ) -> None:
         """Write a state from which training goes on exactly here.
 
