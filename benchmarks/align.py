@@ -25,7 +25,7 @@ from benchmarks.pages import machine_line
 from benchmarks.pages import table as markdown
 from benchmarks.results import Results, Row
 from benchmarks.results import add_arguments as add_results
-from zoo.data.unlabelled import CHOOSING
+from zoo.data.unlabelled import VAL_LIMIT
 from zoo.recipes import methods
 from zoo.recipes.methods import TRIED
 from zoo.recipes.recipe import Recipe
@@ -146,9 +146,9 @@ def table(record: dict[str, Any]) -> str:
         f"(PACS: 64), {record['epochs']} epochs{limit}; means over "
         f"{seeds} seeds with 95 % intervals (Student's t), differences seed by seed. The epoch is chosen without the "
         "target's labels. Target accuracy is on the target's test images (all of them where it has no splits); the "
-        f"chosen and the oracle epoch are both measured on the target images that epochs are compared on, {CHOOSING:,} "
-        "at most of those trained on, so that what lies between them is what choosing costs. AdaBN has neither: it "
-        "changes the network when epochs have been compared.\n\n" + "\n\n".join(texts)
+        "chosen and the oracle epoch are both measured on the target images that epochs are compared on, "
+        f"{VAL_LIMIT:,} at most of those trained on, so that what lies between them is what choosing costs. AdaBN has "
+        "neither: it changes the network when epochs have been compared.\n\n" + "\n\n".join(texts)
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.pictures import config, fill, opened
-from zoo.data import DataOptions, asked_of, open_evaluation, train_loader
+from zoo.data import DataOptions, evaluation_options, open_evaluation, train_loader
 from zoo.data.targets import draw_weights
 from zoo.errors import DataError
 from zoo.tasks.schema import Task, TaskSpec
@@ -103,9 +103,9 @@ def test_a_folder_has_one_class_of_each_image(tmp_path):
     folder = fill(tmp_path / "photos", {"a": 5, "b": 5})
     (task,) = opened("anything", specs=asked(f"letter={folder}")).tasks
     assert task == Task("letter", "single-label", ("a", "b"))
-    with pytest.raises(DataError, match="columns cannot be had of it"):
+    with pytest.raises(DataError, match="it cannot give columns"):
         opened("anything", specs=asked(f"letter={folder}:kind"))
-    with pytest.raises(DataError, match="2 tasks cannot be had of it"):
+    with pytest.raises(DataError, match="it cannot give 2 tasks"):
         opened("anything", specs=asked(f"letter={folder}", f"again={folder}"))
 
 
@@ -156,7 +156,7 @@ def test_what_answers_nothing_is_no_data_set(tmp_path):
     empty = tmp_path / "empty.csv"
     empty.write_text("path,kind\nimg/00000.png,\nimg/00001.png,\n")
     with pytest.raises(DataError, match=r"no row of .*empty[.]csv answers the task kind") as caught:
-        open_evaluation(str(empty), task.classes, asked_of(str(empty), (task,), (), DataOptions()))
+        open_evaluation(str(empty), task.classes, evaluation_options(str(empty), (task,), (), DataOptions()))
     assert "nothing is written under kind" in caught.value.why
 
 
@@ -165,7 +165,7 @@ def test_a_task_may_be_called_label(tmp_path):
     for column, kind, separator in (("age", "regression", None), ("tags", "multi-label", "+")):
         specs = asked(f"label={table}:{column}")
         tasks = opened("anything", specs=specs, label_separator=separator).tasks
-        options = asked_of(str(table), tasks, specs, DataOptions(label_separator=separator))
+        options = evaluation_options(str(table), tasks, specs, DataOptions(label_separator=separator))
         found = open_evaluation(str(table), tasks[0].classes, options)
         assert found.part.tasks == tasks and tasks[0].kind == kind and len(found.part) == 30
 
@@ -177,7 +177,9 @@ def test_columns_are_looked_for_in_every_line(tmp_path):
     path = tmp_path / "wide.jsonl"
     rows = [{"path": "img/00000.png", **{f"c{n}": n for n in range(40)}}, {"path": "img/00001.png", "kind": "dog"}]
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [question.name for question in asked_of(str(path), (task,), (), DataOptions()).task_columns] == ["kind"]
+    assert [question.name for question in evaluation_options(str(path), (task,), (), DataOptions()).task_columns] == [
+        "kind"
+    ]
 
 
 def test_images_that_one_set_trains_on_and_another_reports_on_are_noted(tmp_path):
@@ -213,7 +215,7 @@ def test_parts_of_several_data_sets_can_be_put_together(tmp_path):
 def test_a_label_of_the_wrong_sort_is_an_error(tmp_path):
     part = opened(fill(tmp_path, {"a": 5, "b": 5})).train
     part.tasks = (Task("letter", "single-label", part.classes),)
-    with pytest.raises(TypeError, match="are no answers to tasks"):
+    with pytest.raises(TypeError, match="are not targets"):
         part.targets  # noqa: B018
 
 
@@ -251,7 +253,7 @@ def test_a_low_temperature_draws_tasks_alike(tmp_path):
     assert sum(root[:90]) / sum(root[90:]) == pytest.approx(3.0), "the square root of nine"
     assert len(set(draw_weights(tasks, targets, 1.0))) == 1
     part = opened(fill(tmp_path, {"a": 60, "b": 60}), val_fraction=0.1).train
-    part = part.answering(tasks, [(0.0, math.nan)] * (len(part) - 8) + [(math.nan, 1.0)] * 8)
+    part = part.with_targets(tasks, [(0.0, math.nan)] * (len(part) - 8) + [(math.nan, 1.0)] * 8)
     loader = train_loader(part, config=config(), augment="none", batch_size=8, seed=0, temperature=0.0)
     drawn = [key.position for keys in loader.keys(0) for key in keys]
     assert 0.35 < np.mean([place >= len(part) - 8 for place in drawn]) < 0.65
@@ -264,25 +266,25 @@ def test_a_table_is_asked_what_it_can_answer(tmp_path):
     tasks = opened("anything", specs=asked(f"kind={table}:kind", f"age={table}:age")).tasks
     some = tmp_path / "some.csv"
     some.write_text("path,age\nimg/00001.png,3.5\n")
-    options = asked_of(str(some), tasks, (), DataOptions())
+    options = evaluation_options(str(some), tasks, (), DataOptions())
     found = open_evaluation(str(some), ("a", "b", "c"), options)
     assert found.part.tasks == tasks and math.isnan(found.part.targets[0][0]) and found.part.targets[0][1] == 3.5
     some.write_text("path,height\nimg/00001.png,3.5\n")
     with pytest.raises(DataError) as caught:
-        asked_of(str(some), tasks, (), DataOptions())
+        evaluation_options(str(some), tasks, (), DataOptions())
     assert "none of the columns kind, age" in caught.value.what and "height" in caught.value.why
 
 
 def test_a_folder_scores_a_task_of_classes(tmp_path):
     photos = fill(tmp_path / "photos", {"b": 2, "a": 1})
     task = Task("letter", "single-label", ("c", "b", "a"))
-    found = open_evaluation(str(photos), task.classes, asked_of(str(photos), (task,), (), DataOptions()))
+    found = open_evaluation(str(photos), task.classes, evaluation_options(str(photos), (task,), (), DataOptions()))
     assert sorted(found.part.targets) == [(1.0,), (1.0,), (2.0,)]
     others = (Task("age", "regression"), task, Task("sort", "single-label", ("a", "x")))
-    found = open_evaluation(str(photos), ("…",), asked_of(str(photos), others, (), DataOptions()))
+    found = open_evaluation(str(photos), ("…",), evaluation_options(str(photos), others, (), DataOptions()))
     assert {target[1:2] for target in found.part.targets} == {(1.0,), (2.0,)}, "whose classes are theirs"
     assert all(math.isnan(target[0]) and math.isnan(target[2]) for target in found.part.targets)
-    with pytest.raises(DataError, match="there is not just one of its tasks that has all of their classes"):
+    with pytest.raises(DataError, match="there is not exactly one task of the model that has all of their classes"):
         open_evaluation(str(photos), ("…",), DataOptions(tasks=(*others, replace(task, name="again"))))
     with pytest.raises(DataError, match="class\\(es\\) that training does not know: a"):
         open_evaluation(str(photos), ("b",), DataOptions(tasks=(Task("letter", "single-label", ("b", "c")),)))

@@ -38,7 +38,7 @@ def test_labels_stay_behind(tmp_path: Path) -> None:
 
 
 def test_which_images_are_taken_does_not_depend_on_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unlabelled, "CHOOSING", 5)
+    monkeypatch.setattr(unlabelled, "VAL_LIMIT", 5)
     fill(tmp_path, {"x": 20})
     paths = [f"x/{number:05d}.png" for number in range(20)]
     right = {path: "heron" if place < 3 else "magpie" for place, path in enumerate(paths)}
@@ -60,7 +60,7 @@ def test_a_limit_takes_some_whatever_their_labels_and_answers_may_be_left_alone(
     images, answers = open_unlabelled(str(tmp_path), ("a", "b"), options)
     assert len(images.train) == len(images.val) == 5 and answers is not None and len(answers.test) == 3
     assert f"5 of 18 images of {tmp_path.name} are used, as limited" in images.notes
-    again, answers = open_unlabelled(str(tmp_path), ("other",), options, answered=False)
+    again, answers = open_unlabelled(str(tmp_path), ("other",), options, labelled=False)
     assert ids(again.train) == ids(images.train) and answers is None
     assert not any("classes that training does not know" in note for note in again.notes), "which nobody asks there"
     whole, _ = open_unlabelled(str(tmp_path), ("a", "b"), OPTIONS)

@@ -1,4 +1,4 @@
-"""The data set: its train, validation and test images, and what is known about them."""
+"""Data set records: train, val and test parts, and images to evaluate on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zoo.data.part import Part
-from zoo.data.targets import answers
+from zoo.data.targets import task_counts
 from zoo.data.types import RECORDED, BadImage
 from zoo.errors import DataError
 from zoo.tasks.schema import Task, is_plain
@@ -14,11 +14,11 @@ from zoo.tasks.schema import Task, is_plain
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One of several data sets whose images were put together."""
+    """One of several data sets that were joined."""
 
-    ref: str  # as it was asked for
+    ref: str  # as the user gave it
     name: str
-    tasks: tuple[str, ...]  # names of those that its images answer
+    tasks: tuple[str, ...]  # names of the tasks that its images have targets for
     fingerprint: str
     license: str | None
     selected_on: str
@@ -30,10 +30,10 @@ class Dataset:
     """Train, validation and test images."""
 
     name: str
-    classes: tuple[str, ...]  # in the pinned order: what the outputs are called
+    classes: tuple[str, ...]  # names of the outputs, in the pinned order
     train: Part  # trained on
-    val: Part  # chooses the epoch and the rate
-    test: Part  # the result is measured on these
+    val: Part  # selects the epoch and the rate
+    test: Part  # measured for the result
     selected_on: str  # "val", "val (cut from train)", …
     reported_on: str  # "test", "val", "test (cut from all images)", …
     fingerprint: str  # changes when an image, a label, the classes or the cut changes
@@ -41,31 +41,27 @@ class Dataset:
     license: str | None
     notes: tuple[str, ...]
     hflip: bool  # whether a mirrored image still shows its class
-    tasks: tuple[Task, ...]  # what images answer
+    tasks: tuple[Task, ...]
     val_cut: bool = False  # whether the validation images were cut from the train split
-    sets: tuple[Origin, ...] = ()  # where images of several data sets come from
-    contents: Mapping[str, frozenset[bytes]] = field(default_factory=dict, repr=False)  # of each part, where known
+    sets: tuple[Origin, ...] = ()  # the data sets that were joined, if several
+    contents: Mapping[str, frozenset[bytes]] = field(default_factory=dict, repr=False)  # hashes by part, if known
 
     def require_classes(self, what: str) -> None:
-        """Refuse images that are not each of one class.
-
-        Raises:
-            DataError: They have several labels, or answer several questions; `what` cannot deal with these.
-        """
+        """Raises DataError, in which `what` names the caller, unless each image has one class."""
         if not is_plain(self.tasks):
             raise DataError(
-                f"{what} takes images of one class each, and those of {self.name} answer otherwise",
+                f"{what} takes images of one class each, and those of {self.name} have other targets",
                 fix="use zoo adapt, one backbone at a time",
             )
 
     def counts(self) -> dict[str, dict[str, object]]:
-        """Images of each part, in all, per class and of several tasks per task, in the form that run.json has."""
-        found: dict[str, dict[str, object]] = {}
+        """Images of each part: in total, per class and, if there are several tasks, per task; as run.json has them."""
+        counts: dict[str, dict[str, object]] = {}
         for role, part in self.parts.items():
-            counts = found[RECORDED[role]] = {"n": len(part), "per_class": part.class_counts()}
+            counts[RECORDED[role]] = {"n": len(part), "per_class": part.class_counts()}
             if len(self.tasks) > 1:
-                counts["answers"] = answers(self.tasks, part.targets)
-        return found
+                counts[RECORDED[role]]["answers"] = task_counts(self.tasks, part.targets)
+        return counts
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -75,7 +71,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Images to score a finished model on, labelled in the model's own class order."""
+    """Images to evaluate a finished model on, labelled in the model's own class order."""
 
     name: str
     part: Part

@@ -1,4 +1,4 @@
-"""The data of several tasks: columns of one table, or several data sets that answer different questions."""
+"""Data of several tasks: columns of one table, or several data sets joined into one."""
 
 from __future__ import annotations
 
@@ -14,29 +14,17 @@ from zoo.data.part import Decoded, Part
 from zoo.data.sources.cells import parts_of
 from zoo.data.sources.table import columns_of, is_table
 from zoo.data.store.segment import Pixels
-from zoo.data.store.store import Store
 from zoo.data.targets import fitted, widened
 from zoo.data.types import RECORDED, DataOptions, Progress, Reader, TaskColumns
 from zoo.errors import DataError
-from zoo.tasks.schema import MANY, UNASKED, Target, Task, TaskSpec, is_plain, output_names
+from zoo.tasks.schema import MANY, UNASKED, Task, TaskSpec, is_plain, output_names
 
 
-def question(spec: TaskSpec) -> TaskColumns:
-    """What a table is asked for a task."""
-    column = spec.column or "label"
-    several = "," in column
-    columns = tuple(parts_of(column, ",")) if several else (column,)
-    return TaskColumns(spec.name, columns, MANY if several else spec.kind, spec.steps)
+def evaluation_options(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options: DataOptions) -> DataOptions:
+    """The options that open a data set to evaluate a model of these tasks.
 
-
-def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options: DataOptions) -> DataOptions:
-    """The options that open a data set to score a model that answers tasks.
-
-    A table is asked about each task whose column it has: the one that training read, else one of the task's name. What
-    it lacks is not known. Anything else has one class of each image, and answers the one task that has these classes.
-
-    Raises:
-        DataError: A table has none of the columns; or there is a separator of labels, and no task has any.
+    A table is read for each task whose column it has: the one of training (`specs`), else one of the task's name; other
+    tasks get no targets. Raises DataError if it has none of the columns, or if a label separator separates nothing.
     """
     if is_plain(tasks):
         return options
@@ -46,66 +34,55 @@ def asked_of(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec], options
     _refuse_idle_separator(tasks, options)
     if not is_table(Path(ref)):
         return options
-    named = {spec.name: question(spec) for spec in specs}
-    asked = [named.get(task.name, TaskColumns(task.name, (task.name,))) for task in tasks]
-    there = set(columns_of(Path(ref), [column for each in asked for column in each.columns]))
-    found = tuple(each for each in asked if set(each.columns) <= there)
-    if not found:
-        wanted = ", ".join(column for each in asked for column in each.columns)
+    in_training = {spec.name: _task_columns(spec) for spec in specs}
+    wanted = [in_training.get(task.name, TaskColumns(task.name, (task.name,))) for task in tasks]
+    names = [column for task in wanted for column in task.columns]
+    available = set(columns_of(Path(ref), names))
+    usable = tuple(task for task in wanted if set(task.columns) <= available)
+    if not usable:
         raise DataError(
-            f"{ref} answers none of the model's questions: it has none of the columns {wanted}",
-            why=f"its columns are: {', '.join(sorted(there)[:20])}",
-            fix="call the columns what they were called in training, or what the tasks are called",
+            f"{ref} has targets for none of the model's tasks: it has none of the columns {', '.join(names)}",
+            why=f"its columns are: {', '.join(sorted(available)[:20])}",
+            fix="name the columns as in training, or after the tasks",
         )
-    return replace(options, task_columns=found)
+    return replace(options, task_columns=usable)
 
 
 def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
-    """Open a data set for training, or those that the options' tasks name.
+    """Open a data set for training (`ref` as the sources take it), or join those that the options' tasks name.
 
-    Args:
-        ref: A registry name, `hf:ORG/NAME[@revision]`, a folder, a table, or an archive.
-        options: What to take and how to cut.
-        on_progress: Called with (stage, done, total) while images are fetched and read.
-
-    Raises:
-        DataError: It cannot be reached or read, has fewer than two classes, or has unreadable images.
+    Each joined data set keeps its own splits, or is cut by itself; an image has NaN for the tasks of the others. Raises
+    DataError if one cannot be read, lacks what a task names, has fewer than two classes, or has unreadable images.
     """
-    return open_tasks(options.specs, options, on_progress) if options.specs else open_one(ref, options, on_progress)
-
-
-def open_tasks(specs: Sequence[TaskSpec], options: DataOptions, on_progress: Progress | None = None) -> Dataset:
-    """Open what the tasks name, for training: one data set whose images answer all of them, or some.
-
-    Each data set keeps its own splits, or is cut by itself. An image of one that does not answer a task has no answer
-    to it, which counts neither in the loss nor in a measure.
-
-    Args:
-        specs: The tasks, in the order of the head's outputs.
-        options: What to take and how to cut.
-        on_progress: Called with (stage, done, total).
-
-    Raises:
-        DataError: A data set cannot be opened, or does not have what a task names.
-    """
-    groups: dict[str, list[TaskSpec]] = {}
-    for spec in specs:
-        groups.setdefault(spec.dataset, []).append(spec)
+    if not options.specs:
+        return open_one(ref, options, on_progress)
+    by_ref: dict[str, list[TaskSpec]] = {}
+    for spec in options.specs:
+        by_ref.setdefault(spec.dataset, []).append(spec)
     opened = []
-    for ref, asked in groups.items():
-        table = is_table(Path(ref))
-        if not table:
-            _require_plain(ref, asked)
-        own = replace(options, specs=(), task_columns=tuple(map(question, asked)) if table else ())
-        if not table:
-            own = replace(own, label_separator=None)
-        found = open_one(ref, own, on_progress)
-        opened.append(_as_task(found, asked[0].name) if is_plain(found.tasks) else found)
-    tasks = {task.name: task for dataset in opened for task in dataset.tasks}
-    ordered = tuple(tasks[spec.name] for spec in specs)
-    _refuse_idle_separator(ordered, options)
-    joined = _ordered(opened[0], ordered) if len(opened) == 1 else _joined(opened, list(groups), ordered)
-    return _with_statistics(joined)
+    for ref, specs in by_ref.items():
+        if is_table(Path(ref)):
+            own = replace(options, specs=(), task_columns=tuple(map(_task_columns, specs)))
+        else:
+            _require_plain(ref, specs)
+            own = replace(options, specs=(), task_columns=(), label_separator=None)
+        dataset = open_one(ref, own, on_progress)
+        if is_plain(dataset.tasks):
+            named = (replace(dataset.tasks[0], name=specs[0].name, plain=False),)
+            dataset = _with_tasks(dataset, named, named)
+        opened.append(dataset)
+    by_name = {task.name: task for dataset in opened for task in dataset.tasks}
+    tasks = tuple(by_name[spec.name] for spec in options.specs)
+    _refuse_idle_separator(tasks, options)
+    joined = _with_tasks(opened[0], tasks) if len(opened) == 1 else _joined(opened, list(by_ref), tasks)
+    return _with_tasks(joined, fitted(tasks, joined.train.targets))
+
+
+def _task_columns(spec: TaskSpec) -> TaskColumns:
+    column = spec.column or "label"
+    if "," in column:
+        return TaskColumns(spec.name, tuple(parts_of(column, ",")), MANY, spec.steps)
+    return TaskColumns(spec.name, (column,), spec.kind, spec.steps)
 
 
 def _refuse_idle_separator(tasks: Sequence[Task], options: DataOptions) -> None:
@@ -124,20 +101,17 @@ def _require_plain(ref: str, specs: Sequence[TaskSpec]) -> None:
         wrong = f"{len(specs)} tasks"
     if wrong:
         raise DataError(
-            f"{ref} has one class of each image, and {wrong} cannot be had of it",
+            f"{ref} has one class per image, so it cannot give {wrong}",
             fix=f"write --task {first.name}={ref}, or name a table with columns",
         )
 
 
-def _as_task(dataset: Dataset, name: str) -> Dataset:
-    """Images of one class each, as images that answer one task."""
-    tasks = (replace(dataset.tasks[0], name=name, plain=False),)
-    parts: dict[str, Any] = {role: part.answering(tasks, part.targets) for role, part in dataset.parts.items()}
-    return replace(dataset, tasks=tasks, **parts)
-
-
-def _ordered(dataset: Dataset, tasks: tuple[Task, ...]) -> Dataset:
-    parts: dict[str, Any] = {role: part.answering(tasks, _widened(part, tasks)) for role, part in dataset.parts.items()}
+def _with_tasks(dataset: Dataset, tasks: tuple[Task, ...], own: tuple[Task, ...] = ()) -> Dataset:
+    """The data set with targets for these tasks, matched by name; `own` renames the tasks that it has."""
+    parts: dict[str, Any] = {
+        role: part.with_targets(tasks, widened(part.targets, own or part.tasks, tasks))
+        for role, part in dataset.parts.items()
+    }
     return replace(dataset, tasks=tasks, classes=output_names(tasks), **parts)
 
 
@@ -145,49 +119,50 @@ def _joined(datasets: Sequence[Dataset], refs: Sequence[str], tasks: tuple[Task,
     names: list[str] = []
     for dataset in datasets:
         names.append(dataset.name if dataset.name not in names else f"{dataset.name}-{len(names) + 1}")
-    reader, store = _source(datasets)
-    parts: dict[str, Any] = {
-        role: _one_part([dataset.parts[role] for dataset in datasets], names, tasks, reader, store) for role in RECORDED
-    }
-    sets = [
-        Origin(
-            ref,
-            name,
-            tuple(task.name for task in dataset.tasks),
-            dataset.fingerprint,
-            dataset.license,
-            dataset.selected_on,
-            dataset.reported_on,
-        )
-        for ref, name, dataset in zip(refs, names, datasets, strict=True)
-    ]
-    notes = [f"{name}: {note}" for name, dataset in zip(names, datasets, strict=True) for note in dataset.notes]
-    known = any(dataset.license for dataset in datasets)
+    named = list(zip(names, datasets, strict=True))
+    first = next((dataset.train.store for dataset in datasets if dataset.train.store is not None), None)
+    stores = tuple(dataset.train.store for dataset in datasets)
+    # One reader and one store for all parts, so that parts can be joined.
+    reader = _Readers(tuple(dataset.train.reader for dataset in datasets))
+    store = None if first is None else _Stores(stores, first.side, first.interpolation)
+    licenses = [dataset.license or "not known" for dataset in datasets]
+    parts: dict[str, Any] = {role: _joined_part(role, named, tasks, reader, store) for role in RECORDED}
     return Dataset(
         name="+".join(names),
         classes=output_names(tasks),
         **parts,
-        selected_on=_said([dataset.selected_on for dataset in datasets], names),
-        reported_on=_said([dataset.reported_on for dataset in datasets], names),
+        selected_on=_per_dataset([dataset.selected_on for dataset in datasets], names),
+        reported_on=_per_dataset([dataset.reported_on for dataset in datasets], names),
         fingerprint=hashlib.sha256("\n".join(dataset.fingerprint for dataset in datasets).encode()).hexdigest(),
         bad=tuple(image for dataset in datasets for image in dataset.bad),
-        license=_said([dataset.license or "not known" for dataset in datasets], names) if known else None,
-        notes=(*notes, *_leaks(datasets, names)),
+        license=_per_dataset(licenses, names) if any(dataset.license for dataset in datasets) else None,
+        notes=(*(f"{name}: {note}" for name, dataset in named for note in dataset.notes), *_leaks(named)),
         hflip=all(dataset.hflip for dataset in datasets),
         tasks=tasks,
         val_cut=all(dataset.val_cut for dataset in datasets),
-        sets=tuple(sets),
+        sets=tuple(
+            Origin(
+                ref,
+                name,
+                tuple(task.name for task in its.tasks),
+                its.fingerprint,
+                its.license,
+                selected_on=its.selected_on,
+                reported_on=its.reported_on,
+            )
+            for ref, (name, its) in zip(refs, named, strict=True)
+        ),
     )
 
 
-def _leaks(datasets: Sequence[Dataset], names: Sequence[str]) -> list[str]:
-    """Images on which one data set reports and another trains: each was cut by itself."""
+def _leaks(named: Sequence[tuple[str, Dataset]]) -> list[str]:
+    """Notes about test images of one data set that another trains on, for each was cut by itself."""
     notes = []
-    for name, dataset in zip(names, datasets, strict=True):
-        reported = dataset.contents.get("test", frozenset())
-        for other, its in zip(names, datasets, strict=True):
+    for name, dataset in named:
+        test = dataset.contents.get("test", frozenset())
+        for other, its in named:
             trained = its.contents.get("train", frozenset()) | its.contents.get("val", frozenset())
-            same = len(reported & trained) if its is not dataset else 0
+            same = len(test & trained) if its is not dataset else 0
             if same:
                 notes.append(
                     f"{name}: {same} image(s) that it reports on are exact copies of images that {other} trains on; "
@@ -196,61 +171,42 @@ def _leaks(datasets: Sequence[Dataset], names: Sequence[str]) -> list[str]:
     return notes
 
 
-def _source(datasets: Sequence[Dataset]) -> tuple[Reader, Decoded | None]:
-    """What reads the images of all parts, and their stores: one of each, so that parts can be put together."""
-    sources = [dataset.train.source for dataset in datasets]
-    first = next((source.store for source in sources if source.store is not None), None)
-    stores = tuple(source.store for source in sources)
-    return (
-        _Readers(tuple(source.reader for source in sources)),
-        None if first is None else _Stores(stores, first.side, first.interpolation),
-    )
-
-
-def _one_part(
-    parts: Sequence[Part], names: Sequence[str], tasks: tuple[Task, ...], reader: Reader, store: Decoded | None
+def _joined_part(
+    role: str, named: Sequence[tuple[str, Dataset]], tasks: tuple[Task, ...], reader: Reader, store: Decoded | None
 ) -> Part:
-    sources = [part.source for part in parts]
-    named = list(enumerate(zip(names, sources, strict=True)))
-    items = [item._replace(id=f"{name}/{item.id}", locator=_Located(number, item.locator))
-             for number, (name, source) in named for item in source.items]  # fmt: skip
-    count = len(parts)
-    rows = [row * count + number if row >= 0 else -1
-            for number, source in enumerate(sources) for row in source.rows or [-1] * len(source.items)]  # fmt: skip
+    parts = [(number, name, dataset.parts[role]) for number, (name, dataset) in enumerate(named)]
+    # As `_Stores` counts them: a row of each store in turn.
+    rows = [
+        -1 if row < 0 else row * len(parts) + number
+        for number, _, part in parts
+        for row in part.rows or [-1] * len(part)
+    ]
     return Part(
-        role=parts[0].role,
-        items=items,
-        labels=[target for part in parts for target in _widened(part, tasks)],
+        role=role,
+        items=[
+            item._replace(id=f"{name}/{item.id}", locator=_Located(number, item.locator))
+            for number, name, part in parts
+            for item in part.items
+        ],
+        labels=[target for _, _, part in parts for target in widened(part.targets, part.tasks, tasks)],
         classes=output_names(tasks),
         reader=reader,
         store=store,
         rows=None if store is None else rows,
-        hflip=all(part.hflip for part in parts),
-        on_bad_image=parts[0].on_bad_image,
+        hflip=all(part.hflip for _, _, part in parts),
+        on_bad_image=parts[0][2].on_bad_image,
         tasks=tasks,
     )
 
 
-def _widened(part: Part, tasks: Sequence[Task]) -> list[Target]:
-    """The part's targets with room for all tasks, in their order."""
-    return widened(part.targets, part.tasks, tasks)
-
-
-def _with_statistics(dataset: Dataset) -> Dataset:
-    """The tasks with mean and deviation of the values that are trained on, in the data set and its parts."""
-    tasks = fitted(dataset.tasks, dataset.train.targets)
-    parts: dict[str, Any] = {role: part.answering(tasks, part.targets) for role, part in dataset.parts.items()}
-    return replace(dataset, tasks=tasks, **parts)
-
-
-def _said(texts: Sequence[str], names: Sequence[str]) -> str:
+def _per_dataset(texts: Sequence[str], names: Sequence[str]) -> str:
     if len(set(texts)) == 1:
         return texts[0]
     return "; ".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
 
 
 class _Located(NamedTuple):
-    """Where an image is: in which data set, and where there."""
+    """The place of an image: the data set's number, and the locator there."""
 
     number: int
     locator: Any
@@ -267,16 +223,16 @@ class _Readers:
         return self.readers[locator.number].read(locator.locator)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Stores:
-    """The decoded stores of several data sets; a row says which of them by what is left over."""
+    """The decoded stores of several data sets; row r is row r // N of store r % N."""
 
-    stores: tuple[Store | None, ...]
+    stores: tuple[Decoded | None, ...]
     side: int
     interpolation: str
 
     def pixels(self, row: int) -> Pixels | None:
-        """One image, (H, W, 3); None where its store does not have it."""
+        """One image, (H, W, 3); None if its store does not have it."""
         place, number = divmod(row, len(self.stores))
         store = self.stores[number]
         return None if store is None else store.pixels(place)

@@ -1,4 +1,4 @@
-"""Loose images to predict on: files and folders, or images in memory, in the order they were given."""
+"""Images to predict on: files, folders, or images in memory, in the order given."""
 
 from __future__ import annotations
 
@@ -20,21 +20,16 @@ from zoo.errors import DataError
 Picture = str | Path | bytes | Image.Image | np.ndarray[Any, Any]
 """An image to predict on: a file or folder, a file's bytes, or pixels (H, W), (H, W, 3) or (H, W, 4), uint8."""
 
-Remark = Callable[[str], None]
+_Remark = Callable[[str], None]
 
 
 def open_images(
     images: Iterable[Picture], remark: Callable[[str, str], None] | None = None
 ) -> Iterator[tuple[str, Image.Image | DataError]]:
-    """Read images one after the other.
+    """Read images one by one: yields the path and an upright RGB image, or the error that says why there is none.
 
-    Args:
-        images: Files, read whatever their names end in; folders, searched to the bottom for files with an image's
-            extension, sorted; and images in memory, whose name is their place, `images[0]`.
-        remark: Told, by path, what of a file is not in its image.
-
-    Yields:
-        The path and an RGB image as a person would see it, or the error that says why there is none.
+    Files are read whatever their extension, folders are searched for images; an image in memory is named by its place,
+    `images[0]`. `remark` is called with a path and what of the file is not in its image.
     """
     for path, read in _readers(images):
         try:
@@ -53,7 +48,7 @@ def open_images(
 
 
 def image_paths(paths: Iterable[str | Path]) -> Iterator[str]:
-    """The files that `open_images` reads: folders are replaced by the images below them."""
+    """The files that `open_images` reads: a folder is replaced by the images below it, sorted."""
     for given in paths:
         path = os.fspath(given)
         if not os.path.isdir(path):
@@ -66,8 +61,8 @@ def image_paths(paths: Iterable[str | Path]) -> Iterator[str]:
                     yield os.path.join(folder, name)
 
 
-def _readers(images: Iterable[Picture]) -> Iterator[tuple[str, Callable[[Remark], Image.Image]]]:
-    """The name of every image, and what reads it."""
+def _readers(images: Iterable[Picture]) -> Iterator[tuple[str, Callable[[_Remark], Image.Image]]]:
+    """The name of every image, and the function that reads it and is given `remark`."""
     for place, given in enumerate(images):
         if isinstance(given, str | os.PathLike):
             for path in image_paths([given]):
@@ -78,11 +73,11 @@ def _readers(images: Iterable[Picture]) -> Iterator[tuple[str, Callable[[Remark]
             yield f"images[{place}]", partial(_from_memory, given)
 
 
-def _from_file(path: str, remark: Remark) -> Image.Image:
+def _from_file(path: str, remark: _Remark) -> Image.Image:
     return decode(read_bytes(path, IMAGE_LIMIT), remark)
 
 
-def _from_memory(given: Any, _remark: Remark) -> Image.Image:
+def _from_memory(given: Any, _remark: object) -> Image.Image:
     if isinstance(given, np.ndarray):
         if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,), (4,)):
             raise ValueError(f"pixels are (H, W), (H, W, 3) or (H, W, 4) of uint8, not {given.shape} of {given.dtype}")

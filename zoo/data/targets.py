@@ -1,8 +1,9 @@
-"""What images answer, all together: which answers each of them gives, and how many give each."""
+"""Targets of images: class positions or numbers, per-task views, counts and draw weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -12,80 +13,68 @@ from zoo.tasks.schema import NAN, Span, Target, Task, spans
 
 
 def classes_of(labels: Sequence[int | Target]) -> list[int]:
-    """The labels of images of one class each.
-
-    Raises:
-        TypeError: One is an answer to tasks.
-    """
-    found = [label for label in labels if isinstance(label, int)]
-    if len(found) < len(labels):
-        raise TypeError(f"{len(labels) - len(found)} of {len(labels)} labels are no class's position")
-    return found
+    """The labels of images of one class each. Raises TypeError if one is a target."""
+    positions = [label for label in labels if isinstance(label, int)]
+    if len(positions) < len(labels):
+        raise TypeError(f"{len(labels) - len(positions)} of {len(labels)} labels are not class positions")
+    return positions
 
 
 def targets_of(labels: Sequence[int | str | Target]) -> list[Target]:
-    """The labels of images that answer tasks.
-
-    Raises:
-        TypeError: One is a class.
-    """
-    found = [label for label in labels if isinstance(label, tuple)]
-    if len(found) < len(labels):
-        raise TypeError(f"{len(labels) - len(found)} of {len(labels)} labels are no answers to tasks")
-    return found
+    """The labels of images with targets. Raises TypeError if one is a class."""
+    targets = [label for label in labels if isinstance(label, tuple)]
+    if len(targets) < len(labels):
+        raise TypeError(f"{len(labels) - len(targets)} of {len(labels)} labels are not targets")
+    return targets
 
 
 def indicators(tasks: Sequence[Task], targets: Sequence[Target]) -> Flags:
-    """Which answers each image gives, (N, answers): classes, labels, steps, quarters of a quantity."""
-    return np.concatenate(
-        [kinds.of(span.task).strata(span.task, values) for span, values in each_task(tasks, targets)], axis=1
-    )
+    """Each image's strata, (N, strata): classes, labels, levels, quarters of a regression target."""
+    strata = [kinds.of(span.task).strata(span.task, values) for span, values in each_task(tasks, targets)]
+    return np.concatenate(strata, axis=1)
 
 
 def widened(targets: Sequence[Target], own: Sequence[Task], tasks: Sequence[Task]) -> list[Target]:
-    """Targets of some tasks with room for all of them, in their order; what is not answered is not known."""
-    places = {span.task.name: span.columns for span in spans(own)}
-    rows = []
-    for target in targets:
-        row: list[float] = []
-        for task in tasks:
-            row += target[places[task.name]] if task.name in places else [NAN] * task.columns
-        rows.append(tuple(row))
-    return rows
+    """Targets of the tasks `own` as targets of `tasks`, matched by name; NaN for a task that is not among `own`."""
+    columns = {span.task.name: span.columns for span in spans(own)}
+    unknown = {task.name: (NAN,) * task.columns for task in tasks}
+    return [
+        tuple(chain.from_iterable(target[columns[name]] if name in columns else nan for name, nan in unknown.items()))
+        for target in targets
+    ]
 
 
-def answers(tasks: Sequence[Task], targets: Sequence[Target]) -> dict[str, int]:
-    """For each task by name, the images that answer it."""
-    return {span.task.name: sum(any(number == number for number in target[span.columns]) for target in targets)
-            for span in spans(tasks)}  # fmt: skip
+def task_counts(tasks: Sequence[Task], targets: Sequence[Target]) -> dict[str, int]:
+    """For each task by name, the images that have a target for it."""
+    return {span.task.name: int((~np.isnan(values)).any(1).sum()) for span, values in each_task(tasks, targets)}
 
 
 def fitted(tasks: Sequence[Task], targets: Sequence[Target]) -> tuple[Task, ...]:
-    """The tasks with what their losses need to know of the training images, such as the mean of a quantity."""
+    """The tasks with the training statistics that their losses need, such as the mean of a regression target."""
     return tuple(kinds.of(span.task).fitted(span.task, values) for span, values in each_task(tasks, targets))
 
 
 def draw_weights(tasks: Sequence[Task], targets: Sequence[Target], temperature: float) -> list[float]:
-    """How often each image is drawn: its tasks come in proportion to their size to the power of the temperature.
+    """Each image's draw weight: tasks are drawn in proportion to their number of images ** temperature.
 
-    An image that answers several tasks gets the mean of what they ask for; one that answers none gets the least of all.
-    So the proportion holds exactly where no image answers two tasks; where images do, a draw of one task is also one of
-    the other, and at 0 the tasks come only more alike than they would.
+    An image of several tasks gets the mean of their weights, one of none the least. So the proportion is exact only if
+    no image has several tasks: drawing it for one task draws it for the others too.
     """
-    answers = np.stack([np.isfinite(values).any(1) for _, values in each_task(tasks, targets)], axis=1)
-    sizes = np.maximum(answers.sum(0), 1).astype(np.float64)
-    wanted = sizes ** (temperature - 1.0)
-    weights = np.where(answers.any(1), (answers * wanted).sum(1) / np.maximum(answers.sum(1), 1), wanted.min())
+    known = np.stack([np.isfinite(values).any(1) for _, values in each_task(tasks, targets)], axis=1)
+    sizes = np.maximum(known.sum(0), 1).astype(np.float64)
+    per_task = sizes ** (temperature - 1.0)
+    # The mean weight over the tasks that an image has a target for.
+    weights = np.where(known.any(1), (known * per_task).sum(1) / np.maximum(known.sum(1), 1), per_task.min())
     drawn: list[float] = weights.tolist()
     return drawn
 
 
 def counts(tasks: Sequence[Task], targets: Sequence[Target]) -> list[int]:
-    """For each output, the images that are a case of it: of its class, with its label, above its step, with a value."""
+    """For each output, its positive images: of the class, with the label, above the level, with a value."""
     return [n for span, values in each_task(tasks, targets) for n in kinds.of(span.task).counts(span.task, values)]
 
 
 def each_task(tasks: Sequence[Task], targets: Sequence[Target]) -> list[tuple[Span, Values]]:
-    """The tasks in order, each with the images' answers to it, (N, columns)."""
+    """The tasks in order, each with the images' targets for it, (N, columns)."""
     table = np.array(targets, dtype=np.float64).reshape(len(targets), sum(task.columns for task in tasks))
     return [(span, table[:, span.columns]) for span in spans(tasks)]

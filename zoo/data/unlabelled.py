@@ -1,8 +1,7 @@
-"""Images without labels: another domain to adapt to, or more images of the same one.
+"""Unlabelled images: another domain to adapt to, or more images of the same one.
 
-Whatever labels there are in the reference, training and choosing get an `UnlabelledSet`, made from items whose label
-was taken off; no image is picked or put aside by its label. The labels are in the `TrueLabels` alone, which nothing but
-the report of a finished run looks at.
+Training and validation get an `UnlabelledSet`, made from items without their labels; no image is selected by its label.
+The labels are only in `TrueLabels`, which only the report of a finished run reads.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from dataclasses import dataclass, replace
 
 from zoo.data.part import Part
 from zoo.data.sources.dispatch import open_listing
-from zoo.data.splits.roles import unreadable
+from zoo.data.splits.roles import named, unreadable
 from zoo.data.store.scan import Scanner
 from zoo.data.types import BadImage, DataOptions, Item, Listing, Progress, ranked
 from zoo.errors import DataError
 
-CHOOSING = 2000  # images, at most, on which epochs are compared
+VAL_LIMIT = 2000  # most validation images
 
 
 @dataclass(frozen=True)
 class UnlabelledSet:
-    """Images without labels."""
+    """Unlabelled images."""
 
     name: str
-    train: Part  # trained on; without labels
-    val: Part  # some of them, on which epochs are compared; without labels
-    fingerprint: str  # changes when an image that is trained on changes; labels do not count
+    train: Part
+    val: Part  # some of the training images, on which epochs are compared
+    fingerprint: str  # changes when a training image changes; labels do not count
     bad: tuple[BadImage, ...]
     license: str | None
     notes: tuple[str, ...]
@@ -36,11 +35,11 @@ class UnlabelledSet:
 
 @dataclass(frozen=True)
 class TrueLabels:
-    """Labels, for the report alone."""
+    """Labels of the unlabelled images, for the report alone."""
 
     test: Part  # with labels, in the classes of the labelled images
-    split: str  # what it is: "test", "val", "all images"
-    val: tuple[int, ...] | None  # the labels of the images on which epochs are compared, in their order
+    split: str  # of this part: "test", "val", "all images"
+    val: tuple[int, ...] | None  # labels of the validation images, in their order; None: not all known
 
 
 def open_unlabelled(
@@ -49,44 +48,31 @@ def open_unlabelled(
     options: DataOptions,
     on_progress: Progress | None = None,
     *,
-    answered: bool = True,
+    labelled: bool = True,
     without: Collection[str] = (),
     contents: Collection[bytes] = (),
 ) -> tuple[UnlabelledSet, TrueLabels | None]:
-    """Open images to train on without their labels; and their labels apart, where all are known and of these classes.
+    """Open images to train on unlabelled; and their labels, if `labelled` and all are known and among `classes`.
 
-    Training takes the train split (or val, or all there is); the report takes test, else val, else all images.
-
-    Args:
-        ref: As for `open_dataset`; here images need no class folders, and tables no labels.
-        classes: Of the labelled images; labels are matched by name.
-        options: Columns, configuration, unreadable images, store, the limit of images to train on. Nothing is cut.
-        on_progress: Called with (stage, done, total).
-        answered: Whether their labels are looked at, for a report.
-        without: Ids of images that must not be trained on.
-        contents: Hashes of such images' bytes: copies of them are not trained on either, wherever they are.
-
-    Raises:
-        DataError: They cannot be reached or read, or there are none.
+    Training takes the train split (or val, or all images), without the ids `without` and copies of the sha256 hashes
+    `contents`; the report takes test, else val, else all. Raises DataError if no image can be read.
     """
     listing = open_listing(ref, replace(options, labels=False), on_progress)
     training = next(name for name in ("train", "all", "val", "test") if listing.splits.get(name))
     reported = next(name for name in ("test", "val", training) if listing.splits.get(name))
-    there, without, contents = len(listing.splits[training]), frozenset(without), frozenset(contents)
-    fit = [item for item in listing.splits[training] if item.id not in without]
-    known = len(fit)
-    fit = _limited(fit, options)
-    unused = known - len(fit)
+    without, contents = frozenset(without), frozenset(contents)
+    candidates = [item for item in listing.splits[training] if item.id not in without]
+    limited = _limited(candidates, options)
     scanner = Scanner(listing, options, on_progress)
-    fit, bad = _readable(ref, fit, scanner, options)
-    fit = [item for item in fit if scanner.finding(item).content not in contents]
-    left_out = there - unused - len(bad) - len(fit)
-    if not fit:
-        rest = "all others" if bad else "all of them"
-        why = f"{rest} are among those that the result is for" if left_out else "none of them can be read"
+    readable, bad = _readable(ref, limited, scanner, options)
+    train = [item for item in readable if scanner.finding(item).content not in contents]
+    left_out = len(listing.splits[training]) - len(candidates) + len(readable) - len(train)
+    if not train:
+        which = "all others" if bad else "all of them"
+        why = f"{which} are among those that the result is for" if left_out else "none of them can be read"
         raise DataError(f"{ref} has no images to train on", why=why)
-    order = ranked([item.id for item in fit], seed=options.seed, purpose="choosing without labels")
-    choose = [fit[position] for position in sorted(order[:CHOOSING])]
+    order = ranked([item.id for item in train], seed=options.seed, purpose="choosing without labels")
+    val = [train[position] for position in sorted(order[:VAL_LIMIT])]
 
     def part(role: str, items: Sequence[Item], labels: Sequence[int], names: tuple[str, ...]) -> Part:
         store, rows = scanner.stored(items)
@@ -95,35 +81,34 @@ def open_unlabelled(
             hflip=listing.hflip, on_bad_image=options.on_bad_image,
         )  # fmt: skip
 
-    def bare(role: str, items: Sequence[Item]) -> Part:
+    def unlabelled(role: str, items: Sequence[Item]) -> Part:
         return part(role, [item._replace(label="") for item in items], [-1] * len(items), ())
 
-    labels = {name: label for label, name in enumerate(classes)}
-    note, answers = _note(listing, reported, labels) if answered else "", None
-    if answered and not note:
+    label_of = {name: label for label, name in enumerate(classes)}
+    notes, truth = [_unusable(listing, reported, label_of)] if labelled else [], None
+    if notes == [""]:
         report, more = _readable(ref, list(listing.splits[reported]), scanner, options)
-        bad = [*bad, *(image for image in more if image not in bad)]
-        true = [labels.get(str(item.label)) for item in choose]
-        answers = TrueLabels(
-            part("report", report, [labels[str(item.label)] for item in report], tuple(classes)),
+        bad += [image for image in more if image not in bad]
+        true = [label_of.get(str(item.label)) for item in val]
+        truth = TrueLabels(
+            part("report", report, [label_of[str(item.label)] for item in report], tuple(classes)),
             "all images" if reported == training else reported,
             tuple(label for label in true if label is not None) if None not in true else None,
         )
+    if len(limited) < len(candidates):
+        notes.append(f"{len(limited):,} of {len(candidates):,} images of {listing.name} are used, as limited")
+    if left_out:
+        notes.append(f"{left_out:,} image(s) of {listing.name} are not trained on: the result is measured on them")
     images = UnlabelledSet(
         name=listing.name,
-        train=bare("unlabelled", fit),
-        val=bare("choosing without labels", choose),
-        fingerprint=_fingerprint(fit, scanner),
+        train=unlabelled("unlabelled", train),
+        val=unlabelled("choosing without labels", val),
+        fingerprint=_fingerprint(train, scanner),
         bad=tuple(bad),
         license=listing.license,
-        notes=(
-            *listing.notes,
-            *filter(None, [note, _unused(listing, unused, known), _left_out(listing, left_out)]),
-            *scanner.notes,
-            *scanner.remarks(),
-        ),
+        notes=(*listing.notes, *filter(None, notes), *scanner.notes, *scanner.remarks()),
     )
-    return images, answers
+    return images, truth
 
 
 def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOptions) -> tuple[list[Item], list[BadImage]]:
@@ -135,33 +120,21 @@ def _readable(ref: str, items: list[Item], scanner: Scanner, options: DataOption
 
 
 def _limited(items: list[Item], options: DataOptions) -> list[Item]:
-    """At most as many as the limit, whatever their labels."""
+    """At most `limit` of the images, whatever their labels."""
     if options.limit is None or len(items) <= options.limit:
         return items
     order = ranked([item.id for item in items], seed=options.seed, purpose="limit without labels")
     return [items[position] for position in sorted(order[: options.limit])]
 
 
-def _unused(listing: Listing, count: int, of: int) -> str:
-    """How many images a limit leaves out; empty where there are none."""
-    return f"{of - count:,} of {of:,} images of {listing.name} are used, as limited" if count else ""
-
-
-def _left_out(listing: Listing, count: int) -> str:
-    """How many images the result is measured on, and so are not trained on; empty where there are none."""
-    if not count:
-        return ""
-    return f"{count:,} image(s) of {listing.name} are not trained on: the result is measured on them"
-
-
-def _note(listing: Listing, split: str, classes: Collection[str]) -> str:
-    """Why there is nothing to report on; empty where there is."""
-    found = {str(item.label) for item in listing.splits[split]}
-    if "" in found:
+def _unusable(listing: Listing, split: str, classes: Collection[str]) -> str:
+    """Why the labels of a split cannot be reported on; "" if they can."""
+    names = {str(item.label) for item in listing.splits[split]}
+    if "" in names:
         return f"{listing.name} has no labels, so no accuracy on it is reported"
-    unknown = sorted(found - set(classes))
+    unknown = sorted(names - set(classes))
     if unknown:
-        few = ", ".join(unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        few = named(unknown, 5)
         return f"{listing.name} has classes that training does not know ({few}), so no accuracy on it is reported"
     return ""
 

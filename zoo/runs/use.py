@@ -15,7 +15,7 @@ from torch import nn
 
 from zoo import data
 from zoo.base.references import HUB_MODEL, may_be_repo
-from zoo.data import DataOptions, Part, asked_of
+from zoo.data import DataOptions, Part, evaluation_options
 from zoo.data.loose_images import Picture
 from zoo.errors import DataError, PluginError, RunError, WeightsError
 from zoo.events import Listener, Note, Progress, ignore
@@ -192,7 +192,7 @@ def evaluate(
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
         specs = own.recipe.task_specs if own is not None else ()
-        options = asked_of(reference, classifier.tasks, specs, replace(options, specs=()))
+        options = evaluation_options(reference, classifier.tasks, specs, replace(options, specs=()))
         found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)

@@ -75,7 +75,7 @@ def opened(
         dataset.classes,
         options if same else replace(options, config=None),
         lambda stage, done, total: emit(Progress(stage, done, total)),
-        answered=recipe.target is not None,
+        labelled=recipe.target is not None,
         without={report.id(place) for place in range(len(report))} if same else (),
         contents=known or (),
     )

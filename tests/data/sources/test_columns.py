@@ -152,7 +152,7 @@ def test_a_scored_table_has_the_models_labels_in_the_models_order(tmp_path):
     assert np.allclose(found.part.truth(), [[0, math.nan, 1], [1, math.nan, 0]], equal_nan=True)
     plain = tmp_path / "plain.csv"
     plain.write_text("path,label\nimg/00000.png,red\n")
-    with pytest.raises(DataError, match="the model gives several answers"):
+    with pytest.raises(DataError, match="the model predicts several targets"):
         open_evaluation(str(plain), NAMES, DataOptions(tasks=(task,)))
 
 

@@ -1,4 +1,4 @@
-"""Encoded bytes to an RGB image that looks as it does in a picture viewer."""
+"""Decoding: encoded bytes to an upright RGB image, as a picture viewer shows it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,25 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 VERSION = 2
-"""Raised when the pixels that `decode` makes change, so that decoded stores are made anew."""
+"""Increased when the pixels that `decode` gives change, so that decoded stores are made again."""
 
-# Of the formats that Pillow knows, those that hold pictures and need no other program: for EPS it runs Ghostscript.
+# Pillow's formats that need no other program; for EPS it would run Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "AVIF")
-PIXELS = 178_956_970  # of one image, at most: Pillow's own limit
-TOGETHER = 200_000_000  # pixels of the images that threads decode at one time
-SCANS = 5_000_000_000  # pixels times passes of a JPEG: each pass costs as much as the first and may take a few bytes
-LONGEST = 64  # an image longer than so many times its short side is cut to its middle
+PIXELS = 178_956_970  # most of one image: Pillow's own limit
+TOGETHER = 200_000_000  # most pixels that threads decode at the same time
+SCANS = 5_000_000_000  # most pixels times passes of a JPEG: a pass of few bytes costs as much as the first
+LONGEST = 64  # an image more than this many times as long as wide is cut to its middle
 
 
 class UnreadableImage(ValueError):
-    """The bytes are not an image that can be shown whole; the message says why."""
+    """The bytes are not a complete image; the message says why."""
 
 
 def decode(data: bytes, remark: Callable[[str], None] | None = None) -> Image.Image:
-    """Decode one image completely.
+    """Decode one image to RGB: first frame, upright by EXIF, transparency on white, 16 bits scaled to 8, cut if long.
 
-    The first frame of an animation; turned as its EXIF orientation says; transparency laid on white; 16-bit values
-    scaled to 8 bits rather than clipped; grey, palette, CMYK and one-bit images as RGB. Of an image more than 64 times
-    as long as wide, its middle.
-
-    Args:
-        data: The encoded file. Its format is told by its content, never by its name.
-        remark: Told what of the file is not in the result.
-
-    Raises:
-        UnreadableImage: It is no image, is cut short or damaged, or is so large that it may be a decompression bomb.
+    The format is read from the content. `remark` is called with what of the file is not in the result. Raises
+    UnreadableImage if the bytes are no image, damaged, or so large that they may be a decompression bomb.
     """
     if not data:
         raise UnreadableImage("the file is empty")
@@ -49,7 +41,7 @@ def decode(data: bytes, remark: Callable[[str], None] | None = None) -> Image.Im
         _check_size(image, data)
         if remark is not None and image.format != "TIFF" and getattr(image, "is_animated", False):
             remark("of an animation: its first frame is used")
-        with _room.taken(image.width * image.height):
+        with _budget.spent(image.width * image.height):
             image.load()
             _turn_upright(image)
             return as_rgb(_middle(image, remark))
@@ -67,26 +59,26 @@ def decode(data: bytes, remark: Callable[[str], None] | None = None) -> Image.Im
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The same of an image that somebody has opened already, which stays as it is: what `decode` makes of its file."""
+    """What `decode` makes of the file of an image that is already open; a copy."""
     image = image.copy()
     _turn_upright(image)
     return as_rgb(_middle(image, None))
 
 
-class _Room:
-    """Lets threads decode at the same time while their images are not too large together."""
+class _PixelBudget:
+    """Lets threads decode at the same time as long as their images are not too large together."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget who is inside: a forked process has none of the threads."""
+        """Forget all spending: a forked process has none of the threads."""
         self._free = TOGETHER
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Wait for room. An image that is larger than all of it waits to be alone."""
+    def spent(self, pixels: int) -> Iterator[None]:
+        """Wait until `pixels` are free. An image larger than the whole budget waits to be alone."""
         pixels = min(pixels, TOGETHER)
         changed = self._changed
         with changed:
@@ -100,24 +92,21 @@ class _Room:
                 changed.notify_all()
 
 
-_room = _Room()
+_budget = _PixelBudget()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_room.reset)
+    os.register_at_fork(after_in_child=_budget.reset)
 
 
 @contextlib.contextmanager
 def no_warnings() -> Iterator[None]:
-    """Keep Pillow from warning about odd files: what cannot be shown is refused, the rest is of no concern.
-
-    Enter it in the main thread, around whatever threads decode: Python's warning filters are the process's.
-    """
+    """Silence Pillow's warnings about odd files. Enter it in the main thread: warning filters are the process's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any mode to RGB, as a person would see it."""
+    """Convert a loaded image of any mode to RGB, as a viewer shows it."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
@@ -129,7 +118,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _check_size(image: Image.Image, data: bytes) -> None:
-    """Refuse what takes too much memory or time, before a pixel of it is decoded."""
+    """Refuse an image that takes too much memory or time, before it is decoded."""
     pixels = image.width * image.height
     if pixels > PIXELS:
         size = f"{image.width:,} x {image.height:,} pixels"
@@ -141,7 +130,7 @@ def _check_size(image: Image.Image, data: bytes) -> None:
 
 
 def _middle(image: Image.Image, remark: Callable[[str], None] | None) -> Image.Image:
-    """An image of a shape that can be resized to a network's input: one pixel in a thousand would become gigabytes."""
+    """The middle of a long image: resized by its short side, 1 x 1000 pixels would become gigabytes."""
     width, height = image.size
     longest = LONGEST * min(width, height)
     if max(width, height) <= longest:
@@ -153,13 +142,13 @@ def _middle(image: Image.Image, remark: Callable[[str], None] | None) -> Image.I
 
 
 def _turn_upright(image: Image.Image) -> None:
-    # A broken EXIF block says nothing about which way is up.
+    # A broken EXIF block does not say which way is up.
     with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, SyntaxError, struct.error, OSError):
         ImageOps.exif_transpose(image, in_place=True)
 
 
 def _to_bytes(image: Image.Image) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """Scale wide grey values to 0..255: 16-bit by their full range, others by the range that they show."""
+    """Scale grey values to 0..255: 16-bit by their full range, others by their own."""
     values = np.asarray(image).astype(np.float64)
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)

@@ -1,8 +1,7 @@
-"""Reading every image once before training: what is unreadable, what is identical, and the decoded store.
+"""Scan: read every image once before training, to find unreadable and equal ones and fill the decoded store.
 
-What was found is remembered in an SQLite file by place, id, size and modification time, so that a second run reads no
-image that has not changed. It is written down on the way, and so are the decoded images: a run that is killed leaves
-what it did to the next one.
+An SQLite file remembers what was found, by place, id, size and modification time, so that a second run reads only
+images that have changed. It and the store are written during the scan, so a killed run leaves its work to the next one.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,21 +19,21 @@ from zoo.base.files import cache_dir
 from zoo.data.store.decode import VERSION, UnreadableImage, decode, no_warnings
 from zoo.data.store.segment import Pixels
 from zoo.data.store.store import Builder, Store, resized, too_long
-from zoo.data.types import DataOptions, Item, Listing, Progress, Tally, cores
+from zoo.data.types import DataOptions, Item, Listing, Progress, cores, in_threads
 
 CHUNK = 8  # images a thread takes at a time
-REMEMBERED = 5.0  # seconds after which findings are written down
-FILE_LIMIT = 512 << 20  # bytes of the SQLite file above which it is started afresh
+REMEMBERED = 5.0  # seconds between writes of the findings
+FILE_LIMIT = 512 << 20  # bytes of the SQLite file above which it is started from scratch
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What reading one image told."""
+    """Result of reading one image."""
 
-    content: bytes  # sha256 of its bytes; empty when they could not be read
+    content: bytes  # sha256 of its bytes; empty if they could not be read
     decoded: bool  # whether it was also decoded
-    error: str  # why it is unreadable; empty when it is fine
-    lasting: bool = True  # whether the finding holds until the image changes; a failing disk's does not
+    error: str = ""  # why it is unreadable; empty if it is fine
+    lasting: bool = True  # whether this holds until the image changes; an error of the disk does not
     remark: str = ""  # what of the file is not in the image
 
 
@@ -52,58 +49,58 @@ class Scanner:
         self._store: Store | None = None
         if options.image_size is not None and options.store_bytes > 0:
             self._store = Store(options.image_size, options.interpolation)
-        self._images = self._lacking = 0  # that were checked; that the store does not have
+        self._images = self._missing = 0  # checked images; those that the store does not have
         self._why = ""
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know about the store."""
-        if not self._lacking:
+        """What a user should know about the store."""
+        if not self._missing:
             return []
-        whole = self._lacking == self._images
-        what = "no decoded store" if whole else f"{self._lacking} images are not in the decoded store"
+        count = f"{self._missing} images are not in the decoded store"
+        what = "no decoded store" if self._missing == self._images else count
         return [f"{what}: {self._why or 'it cannot be read back'}; such images are decoded in every epoch"]
 
     def finding(self, item: Item) -> Finding:
-        """What is known of an item that was scanned."""
+        """The finding of an item that was scanned."""
         return self._found[item.id]
 
     def remarks(self) -> list[str]:
-        """What a person should know about the images that were read: of how many it is true, and one of them."""
-        found: dict[str, list[str]] = {}
+        """What a user should know about the images: each remark with its number of images and an example."""
+        names: dict[str, list[str]] = {}
         for name, finding in self._found.items():
             if finding.remark and not finding.error:
-                found.setdefault(finding.remark, []).append(name)
-        return [f"{len(names)} image(s) {remark} (such as {names[0]})" for remark, names in sorted(found.items())]
+                names.setdefault(finding.remark, []).append(name)
+        return [f"{len(those)} image(s) {remark} (such as {those[0]})" for remark, those in sorted(names.items())]
 
     def hash(self, items: Sequence[Item]) -> None:
-        """Learn the content hashes of items without decoding them."""
+        """Find the content hashes of items without decoding them."""
         self._recall(items)
-        missing = [item for item in items if item.id not in self._found]
-        self._read(missing, "reading the images", decoding=False, builder=None)
+        unknown = [item for item in items if item.id not in self._found]
+        self._read(unknown, "reading the images", decoding=False)
 
     def check(self, items: Sequence[Item]) -> None:
-        """Decode every item that was not decoded before or whose pixels are not in the store, if one is wanted."""
+        """Decode every item that was not decoded before, or is missing from the store if there is one."""
         self._recall(items)
         unknown = [item for item in items if not self._known(item)]
         store = self._store
         if store is None:
-            self._read(unknown, "checking the images", decoding=True, builder=None)
+            self._read(unknown, "checking the images")
             return
         store.find({self._found[item.id].content for item in items if item.id in self._found})
         builder = Builder(store, self._options.store_bytes)
         try:
             if not builder.given_up:
-                unknown = [item for item in items if not self._known(item) or self._is_lacking(item, store)]
-            self._read(unknown, "checking and decoding the images", decoding=True, builder=builder)
+                unknown = [item for item in items if not self._known(item) or self._is_missing(item, store)]
+            self._read(unknown, "checking and decoding the images", builder=builder)
         finally:
-            builder.close()  # what was done before an interruption is there for the next run
+            builder.close()  # an interrupted run leaves its work to the next one
         self._images += len(items)
-        self._lacking += sum(self._is_lacking(item, store) for item in items)
+        self._missing += sum(self._is_missing(item, store) for item in items)
         self._why = builder.given_up or self._why
 
     def stored(self, items: Sequence[Item]) -> tuple[Store | None, list[int]]:
-        """The store and the rows of these items in it; -1 for one that it does not have."""
+        """The store, and the rows of these items in it; -1: not in it."""
         store = self._store
         return store, [] if store is None else [store.row(self._found[item.id].content) for item in items]
 
@@ -111,7 +108,7 @@ class Scanner:
         finding = self._found.get(item.id)
         return finding is not None and (finding.decoded or bool(finding.error))
 
-    def _is_lacking(self, item: Item, store: Store) -> bool:
+    def _is_missing(self, item: Item, store: Store) -> bool:
         finding = self._found[item.id]
         return not finding.error and store.row(finding.content) < 0
 
@@ -119,21 +116,22 @@ class Scanner:
         for item, finding in self._memory.recall(items):
             self._found.setdefault(item.id, finding)
 
-    def _read(self, items: Sequence[Item], stage: str, *, decoding: bool, builder: Builder | None) -> None:
-        if not items:
-            return
-        tally = Tally(stage, len(items), self._on_progress)
-        reader = self._listing.reader
+    def _read(
+        self, items: Sequence[Item], stage: str, *, decoding: bool = True, builder: Builder | None = None
+    ) -> None:
+        reader, interpolation = self._listing.reader, self._options.interpolation
 
         def work(chunk: Sequence[Item]) -> list[tuple[Item, Finding, Pixels | None]]:
             side = self._options.image_size if builder is not None and not builder.given_up else None
-            return [(item, *_examine(reader.read, item, decoding, side, self._options.interpolation)) for item in chunk]
+            return [(item, *_examine(reader.read, item, decoding, side, interpolation)) for item in chunk]
 
+        chunks = (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
         fresh: list[tuple[Item, Finding]] = []
         written = time.monotonic()
+        done, reported = 0, -1
         try:
             with no_warnings():
-                for rows in _in_order(work, items):
+                for rows in in_threads(work, chunks, "zoo-scan", threads=cores(), ahead=2 * cores()):
                     for item, finding, pixels in rows:
                         self._found[item.id] = finding
                         if finding.lasting:
@@ -143,28 +141,13 @@ class Scanner:
                     if time.monotonic() - written > REMEMBERED:
                         self._memory.remember(fresh)
                         fresh, written = [], time.monotonic()
-                    tally.step(len(rows))
+                    done += len(rows)
+                    percent = done * 100 // len(items)
+                    if self._on_progress is not None and (percent != reported or done == len(items)):
+                        reported = percent
+                        self._on_progress(stage, done, len(items))
         finally:
             self._memory.remember(fresh)
-
-
-def _in_order(
-    work: Callable[[Sequence[Item]], list[tuple[Item, Finding, Pixels | None]]], items: Sequence[Item]
-) -> Iterator[list[tuple[Item, Finding, Pixels | None]]]:
-    """Run `work` on chunks of items in threads; results come in the items' order, few of them waiting in memory."""
-    threads = cores()
-    pending: deque[Future[list[tuple[Item, Finding, Pixels | None]]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="zoo-scan") as pool:
-        try:
-            for start in range(0, len(items), CHUNK):
-                pending.append(pool.submit(work, items[start : start + CHUNK]))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _examine(
@@ -178,52 +161,47 @@ def _examine(
         return Finding(b"", decoding, str(error)), None
     content = hashlib.sha256(data).digest()
     if not decoding:
-        return Finding(content, False, ""), None
+        return Finding(content, False), None
     remarks: list[str] = []
     try:
         image = decode(data, remarks.append)
     except UnreadableImage as error:
         return Finding(content, True, str(error)), None
-    remark = "; ".join(remarks)
+    finding = Finding(content, True, remark="; ".join(remarks))
     if side is None or too_long(image):
-        return Finding(content, True, "", remark=remark), None
-    return Finding(content, True, "", remark=remark), np.asarray(resized(image, side, interpolation))
+        return finding, None
+    return finding, np.asarray(resized(image, side, interpolation))
 
 
 def _text(name: str) -> str:
-    """A name as SQLite takes it: one that is not UTF-8 holds lone surrogates."""
+    """A name that SQLite accepts: one that is not UTF-8 has lone surrogates."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 class _Memory:
-    """Findings of earlier runs. A cache that cannot be read or written costs time and nothing else."""
+    """Findings of earlier runs. A file that cannot be read or written only costs time."""
 
     def __init__(self, key: str) -> None:
         self._key = key
         self._path = cache_dir() / "scan.sqlite"
         self._known: dict[str, tuple[int, str, bytes, int, str, str]] | None = None
 
-    def recall(self, items: Sequence[Item]) -> list[tuple[Item, Finding]]:
+    def recall(self, items: Sequence[Item]) -> Iterator[tuple[Item, Finding]]:
         """The findings that still hold: same place, id, size and time."""
         if self._known is None:
             self._known = self._load()
-        recalled = []
         for item in items:
             row = self._known.get(_text(item.id))
-            if row is not None and row[0] == item.size and row[1] == str(item.stamp):
-                recalled.append((item, Finding(row[2], bool(row[3]), row[4], remark=row[5])))
-        return recalled
+            if row is not None and row[:2] == (item.size, str(item.stamp)):
+                yield item, Finding(row[2], bool(row[3]), row[4], remark=row[5])
 
     def _load(self) -> dict[str, tuple[int, str, bytes, int, str, str]]:
         if not self._path.exists():
             return {}
+        query = "SELECT id, size, stamp, content, decoded, error, remark FROM findings WHERE place = ?"
         try:
             with contextlib.closing(self._connect()) as connection:
-                rows = connection.execute(
-                    "SELECT id, size, stamp, content, decoded, error, remark FROM findings WHERE place = ?",
-                    (_text(self._key),),
-                )
-                return {row[0]: row[1:] for row in rows}
+                return {row[0]: row[1:] for row in connection.execute(query, (_text(self._key),))}
         except sqlite3.Error:
             return {}
 
@@ -231,33 +209,24 @@ class _Memory:
         """Add findings."""
         if not findings:
             return
+        key = _text(self._key)
         rows = [
-            (
-                _text(self._key),
-                _text(item.id),
-                item.size,
-                str(item.stamp),
-                finding.content,
-                int(finding.decoded),
-                finding.error,
-                finding.remark,
-            )
-            for item, finding in findings
+            (key, _text(item.id), item.size, str(item.stamp), its.content, int(its.decoded), its.error, its.remark)
+            for item, its in findings
         ]
-        try:
+        # A file that is locked for long or has no room is left as it is.
+        with contextlib.suppress(sqlite3.OperationalError, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.exists() and self._path.stat().st_size > FILE_LIMIT:
                 self._path.unlink()
-            self._insert(rows)
-        except sqlite3.OperationalError:
-            return  # locked for long, or no room
-        except sqlite3.DatabaseError:
-            # Damaged: it holds nothing that cannot be found out again.
-            with contextlib.suppress(OSError, sqlite3.Error):
-                self._path.unlink(missing_ok=True)
+            try:
                 self._insert(rows)
-        except OSError:
-            return
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # damaged: what it holds can be found again
+                with contextlib.suppress(sqlite3.Error):
+                    self._path.unlink(missing_ok=True)
+                    self._insert(rows)
 
     def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         with contextlib.closing(self._connect()) as connection, connection:

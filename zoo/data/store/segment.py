@@ -1,11 +1,10 @@
-"""One file of decoded images: raw bytes that are mapped into memory, and an index of what they show.
+"""Segment: one file of decoded images, as raw bytes mapped into memory, and an index.
 
-A row file (`zoo.base.row_file`): the rows are pixels as (H, W, 3) uint8, one image after the other; the index has each
-one's content hash, offset, height, width and crc32. Height 0 says that this image is too long to be kept. The crc of an
-image is checked when a process first reads it; a damaged file is removed, and its images are decoded from their source
-instead.
+A row file (`zoo.base.row_file`): the rows are pixels, (H, W, 3) uint8, one image after the other; the index has each
+one's content hash, offset, height, width and crc32. Height 0: this image is too long to be stored. The crc is checked
+when a process first reads an image; a damaged file is removed, and its images are decoded from their source instead.
 
-Nothing waits for the disk: what a power cut tears is found out by the header, the index's hash, or an image's crc.
+Nothing waits for the disk: the header, the index's hash or a crc shows what a power cut has torn.
 """
 
 from __future__ import annotations
@@ -28,12 +27,7 @@ _ROW = np.dtype([("sha", "u1", (32,)), ("offset", "<u8"), ("height", "<u4"), ("w
 
 
 class Segment:
-    """One finished file, opened for reading.
-
-    Raises:
-        ValueError: The file is damaged or cut short.
-        OSError: The file cannot be read.
-    """
+    """One finished file, open for reading. Raises OSError if it cannot be read, ValueError if it is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,7 +52,7 @@ class Segment:
         return [self._contents[start : start + 32] for start in range(0, len(self._contents), 32)]
 
     def pixels(self, row: int) -> Pixels | None:
-        """One image (H, W, 3), read-only and without a copy; None when it is not kept, or its bytes are damaged."""
+        """One image (H, W, 3), read-only and without a copy; None if it is not stored or damaged."""
         if self._gone:
             return None
         start, height, width, crc = (int(column[row]) for column in self._shapes)
@@ -83,23 +77,19 @@ class Segment:
         self.path = state["path"]
         try:
             self._open()
-        except (OSError, ValueError):  # removed meanwhile: images are decoded from their source
+        except (OSError, ValueError):  # removed in the meantime: images are decoded from their source
             self.size, self._contents, self._gone = 0, b"", True
 
 
 class Writer(RowWriter):
-    """Writes one segment.
-
-    Raises:
-        OSError: The file cannot be written; so do `add` and `put_away`.
-    """
+    """Writes one segment. Raises OSError if the file cannot be written; so do `add` and `put_away`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(IMAGE_ROWS, folder)
         self.rows: dict[bytes, tuple[int, int, int, int]] = {}  # content -> offset, height, width, crc
 
     def add(self, content: bytes, pixels: Pixels | None) -> None:
-        """Append one image (H, W, 3); None: one that is too long to be kept."""
+        """Append one image (H, W, 3); None: one that is too long to be stored."""
         if pixels is None:
             self.rows[content] = (0, 0, 0, 0)
             return
@@ -108,7 +98,7 @@ class Writer(RowWriter):
         self.append(data)
 
     def put_away(self, folder: Path, family: str) -> Path:
-        """Move the file to its name: family and hash of what is in it."""
+        """Move the file to its final name: family and hash of the index."""
         index = np.zeros(len(self.rows), dtype=_ROW)
         index["sha"] = np.frombuffer(b"".join(self.rows), dtype=np.uint8).reshape(-1, 32)
         for column, name in enumerate(("offset", "height", "width", "crc")):

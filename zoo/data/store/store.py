@@ -1,13 +1,12 @@
-"""The decoded store: images resized once, as raw bytes that are mapped into memory.
+"""Decoded store: images resized once, as raw bytes mapped into memory.
 
-An image is resized as timm's evaluation transform resizes it (short side to `side`, same interpolation, same code), so
-that a centre crop of the stored image equals, pixel for pixel, what that transform makes of the original.
+An image is resized as timm's evaluation transform does (short side to `side`, same interpolation, same code), so that a
+centre crop of the stored image equals, pixel for pixel, what that transform makes of the original.
 
-An image is known by the hash of its encoded bytes, so data sets, cuts and recipes share what was decoded for any of
-them. It lies in one of several segments (`zoo.data.store.segment`), whose names begin with their family: side,
-interpolation, and versions of what decodes and resizes. A segment is closed when it is full: a run that is killed loses
-the last one. All stores together stay below a limit; those used longest ago go first, and what does not fit is decoded
-whenever it is needed.
+An image is identified by the hash of its encoded bytes, so data sets, cuts and recipes share it. It lies in one of
+several segments (`zoo.data.store.segment`), whose names begin with their family: a hash of side, interpolation, and
+versions of what decodes and resizes. A full segment is closed: a killed run loses only the last one. All stores
+together stay below a limit; the least recently used go first, and an image that does not fit is decoded in each epoch.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from zoo.data.store.segment import Pixels, Segment, Writer
 from zoo.data.types import GiB
 
 RESERVE = 2 * GiB  # free disk space that a store never takes
-LONGEST = 16  # an image longer than so many times its short side is left out and read from its source
+LONGEST = 16  # an image more than this many times as long as wide is not stored, but read from its source
 SEGMENT = 256 << 20  # bytes after which a segment is closed: about a thousand images of 256 pixels
 
 
@@ -44,12 +43,12 @@ def resized(image: Image.Image, side: int, interpolation: str) -> Image.Image:
 
 
 def too_long(image: Image.Image) -> bool:
-    """Whether an image's shape keeps it out of a store: resized by its short side, it could fill the memory."""
+    """Whether an image is too long to be stored: resized by its short side, it could fill the memory."""
     return max(image.size) > LONGEST * min(image.size)
 
 
 def decoding() -> tuple[object, ...]:
-    """Versions of what decodes and resizes: images that were made by the same are the same, pixel for pixel."""
+    """Versions of what decodes and resizes: the same versions give the same pixels."""
     return decode.VERSION, PIL.__version__
 
 
@@ -59,7 +58,7 @@ def folder() -> Path:
 
 
 class Store:
-    """Decoded images of one side and interpolation: those that were asked for, from all segments that have them."""
+    """Decoded images of one side and interpolation, in all segments that have some of those looked for."""
 
     def __init__(self, side: int, interpolation: str) -> None:
         self.side = side
@@ -67,8 +66,8 @@ class Store:
         text = "\n".join(map(str, (*decoding(), side, interpolation)))
         self.family = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._segments: list[Segment] = []
-        self._rows: dict[bytes, int] = {}  # content -> place among all rows of all segments
-        self._places: list[tuple[int, int]] = []  # of each of these: segment, row in it
+        self._rows: dict[bytes, int] = {}  # content -> number among the rows of all segments
+        self._places: list[tuple[int, int]] = []  # of each number: segment, row in it
 
     @property
     def size(self) -> int:
@@ -81,7 +80,7 @@ class Store:
         return [segment.path for segment in self._segments]
 
     def find(self, contents: Collection[bytes]) -> None:
-        """Look for images on disk, and mark the files that have them as used."""
+        """Look for images on disk by content, and mark the files that have them as used."""
         wanted = {content for content in contents if content not in self._rows}
         known = set(self.paths)
         if not wanted or not folder().is_dir():
@@ -93,7 +92,7 @@ class Store:
                     os.utime(path)
 
     def adopt(self, segment: Segment, wanted: Collection[bytes]) -> bool:
-        """Use those of a segment's images that are wanted and not here yet; whether there are any."""
+        """Add the wanted images of a segment that are new; whether there are any."""
         number, before = len(self._segments), len(self._places)
         for row, content in enumerate(segment.contents):
             if content in wanted and content not in self._rows:
@@ -105,47 +104,37 @@ class Store:
         return True
 
     def row(self, content: bytes) -> int:
-        """The number of an image by its content's sha256; -1 when the store does not have it."""
+        """The row of an image by its content's sha256; -1: not in the store."""
         return self._rows.get(content, -1)
 
     def pixels(self, row: int) -> Pixels | None:
-        """One image (H, W, 3), read-only and without a copy; None when it has to be decoded from its source."""
+        """One image (H, W, 3), read-only and without a copy; None if it must be decoded from its source."""
         segment, place = self._places[row]
         return self._segments[segment].pixels(place)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Rows are all that another process asks for."""
+        """Other processes do not look images up by content."""
         return {**self.__dict__, "_rows": {}}
 
 
 class Builder:
-    """Adds images to a store, segment by segment.
-
-    Args:
-        store: What grows.
-        limit: Bytes that all stores together may take.
-    """
+    """Adds images to a store, segment by segment; `limit`: bytes that all stores together may take."""
 
     def __init__(self, store: Store, limit: int) -> None:
         self._store = store
         self._limit = limit
         self._writer: Writer | None = None
-        self.given_up: str = ""  # why no more images are kept; empty while they are
+        self.given_up = ""  # why no more images are stored; empty while they are
         smallest = 3 * store.side**2
         if store.size + smallest > limit or store.size > 0.99 * limit:
             self._is_full()
 
     def add(self, content: bytes, pixels: Pixels | None) -> None:
-        """Append one resized image (H, W, 3), once per content; None: one that is too long to be kept."""
-        if (
-            self.given_up
-            or self._store.row(content) >= 0
-            or (self._writer is not None and content in self._writer.rows)
-        ):
+        """Append one resized image (H, W, 3), once per content; None: one that is too long to be stored."""
+        if self.given_up or self._store.row(content) >= 0 or (self._writer and content in self._writer.rows):
             return
         try:
-            if self._writer is None:
-                self._writer = Writer(folder())
+            self._writer = self._writer or Writer(folder())
             if not self._has_room(0 if pixels is None else pixels.nbytes):
                 self.close()
                 return
@@ -156,13 +145,13 @@ class Builder:
             self._fail(error)
 
     def close(self) -> None:
-        """Finish the segment that is being written, and use it."""
+        """Finish the segment that is being written, and add it to the store."""
         writer, self._writer = self._writer, None
         if writer is None:
             return
         try:
             if writer.rows:
-                trim_stores(self._limit - writer.size, keep=self._store.paths)
+                cache.trim(folder(), cache.IMAGES, self._limit - writer.size, keep=self._store.paths)
                 segment = open_or_remove(writer.put_away(folder(), self._store.family), Segment)
                 if segment is not None:
                     self._store.adopt(segment, set(segment.contents))
@@ -187,8 +176,3 @@ class Builder:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-
-def trim_stores(limit: int, keep: Collection[Path]) -> None:
-    """Remove the files used longest ago until all stores together take at most `limit` bytes."""
-    cache.trim(folder(), cache.IMAGES, limit, keep=keep)
