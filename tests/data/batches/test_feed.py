@@ -116,7 +116,7 @@ def test_the_time_for_an_image_is_shared_out(folder: Path, monkeypatch: pytest.M
     clock = iter([0.0, 9.0, 11.0, 20.0, 28.0, 30.0, 40.0, 60.0, 61.0])
     monkeypatch.setattr(feed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setattr(feed.Feed, "threads", 4)
-    count = min(16, len(loader._maker.part))
+    count = min(16, len(loader._part))
     assert loader.seconds_per_image() == pytest.approx((8.0 / 4 + 1.0) / count)
 
 

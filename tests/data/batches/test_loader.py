@@ -93,8 +93,8 @@ def test_resuming_skips_without_reading(data: Dataset, monkeypatch: pytest.Monke
     whole = list(loader(data).epoch(5))
     fresh = loader(data)
     made: list[int] = []
-    real = fresh._maker.make
-    monkeypatch.setattr(fresh._maker, "make", lambda keys: (made.append(len(keys)), real(keys))[1])
+    real = fresh._feed.maker.make
+    monkeypatch.setattr(fresh._feed.maker, "make", lambda keys: (made.append(len(keys)), real(keys))[1])
     assert same(list(fresh.epoch(5, start_step=2)), whole[2:])
     assert len(made) == len(whole) - 2
 

@@ -15,7 +15,7 @@ from tests.data.pictures import MEAN, STD, config, encoded, opened, picture
 from zoo.data import Dataset, store_side
 from zoo.data.batches.draws import RATIO, draw_seed
 from zoo.data.batches.maker import Key, Maker
-from zoo.data.batches.views import _PRESETS, generators_kept, seed_all, training_view
+from zoo.data.batches.views import _PRESETS, restored_generators, seed_all, training_view
 from zoo.models.preprocessing import DataConfig
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def by_timm(found: Dataset, to: DataConfig, preset: str, keys: list[Key]) -> np.
     for key in keys:
         pixels = found.train.stored(key.position, side, to.interpolation) if side is not None else None
         image = found.train.image(key.position) if pixels is None else Image.fromarray(pixels)
-        with generators_kept():
+        with restored_generators():
             seed_all(draw_seed(3, key.epoch, found.train.id(key.position), key.view))
             made.append(transform(image.convert("RGB" if to.input_size[0] == 3 else "L")))
     return levels(torch.stack(made))

@@ -9,7 +9,7 @@ from timm.data import create_transform
 
 from tests.data.pictures import MEAN, STD, config, picture
 from zoo.data import store_side
-from zoo.data.batches.views import evaluation_view, generators_kept, seed_all, training_view
+from zoo.data.batches.views import evaluation_view, restored_generators, seed_all, training_view
 from zoo.errors import DataError
 from zoo.models.preprocessing import DataConfig
 
@@ -51,7 +51,7 @@ def test_what_each_preset_asks_for() -> None:
 def test_strong_gives_the_inputs_size_from_any_image(side: int) -> None:
     view = training_view(config(side=side), "strong", 0.5)
     for size in ((5, 5), (40, 17), (17, 40)):
-        with generators_kept():
+        with restored_generators():
             seed_all(1)
             assert view.of(np.asarray(picture(1, *size))).shape == (side, side, 3)
 
@@ -60,7 +60,7 @@ def test_generators_are_put_back() -> None:
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
     expected = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
-    with generators_kept():
+    with restored_generators():
         seed_all(99)
         random.random(), np.random.rand(), torch.rand(5)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zoo.data.splits.cut import share
-from zoo.data.splits.cut_targets import cut_answers, limited_answers
+from zoo.data.splits.cut_targets import cut_strata, limited_strata
 from zoo.data.targets import counts, indicators
 from zoo.tasks.schema import Task
 
@@ -22,7 +22,7 @@ def flags(seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(5))
 def test_both_parts_know_every_label_in_its_proportion(seed):
     table = flags(seed)
-    stay, off = cut_answers(IDS, table, 0.2, seed=seed, purpose="test")
+    stay, off = cut_strata(IDS, table, 0.2, seed=seed, purpose="test")
     assert sorted(stay + off) == list(range(400)) and abs(len(off) - 80) <= 3
     for label in range(8):
         total, cut = table[:, label].sum(), table[off, label].sum()
@@ -33,24 +33,24 @@ def test_both_parts_know_every_label_in_its_proportion(seed):
 
 def test_it_depends_on_the_ids_and_the_seed_alone():
     table = flags()
-    _, off = cut_answers(IDS, table, 0.2, seed=0, purpose="test")
+    _, off = cut_strata(IDS, table, 0.2, seed=0, purpose="test")
     backwards = list(range(400))[::-1]
-    _, again = cut_answers([IDS[i] for i in backwards], table[backwards], 0.2, seed=0, purpose="test")
+    _, again = cut_strata([IDS[i] for i in backwards], table[backwards], 0.2, seed=0, purpose="test")
     assert {IDS[i] for i in off} == {IDS[backwards[i]] for i in again}
-    assert cut_answers(IDS, table, 0.2, seed=1, purpose="test")[1] != off
+    assert cut_strata(IDS, table, 0.2, seed=1, purpose="test")[1] != off
 
 
 def test_identical_images_stay_together():
     contents = [str(number // 2).encode() for number in range(400)]
-    _, off = cut_answers(IDS, flags(), 0.2, seed=0, purpose="test", contents=contents)
+    _, off = cut_strata(IDS, flags(), 0.2, seed=0, purpose="test", contents=contents)
     assert {i // 2 for i in off}.isdisjoint({i // 2 for i in range(400) if i not in set(off)})
 
 
 def test_a_limit_keeps_rare_labels():
     table = flags()
-    few = limited_answers(IDS, table, 60, seed=0)
+    few = limited_strata(IDS, table, 60, seed=0)
     assert len(few) == 60 and table[few].any(0).all()
-    assert limited_answers(IDS, table, 1000, seed=0) == list(range(400))
+    assert limited_strata(IDS, table, 1000, seed=0) == list(range(400))
 
 
 def test_answers_of_every_kind_count():

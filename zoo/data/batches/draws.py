@@ -1,8 +1,7 @@
-"""What is random about one view of one image, drawn as timm and torchvision draw it.
+"""Random draws of augmentation: crops, mirroring, colours and erasing, as timm and torchvision draw them.
 
-The same generators give the same numbers as `timm.data.create_transform` with the presets' settings, so crops,
-mirroring and colours are those of timm's own transforms. Generators are passed in and belong to the caller: threads may
-draw side by side, and nobody else's numbers are touched.
+The same generators give the same numbers as `timm.data.create_transform` with the presets' settings. Generators are
+passed in and belong to the caller, so threads can draw at the same time.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ class Box(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One step of a change of colour."""
+    """One step of a colour change."""
 
     kind: int  # BRIGHTNESS, CONTRAST or SATURATION
     factor: float  # 1: no change
 
 
 def draw_seed(seed: int, epoch: int, sample: str, view: int) -> int:
-    """The 64-bit seed of everything random about one view of one sample in one epoch."""
+    """The 64-bit seed of all draws for one view of one sample in one epoch."""
     text = f"{seed}\n{epoch}\n{view}\n{sample}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
@@ -53,7 +52,7 @@ def generators(seed: int) -> tuple[random.Random, torch.Generator]:
 
 
 def crop(height: int, width: int, scale: tuple[float, float], numbers: random.Random) -> Box:
-    """The crop of timm's RandomResizedCropAndInterpolation: its share of the area is within `scale`."""
+    """The crop of timm's RandomResizedCropAndInterpolation, whose share of the area is within `scale`."""
     logs = math.log(RATIO[0]), math.log(RATIO[1])
     for _ in range(_ATTEMPTS):
         area = numbers.uniform(*scale) * height * width
@@ -61,24 +60,20 @@ def crop(height: int, width: int, scale: tuple[float, float], numbers: random.Ra
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if wide <= width and high <= height:
             return Box(numbers.randint(0, height - high), numbers.randint(0, width - wide), high, wide)
-    # An image so long that nothing fits gives its middle.
-    if width / height < RATIO[0]:
-        wide, high = width, round(width / RATIO[0])
-    elif width / height > RATIO[1]:
-        wide, high = round(height * RATIO[1]), height
-    else:
-        wide, high = width, height
+    # An image so long that nothing fits: its middle.
+    wide = min(width, round(height * RATIO[1]))
+    high = min(height, round(width / RATIO[0]))
     return Box((height - high) // 2, (width - wide) // 2, high, wide)
 
 
 def mirrored(probability: float, numbers: torch.Generator) -> bool:
-    """Whether torchvision's RandomHorizontalFlip would turn the image around."""
+    """Whether torchvision's RandomHorizontalFlip mirrors the image."""
     return probability > 0 and bool(torch.rand(1, generator=numbers) < probability)
 
 
 def colours(strength: float, numbers: torch.Generator) -> tuple[Change, ...]:
-    """The changes of torchvision's ColorJitter, in order: each factor within `strength` of 1."""
-    order = torch.randperm(4, generator=numbers).tolist()  # of four, for it counts the hue, which stays
+    """The changes of torchvision's ColorJitter, in order; each factor is within `strength` of 1."""
+    order = torch.randperm(4, generator=numbers).tolist()  # of four: it counts the hue, which does not change
     factors = [
         float(torch.empty(1).uniform_(max(0.0, 1 - strength), 1 + strength, generator=numbers)) for _ in range(3)
     ]
@@ -86,7 +81,7 @@ def colours(strength: float, numbers: torch.Generator) -> tuple[Change, ...]:
 
 
 def erasure(height: int, width: int, numbers: random.Random) -> Box | None:
-    """The rectangle that timm's RandomErasing erases; None where it leaves the image alone."""
+    """The rectangle that timm's RandomErasing erases; None if it erases nothing."""
     if numbers.random() > ERASED:
         return None
     logs = math.log(_ERASED_RATIO[0]), math.log(_ERASED_RATIO[1])

@@ -1,8 +1,8 @@
-"""One batch: from keys that say which view of which image, to tensors on a device.
+"""Maker: from keys (which view of which image) to one batch of tensors on a device.
 
-It is made in two steps. `Maker.make` reads and draws, in any process or thread, and gives bytes. `Maker.finish` turns
-these into what a network takes, on its device: on an accelerator crops are resized there, on the processor each was
-resized when it was read. Either way colour, normalising and erasing come last.
+`Maker.make` reads and draws, in any process or thread, and gives bytes. `Maker.finish` turns these into a network's
+input, on its device: an accelerator resizes crops there, on the CPU each was resized when it was read. Colour,
+normalisation and erasing always come last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from zoo.data.batches import draws, pixels
 from zoo.data.batches.draws import Box, Change
-from zoo.data.batches.views import View, as_pixels, generators_kept, in_channels, seed_all
+from zoo.data.batches.views import View, as_pixels, in_channels, restored_generators, seed_all
 from zoo.data.part import Part
 from zoo.data.store.decode import decode
 from zoo.data.store.segment import Pixels
@@ -26,39 +26,39 @@ from zoo.data.store.store import decoding, resized, too_long
 from zoo.data.types import BadImage
 
 VERSION = 1
-"""Raised when the pixels that a `Maker` makes of the same view change, so that kept activations are made anew."""
+"""Increased when the pixels that a `Maker` gives for a view change, so that cached features are made again."""
 
-_CACHED = 200_000  # numbers that a core keeps at hand, with some more of the same size beside them
+_CACHED = 200_000  # numbers that fit into a core's cache, with a few more arrays of the same size
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Some images of which nobody says what they show, in one or more views of each."""
+    """Unlabelled images, in one or more views of each."""
 
     views: tuple[torch.Tensor, ...]  # each (B, C, H, W) float32, normalised, the same images in the same order
     indices: torch.Tensor  # (B,) int64, positions in the part; never on an accelerator
 
     def to(self, device: torch.device) -> Unlabelled:
-        """The same with its images on a device."""
+        """A copy with its images on a device."""
         return replace(self, views=tuple(view.to(device, non_blocking=True) for view in self.views))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images and their labels."""
+    """Images and their labels."""
 
     images: torch.Tensor  # (B, C, H, W) float32, normalised, channels last in memory, on the device
     labels: torch.Tensor  # (B,) int64, on the device; with tasks (B, columns) float32
     indices: torch.Tensor  # (B,) int64, positions in the part; never on an accelerator
-    skipped: tuple[BadImage, ...] = ()  # unreadable images left out, where the part says to skip them
-    unlabelled: Unlabelled | None = None  # images beside them, where the objective wants some
+    skipped: tuple[BadImage, ...] = ()  # unreadable images left out, if the part skips them
+    unlabelled: Unlabelled | None = None  # images alongside, if the objective uses some
 
     def __len__(self) -> int:
         """Images."""
         return len(self.labels)
 
     def to(self, device: torch.device) -> Batch:
-        """The same with its images and labels on a device."""
+        """A copy with its images and labels on a device."""
         return replace(
             self,
             images=self.images.to(device, non_blocking=True),
@@ -67,12 +67,12 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """The same in memory that the system does not move, from where a GPU fetches it while it computes."""
+        """A copy in pinned memory, which a GPU reads while it computes."""
         return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 class Key(NamedTuple):
-    """Which view of which image: all that a stateless worker needs to know."""
+    """Which view of which image: all that a stateless worker needs."""
 
     epoch: int
     position: int
@@ -81,50 +81,44 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Packed:
-    """A batch that is not finished: bytes, and what is left to do with them."""
+    """A batch before `Maker.finish`: bytes, and what is left to do with them."""
 
     pixels: torch.Tensor  # (B, C, H, W) uint8
     labels: torch.Tensor  # (B,) int64, or (B, columns) float32
     indices: torch.Tensor  # (B,) int64
-    sizes: torch.Tensor | None = None  # (B, 2) float32, rows and columns of crops that are still to be resized
+    sizes: torch.Tensor | None = None  # (B, 2) float32, rows and columns of crops to be resized
     flips: torch.Tensor | None = None  # (B,) bool, which of these to mirror
     changes: torch.Tensor | None = None  # (B, steps, 2) float32, see `pixels.recolour`
     erased: torch.Tensor | None = None  # (B, 4) int32, see `pixels.erase`
     skipped: tuple[BadImage, ...] = ()
 
     def pin_memory(self) -> Packed:
-        """A copy in memory from which CUDA copies without waiting."""
+        """A copy in pinned memory, from which CUDA copies without waiting."""
         return self._mapped(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> Packed:
-        """A copy on a device, indices apart; from pinned memory the copying goes on while others work."""
+        """A copy on a device except for its indices; from pinned memory it is asynchronous."""
         return replace(self._mapped(lambda tensor: tensor.to(device, non_blocking=True)), indices=self.indices)
 
     def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Packed:
-        found: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        found |= {name: change(value) for name, value in found.items() if isinstance(value, torch.Tensor)}
-        return Packed(**found)
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return Packed(**values | tensors)
 
 
 class _Piece(NamedTuple):
     """One image of a batch."""
 
     pixels: Pixels  # (H, W, C)
-    flip: bool = False  # whether it is still to be mirrored
+    flip: bool = False  # whether `Maker.finish` mirrors it
     changes: tuple[Change, ...] = ()
     erased: Box | None = None
 
 
 class Maker:
-    """Makes batches from keys.
+    """Makes batches of a part's images as `view` shows them, normalised by each channel's `mean` and `std`.
 
-    Args:
-        part: The images.
-        view: How they look.
-        mean: Of the normalisation, per channel.
-        std: The same.
-        seed: Of everything random.
-        resizing: Whether crops are resized when batches are finished, as suits an accelerator.
+    `seed` decides everything random. `resizing`: crops are resized in `finish`, as suits an accelerator.
     """
 
     def __init__(
@@ -146,7 +140,7 @@ class Maker:
 
     @property
     def look(self) -> tuple[object, ...]:
-        """All that decides, beside the epoch, how an image looks; it prints the same where that is the same."""
+        """What decides how an image looks, except the epoch; equal looks print the same."""
         versions = (VERSION, *decoding())
         seed = (self.seed,) if self.view.random else ()
         return (versions, repr(self.view), self._resizes_later, self._statistics, *seed)
@@ -157,21 +151,21 @@ class Maker:
         return self.part.is_stored(self.view.side, self.view.interpolation)
 
     def make(self, keys: list[Key]) -> Packed:
-        """The bytes of one batch; the process's random generators are afterwards as they were before."""
-        with contextlib.nullcontext() if self.view.batched else generators_kept():
-            pieces, kept, bad = [], [], []
+        """The bytes of one batch. Leaves the process's random generators as they were."""
+        with contextlib.nullcontext() if self.view.batched else restored_generators():
+            pieces, readable, bad = [], [], []
             for key in keys:
                 try:
                     pieces.append(self._piece(key))
                 except (OSError, ValueError) as error:
                     bad.append(BadImage(self.part.id(key.position), str(error)))
                 else:
-                    kept.append(key)
-        return self._pack(pieces, kept, tuple(bad))
+                    readable.append(key)
+        return self._pack(pieces, readable, tuple(bad))
 
     @torch.no_grad()
     def finish(self, packed: Packed, device: torch.device) -> Batch:
-        """Turn a batch's bytes into what the network takes, on its device; nothing here waits for the device."""
+        """Turn a batch's bytes into the network's input, on its device, without waiting for the device."""
         packed = packed.to(device)
         values, changes = packed.pixels, packed.changes
         with torch.autocast(device.type, enabled=False):
@@ -179,7 +173,7 @@ class Maker:
                 size = self.view.size[1], self.view.size[2]
                 values = pixels.resample(values, packed.sizes, packed.flips, size, self.view.interpolation)
             if device.type == "cpu" and self.view.steps is None:
-                # A few at a time, while they are in the processor's cache.
+                # A few images at a time, so that they stay in the CPU's cache.
                 images = torch.empty(values.shape, memory_format=torch.channels_last)
                 few = max(1, _CACHED // math.prod(self.view.size))
                 for start in range(0, len(values), few):
@@ -205,7 +199,7 @@ class Maker:
         made = view.of(self._source(key.position))
         if not view.erases:
             return _Piece(made)
-        # A stream of its own: how much the steps drew must not shift these draws.
+        # Its own generator: what the steps drew must not shift these draws.
         numbers, _ = draws.generators(draws.draw_seed(self.seed, key.epoch, sample, -1 - key.view))
         return _Piece(made, erased=draws.erasure(view.size[1], view.size[2], numbers) or Box(0, 0, 0, 0))
 
@@ -223,7 +217,7 @@ class Maker:
         return _Piece(made.permute(1, 2, 0).numpy(), changes=changes)
 
     def _source(self, position: int) -> Pixels:
-        """An image as the view starts from it: what is stored and what is decoded now are the same."""
+        """The image that the view starts from: the same pixels if stored or decoded now."""
         view = self.view
         if view.side is not None:
             stored = self.part.stored(position, view.side, view.interpolation)
@@ -232,16 +226,17 @@ class Maker:
         image = decode(self.part.raw(position))
         if view.side is not None and not too_long(image):
             image = resized(image, view.side, view.interpolation)
-        # Steps begin from an RGB image and see to the channels themselves.
+        # Steps start from RGB and convert the channels themselves.
         return as_pixels(image if view.steps is not None else in_channels(image, view.size[0]))
 
-    def _pack(self, pieces: list[_Piece], kept: list[Key], bad: tuple[BadImage, ...]) -> Packed:
-        labels = self.part.truth([key.position for key in kept])
-        indices = torch.tensor([key.position for key in kept], dtype=torch.int64)
+    def _pack(self, pieces: list[_Piece], keys: list[Key], bad: tuple[BadImage, ...]) -> Packed:
+        labels = self.part.truth([key.position for key in keys])
+        indices = torch.tensor([key.position for key in keys], dtype=torch.int64)
         if not pieces:
             return Packed(torch.zeros(0, *self.view.size, dtype=torch.uint8), labels, indices, skipped=bad)
         sizes = flips = None
         if self._resizes_later:
+            # Crops of different sizes, each at the top left of a canvas as large as the largest.
             shapes = np.array([piece.pixels.shape for piece in pieces])
             canvas = np.zeros((len(pieces), *shapes.max(0)), dtype=np.uint8)
             for place, piece in zip(canvas, pieces, strict=True):
@@ -253,13 +248,6 @@ class Maker:
             images = torch.stack([torch.from_numpy(piece.pixels).permute(2, 0, 1) for piece in pieces])
         else:
             images = torch.from_numpy(np.stack([piece.pixels for piece in pieces])).permute(0, 3, 1, 2)
-        return Packed(
-            images,
-            labels,
-            indices,
-            sizes=sizes,
-            flips=flips,
-            changes=torch.tensor([piece.changes for piece in pieces]) if self.view.jitter else None,
-            erased=torch.tensor([piece.erased for piece in pieces], dtype=torch.int32) if self.view.erases else None,
-            skipped=bad,
-        )
+        changes = torch.tensor([piece.changes for piece in pieces]) if self.view.jitter else None
+        erased = torch.tensor([piece.erased for piece in pieces], dtype=torch.int32) if self.view.erases else None
+        return Packed(images, labels, indices, sizes, flips, changes, erased, bad)

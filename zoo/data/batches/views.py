@@ -1,27 +1,27 @@
-"""From an image to a network's input: timm's evaluation transform, and augmentation presets on timm's own parts.
+"""Views: from an image to a network's input, by timm's evaluation transform or an augmentation preset.
 
 The presets. All but `none` are timm's training transform (`timm.data.create_transform`) with these settings; the crop's
 scale is a share of the image's area, and its aspect ratio is always between 3/4 and 4/3.
 
 | preset   | crop scale  | mirrored | colour                              | also                                |
 |----------|-------------|----------|-------------------------------------|-------------------------------------|
-| none     | centre crop | never    | as it is                            | the evaluation transform            |
-| light    | 0.70 to 1   | half     | as it is                            |                                     |
+| none     | centre crop | never    | unchanged                           | the evaluation transform            |
+| light    | 0.70 to 1   | half     | unchanged                           |                                     |
 | standard | 0.35 to 1   | half     | brightness, contrast and saturation |                                     |
 |          |             |          | changed by up to a fifth            |                                     |
 | strong   | 0.25 to 1   | half     | as RandAugment has it               | RandAugment, rand-m7-mstd0.5-inc1;  |
 |          |             |          |                                     | a rectangle of every fourth image   |
 |          |             |          |                                     | erased (set to the mean)            |
 
-Mirroring is left out where it changes what an image shows (digits).
+Mirroring is left out if it changes what an image shows (digits).
 
 `light` and `standard` are computed by `batches/pixels.py`, in batches on the device, from what `batches/draws.py`
-draws: the numbers that timm would draw. `strong` goes through timm image by image, for RandAugment's operations are
+draws: the numbers that timm would draw. `strong` goes through timm image by image, as RandAugment's operations are
 Pillow's.
 
-Training crops from the image as evaluation resizes it, whether that comes from the decoded store or is decoded just
-then, so that the store never changes a result. Where evaluation takes 224 of 256 pixels, the smallest crop of `light`
-is about as large as the input, and that of `standard` is enlarged by half.
+Training crops from the image as evaluation resizes it, whether it comes from the decoded store or is decoded now, so
+the store never changes a result. If evaluation takes 224 of 256 pixels, the smallest crop of `light` is about as large
+as the input, and that of `standard` is enlarged by half.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 
 def store_side(config: DataConfig) -> int | None:
-    """The short side that evaluation resizes images to, or None when it does not resize by the short side alone.
+    """The short side that evaluation resizes images to; None if it does not resize by the short side alone.
 
-    It is what `DataOptions.image_size` should be, together with `config.interpolation`, for the decoded store to serve.
+    The decoded store serves if `DataOptions.image_size` is this and its interpolation is the config's.
     """
     channels, height, width = config.input_size
     if height != width or channels != 3 or config.crop_mode != "center":
@@ -70,26 +70,22 @@ class View:
     """How one image becomes pixels of the input's size, before normalisation."""
 
     size: tuple[int, int, int]  # (C, H, W)
-    side: int | None  # short side that images are resized to first; None: they come in their own size
+    side: int | None  # short side that images are resized to first; None: they keep their size
     interpolation: str
-    steps: Callable[[Image.Image], Image.Image] | None  # Pillow's work, image by image; None: `pixels` crops instead
+    steps: Callable[[Image.Image], Image.Image] | None  # by Pillow, image by image; None: `pixels` crops
     random: bool = True  # whether it draws random numbers
-    scale: tuple[float, float] = (1.0, 1.0)  # of the crop, where that is all: share of the area
-    hflip: float = 0.0  # probability of mirroring it
-    jitter: float = 0.0  # how far its brightness, contrast and saturation change
+    scale: tuple[float, float] = (1.0, 1.0)  # of the crop, if there are no steps: share of the area
+    hflip: float = 0.0  # probability of mirroring
+    jitter: float = 0.0  # most change of brightness, contrast and saturation
     erases: bool = False  # whether some images get a rectangle erased
 
     @property
     def batched(self) -> bool:
-        """Whether threads may make views side by side: no step draws from the process's own generators."""
+        """Whether threads may make views in parallel: no step draws from the process's own generators."""
         return self.steps is None or not self.random
 
     def of(self, pixels: Pixels) -> Pixels:
-        """Pixels of the input's size, by `steps`.
-
-        Args:
-            pixels: (H, W, 3), resized to `side` before if that is what the view starts from.
-        """
+        """Pixels of the input's size, (H, W, C), by `steps`; from (H, W, 3), which has the short side `side` if set."""
         assert self.steps is not None
         channels, height, width = self.size
         rows, columns = pixels.shape[:2]
@@ -129,28 +125,17 @@ def evaluation_view(config: DataConfig) -> View:
 
 
 def training_view(config: DataConfig, augment: Augment, hflip: float) -> View:
-    """One of the presets.
-
-    Args:
-        config: What the network expects.
-        augment: "none", "light", "standard" or "strong".
-        hflip: Probability of mirroring.
-
-    Raises:
-        DataError: There is no such preset.
-    """
+    """The view of a preset; `hflip`: probability of mirroring. Raises DataError if there is no such preset."""
     if augment not in get_args(Augment):
         raise DataError(f"no augmentation preset {augment!r}", fix=f"choose one of: {', '.join(get_args(Augment))}")
     if augment == "none":
         return evaluation_view(config)
     _check(config)
     preset = _PRESETS[augment]
-    side = store_side(config)
+    basic = config.input_size, store_side(config), config.interpolation
     if "auto_augment" not in preset:
         jitter = preset["color_jitter"][0] if preset["color_jitter"] else 0.0
-        return View(
-            config.input_size, side, config.interpolation, steps=None, scale=preset["scale"], hflip=hflip, jitter=jitter
-        )
+        return View(*basic, steps=None, scale=preset["scale"], hflip=hflip, jitter=jitter)
     crop, colour, _ = create_transform(
         config.input_size,
         is_training=True,
@@ -162,11 +147,11 @@ def training_view(config: DataConfig, augment: Augment, hflip: float) -> View:
         std=config.std,
         **preset,
     )
-    return View(config.input_size, side, config.interpolation, _Two(crop, colour), erases=True)
+    return View(*basic, _Two(crop, colour), erases=True)
 
 
 @dataclass(frozen=True)
-class _Two:
+class _Two:  # printed as part of a view, so its names are part of what identifies cached features
     first: Callable[[Image.Image], Image.Image]
     second: Callable[[Image.Image], Image.Image]
 
@@ -183,8 +168,8 @@ def seed_all(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def generators_kept() -> Iterator[None]:
-    """Put Python's, NumPy's and torch's global generators back as they were when the block ends."""
+def restored_generators() -> Iterator[None]:
+    """Restore Python's, NumPy's and torch's global generators when the block ends."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

@@ -1,1 +1,1 @@
-"""Train, validation and test parts: given by the data, or cut from it."""
+"""Train, validation and test splits: as the data has them, or cut from it."""

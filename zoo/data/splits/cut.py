@@ -1,32 +1,35 @@
-"""Cutting images into parts: stratified, seeded, exact duplicates together, whatever order the files come in.
+"""Cuts of images of one class each: stratified, seeded, equal images together, whatever the order of files.
 
-How the numbers are cut. From a class of n images a cut with fraction f takes `round(n * f)`, at least one and at most
-n - 1, so that both sides have the class; a class of one image stays whole. Images with equal bytes form one unit that
-goes to one side, so a class may miss its number by a duplicate or two, never exceed it. Which units go is decided by a
-hash of (seed, id), which depends neither on the order of files nor on which other images there are.
+From a class of n images a cut with fraction f takes `round(n * f)`, at least one and at most n - 1, so that both sides
+have the class; a class of one image is not cut. Images with equal bytes form one unit that goes to one side, so a class
+may get an image or two less, never more. A hash of (seed, id) decides which units go; it depends neither on the order
+of files nor on which other images there are.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
 from zoo.data.types import ranked
 
 
 def units(ids: Sequence[str], contents: Sequence[bytes] | None, *, seed: int, purpose: str) -> list[list[int]]:
-    """Positions of images in the order in which a cut meets them, those with equal bytes together."""
+    """Positions of images in the random order of a cut, those with equal bytes together."""
     grouped: dict[object, list[int]] = defaultdict(list)
     for position in ranked(ids, seed=seed, purpose=purpose):
-        grouped[contents[position] if contents is not None else position].append(position)
+        grouped[contents[position] if contents else position].append(position)
     return list(grouped.values())
 
 
 def share(count: int, fraction: float) -> int:
-    """How many of `count` images of a class a cut takes (see the module's text)."""
-    if count < 2:
-        return 0
-    return min(max(1, round(count * fraction)), count - 1)
+    """How many of `count` images of a class a cut takes (see above)."""
+    return min(max(1, round(count * fraction)), count - 1) if count > 1 else 0
+
+
+def both_sides(taken: Collection[int], count: int) -> tuple[list[int], list[int]]:
+    """Positions 0 to `count` that are not taken, and those that are, each ascending."""
+    return [position for position in range(count) if position not in taken], sorted(taken)
 
 
 def cut(
@@ -38,34 +41,25 @@ def cut(
     purpose: str,
     contents: Sequence[bytes] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Cut a part off.
+    """Cut `fraction` of every class off: positions that stay and positions cut off, each ascending.
 
-    Args:
-        ids: One per image, unique.
-        labels: One per image.
-        fraction: Share of every class that is cut off, 0 to 1.
-        seed: Another seed cuts other images off.
-        purpose: Keeps two cuts with one seed independent: "val", "test".
-        contents: A hash of each image's bytes; None where they are not known, and then nothing is kept together.
-
-    Returns:
-        Positions that stay and positions cut off, each ascending.
+    `purpose` ("val", "test") keeps two cuts with one seed independent. `contents` are hashes of the images' bytes; None
+    if they are not known, and then equal images may be separated.
     """
-    # A unit with images of several classes counts for the first of them.
+    # A unit with images of several classes belongs to the first of them.
     of_class: dict[int, list[list[int]]] = defaultdict(list)
     for unit in units(ids, contents, seed=seed, purpose=purpose):
         of_class[min(labels[position] for position in unit)].append(unit)
     taken: set[int] = set()
-    for groups in of_class.values():
-        wanted = share(sum(len(unit) for unit in groups), fraction)
-        left = wanted
-        for unit in groups:
+    for its_units in of_class.values():
+        quota = left = share(sum(map(len, its_units)), fraction)
+        for unit in its_units:
             if len(unit) <= left:
                 taken.update(unit)
                 left -= len(unit)
-        if left == wanted and wanted and len(groups) > 1:
-            taken.update(sorted(groups, key=len)[0])
-    return [p for p in range(len(ids)) if p not in taken], sorted(taken)
+        if left == quota > 0 and len(its_units) > 1:
+            taken.update(min(its_units, key=lambda unit: len(unit)))
+    return both_sides(taken, len(ids))
 
 
 def fold(
@@ -77,19 +71,7 @@ def fold(
     seed: int,
     contents: Sequence[bytes] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Cut off one of several parts of about the same size, which together are everything.
-
-    Args:
-        ids: One per image, unique.
-        labels: One per image.
-        number: Which part, from 1.
-        of: How many there are.
-        seed: Another seed makes other parts.
-        contents: As for `cut`: equal images are in one part.
-
-    Returns:
-        Positions of the other parts and of this one, each ascending.
-    """
+    """Cut off part `number` (from 1) `of` parts of about equal size, which together are everything; as for `cut`."""
     sizes: dict[tuple[int, int], int] = defaultdict(int)  # (class, part) -> images
     taken: set[int] = set()
     for unit in units(ids, contents, seed=seed, purpose="fold"):
@@ -98,33 +80,24 @@ def fold(
         sizes[label, part] += len(unit)
         if part == number - 1:
             taken.update(unit)
-    return [p for p in range(len(ids)) if p not in taken], sorted(taken)
+    return both_sides(taken, len(ids))
 
 
 def per_class(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int, purpose: str) -> list[int]:
-    """Positions of `count` images of every class (all of a class that has fewer), ascending."""
-    seen: dict[int, int] = defaultdict(int)
-    chosen = []
-    for position in ranked(ids, seed=seed, purpose=purpose):
-        if seen[labels[position]] < count:
-            seen[labels[position]] += 1
-            chosen.append(position)
-    return sorted(chosen)
+    """Positions of `count` images of every class (all if it has fewer), ascending."""
+    return _up_to(dict.fromkeys(labels, count), ids, labels, seed=seed, purpose=purpose)
 
 
 def limited(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int) -> list[int]:
-    """Positions of `count` images with every class in its proportion (largest remainders), ascending.
-
-    Every class keeps one image at least while `count` allows it.
-    """
+    """Positions of `count` images with every class in its proportion, at least one if `count` allows it; ascending."""
     if count >= len(ids):
         return list(range(len(ids)))
-    sizes: dict[int, int] = defaultdict(int)
-    for label in labels:
-        sizes[label] += 1
-    quota = _proportional(sizes, count)
+    return _up_to(_proportional(Counter(labels), count), ids, labels, seed=seed, purpose="limit")
+
+
+def _up_to(quota: dict[int, int], ids: Sequence[str], labels: Sequence[int], *, seed: int, purpose: str) -> list[int]:
     chosen = []
-    for position in ranked(ids, seed=seed, purpose="limit"):
+    for position in ranked(ids, seed=seed, purpose=purpose):
         if quota[labels[position]] > 0:
             quota[labels[position]] -= 1
             chosen.append(position)
@@ -132,16 +105,17 @@ def limited(ids: Sequence[str], labels: Sequence[int], count: int, *, seed: int)
 
 
 def _proportional(sizes: Mapping[int, int], count: int) -> dict[int, int]:
+    """Images of each class by largest remainders."""
     total = sum(sizes.values())
     floor = 1 if count >= len(sizes) else 0
     exact = {label: size * count / total for label, size in sizes.items()}
     quota = {label: max(floor, int(value)) for label, value in exact.items()}
-    rest = count - sum(quota.values())
+    missing = count - sum(quota.values())
     by_remainder = sorted(sizes, key=lambda label: (-(exact[label] - quota[label]), label))
-    while rest != 0:
-        for label in by_remainder if rest > 0 else reversed(by_remainder):
-            step = 1 if rest > 0 else -1
-            if rest and floor <= quota[label] + step <= sizes[label]:
+    while missing != 0:
+        step = 1 if missing > 0 else -1
+        for label in by_remainder[::step]:
+            if missing and floor <= quota[label] + step <= sizes[label]:
                 quota[label] += step
-                rest -= step
+                missing -= step
     return quota

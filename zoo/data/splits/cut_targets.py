@@ -1,8 +1,8 @@
-"""Cutting images that answer several questions, or have several labels, into two parts that both know every answer.
+"""Cuts of images with several labels or tasks, so that both parts have every stratum.
 
-Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) in two parts: the rarest answer that is left is shared
-out first, each of its images to the part that lacks it most. Of an answer that n images give, the part cut off should
-get `cut.share(n)`, so at least one, and at least one stays. Images with equal bytes go one way together.
+Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) in two parts: the images of the rarest stratum left are
+assigned first, each to the part that lacks it most. Of a stratum of n images, `cut.share(n)` should be cut off, so at
+least one is, and at least one stays. Images with equal bytes stay together.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.data.splits.cut import share, units
+from zoo.data.splits.cut import both_sides, share, units
 from zoo.data.types import ranked
 from zoo.tasks.kind import Flags
 
 
-def cut_answers(
+def cut_strata(
     ids: Sequence[str],
     flags: Flags,
     fraction: float,
@@ -25,65 +25,46 @@ def cut_answers(
     purpose: str,
     contents: Sequence[bytes] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Cut a part off, as `zoo.data.splits.cut.cut` does for images of one class each.
-
-    Args:
-        ids: One per image, unique.
-        flags: From `zoo.data.targets.indicators`.
-        fraction: Share of the images, and of those of every answer, that is cut off.
-        seed: Another seed cuts other images off.
-        purpose: Keeps two cuts with one seed independent.
-        contents: A hash of each image's bytes; None where they are not known.
-
-    Returns:
-        Positions that stay and positions cut off, each ascending.
-    """
-    together = units(ids, contents, seed=seed, purpose=purpose)
-    sizes = np.array([len(unit) for unit in together])
-    has = np.stack([flags[unit].any(0) for unit in together])  # (units, answers)
+    """Cut `fraction` of the images off, as `cut.cut` does; `flags` (N, strata) are from `targets.indicators`."""
+    groups = units(ids, contents, seed=seed, purpose=purpose)
+    sizes = np.array([len(unit) for unit in groups])
+    has = np.stack([flags[unit].any(0) for unit in groups])  # (units, strata)
     totals = has.sum(0)
     off = np.array([share(int(total), fraction) for total in totals])
-    wanted = np.stack([totals - off, off])  # images of each answer that each part lacks
+    lacking = np.stack([totals - off, off])  # images of each stratum that each part lacks
     room = np.array([len(ids) - round(len(ids) * fraction), round(len(ids) * fraction)])
-    left = np.ones(len(together), dtype=np.bool_)
-    taken = np.zeros(len(together), dtype=np.bool_)
+    left = np.ones(len(groups), dtype=np.bool_)
+    taken: set[int] = set()
 
-    def give(unit: int, part: int) -> None:
+    def assign(unit: int, part: int) -> None:
         left[unit] = False
-        taken[unit] = part == 1
+        taken.update(groups[unit] if part else ())
         room[part] -= sizes[unit]
-        wanted[part] -= has[unit]
+        lacking[part] -= has[unit]
 
-    while True:
-        counts = has[left].sum(0)
-        if not counts.any():
-            break
-        rarest = int(np.where(counts > 0, counts, len(together) + 1).argmin())
+    while (counts := has[left].sum(0)).any():
+        rarest = int(np.where(counts > 0, counts, len(groups) + 1).argmin())
         for unit in np.flatnonzero(left & has[:, rarest]):
-            lacks = wanted[:, rarest]
-            part = int(lacks.argmax()) if lacks[0] != lacks[1] else int(room.argmax())
-            give(int(unit), part)
-    for unit in np.flatnonzero(left):  # images that answer nothing
-        give(int(unit), int(room[1] > 0))
-    chosen = sorted(position for unit in np.flatnonzero(taken) for position in together[unit])
-    cut_off = set(chosen)
-    return [position for position in range(len(ids)) if position not in cut_off], chosen
+            stay, go = lacking[:, rarest]
+            assign(int(unit), int(go > stay) if go != stay else int(room.argmax()))
+    for unit in np.flatnonzero(left):  # images without targets
+        assign(int(unit), int(room[1] > 0))
+    return both_sides(taken, len(ids))
 
 
-def limited_answers(ids: Sequence[str], flags: Flags, count: int, *, seed: int) -> list[int]:
-    """Positions of `count` images with every answer about in its proportion, ascending."""
+def limited_strata(ids: Sequence[str], flags: Flags, count: int, *, seed: int) -> list[int]:
+    """Positions of `count` images with every stratum about in its proportion, ascending."""
     if count >= len(ids):
         return list(range(len(ids)))
-    _, chosen = cut_answers(ids, flags, count / len(ids), seed=seed, purpose="limit")
+    _, chosen = cut_strata(ids, flags, count / len(ids), seed=seed, purpose="limit")
     inside = set(chosen)
-    order = ranked(ids, seed=seed, purpose="limit")
-    more = [position for position in order if position not in inside]
-    kept = [position for position in order if position in inside]
-    return sorted((kept + more)[:count])
+    # A cut may take some images more or less than `count`: the random order says which.
+    order = sorted(ranked(ids, seed=seed, purpose="limit"), key=lambda position: position not in inside)
+    return sorted(order[:count])
 
 
 def rarest(flags: Flags) -> list[int]:
-    """Of each image the answer it gives that the fewest images give, as a class to stratify by; 0 where it has none."""
+    """Each image's rarest stratum, as a class to stratify by; 0 if it has none."""
     totals = np.where(flags.any(0), flags.sum(0), len(flags) + 1)
-    found: list[int] = np.where(flags, totals, len(flags) + 1).argmin(1).tolist()
-    return found
+    strata: list[int] = np.where(flags, totals, len(flags) + 1).argmin(1).tolist()
+    return strata

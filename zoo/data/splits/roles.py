@@ -1,13 +1,13 @@
-"""From labelled images to three parts: what training fits, what chooses, what the result is reported on.
+"""Roles: from labelled images to the train, val and test part of a data set.
 
-How roles are given out. train, val and test: each does its work. train and val: val reports, and what chooses is cut
-from train. train and test: what chooses is cut from train. One split: a share `val_fraction` of it becomes the test
-part, and the same share of the rest is what chooses. `zoo.data.splits.cut` says how a cut counts.
+Given train, val and test: each is used as such. Train and val: val becomes the test part, and validation images are cut
+from train. Train and test: validation images are cut from train. One split: a share `val_fraction` of it becomes the
+test part, and the same share of the rest the validation images. `zoo.data.splits.cut` says how a cut counts.
 
-Few-shot, `train_per_class` N: fit and choose together have N images of every class. When what chooses is cut from
-train it takes `val_fraction` of the N; when val is given, that many come from val and the others from train.
-`fold` K/N: of what is left to train on then, one of N equal parts reports instead of the test part.
-`limit` N: train has N images in all, before what chooses is cut from it; a given val or test part is never limited.
+Few-shot, `train_per_class` N: train and val together have N images of every class. Validation images cut from train are
+`val_fraction` of the N; if val is given, that many come from val and the others from train.
+`fold` K/N: the K-th of N equal parts of what is then left to train on becomes the test part.
+`limit` N: train has N images in all before validation images are cut from it; given val and test are never limited.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,13 +30,13 @@ from zoo.errors import DataError, printable
 from zoo.tasks import kinds
 from zoo.tasks.schema import Target, is_plain, one_class
 
-SHOWN = 20  # unreadable images that a message lists
+SHOWN = 20  # most unreadable images that a message lists
 
 Labelled = list[tuple[Item, int | Target]]
 
 
 class Assembly:
-    """The steps from a listing to parts; one object per opening."""
+    """The steps from a listing to parts; one object per data set."""
 
     def __init__(self, ref: str, listing: Listing, options: DataOptions, on_progress: Progress | None) -> None:
         self._ref = ref
@@ -50,19 +50,14 @@ class Assembly:
         self._notes: list[str] = list(listing.notes)
 
     def build(self, splits: Mapping[str, Labelled], given: list[str]) -> Dataset:
-        """Give out the roles.
+        """Assign the roles; `given` are the splits that exist, the first is trained on.
 
-        Args:
-            splits: Labelled images by split.
-            given: Which splits there are; the first is trained on.
-
-        Raises:
-            DataError: Images cannot be read, or there are too few of them.
+        Raises DataError if images cannot be read or are too few.
         """
         options = self._options
         train = splits[given[0]]
-        val = splits["val"] if "val" in given and len(given) > 1 else None
-        test = splits["test"] if "test" in given and len(given) > 1 else None
+        val = splits["val"] if "val" in given[1:] else None
+        test = splits["test"] if "test" in given[1:] else None
         source = "train" if given[0] == "train" else "all images"
         reduced = options.train_per_class is not None or options.limit is not None
         reported_on = "test"
@@ -77,18 +72,15 @@ class Assembly:
         if options.train_per_class is not None:
             train, val = self._few(train, val, options.train_per_class)
         if options.limit is not None:
-            keep = self._limited(train, options.limit)
-            train = [train[position] for position in keep]
+            train = self._limited(train, options.limit)
         if reduced or len(given) > 1:
-            train, chosen, test = self._checked(train, val or [], test)
-            val = chosen if val is not None else None
+            train, checked, test = self._checked(train, val or [], test)
+            val = checked if val is not None else None
         if options.fold is not None:
             train, test = self._fold(train, *options.fold)
             reported_on = f"fold {options.fold[0]} of {options.fold[1]} of {source}"
-        val_cut = val is None
-        if val is not None:
-            selected_on = "val"
-        else:
+        selected_on, val_cut = "val", val is None
+        if val is None:
             train, val = self._cut(train, "val")
             selected_on = f"val (cut from {source})"
         if not val:
@@ -99,12 +91,11 @@ class Assembly:
                 f"{self._ref} has too few images: {len(train)} to train on, {len(test)} to report on",
                 fix="add images, or give a smaller --val-fraction",
             )
-        for where, rows in ((selected_on, val), (reported_on, test)):
-            self._require_labels(where, rows)
+        self._require_labels(selected_on, val)
+        self._require_labels(reported_on, test)
         self._remark(train, val, test, reported_on, len(given) > 1)
         parts = {"train": train, "val": val, "test": test}
-        contents = {role: frozenset(self._content(item) for item, _ in rows) for role, rows in parts.items()} \
-            if self._scanned else {}  # fmt: skip
+        scanned = parts if self._scanned else {}
         return Dataset(
             name=self._listing.name,
             classes=self._listing.classes,
@@ -116,19 +107,15 @@ class Assembly:
             fingerprint=self._fingerprint(parts, self._listing.classes),
             bad=tuple(self._bad),
             license=self._listing.license,
-            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
+            notes=self._all_notes(),
             hflip=self._listing.hflip,
             tasks=self._tasks,
             val_cut=val_cut,
-            contents=contents,
+            contents={role: frozenset(map(self._content, _items(rows))) for role, rows in scanned.items()},
         )
 
     def evaluation(self, rows: Labelled, split: str, classes: tuple[str, ...]) -> EvaluationSet:
-        """Put the images of one split together, to be scored.
-
-        Raises:
-            DataError: Images cannot be read.
-        """
+        """The readable images of one split, to evaluate on. Raises DataError if there are none, or as for `build`."""
         (rows,) = self._checked(rows)
         if not rows:
             raise DataError(f"{self._ref} has no readable images")
@@ -139,81 +126,79 @@ class Assembly:
             fingerprint=self._fingerprint({"test": rows}, classes),
             bad=tuple(self._bad),
             license=self._listing.license,
-            notes=tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()])),
+            notes=self._all_notes(),
         )
 
     def _checked(self, *groups: Labelled) -> list[Labelled]:
-        """Decode every image once and leave the unreadable ones out, or say which they are."""
-        total = sum(len(rows) for rows in groups)
+        """Decode every image once and leave the unreadable ones out, or raise DataError with them."""
+        total = sum(map(len, groups))
         if total > BIG:
             self._notes.append(f"{total} images: verified as they are read, identical ones not looked for")
             return list(groups)
         for rows in groups:
             if rows:
-                self._scanner.check([item for item, _ in rows])
+                self._scanner.check(_items(rows))
         self._scanned = True
-        found = [BadImage(item.id, self._scanner.finding(item).error) for rows in groups for item, _ in rows]
-        bad = [image for image in found if image.error]
+        errors = [BadImage(item.id, self._scanner.finding(item).error) for rows in groups for item in _items(rows)]
+        bad = [image for image in errors if image.error]
         if bad and self._options.on_bad_image == "error":
             raise unreadable(self._ref, bad, total)
         self._bad += bad
         return [[row for row in rows if not self._scanner.finding(row[0]).error] for rows in groups]
 
     def _cut(self, rows: Labelled, purpose: Literal["val", "test"]) -> tuple[Labelled, Labelled]:
-        fraction, seed, contents = self._options.val_fraction, self._options.seed, self._contents(rows)
-        if not self._plain:
-            flags = indicators(self._tasks, _targets(rows))
-            stay, off = cut_targets.cut_answers(
-                _ids(rows), flags, fraction, seed=seed, purpose=purpose, contents=contents
-            )
+        how: dict[str, Any] = {"seed": self._options.seed, "purpose": purpose, "contents": self._contents(rows)}
+        fraction = self._options.val_fraction
+        if self._plain:
+            stay, off = cut(_ids(rows), _labels(rows), fraction, **how)
         else:
-            stay, off = cut(_ids(rows), _labels(rows), fraction, seed=seed, purpose=purpose, contents=contents)
-        return [rows[position] for position in stay], [rows[position] for position in off]
+            stay, off = cut_targets.cut_strata(_ids(rows), indicators(self._tasks, _targets(rows)), fraction, **how)
+        return _pick(rows, stay), _pick(rows, off)
 
     def _fold(self, rows: Labelled, number: int, of: int) -> tuple[Labelled, Labelled]:
-        seed = self._options.seed
         labels = _labels(rows) if self._plain else cut_targets.rarest(indicators(self._tasks, _targets(rows)))
-        stay, off = fold(_ids(rows), labels, number, of, seed=seed, contents=self._contents(rows))
-        return [rows[position] for position in stay], [rows[position] for position in off]
+        stay, off = fold(_ids(rows), labels, number, of, seed=self._options.seed, contents=self._contents(rows))
+        return _pick(rows, stay), _pick(rows, off)
 
     def _contents(self, rows: Labelled) -> list[bytes] | None:
-        """A hash of each image's bytes; None where there are too many images to look into each."""
+        """A hash of each image's bytes; None if there are too many images to read each."""
         if not self._scanned and len(rows) > BIG:
             return None
-        self._scanner.hash([item for item, _ in rows])
-        # An image whose bytes cannot be read is identical to nothing.
-        return [self._content(item) or item.id.encode("utf-8", "surrogatepass") for item, _ in rows]
+        self._scanner.hash(_items(rows))
+        # An image whose bytes cannot be read equals no other.
+        return [self._content(item) or item.id.encode("utf-8", "surrogatepass") for item in _items(rows)]
 
-    def _limited(self, rows: Labelled, count: int) -> list[int]:
-        if not self._plain:
-            flags = indicators(self._tasks, _targets(rows))
-            return cut_targets.limited_answers(_ids(rows), flags, count, seed=self._options.seed)
-        return limited(_ids(rows), _labels(rows), count, seed=self._options.seed)
+    def _limited(self, rows: Labelled, count: int) -> Labelled:
+        seed = self._options.seed
+        if self._plain:
+            return _pick(rows, limited(_ids(rows), _labels(rows), count, seed=seed))
+        flags = indicators(self._tasks, _targets(rows))
+        return _pick(rows, cut_targets.limited_strata(_ids(rows), flags, count, seed=seed))
 
     def _few(self, train: Labelled, val: Labelled | None, count: int) -> tuple[Labelled, Labelled | None]:
         seed = self._options.seed
         if not self._plain:
             raise DataError(
                 f"no number per class can be taken of {self._ref}",
-                why="its images give several answers each",
-                fix="use --limit, which keeps every answer in its proportion, instead of --train-per-class",
+                why="its images have several labels or tasks",
+                fix="use --limit, which keeps every label in its proportion, instead of --train-per-class",
             )
         aside = share(count, self._options.val_fraction) if val is not None else 0
         if val is not None:
             chosen = per_class(_ids(val), _labels(val), aside, seed=seed, purpose="few-val")
-            val = [val[position] for position in chosen] or None if aside else []
+            val = _pick(val, chosen) or None if aside else []
         sizes = Counter(_labels(train))
         short = [self._listing.classes[label] for label in sorted(sizes) if sizes[label] < count - aside]
         if short:
             self._notes.append(f"{len(short)} class(es) have fewer than the images asked for: {named(short)}")
         chosen = per_class(_ids(train), _labels(train), count - aside, seed=seed, purpose="few")
-        return [train[position] for position in chosen], val
+        return _pick(train, chosen), val
 
     def _part(self, role: str, rows: Labelled, classes: tuple[str, ...]) -> Part:
-        store, stored = self._scanner.stored([item for item, _ in rows]) if self._scanned else (None, [])
+        store, stored = self._scanner.stored(_items(rows)) if self._scanned else (None, [])
         return Part(
             role=role,
-            items=[item for item, _ in rows],
+            items=_items(rows),
             labels=[label for _, label in rows],
             classes=classes,
             tasks=self._tasks,
@@ -225,9 +210,9 @@ class Assembly:
         )
 
     def _require_labels(self, where: str, rows: Labelled) -> None:
-        """Refuse to choose or report by labels that no image there has: nothing could be said of them.
+        """Refuse to select or report by labels that no image there has.
 
-        Of several tasks, one that nothing there answers is left out of the result instead.
+        Of several tasks, one without a target there is left out of the result instead.
         """
         for span, values in () if self._plain else each_task(self._tasks, _targets(rows)):
             lacking = kinds.of(span.task).nothing(span.task, values)
@@ -239,37 +224,37 @@ class Assembly:
                 )
 
     def _remark(self, train: Labelled, val: Labelled, test: Labelled, reported_on: str, given: bool) -> None:
-        """Add what a person should know about the parts."""
-        listing = self._listing
-        if not self._plain:
-            missing = [place for place, n in enumerate(counts(self._tasks, _targets(test))) if not n]
-            unfitted = [place for place, n in enumerate(counts(self._tasks, _targets(train))) if not n]
-            if unfitted:
-                names = named([listing.classes[place] for place in unfitted])
-                self._notes.append(f"no image that is trained on shows: {names}")
+        """Add notes on what a user should know about the parts."""
+        classes = self._listing.classes
+        if self._plain:
+            present = set(_labels(test))
+            missing = [name for label, name in enumerate(classes) if label not in present]
         else:
-            missing = sorted(set(range(len(listing.classes))) - set(_labels(test)))
+            missing = [name for name, n in zip(classes, counts(self._tasks, _targets(test)), strict=True) if not n]
+            untrained = [name for name, n in zip(classes, counts(self._tasks, _targets(train)), strict=True) if not n]
+            if untrained:
+                self._notes.append(f"no image that is trained on shows: {named(untrained)}")
         if missing:
-            names = named([self._listing.classes[label] for label in missing])
-            self._notes.append(f"{reported_on} has no image of {len(missing)} class(es): {names}")
+            self._notes.append(f"{reported_on} has no image of {len(missing)} class(es): {named(missing)}")
         if not self._scanned:
             return
-        contents = {id(rows): {self._content(item) for item, _ in rows} for rows in (train, val, test)}
         if given:
-            training = contents[id(train)] | (contents[id(val)] if val is not train else set())
-            same = sum(self._content(item) in training for item, _ in test)
+            trained = set(map(self._content, _items([*train, *val])))
+            same = sum(self._content(item) in trained for item in _items(test))
             if same:
                 self._notes.append(f"{same} image(s) of {reported_on} are exact copies of images used in training")
-        alike: dict[bytes, dict[int | Target, str]] = {}  # by content, an image of each label that it has
-        images = list({item.id: (item, label) for rows in (train, val, test) for item, label in rows}.values())
-        for item, label in images:
-            alike.setdefault(self._content(item), {}).setdefault(label, item.id)
-        if len(alike) < len(images):
-            self._notes.append(f"{len(images) - len(alike)} image(s) are exact copies of others")
-        several = (found.values() for found in alike.values() if len(found) > 1)
-        torn = [" and ".join(names) for names in several] if self._plain else []
+        equal: dict[bytes, dict[int | Target, str]] = {}  # by content, an image of each label that it has
+        images = {item.id: (item, label) for item, label in [*train, *val, *test]}
+        for item, label in images.values():
+            equal.setdefault(self._content(item), {}).setdefault(label, item.id)
+        if len(equal) < len(images):
+            self._notes.append(f"{len(images) - len(equal)} image(s) are exact copies of others")
+        torn = [" and ".join(labels.values()) for labels in equal.values() if self._plain and len(labels) > 1]
         if torn:
             self._notes.append(f"{len(torn)} image(s) appear under more than one class: {named(torn, 3)}")
+
+    def _all_notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self._notes, *self._scanner.notes, *self._scanner.remarks()]))
 
     def _content(self, item: Item) -> bytes:
         return self._scanner.finding(item).content
@@ -300,6 +285,14 @@ def unreadable(ref: str, bad: Sequence[BadImage], total: int) -> DataError:
 def named(names: Sequence[str], most: int = 10) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" … and {len(names) - most} more" if len(names) > most else "")
+
+
+def _pick(rows: Labelled, positions: Sequence[int]) -> Labelled:
+    return [rows[position] for position in positions]
+
+
+def _items(rows: Labelled) -> list[Item]:
+    return [item for item, _ in rows]
 
 
 def _ids(rows: Labelled) -> list[str]:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from zoo.data.batches.views import generators_kept
+from zoo.data.batches.views import restored_generators
 from zoo.models.freezing import Freezer
 from zoo.models.layer_groups import Group, added
 from zoo.training.frozen_cache.parts import Cut
@@ -149,7 +149,7 @@ class Splitter:
         network.eval()
         evaluated = network(inputs)
         Freezer(model, self._groups, frozen, fixed_norm).train()
-        with generators_kept():
+        with restored_generators():
             seed_all(0, "split")
             trained = network(inputs)
         return [*tree_leaves(evaluated), *tree_leaves(trained)]
