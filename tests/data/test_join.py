@@ -81,7 +81,7 @@ def test_a_row_that_answers_nothing_is_left_out(tmp_path):
     dataset = opened("anything", specs=asked(f"kind={table}:kind", f"age={table}:age"))
     samples = [sample for part in (dataset.train, dataset.val, dataset.test) for sample in part.samples]
     assert {number_of(sample) for sample in samples} == set(range(40)) - {0, 20}
-    assert "2 row(s) of people.csv answer no task, and are left out" in dataset.notes
+    assert "2 row(s) of people.csv have no target, and are left out" in dataset.notes
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_what_answers_nothing_is_no_data_set(tmp_path):
     (task,) = opened("anything", specs=asked(f"kind={table}:kind")).tasks
     empty = tmp_path / "empty.csv"
     empty.write_text("path,kind\nimg/00000.png,\nimg/00001.png,\n")
-    with pytest.raises(DataError, match=r"no row of .*empty[.]csv answers the task kind") as caught:
+    with pytest.raises(DataError, match=r"no row of .*empty[.]csv has a target for the task kind") as caught:
         open_evaluation(str(empty), task.classes, evaluation_options(str(empty), (task,), (), DataOptions()))
-    assert "nothing is written under kind" in caught.value.why
+    assert "all cells under kind are empty" in caught.value.why
 
 
 def test_a_task_may_be_called_label(tmp_path):

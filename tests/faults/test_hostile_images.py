@@ -241,7 +241,7 @@ def changed_directory(path: Path, offset: int, form: str, value: int) -> None:
 ZIPS: dict[str, tuple[int, str, int, str]] = {
     "members of 4 GB": (24, "<I", 0xFFFFFFFE, "expands to more than"),
     "packed sizes of 4 GB": (20, "<I", 0xFFFFFFFE, "outside of the file"),
-    "members beyond the end": (42, "<I", 0x7FFFFFFF, "not a whole archive"),
+    "members beyond the end": (42, "<I", 0x7FFFFFFF, "not a valid archive"),
     "encrypted": (8, "<H", 1, "is encrypted"),
     "an unknown method": (10, "<H", 99, "compression method 99"),
     "names longer than the file": (28, "<H", 0xFFFF, "x.zip"),
@@ -410,7 +410,7 @@ def test_a_row_on_the_hub_names_no_file_of_this_machine(faults: Try, tmp_path: P
     with faults("table", "hub rows", "a path on this machine") as fault:
         for cell in ({"bytes": None, "path": str(tmp_path / "private.png")}, {"bytes": None, "path": "/dev/zero"}):
             reader = HubReader({"train": [{"image": cell}]}, "image")
-            with pytest.raises(ValueError, match="is no file of the data set"):
+            with pytest.raises(ValueError, match="is not a file of the data set"):
                 reader.read(("train", 0))
         fault.survived(ONE_ERROR)
 

@@ -125,7 +125,7 @@ def test_a_corrupt_archive_says_so(tmp_path: Path, name: str, make: Callable[[Pa
     make(tmp_path / name, folder)
     with pytest.raises(DataError) as caught:
         opened(tmp_path / name)
-    assert "is not a whole archive" in caught.value.what
+    assert "is not a valid archive" in caught.value.what
     assert caught.value.fix == "download or make it again"
     assert not list(cache_dir().glob("archives/*"))
 

@@ -131,7 +131,7 @@ def test_a_label_that_only_the_test_split_has_is_refused(tmp_path):
 
 def test_folders_have_one_class_of_each_image(tmp_path):
     fill(tmp_path, {"a": 3, "b": 3})
-    with pytest.raises(DataError, match="says one class of each image"):
+    with pytest.raises(DataError, match="has one class per image"):
         opened(tmp_path, label_separator=";")
 
 

@@ -85,7 +85,7 @@ def test_rows_without_a_value(tmp_path: Path, change: dict[str, object], message
 
 def test_unknown_split_and_empty_and_unreadable_tables(tmp_path: Path) -> None:
     table = [{**row, "split": "holdout"} for row in rows(tmp_path)]
-    with pytest.raises(DataError, match="values that are no split: holdout"):
+    with pytest.raises(DataError, match="values that are not splits: holdout"):
         opened(write(tmp_path / "s.csv", table))
     (tmp_path / "e.csv").write_text("path,label\n")
     with pytest.raises(DataError, match="has no rows"):

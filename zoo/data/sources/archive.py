@@ -1,7 +1,7 @@
-"""Images inside zip and tar archives, read in place: nothing is extracted, so no member can land anywhere.
+"""Zip and tar archives of images, read in place: nothing is extracted, so no member can land anywhere.
 
-A zip's members are read by their offsets, a tar's likewise. A compressed tar allows no such reading; it is decompressed
-once into the cache as one plain tar.
+Members of a zip or tar are read by offset. A compressed tar does not allow that; it is decompressed once into the cache
+as a plain tar.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from zoo.base import cache
 from zoo.base.files import cache_dir, replacing
 from zoo.base.references import as_path
 from zoo.base.untrusted import zip_members
-from zoo.data.sources.class_folders import arrange, is_hidden
+from zoo.data.sources.class_folders import Files, arrange, is_hidden
 from zoo.data.types import IMAGE_LIMIT, MEMBERS_LIMIT, DataOptions, GiB, Listing, Progress
 from zoo.errors import DataError
 
 HEADER_LIMIT = 1 << 20  # bytes of a tar member's header
-EXPANSION_LIMIT = 200  # a compressed tar of images grows by a few per cent; one that grows so much is a trap
-COPIES_LIMIT = 32 * GiB  # of decompressed tars in the cache, together
+EXPANSION_LIMIT = 200  # archives of images grow by a few per cent; one that grows more than this is a trap
+COPIES_LIMIT = 32 * GiB  # of all decompressed tars in the cache
 EXPANSION_FREE = 1 * GiB  # growth below this is never refused
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -41,7 +41,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 class ArchiveMember(NamedTuple):
-    """Where one image lies inside an archive."""
+    """Place of one image in an archive."""
 
     offset: int  # of the local header in a zip, of the data in a tar
     packed: int  # bytes in the file
@@ -51,18 +51,14 @@ class ArchiveMember(NamedTuple):
 
 
 class ArchiveReader:
-    """Reads members by offset. `os.pread` keeps no position, so threads and forks do not disturb each other."""
+    """Reads members by offset, with `os.pread`: it has no position that threads and forks would share."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._file: int | None = None
 
     def read(self, locator: ArchiveMember) -> bytes:
-        """The decompressed bytes of one member, checked against its checksum.
-
-        Raises:
-            ValueError: The member is damaged.
-        """
+        """The decompressed bytes of one member. Raises ValueError if its checksum does not match."""
         member = ArchiveMember(*locator)
         if member.crc is None:
             return self._at(member.offset, member.packed)
@@ -79,21 +75,19 @@ class ArchiveReader:
         return data
 
     def _at(self, offset: int, count: int) -> bytes:
-        file = self._file
-        if file is None:
-            file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            self._file = file
-        data = os.pread(file, count, offset)
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        data = os.pread(self._file, count, offset)
         if len(data) != count:
             raise ValueError("the archive ends too early")
         return data
 
     def __getstate__(self) -> dict[str, str]:
-        """Only the path travels to another process."""
+        """Only the path is sent to another process."""
         return {"path": self.path}
 
     def __setstate__(self, state: dict[str, str]) -> None:
-        """The file is opened again when it is first read."""
+        """The file is opened again at the first read."""
         self.path, self._file = state["path"], None
 
     def __del__(self) -> None:
@@ -104,36 +98,29 @@ class ArchiveReader:
 
 
 class _Bounded(io.FileIO):
-    """A tar's file that gives only so much at a time: `tarfile` reads a header whole, however long it says it is."""
+    """A tar's file that limits each read: `tarfile` reads a header whole, however long it claims to be."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As of any file.
-
-        Raises:
-            tarfile.ReadError: More is asked for than a header can need.
-        """
+        """Raises tarfile.ReadError for more than a header can need."""
         if size is None or size < 0 or size > HEADER_LIMIT:
             raise tarfile.ReadError("a header of it is larger than 1 MiB")
         return super().read(size)
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file's name says that it is an archive."""
+    """Whether a file has an archive's extension."""
     return path.name.lower().endswith(_SUFFIXES)
 
 
 def claims(ref: str) -> bool:
-    """Whether it is a file whose name says that it is an archive."""
+    """Whether it is a path with an archive's extension."""
     return is_archive(as_path(ref)) and as_path(ref).exists()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
-    """List the images of a zip, tar, or compressed tar of a folder.
+    """List the images of a zip, tar, or compressed tar of a folder, without links, hidden files and `__MACOSX`.
 
-    Links, hidden files and `__MACOSX` are left out. A single folder around everything is seen through.
-
-    Raises:
-        DataError: The archive is damaged, encrypted, a trap, or holds no images in class folders.
+    Raises DataError if the archive is damaged, encrypted, a trap, or has no images in class folders.
     """
     path = as_path(ref)
     before = path.stat()
@@ -155,13 +142,9 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
                 place.unlink(missing_ok=True)
             raise
     splits, classes, more = arrange(files, folders, str(path), labels=options.labels)
-    name = path.name
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
+    ending = max((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), key=len, default="")
     return Listing(
-        name=name or "images",
+        name=path.name[: len(path.name) - len(ending)] or "images",
         key=f"archive:{path.resolve()}:{before.st_size}:{before.st_mtime_ns}",
         splits=splits,
         classes=classes,
@@ -170,8 +153,8 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
     )
 
 
-def _zip_members(path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, int, int]], list[str]]:
-    files: dict[str, tuple[object, int, int]] = {}
+def _zip_members(path: Path, notes: list[str]) -> tuple[Files, list[str]]:
+    files: Files = {}
     folders: list[str] = []
     try:
         infos = zip_members(path, MEMBERS_LIMIT)
@@ -183,38 +166,37 @@ def _zip_members(path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, 
         name = _clean(info.filename)
         if name is None:
             outside += 1
+        elif not name or is_hidden(name):
             continue
-        if not name or is_hidden(name):
-            continue
-        if info.is_dir():
+        elif info.is_dir():
             folders.append(name)
-            continue
-        if stat.S_ISLNK(info.external_attr >> 16):
-            continue
-        if info.flag_bits & 0x1:
-            raise DataError(f"{path} is encrypted", why=f"{name} needs a password", fix="make an archive without one")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-            raise DataError(
-                f"{path} uses compression method {info.compress_type}, which cannot be read in place",
-                fix="make the zip anew with the usual method (deflate)",
-            )
-        _check_size(path, name, info.file_size)
-        twice += name in files
-        member = ArchiveMember(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
-        files[name] = (member, info.file_size, info.CRC)
+        elif not stat.S_ISLNK(info.external_attr >> 16):
+            if info.flag_bits & 0x1:
+                raise DataError(
+                    f"{path} is encrypted", why=f"{name} needs a password", fix="make an archive without one"
+                )
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+                raise DataError(
+                    f"{path} uses compression method {info.compress_type}, which cannot be read in place",
+                    fix="make the zip again with the usual method (deflate)",
+                )
+            _check_size(path, name, info.file_size)
+            twice += name in files
+            member = ArchiveMember(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+            files[name] = (member, info.file_size, info.CRC)
     _remark(notes, outside=outside, twice=twice)
     return files, folders
 
 
-def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, tuple[object, int, int]], list[str]]:
-    files: dict[str, tuple[object, int, int]] = {}
+def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[Files, list[str]]:
+    files: Files = {}
     folders: list[str] = []
     outside = links = twice = 0
     length = place.stat().st_size
     with place.open("rb") as file:
         file.seek(max(0, length - tarfile.BLOCKSIZE))
         if file.read().strip(b"\0") or not length:
-            # Cut off between two members, it would look whole and miss images.
+            # A tar cut off between two members looks complete, but images are missing.
             raise _corrupt(path, "it has no end mark")
     try:
         with _Bounded(place) as bounded, tarfile.open(fileobj=bounded, mode="r:") as archive:
@@ -223,7 +205,7 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
                     raise _corrupt(path, f"it has more than {MEMBERS_LIMIT:,} members")
                 if info.size < 0:
                     raise _corrupt(path, "a member has a negative size")
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep a record of each
+                archive.members.clear()  # type: ignore[attr-defined]  # which would grow with each
                 name = _clean(info.name)
                 if name is None:
                     outside += 1
@@ -238,14 +220,11 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
                         raise _corrupt(path, f"it ends inside of {name}")
                     _check_size(path, name, info.size)
                     twice += name in files
-                    files[name] = (
-                        ArchiveMember(info.offset_data, info.size, info.size, 0, None),
-                        info.size,
-                        int(info.mtime),
-                    )
+                    member = ArchiveMember(info.offset_data, info.size, info.size, 0, None)
+                    files[name] = (member, info.size, int(info.mtime))
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:
         raise _corrupt(path, str(error)) from error
-    except RecursionError:  # it reads a header that belongs to another by calling itself
+    except RecursionError:  # `tarfile` reads a header that belongs to another by recursion
         raise _corrupt(path, "its headers are nested without end") from None
     _remark(notes, outside=outside, twice=twice)
     if links:
@@ -254,21 +233,17 @@ def _tar_members(place: Path, path: Path, notes: list[str]) -> tuple[dict[str, t
 
 
 def _plain_tar(path: Path, start: bytes, on_progress: Progress | None) -> Path:
-    """The archive itself when it is a plain tar, else its decompressed copy in the cache."""
+    """The archive itself if it is a plain tar, else its decompressed copy in the cache."""
     opened = _opener(path, start)
     if opened is None:
         return path
     status = path.stat()
-    key = hashlib.sha256(
-        f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode("utf-8", "surrogatepass")
-    ).hexdigest()[:32]
-    target = cache_dir() / "archives" / f"{key}.tar"
+    identity = f"{path.resolve()}\n{status.st_size}\n{status.st_mtime_ns}".encode("utf-8", "surrogatepass")
+    target = cache_dir() / "archives" / f"{hashlib.sha256(identity).hexdigest()[:32]}.tar"
     if target.exists():
         os.utime(target)
         return target
-    with replacing(target) as temporary, contextlib.ExitStack() as stack:
-        source = stack.enter_context(opened)
-        sink = stack.enter_context(temporary.open("wb"))
+    with replacing(target) as temporary, opened as source, temporary.open("wb") as sink:
         written = 0
         for block in _blocks(path, source):
             written += len(block)
@@ -315,18 +290,16 @@ def _inflate(data: bytes, size: int) -> bytes:
 
 
 def _clean(name: str) -> str | None:
-    """A member's name as a relative path; None when it points outside of the archive."""
+    """A member's name as a relative path; None if it points outside the archive."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-    if ".." in parts:
-        return None
-    return "/".join(parts)
+    return None if ".." in parts else "/".join(parts)
 
 
 def _check_growth(path: Path, written: int, length: int) -> None:
     if written > max(EXPANSION_FREE, length * EXPANSION_LIMIT):
         raise DataError(
             f"{path} expands to more than {EXPANSION_LIMIT} times its size",
-            why="an archive of images does not; this one may be made to fill the disk or to take for ever",
+            why="archives of images do not; this one may be a trap that fills the disk or takes for ever",
             fix="unpack it yourself if you trust it, and give the folder",
         )
 
@@ -342,10 +315,10 @@ def _check_size(path: Path, name: str, size: int) -> None:
     if size > IMAGE_LIMIT:
         raise DataError(
             f"{path}: the member {name} claims {size / GiB:.1f} GiB",
-            why="no image is so large; this archive may be made to fill the memory",
+            why="no image is so large; this archive may be a trap that fills the memory",
             fix="remove the member from the archive",
         )
 
 
 def _corrupt(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is not a whole archive", why=why, fix="download or make it again")
+    return DataError(f"{path} is not a valid archive", why=why, fix="download or make it again")

@@ -1,4 +1,4 @@
-"""One cell of a table: a label, several, a number, or whether an image has a label."""
+"""Cells of a table: a label, several labels, a number, or a yes or no."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ _NO = {"0", "0.0", "-1", "-1.0", "false", "no", "n", "f"}  # CelebA's files writ
 
 
 def label_text(value: object) -> str:
-    """A label as text; numbers that are whole are written without a point."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+    """A label as text; whole numbers are written without a point."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def without_point(texts: Sequence[str | None]) -> list[str | None]:
-    """Cells without the point of whole numbers, where all are such: pandas writes 1.0 once a column has gaps."""
+    """Cells without a point if all are whole numbers: pandas writes 1.0 once a column has gaps."""
     whole = all(re.fullmatch(r"-?[0-9]{1,18}(\.0+)?", text) for text in texts if text is not None)
     return [text.partition(".")[0] if whole and text is not None else text for text in texts]
 
 
 def parts_of(text: str, separator: str) -> list[str]:
-    """A cell's labels: what stands between separators, without spaces around it, each once."""
+    """A cell's labels: the text between separators, stripped, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(separator) if part.strip()))
 
 
@@ -36,14 +34,14 @@ def is_list(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell says nothing."""
+    """Whether a cell is empty."""
     if is_list(value):
         return False
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def flag_of(value: Any) -> float | None:
-    """1 or 0, NaN where it is not known, None where it is neither."""
+    """1 for yes, 0 for no, NaN for an empty cell, None for anything else."""
     if is_missing(value):
         return NAN
     text = str(value).strip().lower()

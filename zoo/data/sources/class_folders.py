@@ -1,4 +1,4 @@
-"""Which folders are splits and which are classes: one rule for folders on disk and inside archives."""
+"""Class folders: which folders are splits and which are classes, on disk and inside archives."""
 
 from __future__ import annotations
 
@@ -7,49 +7,34 @@ from collections.abc import Iterable, Mapping
 from zoo.data.types import Item
 from zoo.errors import DataError
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
+_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+SPLIT_NAMES = {name: split for split, names in _NAMES.items() for name in names}
+Files = dict[str, tuple[object, int, int]]
+"""Relative path with `/` -> (locator, size, stamp), as in an `Item`."""
 _FORMATS = "apng avif avifs bmp dib gif j2c j2k jfif jp2 jpe jpeg jpf jpg jpx pbm pgm png pnm ppm tga tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _FORMATS.split())
 _IGNORED = ("/__macosx/", "/thumbs.db/", "/desktop.ini/")
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file's extension is one that images have."""
+    """Whether a file has an image's extension."""
     dot = name.rfind(".")
     return dot > name.rfind("/") + 1 and name[dot:].lower() in IMAGE_SUFFIXES
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a part of the path is hidden, or litter that operating systems leave behind."""
+    """Whether a part of the path is hidden, or litter of an operating system."""
     whole = f"/{path.lower()}/"
     return "/." in whole or any(name in whole for name in _IGNORED)
 
 
 def arrange(
-    files: Mapping[str, tuple[object, int, int]], folders: Iterable[str], where: str, *, labels: bool = True
+    files: Files, folders: Iterable[str], where: str, *, labels: bool = True
 ) -> tuple[dict[str, list[Item]], tuple[str, ...], tuple[str, ...]]:
-    """Sort files into splits and classes by the folders that they lie in.
+    """Sort files by their folders: items per split (train, val, test; or only "all"), class names in order, and notes.
 
-    Args:
-        files: Relative path with `/` -> (locator, size, stamp). Hidden ones are left out by the caller.
-        folders: Relative paths of all folders, so that empty ones are seen.
-        where: The place, for messages.
-        labels: Whether images must lie in class folders; else those that do not have the empty text for a label.
-
-    Returns:
-        Items per split ("train", "val", "test", or only "all"), class names in order, and notes.
-
-    Raises:
-        DataError: There are no images or no class folders, or a class of the training split is empty.
+    `folders` are all folders, so that empty ones are seen; without `labels`, an image outside a class folder has "".
+    Raises DataError if there are no images or class folders, or if a class of the training split is empty.
     """
     images = {path: entry for path, entry in files.items() if is_image_name(path)}
     others = sorted(path for path in files if path not in images)
@@ -57,11 +42,10 @@ def arrange(
     if others:
         notes.append(f"{len(others)} file(s) without an image's extension left out, such as {others[0]}")
     if not images:
-        kinds = "such as .jpg, .png or .webp"
         raise DataError(
             f"there are no images in {where}",
             why=f"none of its {len(others)} file(s) has an image's extension" if others else "it holds no files",
-            fix=f"put images ({kinds}) into one folder per class",
+            fix="put images (such as .jpg, .png or .webp) into one folder per class",
         )
     tree = {folder for folder in folders if folder} | {parent for path in images for parent in _parents(path)}
     prefix = _wrapper(images, tree)
@@ -82,9 +66,9 @@ def arrange(
     if loose:
         notes.append(f"{len(loose)} image(s) outside of every class folder left out, such as {loose[0]}")
     if splits:
-        beside = [folder for folder in top if folder not in splits]
-        if beside:
-            notes.append(f"folders beside the splits left out: {', '.join(beside)}")
+        unsplit = [folder for folder in top if folder not in splits]
+        if unsplit:
+            notes.append(f"folders alongside the splits left out: {', '.join(unsplit)}")
     result: dict[str, list[Item]] = {}
     empty: dict[str, list[str]] = {}
     for folder, split in (splits or {"": "all"}).items():
@@ -101,36 +85,27 @@ def arrange(
     return result, classes, tuple(notes)
 
 
-def _without_classes(images: Mapping[str, tuple[object, int, int]], top: list[str]) -> dict[str, list[Item]]:
-    """The images per split where none lies in a class folder; empty where some do."""
+def _without_classes(images: Files, top: list[str]) -> dict[str, list[Item]]:
+    """The images per split if none is in a class folder; empty if some are."""
     splits = {folder: SPLIT_NAMES[folder.lower()] for folder in top if folder.lower() in SPLIT_NAMES}
     depth = 1 if splits and len(splits) == len(top) else 0
     if any(path.count("/") > depth for path in images):
         return {}
-    found: dict[str, list[Item]] = {}
-    for path, (locator, size, stamp) in sorted(images.items()):
+    items: dict[str, list[Item]] = {}
+    for path, entry in sorted(images.items()):
         split = splits[path.partition("/")[0]] if depth else "all"
-        found.setdefault(split, []).append(Item(path, "", locator, size, stamp))
-    return found
+        items.setdefault(split, []).append(Item(path, "", *entry))
+    return items
 
 
-def _classes(
-    images: Mapping[str, tuple[object, int, int]], tree: set[str], base: str, where: str, notes: list[str]
-) -> tuple[list[Item], list[str]]:
+def _classes(images: Files, tree: set[str], base: str, where: str, notes: list[str]) -> tuple[list[Item], list[str]]:
     """The items below one split's folder, sorted by path, and the names of its empty class folders."""
-    names = sorted(
-        folder.removeprefix(base) for folder in tree if folder.startswith(base) and folder.count("/") == base.count("/")
-    )
-    items = []
-    loose = 0
-    for path in sorted(images):
-        if not path.startswith(base):
-            continue
+    items, loose = [], 0
+    for path in sorted(path for path in images if path.startswith(base)):
         label, slash, _ = path.removeprefix(base).partition("/")
         if slash:
-            locator, size, stamp = images[path]
-            items.append(Item(path, label, locator, size, stamp))
-        elif base:
+            items.append(Item(path, label, *images[path]))
+        else:
             loose += 1
     if base and loose and not items:
         raise DataError(
@@ -139,12 +114,12 @@ def _classes(
         )
     if base and loose:
         notes.append(f"{loose} image(s) of {base} outside of every class folder left out")
-    found = {item.label for item in items}
-    return items, [name for name in names if name and name not in found]
+    names = (folder.removeprefix(base) for folder in tree if folder.startswith(base))
+    return items, sorted({name for name in names if name and "/" not in name} - {str(item.label) for item in items})
 
 
 def _splits(top: list[str], images: Mapping[str, object], where: str) -> dict[str, str]:
-    """Folder -> split, when the top folders are splits; empty when they are classes."""
+    """Folder -> split if the top folders are splits; empty if they are classes."""
     named = {folder: SPLIT_NAMES[folder.lower()] for folder in top if folder.lower() in SPLIT_NAMES}
     nested = {folder for folder in named if any(p.startswith(f"{folder}/") and p.count("/") > 1 for p in images)}
     if not nested:
@@ -162,7 +137,7 @@ def _splits(top: list[str], images: Mapping[str, object], where: str) -> dict[st
 
 
 def _wrapper(images: Mapping[str, object], tree: set[str]) -> str:
-    """The single top-level folders that wrap everything else, as in most archives: "hymenoptera_data/"."""
+    """The single folders at the top that contain everything else, as in most archives: "hymenoptera_data/"."""
     prefix = ""
     while True:
         if any(path.startswith(prefix) and path.count("/") == prefix.count("/") for path in images):

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real 8 x 8 images that come with the library."""
+"""Digits source: the 1,797 handwritten 8 x 8 images that come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,17 +21,14 @@ TEST_SHARE = 0.2
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], list[int]]:
-    """The images (N, 8, 8) and their labels, from the file that scikit-learn's own `load_digits` reads.
-
-    Importing scikit-learn takes longer than a short training, so its file is read without it.
-    """
-    found = importlib.util.find_spec("sklearn")
-    assert found is not None and found.submodule_search_locations
-    path = Path(found.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    """The images (N, 8, 8) and their labels, from the file of `load_digits`: importing scikit-learn takes too long."""
+    spec = importlib.util.find_spec("sklearn")
+    assert spec is not None and spec.submodule_search_locations
+    path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     if path.is_file():
         with gzip.open(path, "rt", encoding="utf-8") as file:
             rows = np.loadtxt(file, delimiter=",")
-    else:  # a release that keeps it elsewhere
+    else:  # a release that has it elsewhere
         from sklearn.datasets import load_digits
 
         bunch = load_digits()
@@ -52,21 +49,16 @@ class DigitsReader:
 
 
 def claims(ref: str) -> bool:
-    """Whether it is a name that the catalogue has for them."""
+    """Whether it is the catalogue's name for them."""
     entry = registry.load().datasets.get(ref)
     return entry is not None and entry.builtin == "digits"
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
-    """List the digits with a fixed stratified split: 1,437 to train on, 360 to test on.
-
-    The split depends on nothing that a person can choose, so that results compare across runs.
-    """
+    """List the digits with a fixed stratified split, 1,437 train and 360 test, so that results of all runs compare."""
     _, labels = _table()
-    rows: dict[int, list[int]] = {digit: [] for digit in range(10)}
-    for row, label in enumerate(labels):
-        rows[label].append(row)
-    # Largest remainders, so that the classes' whole numbers add up to a fifth of all.
+    rows = {digit: [row for row, label in enumerate(labels) if label == digit] for digit in range(10)}
+    # Largest remainders, so that the classes' numbers add up to a fifth of all images.
     quota = {digit: int(len(of) * TEST_SHARE) for digit, of in rows.items()}
     by_remainder = sorted(rows, key=lambda digit: (-(len(rows[digit]) * TEST_SHARE % 1), digit))
     for digit in by_remainder[: math.ceil(len(labels) * TEST_SHARE) - sum(quota.values())]:
@@ -83,7 +75,7 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
         name="digits",
         key="digits",
         splits=splits,
-        classes=tuple(str(digit) for digit in range(10)),
+        classes=tuple(map(str, range(10))),
         reader=DigitsReader(),
         license="cc-by-4.0",
         hflip=False,

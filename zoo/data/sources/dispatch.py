@@ -1,4 +1,4 @@
-"""Which source a reference means: the first in `SOURCES` that claims it."""
+"""Choice of source for a reference: the first in `SOURCES` that claims it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ImageSource(Protocol):
         """Whether a reference is this source's to list."""
 
     def listing(self, ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
-        """List the images; a DataError says why they cannot be used."""
+        """List the images. Raises DataError if they cannot be used."""
 
 
-# In this order: a bare name of the catalogue is that data set, even where a file or folder has the same name (write
-# `./name` then), and a folder called like an archive is a folder.
+# The order matters: a bare name of the catalogue is that data set, even if a file or folder has the same name (`./name`
+# means that), and a folder named like an archive is a folder.
 SOURCES: Sequence[ImageSource] = (hub, digits, image_folder, archive, table)
 
 FORMS = (
@@ -37,9 +37,7 @@ FORMS = (
 def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
     """List the images that a reference means.
 
-    Raises:
-        DataError: Nothing of that name or path is there, or it cannot be used; or more than one class of each image is
-            asked of what has just that.
+    Raises DataError if it names nothing, cannot be used, or has one class per image and the options ask for more.
     """
     source = next((source for source in SOURCES if source.claims(ref)), None)
     if source is None:
@@ -47,8 +45,8 @@ def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -
     listing = source.listing(ref, options, on_progress)
     if (options.several or options.task_columns) and options.labels and not listing.tasks:
         raise DataError(
-            f"{ref} says one class of each image, and several labels or columns were asked for",
-            why="it is no table",
+            f"{ref} has one class per image, but several labels or columns were asked for",
+            why="it is not a table",
             fix=f"write a table ({', '.join(table.SUFFIXES)}) with a row per image: see docs/multi-label.md",
         )
     return listing
@@ -60,8 +58,8 @@ def _unclaimed(ref: str) -> DataError:
         return DataError(f"{ref} is neither a table nor an archive", why=f"its name ends in {path.suffix!r}", fix=FORMS)
     near, names = near_path(ref), registry.load().datasets
     is_path = looks_like_path(ref) or table.is_table(path) or archive.is_archive(path)
-    alike = [near] if is_path else difflib.get_close_matches(ref.lower(), [*names, near or ""], n=3, cutoff=0.5)
-    hint = did_you_mean(*alike, f"./{near}" if near in names else None)
+    similar = [near] if is_path else difflib.get_close_matches(ref.lower(), [*names, near or ""], n=3, cutoff=0.5)
+    hint = did_you_mean(*similar, f"./{near}" if near in names else None)
     if not is_path:
         return DataError(f"there is no data set named {ref!r}, and no such file or folder", fix=hint + FORMS)
     if not ref.startswith((".", "~", "/")) and ref.count("/") == 1 and not path.suffix:

@@ -1,7 +1,7 @@
-"""Data sets on the Hugging Face Hub, through the `datasets` library.
+"""Hub source: data sets on the Hugging Face Hub, through the `datasets` library.
 
-Images are read as the bytes that were uploaded (`Image(decode=False)`), so that they go through the same decoder as
-every other source. The rows stay in `datasets`' memory-mapped files; only labels are held in memory.
+Images are read as the bytes that were uploaded (`Image(decode=False)`), so that all sources share one decoder. The rows
+stay in the memory-mapped files of `datasets`; only labels are in memory.
 """
 
 from __future__ import annotations
@@ -27,18 +27,13 @@ from zoo.tasks.schema import in_order
 
 @dataclass(frozen=True)
 class HubReader:
-    """Reads images out of memory-mapped tables; a locator is (split, row)."""
+    """Reads images from memory-mapped tables; a locator is (split, row)."""
 
     tables: Mapping[str, Any]  # split -> datasets.Dataset with the one column
     column: str
 
     def read(self, locator: tuple[str, int]) -> bytes:
-        """The bytes of one image as they were uploaded.
-
-        Raises:
-            OSError: They cannot be read.
-            ValueError: The row has none, or names a file that is not of the data set.
-        """
+        """The bytes of one image as uploaded. Raises ValueError if it has none, or a file outside the data set."""
         split, row = locator
         cell = self.tables[split][row][self.column]
         if isinstance(cell, bytes):
@@ -51,20 +46,15 @@ class HubReader:
 
 
 def claims(ref: str) -> bool:
-    """Whether it is `hf:ORG/NAME[@revision]`, or a name that the catalogue has for a data set on the Hub."""
+    """Whether it is `hf:ORG/NAME[@revision]`, or the catalogue's name for a data set on the Hub."""
     return place_on_hub(ref)[0] is not None
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
-    """List the images of a data set on the Hub, fetching it first if it is not in the cache.
+    """List the images of a data set on the Hub, and download it if it is not in the cache.
 
-    Args:
-        ref: "hf:ORG/NAME[@revision]", or a name.
-        options: Columns and configuration; what is not given the catalogue says, else it is found by type and name.
-        on_progress: Told when fetching begins.
-
-    Raises:
-        DataError: It cannot be reached, is gated, has no such configuration, column or split, or rows without labels.
+    Columns and configuration that the options do not give are the catalogue's, else found by type and name. Raises
+    DataError if it cannot be reached, is gated, or lacks the configuration, column, split or labels.
     """
     identity, revision = place_on_hub(ref)
     assert identity is not None, "it is claimed"
@@ -85,7 +75,8 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
         tables = _fetch(identity, name, config, revision, hub, gated=bool(entry and entry.gated))
     notes: list[str] = []
     roles = _roles(tables, identity, entry, notes)
-    features = tables[roles[next(iter(roles))]].features
+    first = tables[next(iter(roles.values()))]
+    features = first.features
     image_column = _image_column(features, options.path_column or (entry.image if entry else None), identity)
     label_column = _label_column(features, options.label_column or (entry.label if entry else None), identity)
     splits: dict[str, list[Item]] = {}
@@ -114,14 +105,14 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
         splits=splits,
         classes=classes,
         reader=HubReader(readable, image_column),
-        license=(entry.license if entry else None) or (tables[roles[next(iter(roles))]].info.license or None),
+        license=(entry.license if entry else None) or first.info.license or None,
         hflip=entry.hflip if entry else True,
         notes=tuple(notes),
     )
 
 
 def _fetched(path: str) -> str:
-    """A path that a row names, if it lies where the Hub's files do: a data set could name any file of this machine."""
+    """A path that a row names, if it is among the Hub's files: a data set could name any file of this machine."""
     import datasets
     from huggingface_hub import constants
 
@@ -134,7 +125,7 @@ def _fetched(path: str) -> str:
     real = Path(os.path.realpath(path))
     if any(real.is_relative_to(os.path.realpath(place)) for place in places):
         return str(real)
-    raise ValueError(f"the row names {path}, which is no file of the data set")
+    raise ValueError(f"the row names {path}, which is not a file of the data set")
 
 
 def _fetch(
@@ -145,57 +136,44 @@ def _fetch(
     from huggingface_hub.errors import GatedRepoError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # whichever HTTP library it is built on
 
-    page = f"https://huggingface.co/datasets/{identity}"
-    label = name if name == identity else f"{name} ({identity})"
-    locked = DataError(
-        f"the data set {label} is gated: its terms must be accepted first",
-        fix=f"accept them on {page}, then log in with: hf auth login",
-    )
     try:
         with _quiet():
             return dict(datasets.load_dataset(identity, config, revision=revision))
-    except GatedRepoError as error:
-        raise locked from error
-    except datasets.exceptions.DatasetNotFoundError as error:
+    except Exception as error:  # a builder's own errors are of any kind
+        page = f"https://huggingface.co/datasets/{identity}"
+        label = name if name == identity else f"{name} ({identity})"
         text = hub_client.one_line(error)
-        if gated or "gated" in text.lower():
-            raise locked from error
-        if revision and "revision" in text.lower():
-            raise DataError(f"{identity} has no revision {revision!r}", why=text, fix=f"see {page}/commits") from error
-        raise DataError(
-            f"there is no data set {identity} on the Hub, or it is private",
-            why=text,
-            fix=f"check the name on {page}; for a private one log in with: hf auth login",
-        ) from error
-    except datasets.exceptions.DataFilesNotFoundError as error:
-        raise DataError(f"{identity} holds no data files that can be read", why=hub_client.one_line(error)) from error
-    except ConnectionError as error:
-        raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
-    except OSError as error:
-        if error.errno is None:  # the Hub's own errors derive from OSError; the disk's have a number
-            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
-        raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
-    except (ValueError, RuntimeError) as error:
-        text = hub_client.one_line(error)
-        if hub.trouble:
-            raise _unreachable(label, identity, hub.trouble, constants.HF_HUB_OFFLINE) from error
-        if constants.HF_HUB_OFFLINE and "cache" in text.lower():
-            raise _unreachable(label, identity, error, True) from error
+        if isinstance(error, GatedRepoError | datasets.exceptions.DatasetNotFoundError):
+            if gated or isinstance(error, GatedRepoError) or "gated" in text.lower():
+                raise DataError(
+                    f"the data set {label} is gated: its terms must be accepted first",
+                    fix=f"accept them on {page}, then log in with: hf auth login",
+                ) from error
+            if revision and "revision" in text.lower():
+                what = f"{identity} has no revision {revision!r}"
+                raise DataError(what, why=text, fix=f"see {page}/commits") from error
+            raise DataError(
+                f"there is no data set {identity} on the Hub, or it is private",
+                why=text,
+                fix=f"check the name on {page}; for a private one log in with: hf auth login",
+            ) from error
+        if isinstance(error, datasets.exceptions.DataFilesNotFoundError):
+            raise DataError(f"{identity} holds no data files that can be read", why=text) from error
+        # The Hub's own errors derive from OSError; the disk's have a number.
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError) and error.errno is not None:
+            raise DataError(f"cannot store {identity}", why=error.strerror or str(error), fix="see HF_HOME") from error
+        offline = constants.HF_HUB_OFFLINE
+        if hub.trouble or isinstance(error, OSError | httpx.HTTPError) or (offline and "cache" in text.lower()):
+            raise _unreachable(label, identity, hub.trouble or error, offline) from error
         fix = "name the configuration with --config" if "config" in text.lower() else f"see {page}"
         raise DataError(f"{identity} cannot be loaded", why=text, fix=fix) from error
-    except Exception as error:  # a builder's own errors are of any kind
-        if hub.trouble or isinstance(error, httpx.HTTPError):
-            raise _unreachable(label, identity, hub.trouble or error, constants.HF_HUB_OFFLINE) from error
-        raise DataError(f"{identity} cannot be loaded", why=hub_client.one_line(error), fix=f"see {page}") from error
 
 
 def _unreachable(label: str, identity: str, reason: object, offline: bool) -> DataError:
+    why = f"{hub_client.place()} (HF_ENDPOINT) does not give it: {hub_client.one_line(reason)}"
+    first = "connect to the network (HF_ENDPOINT names another server) and run again"
     if offline:
-        why = "HF_HUB_OFFLINE is set, and it is not in the cache"
-        first = "unset HF_HUB_OFFLINE and run again"
-    else:
-        why = f"{hub_client.place()} (HF_ENDPOINT) does not give it: {hub_client.one_line(reason)}"
-        first = "connect to the network (HF_ENDPOINT names another server) and run again"
+        why, first = "HF_HUB_OFFLINE is set, and it is not in the cache", "unset HF_HUB_OFFLINE and run again"
     return DataError(
         f"the data set {label} is not on this machine and cannot be fetched",
         why=why,
@@ -206,7 +184,7 @@ def _unreachable(label: str, identity: str, reason: object, offline: bool) -> Da
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and log lines of other libraries: what is shown is the caller's to decide."""
+    """Silence progress bars and log lines of other libraries: the caller decides what is shown."""
     import datasets
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -293,7 +271,7 @@ def _label_column(features: Mapping[str, Any], wanted: str | None, identity: str
 
 
 def _items(table: Any, split: str, column: str, identity: str, mark: str, *, required: bool) -> list[Item] | None:
-    """One item per row; None when no row has a label."""
+    """One item per row; None if no row has a label and none is required."""
     values = table.select_columns([column])[:][column]
     names = getattr(table.features[column], "names", None)
     empty = sum(value is None or (names is not None and value < 0) for value in values)

@@ -1,4 +1,4 @@
-"""A folder of class folders, with or without train, val and test above them."""
+"""Image folder source: class folders, with or without train, val and test above them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from zoo.base.references import as_path
 from zoo.base.untrusted import read_bytes
-from zoo.data.sources.class_folders import arrange, is_hidden
+from zoo.data.sources.class_folders import Files, arrange, is_hidden
 from zoo.data.types import IMAGE_LIMIT, DataOptions, Listing, Progress
 from zoo.errors import DataError
 
 FILES_LIMIT = 20_000_000
-FOLDERS_LIMIT = 500_000  # links to folders that hold links to folders make few into many
-DEEPEST = 64  # folders inside of one another
+FOLDERS_LIMIT = 500_000  # links to folders of links multiply
+DEEPEST = 64  # levels of folders
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,7 @@ class FileReader:
     """Reads images that are files on disk; a locator is the file's path."""
 
     def read(self, locator: str) -> bytes:
-        """The file's content.
-
-        Raises:
-            OSError: It cannot be read, is larger than an image can be, or is no regular file.
-            ValueError: The path holds a NUL character.
-        """
+        """The content. Raises OSError if it is too large or not a regular file, ValueError for a NUL in the path."""
         return read_bytes(locator, IMAGE_LIMIT)
 
 
@@ -37,18 +32,12 @@ def claims(ref: str) -> bool:
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
-    """List a folder of images.
+    """List a folder of class folders, or of `train`, `val` (`valid`, `validation`) and `test` folders that hold them.
 
-    Args:
-        ref: Holds class folders, or `train`, `val` (`valid`, `validation`) and `test` folders that hold them.
-        options: Whether labels are wanted, as for `arrange`.
-        on_progress: Not called.
-
-    Raises:
-        DataError: It cannot be listed, or has no images in class folders.
+    Raises DataError if it cannot be listed or has no images in class folders.
     """
     root = as_path(ref)
-    files: dict[str, tuple[object, int, int]] = {}
+    files: Files = {}
     folders: list[str] = []
     try:
         _walk(root, "", files, folders, set())
@@ -65,12 +54,10 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
     )
 
 
-def _walk(
-    folder: Path, prefix: str, files: dict[str, tuple[object, int, int]], folders: list[str], above: set[str]
-) -> None:
+def _walk(folder: Path, prefix: str, files: Files, folders: list[str], above: set[str]) -> None:
     real = os.path.realpath(folder)
     if real in above:
-        return  # a link back to a folder that we are inside of
+        return  # a link to a folder above
     if len(above) > DEEPEST:
         raise DataError(f"{folder} lies more than {DEEPEST} folders deep", fix="give a folder of class folders")
     with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""A table of images: CSV, TSV, Parquet or JSON lines, a row per image."""
+"""Table source: CSV, TSV, Parquet or JSON lines, a row per image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.base.references import as_path
 from zoo.base.untrusted import parse_json
 from zoo.data.sources.cells import label_text
 from zoo.data.sources.class_folders import SPLIT_NAMES
-from zoo.data.sources.columns import Answered, label_columns, questions, read_answers
+from zoo.data.sources.columns import label_columns, read_targets, wanted_tasks
 from zoo.data.sources.image_folder import FileReader
 from zoo.data.types import DataOptions, Item, Listing, Progress
 from zoo.errors import DataError
@@ -30,31 +30,24 @@ ROWS_LIMIT = 50_000_000
 LABEL_LIMIT = 10_000  # characters of a class's name
 PATH_LIMIT = 4096  # characters of a path, as Linux has it
 SHOWN = 20  # columns that a message lists
-WIDE = 1000  # columns above which a CSV is read without those that nobody asked for
+WIDE = 1000  # columns of a CSV above which only the wanted ones are read
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file's name says that it is a table."""
+    """Whether a file has a table's extension."""
     return path.suffix.lower() in SUFFIXES
 
 
 def claims(ref: str) -> bool:
-    """Whether it is a file whose name says that it is a table."""
+    """Whether it is a path with a table's extension."""
     return is_table(as_path(ref)) and as_path(ref).exists()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
-    """List the images that a table names.
+    """List the images that a table names; relative paths are relative to its folder.
 
-    Args:
-        ref: The table. Relative paths in it are relative to its folder.
-        options: `path_column` and `label_column`, "path" and "label" unless given; how several labels of an image are
-            written, or what else is asked (see `sources/columns.py`). Where `labels` says so, there need be no labels.
-            A column `split`, where there is one, holds train, val (valid, validation) or test.
-        on_progress: Not called.
-
-    Raises:
-        DataError: It cannot be read, lacks a column, or has rows without a path, a label or a known split.
+    Its columns are `path`, `label` (or what the options name, see `sources/columns.py`) and, if it has one, `split`.
+    Raises DataError if it cannot be read, lacks a column, or has rows without a path, a label or a known split.
     """
     path = as_path(ref)
     if not path.is_file():
@@ -62,24 +55,23 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
     path_column = options.path_column or "path"
     frame = _frame(path, tuple(dict.fromkeys((path_column, *label_columns(options), SPLIT_COLUMN))))
     columns = [str(column) for column in frame.columns]
-    asked = questions(options, frame) if options.labels else ()
-    answering = [name for question in asked for name in question.columns] or [options.label_column or "label"]
-    needed = answering if options.labels else []
-    options_of = {path_column: "--path-column", **dict.fromkeys(needed, "--label-column")}
-    if options.task_columns:
-        options_of |= dict.fromkeys(needed, "--task NAME=TABLE:COLUMN")
-    for column, option in options_of.items():
+    wanted = wanted_tasks(options, frame) if options.labels else ()
+    needed = [name for task in wanted for name in task.columns] or [options.label_column or "label"]
+    label_column = needed[0]
+    needed = needed if options.labels else []
+    label_option = "--task NAME=TABLE:COLUMN" if options.task_columns else "--label-column"
+    for column, option in {path_column: "--path-column", **dict.fromkeys(needed, label_option)}.items():
         if column not in columns:
-            found = frame.attrs["columns"]
-            more = f" … and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+            names = frame.attrs["columns"]
+            more = f" … and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
             raise DataError(
                 f"{path} has no column {column!r}",
-                why=f"its columns are: {', '.join(name[:100] for name in found[:SHOWN])}{more}",
+                why=f"its columns are: {', '.join(name[:100] for name in names[:SHOWN])}{more}",
                 fix=f"name the right one with {option}",
             )
     if not len(frame):
         raise DataError(f"{path} has no rows", fix="add a row per image")
-    for column in (path_column, *(() if asked else needed)):
+    for column in (path_column, *(() if wanted else needed)):
         empty = frame.index[frame[column].isna()]
         if len(empty):
             raise DataError(
@@ -87,24 +79,21 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
             )
     paths = [str(value) for value in frame[path_column]]
     split_names = _split_names(path, frame) if SPLIT_COLUMN in columns else ["all"] * len(paths)
-    answers: Answered | None = None
-    rows: Sequence[int] = range(len(paths))
-    labels: Sequence[str | Target]
-    if asked:
-        answers = read_answers(path, frame, asked, options, paths, split_names)
-        rows, labels = answers.rows, answers.targets
-        _refuse_odd(path, paths, output_names(answers.tasks))
+    read = read_targets(path, frame, wanted, options, paths, split_names) if wanted else None
+    rows: Sequence[int] = read.rows if read else range(len(paths))
+    if read:
+        labels: Sequence[str | Target] = read.targets
+        _refuse_odd(path, paths, output_names(read.tasks))
     else:
-        known = frame[answering[0]] if answering[0] in columns else [None] * len(paths)
-        texts = ["" if value is None or value != value else label_text(value) for value in known]
+        cells = frame[label_column] if label_column in columns else [None] * len(paths)
+        labels = texts = ["" if value is None or value != value else label_text(value) for value in cells]
         _refuse_odd(path, paths, texts)
-        labels = texts
     base = path.resolve().parent
     splits: dict[str, list[Item]] = {}
     seen: Counter[str] = Counter()
     outside = 0
-    for place, row in enumerate(rows):
-        name, split = paths[row], split_names[row]
+    for row, label in zip(rows, labels, strict=True):
+        name = paths[row]
         file = os.path.join(base, name)
         try:
             status = os.stat(file)
@@ -114,37 +103,32 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
         seen[name] += 1
         outside += not Path(os.path.normpath(file)).is_relative_to(base)
         identity = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        splits.setdefault(split, []).append(Item(identity, labels[place], file, size, stamp))
+        splits.setdefault(split_names[row], []).append(Item(identity, label, file, size, stamp))
     training = splits.get("train") or next(iter(splits.values()))
     twice = sum(count > 1 for count in seen.values())
     notes = [f"{twice} path(s) appear in more than one row"] if twice else []
     if outside:
         notes.append(f"{outside} path(s) of the table lead out of its folder; they are read there")
-    found = {str(item.label) for item in training if item.label}
-    classes = output_names(answers.tasks) if answers else in_order(found)
+    tasks = read.tasks if read else ()
     return Listing(
         name=path.stem,
         key=f"table:{path.resolve()}",
         splits=splits,
-        classes=classes,
+        classes=output_names(tasks) if tasks else in_order({str(item.label) for item in training if item.label}),
         reader=FileReader(),
-        notes=(*notes, *(answers.notes if answers else ())),
-        tasks=answers.tasks if answers else (),
+        notes=(*notes, *(read.notes if read else ())),
+        tasks=tasks,
     )
 
 
 def columns_of(path: Path, wanted: Sequence[str]) -> list[str]:
-    """The names of a table's columns: of JSON lines, whose every line may have others, the wanted ones and a few more.
-
-    Raises:
-        DataError: It cannot be read.
-    """
+    """The names of a table's columns; of JSON lines, which may differ from line to line, the wanted and a few more."""
     frame = _frame(path, wanted)
     return list(dict.fromkeys(map(str, [*frame.columns, *frame.attrs["columns"]])))
 
 
 def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    """Those of the wanted columns that the table has; the names of all of them are in `attrs["columns"]`."""
+    """The wanted columns that the table has; all column names are in `attrs["columns"]`."""
     import pandas as pd
 
     suffix = path.suffix.lower()
@@ -158,7 +142,7 @@ def _frame(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         if len(columns) > WIDE:
             return _wide(path, separator, columns, wanted)
         with warnings.catch_warnings():
-            # A row of more fields than the header has would shift the columns, and every label with them.
+            # A row with more fields than the header would shift the columns, and every label with them.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # Labels stay as they are written: "01" is not 1, and "NA" may be a class.
             frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], index_col=False)
@@ -177,10 +161,7 @@ def _header(path: Path, separator: str) -> list[str]:
 
 
 def _wide(path: Path, separator: str, columns: list[str], wanted: Sequence[str]) -> pd.DataFrame:
-    """The wanted columns of very many: pandas takes a second for every ten thousand.
-
-    It could leave out the others by itself (`usecols`), but then lets rows pass that are longer than the header.
-    """
+    """The wanted columns of very many: pandas takes a second for ten thousand, and with `usecols` accepts long rows."""
     import pandas as pd
 
     places = {name: columns.index(name) for name in wanted if name in columns}
@@ -198,7 +179,7 @@ def _wide(path: Path, separator: str, columns: list[str], wanted: Sequence[str])
 
 
 def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    """Rows that say one thing over and over take no room in the file: they are counted before they are read."""
+    """Rows are counted before they are read: equal rows take no space in the file."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
@@ -209,7 +190,7 @@ def _parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
         if twice:
             raise ValueError(f"it has the column {twice[0]!r} twice")
         rows = file.read(columns=[name for name in columns if name in wanted])
-    rows.validate(full=True)  # or texts that are no UTF-8 would be found out at their first use
+    rows.validate(full=True)  # or texts that are not UTF-8 would fail at their first use
     frame: pd.DataFrame = rows.to_pandas()
     frame.attrs["columns"] = columns
     return frame
@@ -240,7 +221,7 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse addresses, which would not be fetched, and paths and class names that cannot be meant."""
+    """Refuse addresses, which are not fetched, and paths and class names that are too long to be meant."""
     address = next((name for name in paths if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*://", name)), None)
     if address is not None:
         raise DataError(
@@ -248,20 +229,17 @@ def _refuse_odd(path: Path, paths: Sequence[str], labels: Sequence[str]) -> None
             why="zoo fetches nothing that a table names",
             fix="download the images, and write their paths instead",
         )
-    far = next((name for name in paths if len(name) > PATH_LIMIT), None)
-    if far is not None:
-        raise DataError(
-            f"{path} has a path of {len(far):,} characters",
-            why=f"it begins with {far[:60]!r}; at most {PATH_LIMIT:,} are possible",
-            fix="name another column with --path-column",
-        )
-    long = next((label for label in labels if len(label) > LABEL_LIMIT), None)
-    if long is not None:
-        raise DataError(
-            f"{path} has a class name of {len(long):,} characters",
-            why=f"it begins with {long[:60]!r}; at most {LABEL_LIMIT:,} are possible",
-            fix="name another column with --label-column",
-        )
+    for values, limit, what, option in (
+        (paths, PATH_LIMIT, "path", "--path-column"),
+        (labels, LABEL_LIMIT, "class name", "--label-column"),
+    ):
+        long = next((value for value in values if len(value) > limit), None)
+        if long is not None:
+            raise DataError(
+                f"{path} has a {what} of {len(long):,} characters",
+                why=f"it begins with {long[:60]!r}; at most {limit:,} are possible",
+                fix=f"name another column with {option}",
+            )
 
 
 def _split_names(path: Path, frame: pd.DataFrame) -> list[str]:
@@ -269,7 +247,7 @@ def _split_names(path: Path, frame: pd.DataFrame) -> list[str]:
     unknown = sorted({name for name in names if name.lower() not in SPLIT_NAMES})
     if unknown:
         raise DataError(
-            f"{path}: the column {SPLIT_COLUMN!r} has values that are no split: {', '.join(unknown[:5])}",
+            f"{path}: the column {SPLIT_COLUMN!r} has values that are not splits: {', '.join(unknown[:5])}",
             fix="write train, val or test; or rename the column if it means something else",
         )
     return [SPLIT_NAMES[name.lower()] for name in names]

@@ -58,7 +58,8 @@ def cut(
                 taken.update(unit)
                 left -= len(unit)
         if left == quota > 0 and len(its_units) > 1:
-            taken.update(min(its_units, key=lambda unit: len(unit)))
+            smallest = min(its_units, key=len)
+            taken.update(smallest)
     return both_sides(taken, len(ids))
 
 
