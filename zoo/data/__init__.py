@@ -1,4 +1,4 @@
-"""Data sets: from files, archives, tables or the Hub to batches on a device."""
+"""Data sets: from files, archives, tables or the Hub to batches."""
 
 from zoo.data.batches.loader import EvaluationLoader, TrainLoader, auto_workers, eval_batches, is_quick, train_loader
 from zoo.data.batches.maker import Batch, Unlabelled

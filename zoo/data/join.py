@@ -1,4 +1,4 @@
-"""Data of several tasks: columns of one table, or several data sets joined into one."""
+"""Data of several tasks: a table's columns, or several data sets joined."""
 
 from __future__ import annotations
 

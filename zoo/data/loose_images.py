@@ -1,4 +1,4 @@
-"""Images to predict on: files, folders, or images in memory, in the order given."""
+"""Images to predict on: files, folders, or images in memory."""
 
 from __future__ import annotations
 

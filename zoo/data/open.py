@@ -1,4 +1,4 @@
-"""Opening one data set: for training, or to evaluate a model that already has classes."""
+"""Open one data set, for training or to evaluate a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One part of a data set (train, val or test): samples, labels and images."""
+"""One part of a data set: its samples, labels and images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records shared within `zoo.data`: options, items, listings, readers; random order and threads."""
+"""Shared records: options, items, listings, readers; random order and threads."""
 
 from __future__ import annotations
 

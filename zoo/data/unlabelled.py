@@ -1,4 +1,4 @@
-"""Unlabelled images: another domain to adapt to, or more images of the same one.
+"""Unlabelled images: of another domain, or more of the same one.
 
 Training and validation get an `UnlabelledSet`, made from items without their labels; no image is selected by its label.
 The labels are only in `TrueLabels`, which only the report of a finished run reads.

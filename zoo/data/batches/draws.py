@@ -1,4 +1,4 @@
-"""Random draws of augmentation: crops, mirroring, colours and erasing, as timm and torchvision draw them.
+"""Random draws of augmentation, as timm and torchvision draw them.
 
 The same generators give the same numbers as `timm.data.create_transform` with the presets' settings. Generators are
 passed in and belong to the caller, so threads can draw at the same time.

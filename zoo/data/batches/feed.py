@@ -1,4 +1,4 @@
-"""Feed: from keys to finished batches on a device, made in the background if that gains time.
+"""Feed: finished batches on a device, made in the background if it helps.
 
 Bytes are made by worker processes if there are some; else by threads, if the views allow it and it helps (an
 accelerator is busy in the meantime, or images must be decoded); else by the caller. The bytes are the same. On CUDA the

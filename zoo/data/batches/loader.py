@@ -1,4 +1,4 @@
-"""Loaders of batches: order from (seed, epoch), pixels from (seed, epoch, sample, view), whatever makes them."""
+"""Loaders: batches ordered by (seed, epoch), pixels by (seed, epoch, sample, view)."""
 
 from __future__ import annotations
 

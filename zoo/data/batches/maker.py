@@ -1,4 +1,4 @@
-"""Maker: from keys (which view of which image) to one batch of tensors on a device.
+"""Maker: one batch of tensors from keys (which view of which image).
 
 `Maker.make` reads and draws, in any process or thread, and gives bytes. `Maker.finish` turns these into a network's
 input, on its device: an accelerator resizes crops there, on the CPU each was resized when it was read. Colour,

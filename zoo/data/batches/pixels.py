@@ -1,4 +1,4 @@
-"""Pixels in batches (B, C, H, W) on any device: resampling, colour, erasing, normalising.
+"""Pixels in batches (B, C, H, W): resampling, colour, erasing, normalising.
 
 An image's values do not depend on the rest of the batch, the number of threads, or the process: sums are taken in an
 order that threads do not change, and resampling uses weights for which float32 sums are exact.

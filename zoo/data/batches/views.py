@@ -1,4 +1,4 @@
-"""Views: from an image to a network's input, by timm's evaluation transform or an augmentation preset.
+"""Views of an image: timm's evaluation transform, and augmentation presets.
 
 The presets. All but `none` are timm's training transform (`timm.data.create_transform`) with these settings; the crop's
 scale is a share of the image's area, and its aspect ratio is always between 3/4 and 4/3.

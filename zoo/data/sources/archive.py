@@ -1,7 +1,7 @@
-"""Zip and tar archives of images, read in place: nothing is extracted, so no member can land anywhere.
+"""Archive source: images in zip and tar files, read in place.
 
-Members of a zip or tar are read by offset. A compressed tar does not allow that; it is decompressed once into the cache
-as a plain tar.
+Nothing is extracted, so no member can land anywhere. Members of a zip or tar are read by offset. A compressed tar does
+not allow that: it is decompressed once into the cache, as a plain tar.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cells of a table: a label, several labels, a number, or a yes or no."""
+"""Cells of a table: a label, several, a number, or yes/no."""
 
 from __future__ import annotations
 

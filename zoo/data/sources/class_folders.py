@@ -1,4 +1,4 @@
-"""Class folders: which folders are splits and which are classes, on disk and inside archives."""
+"""Class folders: which are splits and which classes, in folders and archives."""
 
 from __future__ import annotations
 

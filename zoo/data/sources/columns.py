@@ -1,4 +1,4 @@
-"""Label columns of a table: several labels, numbers or levels, for one task or more.
+"""Label columns of a table: several labels, numbers, levels, several tasks.
 
 An image's labels are written in one of three ways: in one cell, with a separator (or as a list, in JSON lines and
 Parquet); in several rows of the same path; or in a column per label that says whether an image has it.

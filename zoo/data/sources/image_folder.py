@@ -1,4 +1,4 @@
-"""Image folder source: class folders, with or without train, val and test above them."""
+"""Image folder source: class folders, with or without split folders above."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Train, validation and test splits: as the data has them, or cut from it."""
+"""Train, val and test splits: given by the data, or cut."""

@@ -1,4 +1,4 @@
-"""Cuts of images of one class each: stratified, seeded, equal images together, whatever the order of files.
+"""Stratified cuts of images of one class each, equal images together.
 
 From a class of n images a cut with fraction f takes `round(n * f)`, at least one and at most n - 1, so that both sides
 have the class; a class of one image is not cut. Images with equal bytes form one unit that goes to one side, so a class

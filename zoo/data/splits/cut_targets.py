@@ -1,4 +1,4 @@
-"""Cuts of images with several labels or tasks, so that both parts have every stratum.
+"""Stratified cuts of images with several labels or tasks.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011) in two parts: the images of the rarest stratum left are
 assigned first, each to the part that lacks it most. Of a stratum of n images, `cut.share(n)` should be cut off, so at

@@ -1,4 +1,4 @@
-"""Roles: from labelled images to the train, val and test part of a data set.
+"""Roles: labelled images to train, val and test parts.
 
 Given train, val and test: each is used as such. Train and val: val becomes the test part, and validation images are cut
 from train. Train and test: validation images are cut from train. One split: a share `val_fraction` of it becomes the

@@ -1,4 +1,4 @@
-"""Decoding: encoded bytes to an upright RGB image, as a picture viewer shows it."""
+"""Decode encoded bytes to an upright RGB image, as viewers show it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Scan: read every image once before training, to find unreadable and equal ones and fill the decoded store.
+"""Scan: read every image once, before training.
 
-An SQLite file remembers what was found, by place, id, size and modification time, so that a second run reads only
-images that have changed. It and the store are written during the scan, so a killed run leaves its work to the next one.
+It finds unreadable and equal images and fills the decoded store. An SQLite file remembers the findings by place, id,
+size and modification time, so that a second run reads only images that have changed. It and the store are written
+during the scan, so a killed run leaves its work to the next one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Segment: one file of decoded images, as raw bytes mapped into memory, and an index.
+"""Segment: one memory-mapped file of decoded images, with an index.
 
 A row file (`zoo.base.row_file`): the rows are pixels, (H, W, 3) uint8, one image after the other; the index has each
 one's content hash, offset, height, width and crc32. Height 0: this image is too long to be stored. The crc is checked
