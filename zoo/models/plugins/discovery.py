@@ -1,4 +1,4 @@
-"""What is installed: the manifest of every plugin, found by its entry point and without importing its code."""
+"""Plugin discovery: read the manifests of installed plugins by their entry points, importing no plugin code."""
 
 from __future__ import annotations
 
@@ -38,52 +38,43 @@ class PluginFault:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What is installed: usable plugins and faults side by side, each sorted by name."""
+    """The installed plugins: usable ones and faults, each sorted by name."""
 
     plugins: tuple[Plugin, ...]
     faults: tuple[PluginFault, ...]
 
     @property
     def everything(self) -> tuple[Plugin | PluginFault, ...]:
-        """Both, where only name, distribution and version matter."""
+        """Both, for their names, distributions and versions."""
         return (*self.plugins, *self.faults)
 
 
 @cache
 def discover() -> Discovery:
-    """The installed plugins that are to be used.
+    """The installed plugins that `ZOO_PLUGINS=a,b` selects; all of them if it is not set.
 
-    `ZOO_PLUGINS=a,b` leaves the others out as if they were not installed, and `ZOO_STRICT_PLUGINS=1` makes a fault of
-    any that is left an error.
-
-    Raises:
-        PluginError: `ZOO_PLUGINS` names what is not installed, or a plugin is broken and `ZOO_STRICT_PLUGINS` is set.
+    Raises PluginError if it names a plugin that is not installed, or a selected plugin is broken and
+    `ZOO_STRICT_PLUGINS` is set.
     """
-    found = scan()
-    wanted = chosen()
-    if wanted is not None:
-        here = sorted({plugin.name for plugin in found.plugins} | {fault.name for fault in found.faults})
-        absent = [repr(name) for name in sorted(wanted) if name not in here]
+    installed, names = scan(), chosen()
+    plugins, faults = installed.plugins, installed.faults
+    if names is not None:
+        known = sorted({item.name for item in installed.everything})
+        absent = [repr(name) for name in sorted(names) if name not in known]
         if absent:
-            raise PluginError(
-                f"ZOO_PLUGINS names {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed",
-                fix=f"correct or unset ZOO_PLUGINS; installed: {', '.join(here) or 'none'}",
-            )
-        found = Discovery(
-            tuple(plugin for plugin in found.plugins if plugin.name in wanted),
-            tuple(fault for fault in found.faults if fault.name in wanted),
-        )
-    if found.faults and os.environ.get("ZOO_STRICT_PLUGINS", "") not in ("", "0"):
-        raise PluginError(
-            "; ".join(str(fault) for fault in found.faults),
-            why="ZOO_STRICT_PLUGINS is set, so every installed plugin must work",
-            fix=f"zoo plugins uninstall {found.faults[0].distribution}, or unset ZOO_STRICT_PLUGINS",
-        )
-    return found
+            what = f"ZOO_PLUGINS names {', '.join(absent)}, which {'is' if len(absent) == 1 else 'are'} not installed"
+            raise PluginError(what, fix=f"correct or unset ZOO_PLUGINS; installed: {', '.join(known) or 'none'}")
+        plugins = tuple(plugin for plugin in plugins if plugin.name in names)
+        faults = tuple(fault for fault in faults if fault.name in names)
+    if faults and os.environ.get("ZOO_STRICT_PLUGINS", "") not in ("", "0"):
+        why = "ZOO_STRICT_PLUGINS is set, so every installed plugin must work"
+        fix = f"zoo plugins uninstall {faults[0].distribution}, or unset ZOO_STRICT_PLUGINS"
+        raise PluginError("; ".join(map(str, faults)), why=why, fix=fix)
+    return Discovery(plugins, faults)
 
 
 def chosen() -> frozenset[str] | None:
-    """The names in `ZOO_PLUGINS`; None where it is not set and every plugin is used."""
+    """The names in `ZOO_PLUGINS`; None if it is not set, so that every plugin is used."""
     text = os.environ.get("ZOO_PLUGINS", "").strip()
     return frozenset(name for name in re.split(r"[,\s]+", text) if name) if text else None
 
@@ -91,10 +82,9 @@ def chosen() -> frozenset[str] | None:
 def scan() -> Discovery:
     """Read the manifest of every installed plugin, whatever the environment variables say.
 
-    Nothing of a plugin is imported: an entry point names a file in a top-level package, and the package is only
-    located. One broken plugin never hides another.
+    An entry point names a file in a top-level package, which is only located. A broken plugin never hides another.
     """
-    found: dict[str, list[tuple[EntryPoint, str, str]]] = defaultdict(list)
+    claims: dict[str, list[tuple[EntryPoint, str, str]]] = defaultdict(list)
     seen: set[str] = set()
     plugins: list[Plugin] = []
     faults: list[PluginFault] = []
@@ -105,23 +95,23 @@ def scan() -> Discovery:
         seen.add(stem)
         try:
             entries = distribution.entry_points.select(group=GROUP)
-        except Exception as error:  # a file that cannot be parsed; most distributions are no business of ours
+        except Exception as error:  # a file that cannot be parsed; most distributions bring no plugin
             if _mentions_us(distribution):
                 name, version = _identity(distribution, stem)
                 cause = f"its entry_points.txt cannot be read: {one_line(error)}"
                 faults.append(PluginFault(name, name, version, "error", cause, repair(name)))
             continue
         for entry in entries:
-            found[entry.name].append((entry, *_identity(distribution, stem)))
-    for name in sorted(found):
-        claims = found[name]
-        if len(claims) > 1:
-            owners = " and ".join(sorted(f"{owner} {version}" for _, owner, version in claims))
-            for _, owner, version in claims:
-                cause = f"its name is claimed by {owners}"
-                faults.append(PluginFault(name, owner, version, "error", cause, _one_of(claims)))
+            claims[entry.name].append((entry, *_identity(distribution, stem)))
+    for name, owners in sorted(claims.items()):
+        if len(owners) > 1:
+            cause = (
+                f"its name is claimed by {' and '.join(sorted(f'{owner} {version}' for _, owner, version in owners))}"
+            )
+            fix = " or ".join(f"zoo plugins uninstall {owner}" for owner in sorted(owner for _, owner, _ in owners))
+            faults += [PluginFault(name, owner, version, "error", cause, fix) for _, owner, version in owners]
             continue
-        entry, owner, version = claims[0]
+        entry, owner, version = owners[0]
         try:
             path = _manifest_path(entry, owner)
             plugins.append(read_manifest(path, entry_point=name, distribution=owner, version=version))
@@ -129,7 +119,7 @@ def scan() -> Discovery:
             status: Literal["error", "incompatible"] = "incompatible" if "upgrade adaptzoo" in error.fix else "error"
             cause = f"{error.what}: {error.why}" if error.why else error.what
             faults.append(PluginFault(name, owner, version, status, cause, error.fix))
-        except Exception as error:  # a stranger's packaging can fail in any way; it must not stop the others
+        except Exception as error:  # a plugin's packaging can fail in any way; it must not stop the others
             faults.append(PluginFault(name, owner, version, "error", one_line(error)))
     return Discovery(tuple(plugins), tuple(sorted(faults, key=lambda fault: (fault.name, fault.distribution))))
 
@@ -139,17 +129,12 @@ def repair(distribution: str) -> str:
     return f"reinstall it, or: zoo plugins uninstall {distribution}"
 
 
-def _one_of(claims: list[tuple[EntryPoint, str, str]]) -> str:
-    return " or ".join(f"zoo plugins uninstall {owner}" for owner in sorted(owner for _, owner, _ in claims))
-
-
 def file_name(distribution: Distribution) -> str:
-    """The distribution's normalised name from its folder's name: parsing everybody's METADATA costs 50 ms."""
+    """The distribution's normalised name, from its folder's name: parsing every METADATA costs 50 ms."""
     folder = getattr(distribution, "_path", None)  # absent for finders that keep no files
     name = Path(str(folder)).name if folder is not None else str(distribution.metadata["Name"])
     name = re.sub(r"\.(dist-info|egg-info|egg)\Z", "", name)
-    name = re.sub(r"-[0-9][^-]*(-py[0-9.]+)?\Z", "", name)
-    return canonical(name)
+    return canonical(re.sub(r"-[0-9][^-]*(-py[0-9.]+)?\Z", "", name))
 
 
 def canonical(name: str) -> str:
@@ -170,7 +155,7 @@ def _identity(distribution: Distribution, stem: str) -> tuple[str, str]:
 
 
 def _mentions_us(distribution: Distribution) -> bool:
-    """Whether an entry_points.txt that cannot be parsed, or is not even text, holds a plugin of ours."""
+    """Whether an entry_points.txt that cannot be parsed, or is not even text, declares a zoo plugin."""
     try:
         folder = getattr(distribution, "_path", None)
         if folder is None:
@@ -186,11 +171,7 @@ def one_line(error: BaseException) -> str:
 
 
 def split_entry(entry: EntryPoint) -> tuple[str, str]:
-    """The top-level package and the file in it that an entry point names.
-
-    Raises:
-        ManifestError: It is not written `package:zoo.yaml`.
-    """
+    """The top-level package and the file in it that an entry point names; ManifestError if it names none."""
     package, _, file = entry.value.partition(":")
     if not package or "." in package or not file:
         raise ManifestError(f"the entry point must be 'package:zoo.yaml' with a top-level package, not {entry.value!r}")
@@ -201,11 +182,9 @@ def _manifest_path(entry: EntryPoint, owner: str) -> Path:
     package, file = split_entry(entry)
     located = importlib.util.find_spec(package)
     if located is None or not located.submodule_search_locations:
-        raise ManifestError(
-            f"the package {package!r} is not there", why="it may be half-uninstalled", fix=repair(owner)
-        )
-    for folder in located.submodule_search_locations:
-        path = Path(folder) / file
+        what = f"the package {package!r} is not there"
+        raise ManifestError(what, why="it may be half-uninstalled", fix=repair(owner))
+    for path in (Path(folder, file) for folder in located.submodule_search_locations):
         if path.is_file():
             return path
     raise ManifestError(f"the package {package!r} has no file {file!r}", fix=repair(owner))

@@ -1,13 +1,14 @@
-"""Read a plugin's zoo.yaml into records, reporting every fault of the file at once."""
+"""Manifest: read a plugin's zoo.yaml into records, and report all its faults at once."""
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
-from zoo.base.untrusted import read_yaml
+from zoo.base.untrusted import is_finite, read_yaml
 from zoo.errors import ManifestError
 from zoo.models.spec import BackboneSpec, LayerGroup, Plugin, Weights, WeightsSource
 
@@ -26,75 +27,55 @@ _NEEDS = {"file": "path", "url": "url", "hf-hub": "repo"}
 
 
 def read_manifest(path: Path, *, entry_point: str, distribution: str, version: str) -> Plugin:
-    """Read one manifest.
+    """Read one manifest, whose `name` must equal the entry point's.
 
-    Args:
-        path: The zoo.yaml file.
-        entry_point: The entry point's name, which the manifest's `name` must equal.
-        distribution: The distribution that brings the plugin, for messages.
-        version: Its version.
-
-    Raises:
-        ManifestError: Anything in the file that breaks the contract, all of it in one message.
+    Raises ManifestError for anything in the file that breaks the contract, all of it in one message.
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ManifestError(f"{path} must hold a mapping", why=f"it holds {type(content).__name__}")
     faults: list[str] = []
+    top = _Row(content, "", faults)
     api = content.get("api")
     if not _is_int(api):
-        faults.append("api: must be a whole number")
+        top.fault("api", "must be a whole number")
     elif api > API:
-        raise ManifestError(
-            f"the manifest asks for plugin api {api}, this adaptzoo reads up to {API}",
-            fix="upgrade adaptzoo: pip install --upgrade adaptzoo",
-        )
-    _unknown_keys(content, _TOP, "", faults)
-    name = _text(content, "name", "", faults, required=True, pattern=_NAME)
-    summary = _text(content, "summary", "", faults)
+        what = f"the manifest asks for plugin api {api}, this adaptzoo reads up to {API}"
+        raise ManifestError(what, fix="upgrade adaptzoo: pip install --upgrade adaptzoo")
+    top.check_keys(_TOP)
+    name = top.text("name", required=True, pattern=_NAME)
+    summary = top.text("summary")
     if name and name != entry_point:
-        faults.append(f"name: is {name!r}, but the entry point is named {entry_point!r}")
-    module = _text(content, "module", "", faults, pattern=_MODULE)
-    dynamic = _text(content, "dynamic", "", faults)
+        top.fault("name", f"is {name!r}, but the entry point is named {entry_point!r}")
+    module = top.text("module", pattern=_MODULE)
+    dynamic = top.text("dynamic")
     if dynamic not in (None, "timm"):
-        faults.append(f"dynamic: must be 'timm', not {dynamic!r}")
-    family = _groups(content.get("groups", []), "groups", faults)
-    rows = content.get("backbones", [])
-    if not isinstance(rows, list):
-        faults.append("backbones: must be a list")
-        rows = []
-    if not rows and not dynamic:
-        faults.append("backbones: at least one is needed (or `dynamic: timm`)")
+        top.fault("dynamic", f"must be 'timm', not {dynamic!r}")
+    family = _groups(top)
+    if not content.get("backbones") and not dynamic:
+        top.fault("backbones", "at least one is needed (or `dynamic: timm`)")
     backbones: list[BackboneSpec] = []
-    for number, row in enumerate(rows):
-        where = f"backbones[{number}]"
-        if not isinstance(row, dict):
-            faults.append(f"{where}: must be a mapping")
-            continue
-        if isinstance(row.get("name"), str):
-            where = f"backbones[{number}] ({row['name']})"
-        _unknown_keys(row, _BACKBONE, where, faults)
-        groups = _groups(row["groups"], f"{where}.groups", faults) if "groups" in row else family
+    for row in top.mappings("backbones"):
+        if isinstance(row.values.get("name"), str):
+            row = replace(row, where=f"{row.where} ({row.values['name']})")
+        row.check_keys(_BACKBONE)
+        groups = _groups(row) if "groups" in row.values else family
         if not groups:
-            faults.append(f"{where}: no layer groups, neither its own nor the family's")
-        short = _text(row, "name", where, faults, required=True, pattern=_NAME)
-        arch = _text(row, "arch", where, faults, required=True, pattern=_NAME)
-        backbones.append(
-            BackboneSpec(
-                name=short or "",
-                plugin=entry_point,
-                arch=arch or "",
-                params=_whole(row, "params", where, faults, required=True),
-                input=_whole(row, "input", where, faults, required=True),
-                weights=_weights(row.get("weights", []), where, path.parent, faults),
-                groups=groups,
-                module=module,
-                distribution=distribution,
-                version=version,
-            )
+            faults.append(f"{row.where}: no layer groups, neither its own nor the family's")
+        backbone = BackboneSpec(
+            name=row.text("name", required=True, pattern=_NAME) or "",
+            plugin=entry_point,
+            arch=row.text("arch", required=True, pattern=_NAME) or "",
+            params=row.whole("params", required=True),
+            input=row.whole("input", required=True),
+            weights=_weights(row, path.parent),
+            groups=groups,
+            module=module,
+            distribution=distribution,
+            version=version,
         )
-    names = [backbone.name for backbone in backbones]
-    faults += [f"backbones: {twice!r} is given more than once" for twice in _repeated(names)]
+        backbones.append(backbone)
+    top.check_unique("backbones", [backbone.name for backbone in backbones])
     if faults:
         raise ManifestError(f"{path.name} has {len(faults)} fault(s)", why="; ".join(faults))
     return Plugin(
@@ -110,156 +91,147 @@ def read_manifest(path: Path, *, entry_point: str, distribution: str, version: s
     )
 
 
-def _groups(rows: Any, where: str, faults: list[str]) -> tuple[LayerGroup, ...]:
-    if not isinstance(rows, list):
-        faults.append(f"{where}: must be a list")
-        return ()
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One mapping of the file. A reader returns None for a missing or wrong value, and reports a fault."""
+
+    values: dict[Any, Any]
+    where: str  # its place in the file: "backbones[0] (resnet50)"; "" for the file itself
+    faults: list[str]
+
+    def place(self, key: object) -> str:
+        return f"{self.where}.{key}" if self.where else str(key)
+
+    def fault(self, key: object, text: str) -> None:
+        self.faults.append(f"{self.place(key)}: {text}")
+
+    def check_keys(self, known: Collection[str]) -> None:
+        for key in self.values:
+            if key not in known:
+                self.fault(key, "unknown key")
+
+    def check_unique(self, key: str, names: list[str], noun: str = "") -> None:
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self.fault(key, f"{noun}{name!r} is given more than once")
+
+    def read(self, key: str, valid: Callable[[Any], object], kind: str, *, required: bool = False) -> Any:
+        value = self.values.get(key)
+        if value is None and required:
+            self.fault(key, "is missing")
+        if value is None or valid(value):
+            return value
+        self.fault(key, f"must be {kind}")
+        return None
+
+    def text(self, key: str, *, required: bool = False, pattern: re.Pattern[str] | None = None) -> str | None:
+        value: str | None = self.read(
+            key, lambda text: isinstance(text, str) and text != "", "a text", required=required
+        )
+        if value and pattern and not pattern.match(value):
+            self.fault(key, f"{value!r} has characters that a name cannot have")
+        return value
+
+    def one_of(self, key: str, known: tuple[str, ...], *, required: bool = False) -> str | None:
+        value = self.text(key, required=required)
+        if value and value not in known:
+            self.fault(key, f"must be one of {', '.join(known)}, not {value!r}")
+        return value
+
+    def whole(self, key: str, *, required: bool = False) -> int | None:
+        value: int | None = self.read(key, lambda x: _is_int(x) and x > 0, "a positive whole number", required=required)
+        return value
+
+    def numbers(self, key: str) -> tuple[float, ...] | None:
+        values = self.read(key, lambda x: isinstance(x, list) and x and all(map(is_finite, x)), "a list of numbers")
+        return values and tuple(map(float, values))
+
+    def items(self, key: str) -> list[Any]:
+        items = self.values.get(key, [])
+        if isinstance(items, list):
+            return items
+        self.fault(key, "must be a list")
+        return []
+
+    def mappings(self, key: str) -> Iterator[_Row]:
+        for number, item in enumerate(self.items(key)):
+            if isinstance(item, dict):
+                yield _Row(item, self.place(f"{key}[{number}]"), self.faults)
+            else:
+                self.fault(f"{key}[{number}]", "must be a mapping")
+
+
+def _groups(owner: _Row) -> tuple[LayerGroup, ...]:
     groups = []
-    for number, row in enumerate(rows):
-        if not (isinstance(row, dict) and isinstance(row.get("name"), str) and isinstance(row.get("match"), str)):
-            faults.append(f"{where}[{number}]: needs the two texts `name` and `match`")
+    for number, item in enumerate(owner.items("groups")):
+        row = _Row(item, owner.place(f"groups[{number}]"), owner.faults)
+        if not (isinstance(item, dict) and isinstance(item.get("name"), str) and isinstance(item.get("match"), str)):
+            owner.faults.append(f"{row.where}: needs the two texts `name` and `match`")
             continue
-        _unknown_keys(row, {"name", "match"}, f"{where}[{number}]", faults)
+        row.check_keys({"name", "match"})
         try:
-            if re.compile(row["match"]).groups:
-                faults.append(f"{where}[{number}].match: write (?:…) instead of a capture group")
+            if re.compile(item["match"]).groups:
+                row.fault("match", "write (?:…) instead of a capture group")
         except re.error as error:
-            faults.append(f"{where}[{number}].match: {error}")
-        if not _NAME.match(row["name"]) or _RESERVED.match(row["name"]):
-            faults.append(f"{where}[{number}].name: {row['name']!r} cannot name a layer group")
-        groups.append(LayerGroup(row["name"], row["match"]))
+            row.fault("match", str(error))
+        if not _NAME.match(item["name"]) or _RESERVED.match(item["name"]):
+            row.fault("name", f"{item['name']!r} cannot name a layer group")
+        groups.append(LayerGroup(item["name"], item["match"]))
     names = [group.name for group in groups]
-    faults += [f"{where}: group {twice!r} is given more than once" for twice in _repeated(names)]
+    owner.check_unique("groups", names, "group ")
     if names and names[-1] != "head":
-        faults.append(f"{where}: the last group must be named 'head', not {names[-1]!r}")
+        owner.fault("groups", f"the last group must be named 'head', not {names[-1]!r}")
     return tuple(groups)
 
 
-def _weights(rows: Any, where: str, root: Path, faults: list[str]) -> tuple[Weights, ...]:
-    if not isinstance(rows, list):
-        faults.append(f"{where}.weights: must be a list")
-        return ()
+def _weights(backbone: _Row, root: Path) -> tuple[Weights, ...]:
     result = []
-    for number, row in enumerate(rows):
-        here = f"{where}.weights[{number}]"
-        if not isinstance(row, dict):
-            faults.append(f"{here}: must be a mapping")
-            continue
-        _unknown_keys(row, _WEIGHTS, here, faults)
-        name = _text(row, "name", here, faults, required=True, pattern=_TAG)
-        source = _text(row, "source", here, faults, required=True)
-        if source is not None and source not in get_args(WeightsSource):
-            faults.append(f"{here}.source: must be one of {', '.join(get_args(WeightsSource))}, not {source!r}")
+    for row in backbone.mappings("weights"):
+        row.check_keys(_WEIGHTS)
+        name = row.text("name", required=True, pattern=_TAG)
+        source = row.one_of("source", get_args(WeightsSource), required=True)
         needed = _NEEDS.get(source or "")
-        if needed and not row.get(needed):
-            faults.append(f"{here}: source {source!r} needs `{needed}`")
-        file = _text(row, "path", here, faults)
-        if file is not None and not (root / file).resolve().is_relative_to(root.resolve()):
-            faults.append(f"{here}.path: must lie inside the plugin's package")
-        sha256 = _text(row, "sha256", here, faults)
-        if sha256 is not None and not _SHA256.match(sha256):
-            faults.append(f"{here}.sha256: must be 64 hexadecimal digits in lower case")
-        interpolation = _text(row, "interpolation", here, faults)
-        if interpolation is not None and interpolation not in _INTERPOLATIONS:
-            faults.append(f"{here}.interpolation: must be one of {', '.join(_INTERPOLATIONS)}, not {interpolation!r}")
-        num_classes = _whole(row, "num_classes", here, faults)
-        model_args = row.get("model_args", {})
+        if needed and not row.values.get(needed):
+            row.faults.append(f"{row.where}: source {source!r} needs `{needed}`")
+        file = row.text("path")
+        if file and not (root / file).resolve().is_relative_to(root.resolve()):
+            row.fault("path", "must lie inside the plugin's package")
+        sha256 = row.text("sha256")
+        if sha256 and not _SHA256.match(sha256):
+            row.fault("sha256", "must be 64 hexadecimal digits in lower case")
+        interpolation = row.one_of("interpolation", _INTERPOLATIONS)
+        num_classes = row.whole("num_classes")
+        model_args = row.values.get("model_args", {})
         if not isinstance(model_args, dict):
-            faults.append(f"{here}.model_args: must be a mapping")
-            model_args = {}
-        labels = row.get("labels")
-        if labels is not None and not (isinstance(labels, list) and all(isinstance(item, str) for item in labels)):
-            faults.append(f"{here}.labels: must be a list of texts")
-            labels = None
+            row.fault("model_args", "must be a mapping")
+        labels = row.read("labels", _is_texts, "a list of texts")
         if labels is not None and num_classes is not None and len(labels) != num_classes:
-            faults.append(f"{here}.labels: {len(labels)} names for {num_classes} classes")
-        result.append(
-            Weights(
-                name=name or "",
-                source=source or "timm",  # type: ignore[arg-type]  # a wrong one is already a fault
-                path=str((root / file).resolve()) if file else None,
-                url=_text(row, "url", here, faults),
-                repo=_text(row, "repo", here, faults),
-                sha256=sha256,
-                num_classes=num_classes,
-                input=_whole(row, "input", here, faults),
-                mean=_numbers(row, "mean", here, faults),
-                std=_numbers(row, "std", here, faults),
-                interpolation=interpolation,
-                crop_pct=_number(row, "crop_pct", here, faults),
-                model_args=model_args,
-                license=_text(row, "license", here, faults),
-                labels=tuple(labels) if labels is not None else None,
-            )
+            row.fault("labels", f"{len(labels)} names for {num_classes} classes")
+        crop_pct = row.read("crop_pct", lambda x: is_finite(x) and x > 0, "a number above 0")
+        weights = Weights(
+            name=name or "",
+            source=source or "timm",  # type: ignore[arg-type]  # a wrong one is already a fault
+            path=str((root / file).resolve()) if file else None,
+            url=row.text("url"),
+            repo=row.text("repo"),
+            sha256=sha256,
+            num_classes=num_classes,
+            input=row.whole("input"),
+            mean=row.numbers("mean"),
+            std=row.numbers("std"),
+            interpolation=interpolation,
+            crop_pct=crop_pct and float(crop_pct),
+            model_args=model_args,
+            license=row.text("license"),
+            labels=labels and tuple(labels),
         )
-    faults += [f"{where}.weights: {twice!r} is given more than once" for twice in _repeated([w.name for w in result])]
+        result.append(weights)
+    backbone.check_unique("weights", [weights.name for weights in result])
     return tuple(result)
 
 
-def _unknown_keys(row: dict[Any, Any], known: set[str], where: str, faults: list[str]) -> None:
-    prefix = f"{where}." if where else ""
-    faults += [f"{prefix}{key}: unknown key" for key in row if key not in known]
-
-
-def _text(
-    row: dict[str, Any],
-    key: str,
-    where: str,
-    faults: list[str],
-    *,
-    required: bool = False,
-    pattern: re.Pattern[str] | None = None,
-) -> str | None:
-    value = row.get(key)
-    label = f"{where}.{key}" if where else key
-    if value is None:
-        if required:
-            faults.append(f"{label}: is missing")
-        return None
-    if not isinstance(value, str) or not value:
-        faults.append(f"{label}: must be a text")
-        return None
-    if pattern and not pattern.match(value):
-        faults.append(f"{label}: {value!r} has characters that a name cannot have")
-    return value
-
-
-def _whole(row: dict[str, Any], key: str, where: str, faults: list[str], *, required: bool = False) -> int | None:
-    value = row.get(key)
-    if value is None:
-        if required:
-            faults.append(f"{where}.{key}: is missing")
-        return None
-    if not _is_int(value) or value <= 0:
-        faults.append(f"{where}.{key}: must be a positive whole number")
-        return None
-    return int(value)
-
-
-def _number(row: dict[str, Any], key: str, where: str, faults: list[str]) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        faults.append(f"{where}.{key}: must be a number above 0")
-        return None
-    return float(value)
-
-
-def _numbers(row: dict[str, Any], key: str, where: str, faults: list[str]) -> tuple[float, ...] | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    numbers = isinstance(value, list) and all(_is_int(item) or isinstance(item, float) for item in value)
-    if not numbers or not value or not all(math.isfinite(item) for item in value):
-        faults.append(f"{where}.{key}: must be a list of numbers")
-        return None
-    return tuple(float(item) for item in value)
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _is_int(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _repeated(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
