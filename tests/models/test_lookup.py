@@ -408,7 +408,7 @@ def test_what_a_saved_model_requires(site, tmp_path, monkeypatch):
     with pytest.raises(PluginError, match=r"no index has Zoo_Larch: .* zoo plugins install PATH"):
         lookup.required(needs, "the model x")
     for odd in ("text", {"module": None}, {**needs, "distribution": "x; rm -rf /"}):
-        with pytest.raises(PluginError, match="needs a plugin that it does not name rightly"):
+        with pytest.raises(PluginError, match="needs a plugin without a valid name"):
             lookup.required(odd, "the model x")
     site.dist("zoo-larch", "[zoo.plugins]\nlarch = zoo_larch:zoo.yaml\n")
     with pytest.raises(PluginError, match="it may be half-uninstalled"):
