@@ -1,1 +1,1 @@
-"""Backbones: found, built, loaded, saved, grouped, frozen; plugins."""
+"""Backbones: lookup, building, weights, saving, layer groups, freezing, plugins."""

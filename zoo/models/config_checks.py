@@ -1,4 +1,4 @@
-"""What a stranger's config.json and metadata may claim about a model, and how much memory building it may take."""
+"""Limits for downloaded models: the claims of a config.json or metadata, and the memory that building takes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from zoo.tasks.schema import Task
 
 MOST_CLASSES = 1_000_000
 MOST_TASKS = 1000
-MOST_LABEL = 10_000  # characters of a class's name
+MOST_LABEL = 10_000  # characters of a class name
 LARGEST_SIDE = 4096  # pixels of an input, as in a recipe
 MOST_CHANNELS = 1024
-LARGEST_ARGUMENT = 10**7  # number in `model_args`: no layer is so wide and no network so deep
-MOST_ARGUMENTS = 1000  # values in `model_args`, lists counted by what they hold
-ROOM = 64 << 20  # bytes that building a model may take beyond eight times its file
+LARGEST_ARGUMENT = 10**7  # in `model_args`: no layer is as wide and no network as deep
+MOST_ARGUMENTS = 1000  # values in `model_args`, those inside lists included
+MARGIN = 64 << 20  # bytes that building a model may take beyond eight times its file
 
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_]+\Z")
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos", "lanczos3", "random")
 _CROPS = ("center", "squash", "border")
-# What `timm.create_model` and its builder take for themselves: other files, other sources, other kinds of model.
+# Arguments of `timm.create_model` and its builder for other files, sources and kinds of model.
 _RESERVED = {
     "model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn",
     "pretrained_model_args", "checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "features_only",
@@ -35,11 +35,9 @@ _RESERVED = {
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a timm model's config.json, as far as zoo and timm act on it.
+    """Read a timm model's config.json and check all that zoo and timm use.
 
-    Raises:
-        OSError: It cannot be read, or is larger than 16 MiB.
-        ValueError: It is not JSON, or claims something that no model has; the message says what.
+    Raises OSError if it cannot be read or is larger than 16 MiB; ValueError if it is not JSON, or no model is like that.
     """
     config = parse_json(read_bytes(path, CONFIG_LIMIT))
     if not isinstance(config, dict):
@@ -54,48 +52,28 @@ def read_config(path: Path) -> dict[str, Any]:
         check_facts(place)
         for key in ("label_names", "labels", "label_descriptions"):
             check_labels(place.get(key))
-    check_tasks(config, described)
+    if tasks := read_tasks(config):
+        count, outputs = sum(task.outputs for task in tasks), config.get("num_classes", described.get("num_classes"))
+        if count != outputs:
+            raise ValueError(f"`zoo.tasks` is about {count:,} outputs, and the head has {_short(outputs)}")
+        for task in tasks:
+            check_labels([task.name, *task.classes])
     return config
 
 
-def check_tasks(config: Mapping[str, Any], described: Mapping[str, Any]) -> None:
-    """Refuse tasks that are none, or are not about the outputs that the head has.
-
-    Raises:
-        ValueError: The message says why.
-    """
-    tasks = read_tasks(config)
-    if not tasks:
-        return
-    outputs = config.get("num_classes", described.get("num_classes"))
-    answered = sum(task.outputs for task in tasks)
-    if answered != outputs:
-        raise ValueError(f"`zoo.tasks` is about {answered:,} outputs, and the head has {_short(outputs)}")
-    for task in tasks:
-        check_labels([task.name, *task.classes])
-
-
 def read_tasks(config: Mapping[str, Any]) -> tuple[Task, ...]:
-    """What a config.json says that the model answers; nothing where each image is of one class.
-
-    Raises:
-        ValueError: That is not what tasks look like.
-    """
-    found = config.get("zoo", {}).get("tasks") or []
-    if not isinstance(found, list) or len(found) > MOST_TASKS:
+    """The tasks in a config.json; none if each image is of one class. Raises ValueError if they are malformed."""
+    records = config.get("zoo", {}).get("tasks") or []
+    if not isinstance(records, list) or len(records) > MOST_TASKS:
         raise ValueError(f"`zoo.tasks` must be a list of at most {MOST_TASKS} tasks")
-    tasks = tuple(Task.from_record(record) for record in found)
+    tasks = tuple(map(Task.from_record, records))
     if len({task.name for task in tasks}) != len(tasks):
         raise ValueError("`zoo.tasks` names one task twice")
     return tasks
 
 
 def check_arguments(arguments: Any) -> None:
-    """Refuse arguments for building a model that are not plain, or that are timm's own.
-
-    Raises:
-        ValueError: The message says which.
-    """
+    """Raise ValueError if a model's arguments are not plain values, or are timm's own."""
     if not isinstance(arguments, Mapping):
         raise ValueError("`model_args` must be a mapping")
     left = MOST_ARGUMENTS
@@ -108,20 +86,14 @@ def check_arguments(arguments: Any) -> None:
             left -= 1
             if isinstance(item, dict | list | tuple):
                 waiting += item.values() if isinstance(item, dict) else item
-            elif not (
-                item is None or isinstance(item, bool | str) or (is_finite(item) and abs(item) <= LARGEST_ARGUMENT)
-            ):
+            elif not (isinstance(item, bool | str | None) or (is_finite(item) and abs(item) <= LARGEST_ARGUMENT)):
                 raise ValueError(f"`model_args.{name}` is {_short(item)}")
             if left < 0:
                 raise ValueError(f"`model_args` holds more than {MOST_ARGUMENTS:,} values")
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:
-    """Refuse classes, sizes and preprocessing that no model has.
-
-    Raises:
-        ValueError: The message says which.
-    """
+    """Raise ValueError for a class count, size or preprocessing that no model has."""
     classes = facts.get("num_classes")
     if classes is not None and not (_is_whole(classes) and 0 <= classes <= MOST_CLASSES):
         raise ValueError(f"`num_classes` is {_short(classes)}; at most {MOST_CLASSES:,} are possible")
@@ -137,16 +109,12 @@ def check_facts(facts: Mapping[str, Any]) -> None:
             raise ValueError(f"`{key}` is {_short(size)}; at most {LARGEST_SIDE} x {LARGEST_SIDE} pixels are possible")
     for key in ("mean", "std"):
         values = facts.get(key)
-        if values is None:
-            continue
-        if (
-            not isinstance(values, list | tuple)
-            or not 1 <= len(values) <= MOST_CHANNELS
-            or not all(map(is_finite, values))
-        ):
-            raise ValueError(f"`{key}` is {_short(values)}, not a number for each channel")
-        if key == "std" and min(values) <= 0:
-            raise ValueError(f"`std` is {_short(values)}; a deviation is above 0")
+        if values is not None:
+            listed = isinstance(values, list | tuple) and 1 <= len(values) <= MOST_CHANNELS
+            if not listed or not all(map(is_finite, values)):
+                raise ValueError(f"`{key}` is {_short(values)}, not a number for each channel")
+            if key == "std" and min(values) <= 0:
+                raise ValueError(f"`std` is {_short(values)}; a deviation is above 0")
     for key in ("crop_pct", "test_crop_pct"):
         share = facts.get(key)
         if share is not None and not (is_finite(share) and 0.05 <= share <= 20):
@@ -159,11 +127,7 @@ def check_facts(facts: Mapping[str, Any]) -> None:
 
 
 def check_labels(labels: Any) -> None:
-    """Refuse class names that are not texts.
-
-    Raises:
-        ValueError: The message says what they are.
-    """
+    """Raise ValueError if class names are not a list or mapping of short texts."""
     if labels is None:
         return
     names = list(labels.values()) if isinstance(labels, dict) else labels
@@ -175,39 +139,28 @@ def check_labels(labels: Any) -> None:
 
 
 class BuildBudget(TorchDispatchMode):
-    """Refuse, while a model is built, to make more tensors than it can need.
+    """Raise RuntimeError, before memory is taken, if building a model makes far more tensors than its file holds.
 
-    A few characters in a config.json make a network of any width and depth. What is asked for is known before memory
-    is taken: torch tells this class first.
-
-    Args:
-        stored: Bytes of the model's file, which a network cannot exceed by much: numbers of two bytes become four, and
-            it is built twice where its head is not in the file.
-
-    Raises:
-        RuntimeError: The network would be larger.
+    A few characters in a config.json make a network of any width and depth. It cannot exceed the `stored` bytes of its
+    file by much: numbers of two bytes become four, and it is built twice if its head is not in the file.
     """
 
     def __init__(self, stored: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._limit = 8 * stored + ROOM
-        self._left = self._limit
+        self._limit = self._left = 8 * stored + MARGIN
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what a call is about to make."""
+        """Count the bytes that a call is about to make."""
         kwargs = kwargs or {}
-        needed = _bytes_of(func, args, kwargs)
-        if needed:
-            self._left -= needed
-            if self._left < 0:
-                raise RuntimeError(
-                    f"a network of these settings takes more than {self._limit / 1e9:.1f} GB, far beyond its file"
-                )
+        self._left -= _bytes_of(func, args, kwargs)
+        if self._left < 0:
+            size = f"{self._limit / 1e9:.1f} GB"
+            raise RuntimeError(f"a network of these settings takes more than {size}, far beyond its file")
         return func(*args, **kwargs)
 
 
 def _bytes_of(func: Any, args: Any, kwargs: Any) -> int:
-    """Bytes that a call makes: by a size, by a number of steps, or by spreading shapes over one another."""
+    """Bytes that a call makes: by its size, its number of steps, or by broadcasting."""
     name = func._schema.name.partition("::")[2]
     each = (kwargs.get("dtype") or torch.get_default_dtype()).itemsize
     place = next((place for place, one in enumerate(func._schema.arguments) if one.name == "size"), None)
@@ -216,8 +169,7 @@ def _bytes_of(func: Any, args: Any, kwargs: Any) -> int:
         return math.prod(size) * each if isinstance(size, list | tuple) else 0
     if name in ("arange", "linspace", "logspace", "eye"):
         numbers = [abs(value) for value in (*args, *kwargs.values()) if is_finite(value)]
-        count = max(numbers, default=0)
-        return int(count * min(numbers, default=0) if name == "eye" else count) * each
+        return int(max(numbers, default=0) * (min(numbers, default=0) if name == "eye" else 1)) * each
     if name == "repeat":
         return int(args[0].nbytes * math.prod(args[1]))
     shapes = [value.shape for value in args if isinstance(value, torch.Tensor)]

@@ -1,1 +1,1 @@
-"""Installed plugins: found, read, imported with care, installed, checked, written anew."""
+"""Plugins: discovery, manifests, imports, installation and the files of a new one."""

@@ -1,4 +1,4 @@
-"""Install and uninstall plugins by pip, or by uv where there is no pip; what does not work is taken back."""
+"""Plugin installation by pip, or by uv if there is no pip; a plugin that does not work is removed again."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from zoo.errors import PluginError
 from zoo.models.plugins import discovery
 from zoo.models.plugins.discovery import GROUP, canonical, file_name, one_line, same_name
 
-Listener = Callable[[str], None]  # told each line that the installer prints
+Listener = Callable[[str], None]  # called with each line that the installer prints
 
 _CORE, _OWN_PACKAGE = "adaptzoo", "zoo"
-# Marks that the tool managers leave at the root of the environments they make.
+# Files that tool managers leave at the root of their environments.
 _UV_RECEIPT, _PIPX_RECORD = "uv-receipt.toml", "pipx_metadata.json"
-_CAUSES = 3  # lines of the installer's own explanation that a message repeats
+_CAUSES = 3  # lines of the installer's explanation that a message quotes
 _PATH = re.compile(r"[/\\]|\A\.|\A~|\.(?:whl|zip|tar\.gz)\Z")
-# How pip and uv say that versions cannot be had together, that there is no such package, and what they would add.
+# How pip and uv say that versions conflict, that there is no such package, and what they would add.
 _RESOLVER = re.compile(r"ResolutionImpossible|conflicting dependencies|unsatisfiable|\(constraint\)", re.IGNORECASE)
 _CLASH = re.compile(r"\A\s+.+ depends on .+|\(constraint\)|we can conclude")
 _NOT_FOUND = re.compile(r"No matching distribution found|was not found in the|has no (?:usable )?wheels")
 _MISSING = re.compile(r"(?:No matching distribution found for|Because) ([\w.-]+)")
 _UV_ADDS = re.compile(r"^ \+ ([\w.-]+)(?:==(\S+)| @ )", re.MULTILINE)
-# Where in a wheel site-packages can be too, and what Python runs from there whenever it starts.
+# Other places of site-packages in a wheel, and the files there that Python runs whenever it starts.
 _SITE = re.compile(r"\A(?:[^/]+\.data/(?:purelib|platlib)/|(?:.+/)?(?:site|dist)-packages/)")
 _AT_START = re.compile(r"[^/]+\.pth\Z|(?:site|user)customize\b", re.IGNORECASE)
 
@@ -50,7 +50,7 @@ _AT_START = re.compile(r"[^/]+\.pth\Z|(?:site|user)customize\b", re.IGNORECASE)
 class InstallerFailed(PluginError):
     """Pip or uv ended with an error."""
 
-    output = ""  # everything that it printed
+    output = ""  # all that it printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Installer:
     def wheel(self, what: str, folder: Path, options: tuple[str, ...], on_line: Listener) -> Path:
         """Build the wheel of a source folder or archive, or, with options, fetch a requirement's.
 
-        uv does not fetch wheels: the result is a folder that holds what the wheel would have unpacked.
+        uv does not fetch wheels: it returns a folder with the wheel's unpacked files.
         """
         if self.name == "pip":
             self._run("wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), *options, what, on_line=on_line)
@@ -76,7 +76,7 @@ class Installer:
         return next(folder.glob("*.whl"))
 
     def plan(self, what: str, own: str, options: tuple[str, ...], on_line: Listener) -> dict[str, str]:
-        """What installing would add or replace, by a dry run: versions, or "" where it does not say."""
+        """What a dry run would add or replace: versions by name, "" if it does not say."""
         if self.name == "uv":
             text = self._run("install", "--dry-run", "--upgrade-package", own, *options, what, on_line=on_line)
             return {canonical(name): version for name, version in _UV_ADDS.findall(text)}
@@ -87,11 +87,11 @@ class Installer:
         return {canonical(row["metadata"]["name"]): str(row["metadata"]["version"]) for row in rows}
 
     def install(self, what: str, options: tuple[str, ...], again: str | None, on_line: Listener) -> None:
-        """Install a package and its dependencies; `again` is replaced although its version stays the same."""
+        """Install a package and its dependencies; `again` is replaced even if its version stays the same."""
         if again and self.name == "uv":
             options += ("--reinstall-package", again)
         self._run("install", *options, what, on_line=on_line)
-        if again and self.name == "pip":  # its --force-reinstall would fetch every dependency anew
+        if again and self.name == "pip":  # its --force-reinstall would fetch every dependency again
             self._run("install", "--force-reinstall", "--no-deps", *options, what, on_line=on_line)
 
     def uninstall(self, names: Iterable[str], on_line: Listener) -> None:
@@ -109,27 +109,27 @@ class Installer:
 
 @dataclass(frozen=True, slots=True)
 class PluginSource:
-    """What is to be installed, before anything is fetched."""
+    """A plugin to install, before anything is fetched."""
 
     kind: Literal["requirement", "wheel", "folder", "archive"]
     what: str  # for the installer: a requirement or an absolute path
-    entry: PluginEntry | None = None  # the registry's, where its name was given
+    entry: PluginEntry | None = None  # the registry's, if its name was given
 
     @property
     def runs_code(self) -> bool:
-        """Whether building it runs its code before anybody has read it."""
+        """Whether it must be built, which runs its code before it can be checked."""
         return self.kind in ("folder", "archive")
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What an installation brought."""
+    """What was installed."""
 
     distribution: str
     version: str
     plugins: list[dict[str, Any]]  # their rows of `zoo plugins list --json`
-    packages: dict[str, str]  # every distribution that is new or of another version now, with that version
-    shared: list[tuple[str, str]]  # backbone names that an installed plugin has too, and what to write instead
+    packages: dict[str, str]  # new or changed distributions, with their versions
+    shared: list[tuple[str, str]]  # backbone names that another plugin has too, and the full names
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +142,17 @@ class Target:
 
 
 def here(action: Literal["install", "uninstall"], what: str) -> Installer:
-    """The installer to use in this environment, for a package that a message can name.
+    """The installer for this environment; `what` is the package, for messages.
 
-    Raises:
-        PluginError: uv or pipx made this environment for one tool, or the operating system manages it, or there is
-            neither pip nor uv; each with the command that works.
+    Raises PluginError, with the command that works, if uv or pipx made this environment for one tool, the operating
+    system manages it, or there is neither pip nor uv.
     """
     prefix, refused = Path(sys.prefix), f"{what} was not {action}ed"
     if (prefix / _UV_RECEIPT).is_file():
-        kept = [name for name in _extras(prefix / _UV_RECEIPT) if not same_name(name, what)]
-        kept += [what] if action == "install" else []
-        words = "".join(f" --with {shlex.quote(name)}" for name in kept)
-        why = "uv made this environment for one tool, and makes it anew from that tool's options"
+        extras = [name for name in _extras(prefix / _UV_RECEIPT) if not same_name(name, what)]
+        extras += [what] if action == "install" else []
+        words = "".join(f" --with {shlex.quote(name)}" for name in extras)
+        why = "uv made this environment for one tool, and rebuilds it from that tool's options"
         raise PluginError(refused, why=why, fix=f"uv tool install {_CORE}{words}")
     if (prefix / _PIPX_RECORD).is_file():
         verb = "inject" if action == "install" else "uninject"
@@ -164,26 +163,24 @@ def here(action: Literal["install", "uninstall"], what: str) -> Installer:
         fix = f"make an environment of your own: python3 -m venv .venv && .venv/bin/pip install {_CORE}"
         raise PluginError(refused, why=why, fix=fix)
     if importlib.util.find_spec("pip") is not None:
-        # -P: a folder of the person's that is called pip must not be run in its place.
+        # -P: a folder of the user's that is called pip must not run in its place.
         return Installer("pip", (sys.executable, "-P", "-m", "pip"))
-    uv = shutil.which("uv")
-    if uv is not None:
+    if uv := shutil.which("uv"):
         return Installer("uv", (uv, "pip"))
     fix = f"{shlex.quote(sys.executable)} -m ensurepip"
     raise PluginError(refused, why="this environment has no pip, and there is no uv", fix=fix)
 
 
 def resolve(what: str) -> PluginSource:
-    """Understand a name from the registry, a requirement ("adaptzoo-fir>=1.2"), a wheel, a source archive or a folder.
+    """Parse a registry name, a requirement ("adaptzoo-fir>=1.2"), or the path of a wheel, source archive or folder.
 
-    Raises:
-        PluginError: It is none of these, or the registry's plugin is on no index.
+    Raises PluginError if it is none of these, or if no index has the registry's plugin.
     """
     entry = registry.load().plugins.get(what)
-    if entry is not None and not entry.published:
-        unpublished = f"the plugin {what!r} cannot be installed by its name"
-        raise PluginError(unpublished, why=entry.summary, fix=entry.how_to_install)
     if entry is not None:
+        if not entry.published:
+            unpublished = f"the plugin {what!r} cannot be installed by its name"
+            raise PluginError(unpublished, why=entry.summary, fix=entry.how_to_install)
         return PluginSource("requirement", _requirement(entry.requirement), entry)
     if not _PATH.search(what) or " @ " in what:
         return PluginSource("requirement", _requirement(what))
@@ -197,13 +194,10 @@ def resolve(what: str) -> PluginSource:
 
 
 def install(source: PluginSource, installer: Installer, on_line: Listener) -> Installed:
-    """Install a plugin beside everything that is installed, and see in a new process that it works.
+    """Install a plugin, changing no other distribution, and check in a new process that it works.
 
-    A folder or an archive is built first, which runs its code.
-
-    Raises:
-        PluginError: It is no plugin, cannot be had, would change what is installed, or does not work. The environment
-            is as it was then.
+    A folder or an archive is built first, which runs its code. Raises PluginError if the source is not a plugin, cannot
+    be fetched, would change other distributions, or does not work; the environment is then as it was before.
     """
     before = _versions()
     with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +233,7 @@ def install(source: PluginSource, installer: Installer, on_line: Listener) -> In
 def _put_in(
     source: PluginSource, installer: Installer, before: dict[str, str], work: Path, on_line: Listener
 ) -> tuple[str, str, dict[Path, Path] | None]:
-    """Install what may be installed; its name and version, and copies of what it replaces, None if it was there."""
+    """Install a plugin if it passes the checks: its name, version, and copies of replaced files, None if unchanged."""
     links, file = work / "wheels", work / "constraints.txt"
     links.mkdir()
     options: tuple[str, ...] = ("--only-binary", ":all:", "--constraint", str(file))
@@ -259,7 +253,7 @@ def _put_in(
             raise _clash(source, name, version, f"it would replace {', '.join(replaced)}")
         if by_name and own not in planned:
             return name, before[own], None
-        file.write_text(held + _pins(planned), encoding="utf-8")  # what is planned is looked at and installed
+        file.write_text(held + _pins(planned), encoding="utf-8")  # the checked versions get installed
         if by_name:
             name, version = _look(installer.wheel(what, links, options, on_line))
             options += ("--find-links", str(links)) if installer.name == "pip" else ()
@@ -274,19 +268,18 @@ def _put_in(
 
 
 def find(name: str) -> Target:
-    """Find what a person wants to remove, by a plugin's or a distribution's name. No code of it is imported.
+    """Find the distribution to remove by its name or a plugin's, importing none of its code.
 
-    Raises:
-        PluginError: It is not installed, is no plugin, is ambiguous, or something else needs it.
+    Raises PluginError if it is not installed, not a plugin, ambiguous, or needed by another distribution.
     """
     everything = discovery.scan().everything
     named = [item for item in everything if same_name(item.distribution, name)]
     named = named or [item for item in everything if item.name == name]
     owners = {canonical(item.distribution): item for item in named}
     if len(owners) > 1:
-        choices = " or ".join(f"zoo plugins uninstall {owner.distribution}" for owner in owners.values())
+        fix = " or ".join(f"zoo plugins uninstall {owner.distribution}" for owner in owners.values())
         owning = " and ".join(f"{owner.distribution} {owner.version}" for owner in owners.values())
-        raise PluginError(f"the plugin name {name!r} is claimed by {owning}", fix=choices)
+        raise PluginError(f"the plugin name {name!r} is claimed by {owning}", fix=fix)
     if not owners and canonical(name) in _all():
         why = f"{name} is installed, but brings no plugin, so it is not for this command to remove"
         raise PluginError(f"{name} is no zoo plugin", why=why, fix="see `zoo plugins list`")
@@ -306,19 +299,15 @@ def find(name: str) -> Target:
 
 
 def uninstall(target: Target, installer: Installer, on_line: Listener) -> None:
-    """Remove a distribution, and what its installer would leave behind.
-
-    Raises:
-        PluginError: Something of it could not be removed.
-    """
+    """Remove a distribution, with the files that its installer would leave; PluginError if something stays."""
     own, failure = canonical(target.distribution), ""
     item = _all().get(own)
-    # The top-level packages that its plugins are in, also where entry_points.txt is half-readable.
+    # The top-level packages of its plugins, even if entry_points.txt is damaged.
     _, _, section = _text(item, "entry_points.txt").partition(f"[{GROUP}]")
     packages = re.findall(r"=\s*([A-Za-z_]\w*)\s*:", section.partition("\n[")[0])
     try:
         installer.uninstall([target.distribution], on_line)
-    except InstallerFailed as error:  # a damaged installation: what is left of it is removed below
+    except InstallerFailed as error:  # a damaged installation: `_sweep` removes its remains
         failure = error.why
     try:
         _sweep(_all().get(own), packages)
@@ -333,7 +322,7 @@ def uninstall(target: Target, installer: Installer, on_line: Listener) -> None:
 
 
 def _sweep(left: Distribution | None, packages: Iterable[str]) -> None:
-    """Remove what the installer cannot: metadata without METADATA or RECORD, and packages that nobody owns then."""
+    """Remove what the installer cannot: metadata without METADATA or RECORD, and packages without another owner."""
     places = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")]
     info = Path(str(getattr(left, "_path", ""))).resolve()
     if info.suffix == ".dist-info" and info.parent in places:
@@ -347,10 +336,9 @@ def _sweep(left: Distribution | None, packages: Iterable[str]) -> None:
 
 
 def _look(staged: Path) -> tuple[str, str]:
-    """The distribution's name and version, from a wheel or a folder that holds what a wheel unpacks.
+    """The distribution's name and version, from a wheel or a folder with its unpacked files.
 
-    Raises:
-        PluginError: It is no wheel or no plugin, or would write where it must not.
+    Raises PluginError if it is not a wheel or not a plugin, or would write into another distribution's files.
     """
     try:
         root: Any = staged if staged.is_dir() else zipfile.Path(staged)
@@ -360,7 +348,7 @@ def _look(staged: Path) -> tuple[str, str]:
         package = PathDistribution(root / info)
         name, version = str(package.metadata["Name"]), str(package.metadata["Version"])
         entries = package.entry_points.select(group=GROUP)
-    except Exception as error:  # no zip, more than one package in it, or metadata that cannot be parsed, in any way
+    except Exception as error:  # not a zip, several packages, or metadata that cannot be parsed
         raise PluginError(f"{staged} is not a wheel", why=one_line(error), fix="build or download it again") from error
     if not entries:
         raise _no_plugin(name)
@@ -386,7 +374,7 @@ def _look_at_folder(folder: Path) -> None:
     file = folder / "pyproject.toml"
     if not file.is_file():
         if (folder / "setup.py").is_file():
-            return  # only running it would tell
+            return  # its entry points show only once it runs
         fix = "name the folder that has it, or make a plugin: zoo plugins new NAME"
         raise PluginError(f"{folder} is no Python project", why="it has no pyproject.toml", fix=fix)
     try:
@@ -423,14 +411,14 @@ def _no_plugin(name: str) -> PluginError:
 
 def _clash(source: PluginSource, name: str, version: str, why: str) -> PluginError:
     what, fix = f"{name} {version}", f"try an earlier one: zoo plugins install '{name}<{version}'"
-    if not version:  # the installer has tried every version that may be
+    if not version:  # the installer has tried every version
         what, fix = source.what, "ask for another version of the plugin"
     what += " was not installed: it cannot be had together with what is installed"
     return PluginError(what, why=why, fix=f"{fix}; or upgrade what it clashes with")
 
 
 def _explained(error: InstallerFailed, source: PluginSource, name: str, version: str) -> PluginError:
-    """The installer's failure in our words where it is one of the usual ones."""
+    """The installer's failure in plain words, if it is one of the usual ones."""
     if not _NOT_FOUND.search(error.output) and _RESOLVER.search(error.output):
         clash = [line.strip().removeprefix("cause: ") for line in error.output.splitlines() if _CLASH.search(line)]
         return _clash(source, name, version, "; ".join(dict.fromkeys(clash)) or error.why)
@@ -448,16 +436,16 @@ def _explained(error: InstallerFailed, source: PluginSource, name: str, version:
 
 
 def _listed() -> tuple[list[dict[str, Any]], str]:
-    """The rows of `zoo plugins list --json` from a new process, as this one remembers what it has seen; its failure."""
+    """The rows of `zoo plugins list --json`, and its failure, from a new process: this one caches what it has found."""
     command = [sys.executable, "-P", "-m", "zoo", "plugins", "list", "--json"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env={**os.environ, "RANK": "0"})
     return ([], done.stderr.strip()[-500:]) if done.returncode else (json.loads(done.stdout), "")
 
 
 def _held(versions: dict[str, str], own: str) -> str:
-    """Constraints that hold all that is installed; not what is editable, nor a plugin that adaptzoo does not need."""
-    origins = {name: _text(item, "direct_url.json") for name, item in _all().items()}
-    free = {name for name, text in origins.items() if re.search(r'"editable": *true', text)}
+    """Constraints that fix what is installed, except editable distributions and a plugin that adaptzoo can lack."""
+    installed = _all().items()
+    free = {name for name, item in installed if re.search(r'"editable": *true', _text(item, "direct_url.json"))}
     free |= set() if own == _CORE or _CORE in _needing(own) else {own}
     return _pins({name: version for name, version in versions.items() if name not in free})
 
@@ -467,18 +455,18 @@ def _pins(versions: dict[str, str]) -> str:
 
 
 def _all() -> dict[str, Distribution]:
-    """Every distribution of this environment, by canonical name."""
+    """The distributions of this environment, by canonical name."""
     importlib.invalidate_caches()
     return {file_name(item): item for item in reversed(list(distributions()))}  # the first on sys.path counts
 
 
 def _versions() -> dict[str, str]:
     metadata = ((name, item.metadata) for name, item in _all().items())
-    return {name: str(found["Version"]) if found else "" for name, found in metadata}
+    return {name: str(fields["Version"]) if fields else "" for name, fields in metadata}
 
 
 def _text(item: Distribution | None, name: str) -> str:
-    """A file of a distribution's metadata; "" where there is none that can be read."""
+    """A file of a distribution's metadata; "" if it is missing or damaged."""
     with suppress(Exception):
         return (item and item.read_text(name)) or ""
     return ""
@@ -488,38 +476,38 @@ def _needing(name: str) -> list[str]:
     """The installed distributions that depend on one."""
     found = []
     for item in _all().values():
-        with suppress(Exception):  # somebody else's damaged metadata
+        with suppress(Exception):  # a distribution with damaged metadata
             needs = [re.split(r"[^\w.-]", text)[0] for text in item.requires or () if "extra ==" not in text]
             found += [str(item.metadata["Name"])] if canonical(name) in map(canonical, needs) else []
     return found
 
 
 def _copies(name: str, folder: Path) -> dict[Path, Path]:
-    """Copies of an installed distribution's files: the version that they belong to may be on no index."""
+    """Copies of an installed distribution's files, as no index may have its version."""
     item = _all().get(name)
     places = [Path(str(file.locate())) for file in (item and item.files) or ()]
     return {place: Path(shutil.copy2(place, folder / str(n))) for n, place in enumerate(places) if place.is_file()}
 
 
 def _owners(*, apart_from: str = "") -> dict[str, str]:
-    """The distribution that each top-level package and module belongs to."""
-    found = {_OWN_PACKAGE: _CORE}
+    """The distribution of each top-level package and module."""
+    owners = {_OWN_PACKAGE: _CORE}
     for name, item in _all().items():
         if name != apart_from:
             files = (row[0] for row in csv.reader(_text(item, "RECORD").splitlines()) if row)
-            found |= dict.fromkeys(_tops(files), name)
-    return found
+            owners |= dict.fromkeys(_tops(files), name)
+    return owners
 
 
 def _tops(files: Iterable[str]) -> set[str]:
-    """What can be imported of installed files, in lower case: to some file systems, Torch is torch."""
+    """The top-level packages and modules among files, in lower case: on some file systems, Torch is torch."""
     parts = (file.lower().partition("/") for file in files)
     tops = {first.partition(".")[0] for first, slash, _ in parts if slash or first.endswith((".py", ".so", ".pyd"))}
     return {top for top in tops if top.isidentifier() and top != "__pycache__"}
 
 
 def _extras(receipt: Path) -> list[str]:
-    """What a uv tool's environment was given beside the tool itself."""
+    """The packages in a uv tool's environment besides the tool itself."""
     try:
         rows = tomllib.loads(receipt.read_text(encoding="utf-8"))["tool"]["requirements"]
         return [str(row["name"]) for row in rows if not same_name(str(row["name"]), _CORE)]

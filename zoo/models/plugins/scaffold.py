@@ -1,4 +1,4 @@
-"""The files of a new plugin, complete and with a test that passes."""
+"""Scaffold: the files of a new plugin, complete and with a test that passes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from zoo.models.plugins import discovery
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*\Z")
 _PREFIX = "adaptzoo-"
-_DEPENDENCIES = '"timm>=1.0.31"'
-_MODULE_DEPENDENCIES = '"timm>=1.0.31", "torch>=2.6"'
 
 
 @dataclass(frozen=True, slots=True)
 class Scaffold:
-    """A plugin's files, as they were written."""
+    """The files written for a new plugin."""
 
     name: str  # the plugin's name
     distribution: str
@@ -33,49 +31,34 @@ class Scaffold:
 
 
 def create(name: str, folder: Path | None = None, *, module: bool = False) -> Scaffold:
-    """Write a new plugin.
+    """Write a new plugin; `module` adds one that registers an architecture. `folder` is `./adaptzoo-<name>` if None.
 
-    Args:
-        name: The plugin's name.
-        folder: Where to; it must not exist. `./adaptzoo-<name>` if not given.
-        module: Whether it registers an architecture of its own.
-
-    Raises:
-        PluginError: The name cannot be used or is taken, or the folder is there already.
-        ZooError: The folder cannot be written to.
+    Raises PluginError if the name is invalid or taken or the folder exists, ZooError if it cannot be written.
     """
     if not _NAME.match(name) or keyword.iskeyword(name):
-        raise PluginError(
-            f"{name!r} cannot name a plugin",
-            why="a name is of lower case letters, digits, '-' and '_', and begins with a letter",
-            fix=f"for instance: zoo plugins new {_proposal(name)}",
-        )
+        why = "a name is of lower case letters, digits, '-' and '_', and begins with a letter"
+        fix = f"for instance: zoo plugins new {_proposal(name)}"
+        raise PluginError(f"{name!r} cannot name a plugin", why=why, fix=fix)
     if name.startswith(_PREFIX):
-        raise PluginError(
-            f"{name!r} is the distribution's name: it is made from the plugin's",
-            fix=f"zoo plugins new {name.removeprefix(_PREFIX)}",
-        )
+        what = f"{name!r} is the distribution's name: it is made from the plugin's"
+        raise PluginError(what, fix=f"zoo plugins new {name.removeprefix(_PREFIX)}")
     owner = next((item for item in discovery.scan().everything if item.name == name), None)
     if owner is not None:
-        raise PluginError(
-            f"the plugin name {name!r} is taken by {owner.distribution} {owner.version}, which is installed",
-            fix=f"choose another, for instance: zoo plugins new my-{name}",
-        )
+        what = f"the plugin name {name!r} is taken by {owner.distribution} {owner.version}, which is installed"
+        raise PluginError(what, fix=f"choose another, for instance: zoo plugins new my-{name}")
     distribution = _PREFIX + name.replace("_", "-")
     folder = Path(distribution) if folder is None else folder
     if os.path.lexists(folder):
-        raise PluginError(
-            f"{folder} is there already, and nothing in it was changed",
-            fix=f"choose another place: zoo plugins new {name} --dir FOLDER",
-        )
+        fix = f"choose another place: zoo plugins new {name} --dir FOLDER"
+        raise PluginError(f"{folder} is there already, and nothing in it was changed", fix=fix)
+    package = distribution.replace("-", "_")
     values = {
         "name": name,
         "ident": name.replace("-", "_"),
         "distribution": distribution,
-        "package": distribution.replace("-", "_"),
-        "dependencies": _MODULE_DEPENDENCIES if module else _DEPENDENCIES,
+        "package": package,
+        "dependencies": '"timm>=1.0.31", "torch>=2.6"' if module else '"timm>=1.0.31"',
     }
-    package = values["package"]
     templates = {
         "README.md": "README.md",
         "pyproject.toml": "pyproject.toml",
@@ -90,7 +73,7 @@ def create(name: str, folder: Path | None = None, *, module: bool = False) -> Sc
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{distribution}-", dir=folder.absolute().parent))
         try:
-            inside = staging / "plugin"  # mkdtemp's own folder is closed to others
+            inside = staging / "plugin"  # mkdtemp makes its folder readable for the user alone
             for file, template in templates.items():
                 text = (source / f"{template}.txt").read_text(encoding="utf-8")
                 path = inside / file
@@ -103,6 +86,5 @@ def create(name: str, folder: Path | None = None, *, module: bool = False) -> Sc
 
 
 def _proposal(name: str) -> str:
-    words = re.findall(r"[a-z0-9]+", name.lower())
-    proposed = "-".join(words)
+    proposed = "-".join(re.findall(r"[a-z0-9]+", name.lower()))
     return proposed if _NAME.match(proposed) and not keyword.iskeyword(proposed) else "fir"
