@@ -37,7 +37,7 @@ _RESERVED = {
 def read_config(path: Path) -> dict[str, Any]:
     """Read a timm model's config.json and check all that zoo and timm use.
 
-    Raises OSError if it cannot be read or is larger than 16 MiB; ValueError if it is not JSON, or no model is like that.
+    Raises OSError if it cannot be read or is larger than 16 MiB; ValueError if it is not JSON or describes no model.
     """
     config = parse_json(read_bytes(path, CONFIG_LIMIT))
     if not isinstance(config, dict):

@@ -1,7 +1,7 @@
-"""Features: what goes into a network's classifier. The only place that says how they are had.
+"""Features: the input of a network's classifier; the only place that extracts them.
 
-Two ways, which differ where a network has two classifiers (distilled ones): `look` catches what the first one is given
-in an ordinary pass, as a loss needs it; the others ask timm's `forward_head` for it, which is the mean of both.
+There are two ways, which differ for a distilled network, which has two classifiers: `look` catches the input of the
+first one in an ordinary pass, as a loss needs it; the others call timm's `forward_head`, which averages both inputs.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from zoo.models.freezing import evaluating
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the network makes of some images."""
+    """A network's features and logits of a batch."""
 
-    features: torch.Tensor  # (B, D) float32: what goes into the classifier
+    features: torch.Tensor  # (B, D) float32: the classifier's input
     logits: torch.Tensor  # (B, C) float32
 
     @property
     def probabilities(self) -> torch.Tensor:
-        """(B, C)."""
+        """Of the classes, (B, C)."""
         return self.logits.softmax(1)
 
 
 def extract(network: Any, images: torch.Tensor) -> torch.Tensor:
-    """What goes into the classifier, in the network's own shape and type, without computing logits."""
-    found: torch.Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
-    return found
+    """The classifier's input, in the network's own shape and type, without computing logits."""
+    features: torch.Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+    return features
 
 
 def extract_with_logits(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same and the logits, from one pass through the body."""
+    """The features of `extract` and the logits (B, C), from one pass through the body."""
     maps = network.forward_features(images)
     return network.forward_head(maps, pre_logits=True), network.forward_head(maps)
 
@@ -47,11 +47,7 @@ def flat(features: torch.Tensor) -> torch.Tensor:
 
 
 def look(network: nn.Module, images: torch.Tensor) -> Seen:
-    """One pass of images through a network, with what goes into its classifier.
-
-    Raises:
-        RecipeError: The network does not say what its classifier is.
-    """
+    """Features and logits of images (B, C, H, W) from one pass; RecipeError if the network names no classifier."""
     caught: list[torch.Tensor] = []
     hook = classifier_of(network).register_forward_pre_hook(lambda _module, given: caught.append(given[0]))
     try:
@@ -62,23 +58,17 @@ def look(network: nn.Module, images: torch.Tensor) -> Seen:
 
 
 def classifier_of(network: Any) -> nn.Module:
-    """The module that makes logits of features.
-
-    Raises:
-        RecipeError: The network does not say what it is.
-    """
+    """The module that makes logits from features; RecipeError if the network does not say which it is."""
     found = network.get_classifier() if hasattr(network, "get_classifier") else None
-    found = found[0] if isinstance(found, tuple | list) else found  # distilled ones have two
+    found = found[0] if isinstance(found, tuple | list) else found  # distilled networks have two
     if not isinstance(found, nn.Module) or isinstance(found, nn.Identity):
-        raise RecipeError(
-            f"{type(network).__name__} does not say what its classifier is, so its features cannot be had",
-            fix="take another backbone, or leave --align and --semi away",
-        )
+        what = f"{type(network).__name__} does not say what its classifier is, so its features cannot be extracted"
+        raise RecipeError(what, fix="take another backbone, or leave --align and --semi away")
     return found
 
 
 @torch.no_grad()
 def width(network: nn.Module, size: tuple[int, int, int], device: torch.device) -> int:
-    """How many features go into a network's classifier."""
+    """The number of features of a network."""
     with evaluating(network):
         return look(network, torch.zeros(1, *size, device=device)).features.shape[1]

@@ -1,9 +1,9 @@
-"""Rows of a linear head: a task's unit put into them, and one task's of several alone."""
+"""Rows of a linear head: scaled to a task's unit, or cut down to one task of several."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,65 +15,51 @@ from zoo.tasks import kinds
 from zoo.tasks.schema import Task, spans
 
 
-def layers(model: nn.Module) -> list[nn.Module]:
-    """The linear layers whose outputs are the model's: one, or as many as a distilled model averages.
+def layers(model: Any) -> list[Any]:
+    """The linear layers that make the model's outputs: one, or those that a distilled model averages.
 
-    Raises:
-        RunError: The model's head is not a linear layer.
+    Raises RunError if the model's head is not a linear layer.
     """
-    network: Any = model
-    found = [model.get_submodule(name) for name in classifier_names(model)]
-    for layer in found:
-        weight = getattr(layer, "weight", None)
-        if not isinstance(weight, torch.Tensor) or len(weight) != network.num_classes:
-            raise RunError(
-                f"the head of {type(model).__name__} is no linear layer",
-                why="tasks share one head by its rows, and this one has none",
-                fix="take another backbone",
-            )
-    if not found:
+    heads = [model.get_submodule(name) for name in classifier_names(model)]
+    if not heads:
         raise RunError(f"{type(model).__name__} does not say what its head is", fix="take another backbone")
-    return found
+    for layer in heads:
+        weight = getattr(layer, "weight", None)
+        if not isinstance(weight, torch.Tensor) or len(weight) != model.num_classes:
+            what = f"the head of {type(model).__name__} is no linear layer"
+            why = "tasks share one head by its rows, and this one has none"
+            raise RunError(what, why=why, fix="take another backbone")
+    return heads
 
 
 def require(model: nn.Module, tasks: Sequence[Task]) -> None:
-    """Refuse a network that cannot answer these tasks.
+    """Raise RunError if the head is no linear layer, or has no bias, which a regression target needs.
 
-    Labels of an image, or steps, that are the only task need no rows: any head will do.
-
-    Raises:
-        RunError: Its head is no linear layer; or it has no bias, which a quantity needs.
+    A single task of labels or levels needs no rows: any head will do.
     """
-    quantity = any(task.facts.scaled for task in tasks)
-    if not quantity and len(tasks) < 2:
-        return
-    for layer in layers(model):
-        if quantity and getattr(layer, "bias", None) is None:
-            raise RunError(
-                f"the head of {type(model).__name__} has no bias, so it cannot give a quantity in its own unit",
-                fix="take another backbone",
-            )
+    scaled = any(task.facts.scaled for task in tasks)
+    if scaled or len(tasks) > 1:
+        for layer in layers(model):
+            if scaled and getattr(layer, "bias", None) is None:
+                why = "a regression target in its own unit needs one"
+                raise RunError(f"the head of {type(model).__name__} has no bias", why=why, fix="take another backbone")
 
 
 @torch.no_grad()
 def put_scales(model: nn.Module, tasks: Sequence[Task]) -> None:
-    """Make outputs that are quantities less their mean, in deviations, into quantities, by the head's own weights."""
+    """Undo the standardisation of regression targets in the head's weights, so that outputs have the targets' unit."""
     for span in spans(tasks):
         if span.task.facts.scaled:
-            for layer in _tensors(model):
+            for layer in layers(model):
                 kinds.of(span.task).edit_head(span.task, layer.weight[span.outputs], layer.bias[span.outputs])
 
 
 @torch.no_grad()
 def one_task(model: nn.Module, tasks: Sequence[Task], name: str) -> nn.Module:
-    """A copy of a model whose head has the outputs of one task alone.
-
-    Raises:
-        RunError: The model's head is not a linear layer.
-    """
+    """A copy of a model, in eval mode, whose head has the outputs of one task alone; RunError as in `layers`."""
     span = next(span for span in spans(tasks) if span.task.name == name)
     small: Any = copy.deepcopy(model)
-    for layer in _tensors(small):  # cut in place: what else a head has, such as a norm, stays as it is
+    for layer in layers(small):  # cut in place: other parts of a head, such as a norm, stay as they are
         layer.weight = nn.Parameter(layer.weight[span.outputs].clone())
         if layer.bias is not None:
             layer.bias = nn.Parameter(layer.bias[span.outputs].clone())
@@ -81,8 +67,3 @@ def one_task(model: nn.Module, tasks: Sequence[Task], name: str) -> nn.Module:
     small.num_classes = span.task.outputs
     network: nn.Module = small.eval()
     return network
-
-
-def _tensors(model: nn.Module) -> Iterator[Any]:
-    """The layers, of which it is known that they have rows."""
-    yield from layers(model)

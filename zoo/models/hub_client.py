@@ -1,15 +1,15 @@
-"""Hub client: requests that wait, try again and give up in one way, and what each failure means, as a message.
+"""Hub client: one way to wait, retry and give up for all Hub requests, and their failures as messages.
 
-huggingface_hub tries some requests again and others never, for half a minute or for as long as a server likes, and
-without a word. Within `session` its client does what is written here, for timm and `datasets` too, which use it:
+huggingface_hub silently retries some requests and not others, for half a minute or for as long as a server likes.
+Within `session` its client, which timm and `datasets` use too, follows these rules:
 
-- A request that can be repeated is, after a dropped connection, a server's error or "too many requests".
-- "Retry-After" is waited out, up to `LONGEST_WAIT`; a Hub that asks for more is one to come back to later.
-- A Hub that is out of reach counts as offline after some seconds: what is in the cache is used.
-- Every wait is told.
+- A request that can be repeated is repeated after a dropped connection, a server error or "too many requests".
+- "Retry-After" is waited out, up to `LONGEST_WAIT`; if the Hub asks for more, the request fails.
+- A Hub that cannot be reached counts as offline after some seconds: the cache is used.
+- Every wait is reported as a `Note`.
 
-A commit is never repeated here, for its answer may have been lost: `runs/publish/push.py` looks first. Neither is a
-file that is being sent: the library rewinds it, and sends it again by itself.
+Commits are never repeated here, as only the response may have been lost: `runs/publish/push.py` checks first. Nor are
+uploads of a file: the library rewinds it and sends it again itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from json import JSONDecodeError
 from logging import CRITICAL
 from time import sleep
@@ -41,7 +40,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # it re-expor
     enable_progress_bars,
     get_session,
     hf_raise_for_status,
-    httpx,  # whichever HTTP library it is built on
+    httpx,  # the HTTP library that it is built on
     logging,
     parse_ratelimit_headers,
 )
@@ -50,10 +49,10 @@ from zoo.errors import HubError, ZooError
 from zoo.events import Listener, Note, ignore
 
 TRIES = 4
-TRIES_UNREACHED = 3  # where nobody listens; there is nothing to wait for
-TRIES_SILENT = 2  # where a time limit has passed; that was a wait already
+TRIES_UNREACHED = 3  # if nothing listens there
+TRIES_SILENT = 2  # after a timeout, which was a wait already
 FIRST_WAIT = 1.0  # seconds before the second try; doubled each time
-LONGEST_WAIT = 300.0  # seconds, of all waits for one request together
+LONGEST_WAIT = 300.0  # seconds, the waits for one request in total
 CONNECTING = 10.0  # seconds
 SILENCE = 30.0  # seconds without a byte after which a connection counts as dead
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -62,24 +61,24 @@ T = TypeVar("T")
 
 
 class Unreachable(OfflineModeIsEnabled):
-    """The Hub cannot be reached, and everything that uses it goes on as if it were offline."""
+    """The Hub cannot be reached; the libraries that use it go on as if it were offline."""
 
 
 @dataclass(slots=True)
 class HubSession:
-    """What became of the Hub so far."""
+    """The state of the Hub in a session."""
 
     emit: Listener
-    gone: str = ""  # why it is out of reach: it is not asked again
-    failing: str = ""  # how it failed to the end: it gets one try each time
+    gone: str = ""  # why it cannot be reached: it gets no further request
+    failing: str = ""  # how its last try failed: each request gets one try
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it; "": nothing. What was had may be the cache's, then."""
+        """Why the Hub fails, so that files may come from the cache; "" if it does not."""
         return self.gone or self.failing
 
     def tell(self, text: str) -> None:
-        """Say what is waited for."""
+        """Report a wait."""
         self.emit(Note(text))
 
 
@@ -88,13 +87,7 @@ _current: HubSession | None = None
 
 @contextlib.contextmanager
 def session(emit: Listener = ignore) -> Iterator[HubSession]:
-    """Make the library's client patient, and keep the library from printing.
-
-    A session within another is that one.
-
-    Args:
-        emit: Told about every wait, in a `Note`.
-    """
+    """Make the library's client patient and silent; `emit` gets a `Note` of each wait. A nested one changes nothing."""
     global _current
     if _current is not None:
         yield _current
@@ -102,7 +95,7 @@ def session(emit: Listener = ignore) -> Iterator[HubSession]:
     barred, verbosity = are_progress_bars_disabled(), logging.get_verbosity()
     disable_progress_bars()
     logging.set_verbosity(CRITICAL)
-    # The client that is there and not one of ours: a person's own brings their proxies and certificates along.
+    # The library's client, not a new one: the user's own has their proxies and certificates.
     client: Any = get_session()
     before, send = client.timeout, client.send
     client.timeout = httpx.Timeout(SILENCE, connect=CONNECTING)
@@ -112,7 +105,7 @@ def session(emit: Listener = ignore) -> Iterator[HubSession]:
         yield _current
     finally:
         _current = None
-        del client.send  # the class's own shows again
+        del client.send  # the class's own method is back
         client.timeout = before
         logging.set_verbosity(verbosity)
         if not barred:
@@ -124,36 +117,35 @@ def is_commit(request: Any) -> bool:
     return request.method == "POST" and re.search(r"/commit/[^/]+\Z", request.url.path) is not None
 
 
-def asked_to_wait(headers: Any, status: int) -> float:
-    """Seconds that the Hub asks for by `Retry-After` or its rate limit's reset; 0 where it does not."""
-    limit = parse_ratelimit_headers(headers)
-    if status == 429 and limit is not None and limit.remaining == 0:
+def retry_after(response: Any) -> float:
+    """Seconds that the Hub asks for by `Retry-After` or its rate limit's reset; 0 if it does not."""
+    limit = parse_ratelimit_headers(response.headers)
+    if response.status_code == 429 and limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
-    after = str(headers.get("Retry-After") or "")
+    after = str(response.headers.get("Retry-After") or "")
     return float(after) if re.fullmatch(r"\d+(\.\d+)?", after) else 0.0
 
 
 def place() -> str:
-    """The Hub's address, without a user and password that may be in it."""
+    """The Hub's address, without a user and password in it."""
     parts = urlsplit(str(constants.ENDPOINT))
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def without_token(text: str) -> str:
-    """Text in which the person's token, and a user and password in the Hub's address, cannot be read."""
+    """Text without the user's token and the user and password in the Hub's address."""
     login = urlsplit(str(constants.ENDPOINT)).netloc.rpartition("@")[0]
     if login:
         text = text.replace(f"{login}@", "")
-    for secret in (get_token(), login.partition(":")[2]):
-        if secret:
-            # As it is, and as Python shows it: a token with an odd character in it is quoted in an error's text.
-            for form in (secret, repr(secret)[1:-1], repr(secret.encode())[2:-1]):
-                text = text.replace(form, "(token)")
+    for secret in filter(None, (get_token(), login.partition(":")[2])):
+        # As it is, and as Python shows it: an error quotes a token with an odd character in it.
+        for form in (secret, repr(secret)[1:-1], repr(secret.encode())[2:-1]):
+            text = text.replace(form, "(token)")
     return text
 
 
 def one_line(error: object) -> str:
-    """What an error says, on one line, without the token."""
+    """An error's message on one line, without the token."""
     return without_token(" ".join(str(error).split()))[:600] or type(error).__name__
 
 
@@ -162,8 +154,7 @@ def _patiently(hub: HubSession, send: Callable[..., Any]) -> Callable[..., Any]:
 
     def patient(request: Any, **named: Any) -> Any:
         ours = (request.url.host, request.url.port) == (home.host, home.port)
-        # Elsewhere the Hub keeps files. Nothing else that is asked of other hosts is worth a wait: `datasets` looks
-        # there for what it can do without.
+        # Other hosts keep the Hub's files. No other request to them is worth a wait: `datasets` can do without.
         worthwhile = ours or named.get("stream", False) or request.method == "PUT"
         if hub.gone and ours:
             raise Unreachable(hub.gone)
@@ -189,7 +180,7 @@ def _patiently(hub: HubSession, send: Callable[..., Any]) -> Callable[..., Any]:
                 if status not in TRANSIENT:
                     hub.failing = "" if ours else hub.failing
                     return response
-                asked = asked_to_wait(response.headers, status)
+                asked = retry_after(response)
                 pause = max(wait, asked)
                 heard = f"the Hub answered {status}"
                 if not again and asked <= LONGEST_WAIT:
@@ -228,15 +219,10 @@ def _heard(error: Exception) -> str:
 
 
 def retrying(call: Callable[[], T], what: str, *, repo: str = "") -> T:
-    """Call within a session, and again after a failure that sending one request again cannot mend.
+    """Call within a session, and again after a failure that repeating one request cannot mend.
 
-    Args:
-        call: Safe to repeat.
-        what: What could not be done if it fails: "me/cats cannot be read".
-        repo: "ORG/NAME", for the fix.
-
-    Raises:
-        HubError: The Hub refused, or the last try failed too; the cause and what to do about it.
+    Raises HubError if the Hub refuses or the last try fails: `what` failed ("me/cats cannot be read"), and the fix
+    names `repo` ("ORG/NAME").
     """
     assert _current is not None
     wait = FIRST_WAIT
@@ -247,7 +233,7 @@ def retrying(call: Callable[[], T], what: str, *, repo: str = "") -> T:
             raise
         except Exception as raised:
             error = _cause(raised)
-            pause = max(wait, _asked_to_wait(error))
+            pause = max(wait, retry_after(error.response) if isinstance(error, HfHubHTTPError) else 0.0)
             if not left or not transient(error) or pause > LONGEST_WAIT:
                 known = hub_failure(error, what, repo)
                 if known is None:
@@ -266,18 +252,18 @@ def _cause(error: Exception) -> Exception:
 
 
 def transient(error: Exception) -> bool:
-    """Whether the whole call may work in a moment: a commit that failed, an answer that broke off or makes no sense."""
+    """Whether the whole call may work in a moment: a commit failed, or a response broke off or is not JSON."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in TRANSIENT and is_commit(error.response.request)
     if isinstance(error, httpx.TransportError):
-        # The library goes on with a download after any other failure, several times.
+        # The library itself resumes a download after any other failure.
         return isinstance(error, httpx.ReadError) or maybe_made(error)
-    # A server in trouble answers with a page where the library expects JSON.
+    # A server in trouble sends a page instead of JSON.
     return isinstance(error, JSONDecodeError)
 
 
 def maybe_made(error: Exception) -> bool:
-    """Whether a commit was sent without an answer that says what became of it."""
+    """Whether a commit was sent, and no response says whether it was made."""
     request: Any = None
     if isinstance(error, HfHubHTTPError) and error.response.status_code >= 500:
         request = error.response.request
@@ -288,79 +274,71 @@ def maybe_made(error: Exception) -> bool:
 
 
 def hub_failure(error: Exception, doing: str, repo: str = "") -> HubError | None:
-    """A failure as a message; None: it is none of the Hub's.
+    """A failure as a message that `doing` failed ("me/cats cannot be read"); None if it is not one of the Hub's.
 
-    Args:
-        error: What was raised.
-        doing: What could not be done: "me/cats cannot be read".
-        repo: "ORG/NAME", for the fix.
+    The fix names `repo` ("ORG/NAME").
     """
-    failure = partial(HubError, doing)
-    if isinstance(error, Unreachable):
-        return _unreachable(error, doing)
-    if isinstance(error, OfflineModeIsEnabled):
-        return failure(why="HF_HUB_OFFLINE is set", fix="unset HF_HUB_OFFLINE and run again")
-    if isinstance(error, LocalTokenNotFoundError):
-        return failure(why=f"nobody is logged in to {place()}", fix="hf auth login, or set HF_TOKEN")
-    if isinstance(error, LocalEntryNotFoundError):
-        if constants.HF_HUB_OFFLINE:
-            return failure(
-                why="HF_HUB_OFFLINE is set, and it is not in the cache",
-                fix=f"unset HF_HUB_OFFLINE; or bring the cache of a machine where `hf download {repo}` has run",
-            )
+    if isinstance(error, LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
         cause = error.__cause__
         known = hub_failure(cause, doing, repo) if isinstance(cause, HfHubHTTPError | Unreachable) else None
         return known or _unreachable(cause or error, doing)
-    if isinstance(error, GatedRepoError):
-        return failure(
-            why="its terms must be accepted first", fix=f"accept them at {place()}/{repo}, then: hf auth login"
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return failure(why=f"{repo} has no such revision", fix=f"see {place()}/{repo}/commits/main")
-    if isinstance(error, RepositoryNotFoundError):
-        return failure(
-            why=f"{place()} has no model {repo}, or it is private",
-            fix="check the name; for a private one: hf auth login",
-        )
-    if isinstance(error, HfHubHTTPError):
-        return _answered(error, doing, repo)
-    if isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError):
+    if isinstance(error, Unreachable):
         return _unreachable(error, doing)
-    if isinstance(error, JSONDecodeError):
-        return failure(why=f"{place()} answered with something that is not JSON", fix="try again later")
-    if isinstance(error, OSError) and error.errno is not None:
-        return failure(why=error.strerror or str(error), fix="free some space, or choose another place: HF_HOME")
-    if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return failure(
-            why="what came is not as long as the Hub says",
-            fix="run the same command again; if it stays so, something between here and the Hub changes what it sends "
-            "(a proxy?)",
+    if isinstance(error, OfflineModeIsEnabled):
+        why, fix = "HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE and run again"
+    elif isinstance(error, LocalTokenNotFoundError):
+        why, fix = f"nobody is logged in to {place()}", "hf auth login, or set HF_TOKEN"
+    elif isinstance(error, LocalEntryNotFoundError):
+        why = "HF_HUB_OFFLINE is set, and it is not in the cache"
+        fix = f"unset HF_HUB_OFFLINE; or bring the cache of a machine where `hf download {repo}` has run"
+    elif isinstance(error, GatedRepoError):
+        why, fix = "its terms must be accepted first", f"accept them at {place()}/{repo}, then: hf auth login"
+    elif isinstance(error, RevisionNotFoundError):
+        why, fix = f"{repo} has no such revision", f"see {place()}/{repo}/commits/main"
+    elif isinstance(error, RepositoryNotFoundError):
+        why = f"{place()} has no model {repo}, or it is private"
+        fix = "check the name; for a private one: hf auth login"
+    elif isinstance(error, HfHubHTTPError):
+        why, fix = _refusal(error, repo)
+    elif isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError):
+        return _unreachable(error, doing)
+    elif isinstance(error, JSONDecodeError):
+        why, fix = f"{place()} answered with something that is not JSON", "try again later"
+    elif isinstance(error, OSError) and error.errno is not None:
+        why, fix = error.strerror or str(error), "free some space, or choose another place: HF_HOME"
+    elif isinstance(error, OSError) and "Consistency check failed" in str(error):
+        why = "the file that came is not as long as the Hub says"
+        fix = (
+            "run the same command again; if it fails again, something on the way (a proxy?) changes what the Hub sends"
         )
-    if isinstance(error, RuntimeError):  # how hf_xet fails, which has tried again by itself
-        return failure(why=one_line(error), fix="run the same command again; HF_HUB_DISABLE_XET=1 avoids hf_xet")
-    if isinstance(error, ValueError) and "metadata" in str(error).lower():
-        return failure(why=one_line(error), fix="this is a bug in zoo: report it with this message")
-    return None
+    elif isinstance(error, RuntimeError):  # how hf_xet fails, after its own retries
+        why, fix = one_line(error), "run the same command again; HF_HUB_DISABLE_XET=1 avoids hf_xet"
+    elif isinstance(error, ValueError) and "metadata" in str(error).lower():
+        why, fix = one_line(error), "this is a bug in zoo: report it with this message"
+    else:
+        return None
+    return HubError(doing, why=why, fix=fix)
 
 
-def _answered(error: HfHubHTTPError, what: str, repo: str) -> HubError:
+def _refusal(error: HfHubHTTPError, repo: str) -> tuple[str, str]:
+    """Why the Hub refused, and the fix."""
     status = error.response.status_code
-    said = error.server_message or error.response.headers.get("X-Error-Message")
-    why = f"{place()} answered {status}" + (f": {one_line(said)}" if said else "")
+    message = error.server_message or error.response.headers.get("X-Error-Message")
+    why = f"{place()} answered {status}" + (f": {one_line(message)}" if message else "")
     if status == 401:
-        fix = "the token is wrong or has run out: make one that may write at " + tokens_page() + ", then: hf auth login"
+        fix = f"the token is wrong or has run out: make one that may write at {tokens_page()}, then: hf auth login"
     elif status == 403:
         fix = f"use a token that may write to {repo or 'it'}: {tokens_page()}, then: hf auth login"
     elif status == 412:
         why, fix = f"somebody else changed {repo} at the same time", "look at what they did, then push again"
     elif status == 429:
-        after = _asked_to_wait(error)
+        after = retry_after(error.response)
         fix = f"wait {after:.0f} s and run the same command again" if after else "wait some minutes and run it again"
     elif status >= 500:
         fix = "the server is in trouble: run the same command again later (status.huggingface.co)"
     else:
-        fix = "put right what the server names, and run the same command again"
-    return HubError(what, why=why, fix=fix)
+        fix = "correct what the server names, and run the same command again"
+    return why, fix
 
 
 def tokens_page() -> str:
@@ -370,14 +348,5 @@ def tokens_page() -> str:
 
 def _unreachable(error: BaseException, what: str) -> HubError:
     reason = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
-    return HubError(
-        what,
-        why=f"{place()} (HF_ENDPOINT) cannot be reached: {reason}",
-        fix="check the network and HF_ENDPOINT, and run the same command again",
-    )
-
-
-def _asked_to_wait(error: Exception) -> float:
-    if not isinstance(error, HfHubHTTPError):
-        return 0.0
-    return asked_to_wait(error.response.headers, error.response.status_code)
+    why = f"{place()} (HF_ENDPOINT) cannot be reached: {reason}"
+    return HubError(what, why=why, fix="check the network and HF_ENDPOINT, and run the same command again")

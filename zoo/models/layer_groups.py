@@ -1,4 +1,4 @@
-"""Layer groups: every parameter and buffer in exactly one, ordered from input to head."""
+"""Layer groups: each parameter and buffer in exactly one, ordered from input to head."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from zoo.models import derived_groups
 from zoo.models.derived_groups import is_norm as is_norm  # part of this module's interface
 from zoo.models.spec import BackboneSpec
 
-_SHOWN = 5  # names that an error message lists
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -28,57 +26,33 @@ class Group:
 
 
 def assign(model: nn.Module, spec: BackboneSpec) -> tuple[Group, ...]:
-    """Put every parameter and buffer of a model into exactly one layer group.
+    """Put each parameter and buffer of a model of `spec.arch` (the meta device will do) into exactly one layer group.
 
-    A spec that declares groups is matched by its regular expressions, at the start of the tensor's name. One that does
-    not gets them from what the architecture itself says (`zoo.models.derived_groups`).
-
-    Args:
-        model: A model of `spec.arch`, with any head; the meta device will do.
-        spec: Its backbone.
-
-    Returns:
-        The groups in forward order. None is empty, except a declared `head` on a model without classes.
-
-    Raises:
-        PluginError: A tensor matches no declared group or two of them, or a declared group matches nothing; the
-            message lists the names.
+    The groups that the spec declares, matched at the start of a tensor's name, or else those that the architecture
+    gives (`zoo.models.derived_groups`), in forward order. None is empty, except a declared `head` without classes.
+    Raises PluginError, with the names, if a tensor matches no declared group or two, or a declared group no tensor.
     """
     if not spec.groups:
-        return tuple(Group(*found) for found in derived_groups.derive(model))
+        return tuple(Group(*group) for group in derived_groups.derive(model))
     parameters = [name for name, _ in model.named_parameters()]
     buffers = [name for name, _ in model.named_buffers()]
     patterns = [(group.name, re.compile(group.match)) for group in spec.groups]
-    owner: dict[str, str] = {}
-    unmatched: list[str] = []
-    twice: list[str] = []
-    for name in (*parameters, *buffers):
-        hits = [group for group, pattern in patterns if pattern.match(name)]
-        if not hits:
-            unmatched.append(name)
-        elif len(hits) > 1:
-            twice.append(f"{name} ({' and '.join(hits)})")
-        else:
-            owner[name] = hits[0]
-    used = set(owner.values())
+    hits = {name: [group for group, pattern in patterns if pattern.match(name)] for name in (*parameters, *buffers)}
+    unmatched = [name for name, names in hits.items() if not names]
+    twice = [f"{name} ({' and '.join(names)})" for name, names in hits.items() if len(names) > 1]
+    used = {names[0] for names in hits.values() if len(names) == 1}
     headless = getattr(model, "num_classes", None) == 0
     unused = [name for name, _ in patterns if name not in used and not (headless and name == "head")]
-    if not unmatched and not twice and not unused:
+    faults = [f"in no group: {listing(unmatched)}"] if unmatched else []
+    faults += [f"in two groups: {listing(twice)}"] if twice else []
+    faults += [f"groups that match nothing: {listing(unused)}"] if unused and not twice else []
+    if not faults:
         return tuple(
             Group(
-                name,
-                tuple(tensor for tensor in parameters if owner[tensor] == name),
-                tuple(tensor for tensor in buffers if owner[tensor] == name),
+                name, *(tuple(tensor for tensor in names if hits[tensor] == [name]) for names in (parameters, buffers))
             )
             for name, _ in patterns
         )
-    faults = []
-    if unmatched:
-        faults.append(f"in no group: {_listing(unmatched)}")
-    if twice:
-        faults.append(f"in two groups: {_listing(twice)}")
-    if unused and not twice:
-        faults.append(f"groups that match nothing: {_listing(unused)}")
     raise PluginError(
         f"the layer groups of {spec.full_name} do not fit the architecture {spec.arch}",
         why="; ".join(faults),
@@ -89,7 +63,7 @@ def assign(model: nn.Module, spec: BackboneSpec) -> tuple[Group, ...]:
 def added(model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
     """The group of each parameter and buffer that no group declares: that of the module around it.
 
-    What was added to a convolution goes with that convolution. Where a module is in several groups, it is the last.
+    A tensor added to a convolution has the convolution's group. If a module is in several groups, the last one counts.
     """
     group_of = {name: group.name for group in groups for name in (*group.parameters, *group.buffers)}
     tensors = [*dict(model.named_parameters()), *dict(model.named_buffers())]
@@ -97,22 +71,23 @@ def added(model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
 
 
 def _around(name: str, group_of: dict[str, str]) -> str:
-    path, inside = name, list[str]()
-    while path and not inside:
+    path, groups = name, list[str]()
+    while path and not groups:
         path = path.rpartition(".")[0]
-        inside = [group for other, group in group_of.items() if not path or other.startswith(f"{path}.")]
-    return inside[-1]
+        groups = [group for other, group in group_of.items() if not path or other.startswith(f"{path}.")]
+    return groups[-1]
 
 
 def parameter_count(model: nn.Module, group: Group) -> int:
-    """The number of scalars in a group's parameters, buffers not counted."""
+    """The number of scalars in a group's parameters, without its buffers."""
     parameters = dict(model.named_parameters())
     return sum(parameters[name].numel() for name in group.parameters)
 
 
-def _listing(names: Sequence[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+def listing(names: Sequence[str], most: int = 5) -> str:
+    """The first names for an error message, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def fingerprint(model: nn.Module, groups: Sequence[Group], start: str = "") -> str:

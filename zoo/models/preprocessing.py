@@ -13,12 +13,12 @@ from zoo.models import lookup
 from zoo.models.build import declared_config
 from zoo.models.spec import BackboneSpec, Weights
 
-timm_data: Any = timm.data  # without type information worth the name
+timm_data: Any = timm.data  # has hardly any type information
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """How images become a model's input, in evaluation."""
+    """The preprocessing of images in evaluation."""
 
     input_size: tuple[int, int, int]  # channels, height, width
     mean: tuple[float, ...]  # per channel, of pixels scaled to 0..1
@@ -33,49 +33,31 @@ class DataConfig:
 
 
 def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
-    """How images become this model's input.
+    """A built or loaded model's preprocessing; `image_size` is another side of the square input, pixels.
 
-    Args:
-        model: A model from `build` or `load`.
-        image_size: Another side of the square input, pixels.
-
-    Raises:
-        RecipeError: The model was built for a fixed input size, and `image_size` is another.
+    Raises RecipeError if the model was built for a fixed input size and `image_size` is another.
     """
     found = timm_data.resolve_model_data_config(model)
-    channels, height, width = found["input_size"]
-    if image_size is not None and (height, width) != (image_size, image_size):
-        if timm.models.get_model_input_config(model)["fixed_input_size"]:
-            raise RecipeError(
-                f"this model takes {height} x {width} images only, not {image_size} x {image_size}",
-                why="its position embeddings fix the size when it is built",
-                fix=f"leave --image-size out, or build it for {image_size}",
-            )
-        height = width = image_size
-    return DataConfig(
-        input_size=(channels, height, width),
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-        interpolation=found["interpolation"],
-        crop_pct=found["crop_pct"],
-        crop_mode=found["crop_mode"],
-    )
+    height, width = found["input_size"][1:]
+    fixed = timm.models.get_model_input_config(model)["fixed_input_size"]
+    if fixed and image_size is not None and (height, width) != (image_size, image_size):
+        what = f"this model takes {height} x {width} images only, not {image_size} x {image_size}"
+        why = "its position embeddings fix the size when it is built"
+        raise RecipeError(what, why=why, fix=f"leave --image-size out, or build it for {image_size}")
+    return _data_config(found, image_size)
 
 
 def expected_data_config(spec: BackboneSpec, weights: Weights | None, image_size: int | None = None) -> DataConfig:
-    """How images will become a model's input, known before the model is built: what data needs to get ready.
+    """The preprocessing of a model before it is built, so that data can get ready; arguments as for `build`.
 
-    Args:
-        spec: The backbone.
-        weights: The weights it will get, from `resolve_weights`.
-        image_size: Another side of the square input, pixels.
-
-    Raises:
-        PluginError: The plugin's module cannot be imported.
-        WeightsError: The weights' tag does not exist.
+    Raises PluginError if the plugin's module cannot be imported, WeightsError if the weights' tag does not exist.
     """
     lookup.register_architectures(spec)
-    found = timm_data.resolve_data_config(pretrained_cfg=declared_config(spec, weights))
-    size = (found["input_size"][0], image_size, image_size) if image_size else tuple(found["input_size"])
+    return _data_config(timm_data.resolve_data_config(pretrained_cfg=declared_config(spec, weights)), image_size)
+
+
+def _data_config(found: dict[str, Any], image_size: int | None) -> DataConfig:
+    channels, height, width = found["input_size"]
+    size = (channels, image_size or height, image_size or width)
     return DataConfig(size, tuple(found["mean"]), tuple(found["std"]), found["interpolation"], found["crop_pct"],
                       found["crop_mode"])  # fmt: skip

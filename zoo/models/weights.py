@@ -1,4 +1,4 @@
-"""Find the weights that a person names, and read their tensors; every way in which that can fail has a message."""
+"""Pretrained weights: find those that a user names, and fetch their tensors; each failure has a message."""
 
 from __future__ import annotations
 
@@ -35,18 +35,16 @@ _START_WITHOUT = "`--weights none` starts from random weights"
 
 
 def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
-    """Turn what a person wrote after `--weights` into a record.
+    """Turn the text of `--weights` into a record; None for "none".
 
     Args:
         spec: The backbone that the weights are for.
         text: "default"; "none"; a name in the manifest or a timm tag; the path of a .safetensors or .pth file, or of a
-            run folder (any folder with config.json and model.safetensors); or "hf-hub:ORG/NAME[@revision]".
-
-    Returns:
-        The record, or None for "none". Only "hf-hub:" touches the network, for the repository's config.json.
+            run folder (any folder with config.json and model.safetensors); or "hf-hub:ORG/NAME[@revision]", which alone
+            needs the network, for the repository's config.json.
 
     Raises:
-        WeightsError: Nothing has that name, the file or repository cannot be reached, or it is for another
+        WeightsError: No weights have that name, the file or repository cannot be reached, or it is for another
             architecture; the message names both.
     """
     if text == "none":
@@ -55,16 +53,17 @@ def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
         if not spec.weights:
             raise WeightsError(f"{spec.full_name} has no pretrained weights", fix=f"{_START_WITHOUT}, or name a file")
         return spec.weights[0]
-    named = next((weights for weights in spec.weights if weights.name == text), None)
-    if named is not None:
-        return named
+    for weights in spec.weights:
+        if weights.name == text:
+            return weights
     if text.startswith(HUB_MODEL):
         return _from_hub(spec, text.removeprefix(HUB_MODEL))
     path = references.as_path(text)
     if path.is_dir():
         return _from_folder(spec, path)
     if path.is_file():
-        return _from_file(spec, path)
+        facts = read_metadata(path) if path.suffix == ".safetensors" else {}
+        return _record(spec, facts, name=path.stem, path=path)
     if path.suffix in _FILES or references.looks_like_path(text):
         fix = references.did_you_mean(references.near_path(text)) + "give a .safetensors or .pth file, or a run folder"
         raise WeightsError(f"there is no weights file {text}", fix=fix)
@@ -76,14 +75,14 @@ def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
 
 
 def timm_config(arch: str, tag: str | None = None) -> Any:
-    """The pretrained configuration (timm's `PretrainedCfg`) of a tag, or of the default one; None without one."""
+    """The pretrained configuration (timm's `PretrainedCfg`) of a tag, or of the default tag; None if it has none."""
     if tag is None:
         return timm.get_pretrained_cfg(arch, allow_unregistered=False)
     return timm.models.get_arch_pretrained_cfgs(arch).get(f"{arch}.{tag}")
 
 
 def unknown_tag(spec: BackboneSpec, tag: str) -> WeightsError:
-    """The error for a tag that neither the manifest nor timm has, with the nearest ones."""
+    """The error for a tag that neither the manifest nor timm has, with the nearest tags."""
     known = [weights.name for weights in spec.weights]
     known += [name.partition(".")[2] for name in timm.list_pretrained(f"{spec.arch}.*")]
     near = difflib.get_close_matches(tag, known, n=3, cutoff=0.4) or sorted(set(known))[:8]
@@ -94,14 +93,8 @@ def unknown_tag(spec: BackboneSpec, tag: str) -> WeightsError:
 def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]) -> Tensors:
     """Get the tensors of one set of weights, from disk, a cache or the network.
 
-    Args:
-        spec: The backbone, for messages.
-        weights: What to get.
-        declared: timm's pretrained configuration for it, as a dict: tells where source "timm" is.
-
-    Raises:
-        WeightsError: It is damaged, or cannot be reached; the message says which file, which variable, and how to
-            bring it.
+    `declared` is timm's pretrained configuration for them, with the address of source "timm". Raises WeightsError if
+    the file is damaged or cannot be reached; the message says how to get it another way.
     """
     if weights.source == "file":
         if weights.path is None:
@@ -123,10 +116,9 @@ def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]
 
 
 def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
-    """Whether the weights' file is on this machine: a file, or in the Hub's cache or zoo's. Asks no network.
+    """Whether the weights are on this machine, as a file or in the Hub's cache or zoo's; uses no network.
 
-    Raises:
-        PluginError: The plugin's module, which registers the architecture, cannot be imported.
+    Raises PluginError if the plugin's module, which registers the architecture, cannot be imported.
     """
     if weights.source == "file":
         return weights.path is not None and Path(weights.path).is_file()
@@ -139,8 +131,8 @@ def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
         repo, url, filename = declared.hf_hub_id, declared.url, declared.hf_hub_filename
     if repo:
         name, revision = references.revised(repo)
-        kept = (try_to_load_from_cache(name, file, revision=revision) for file in _candidates(filename))
-        return any(isinstance(path, str) for path in kept)
+        cached = (try_to_load_from_cache(name, file, revision=revision) for file in _candidates(filename))
+        return any(isinstance(path, str) for path in cached)
     return bool(url) and _downloaded(str(url)).is_file()
 
 
@@ -148,32 +140,24 @@ def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
 def reaching(
     spec: BackboneSpec, weights: Weights, *, repo: str | None = None, url: str | None = None
 ) -> Iterator[None]:
-    """Turn the network's failures into a WeightsError that says how to bring the file another way."""
+    """Turn the network's failures into a WeightsError that says how to get the file another way."""
     place = f"the Hub repository {repo}" if repo else str(url)
     what = f"the weights {weights.name!r} of {spec.full_name} cannot be reached ({place})"
     name, _ = references.revised(repo or "")
     folder = name.rpartition("/")[2]
-    bring = (
-        f"on a machine with network run `hf download {name} --local-dir {folder}`, "
-        f"copy the folder here and pass `--weights {folder}`"
-        if repo
-        else f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
-    )
+    bring = f"download {url} on a machine with network, copy it here and pass `--weights FILE`"
+    if repo:
+        bring = f"on a machine with network run `hf download {name} --local-dir {folder}`, "
+        bring += f"copy the folder here and pass `--weights {folder}`"
     try:
         with hub_client.session():
             yield
     except GatedRepoError as error:
-        raise WeightsError(
-            what,
-            why="the repository is gated",
-            fix=f"accept its terms at {hub_client.place()}/{repo}, then: hf auth login",
-        ) from error
+        fix = f"accept its terms at {hub_client.place()}/{repo}, then: hf auth login"
+        raise WeightsError(what, why="the repository is gated", fix=fix) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise WeightsError(
-            what,
-            why="there is no such repository or revision, or it is private",
-            fix="check the name; for a private one: hf auth login",
-        ) from error
+        why = "there is no such repository or revision, or it is private"
+        raise WeightsError(what, why=why, fix="check the name; for a private one: hf auth login") from error
     except (OSError, HfHubHTTPError, httpx.HTTPError, EntryNotFoundError, ValueError) as error:
         if constants.HF_HUB_OFFLINE and repo:
             why = "HF_HUB_OFFLINE is set, and the file is not in the local cache"
@@ -182,68 +166,47 @@ def reaching(
             why = "the repository has no model.safetensors and no pytorch_model.bin"
             fix = "name a repository of a timm model"
         else:
-            cause = error.__cause__ or error
-            reason = hub_client.one_line(cause)
+            reason = hub_client.one_line(error.__cause__ or error)
             why = f"{hub_client.place() if repo else 'the server'} did not give it: {reason}"
             fix = f"check the network{' and HF_ENDPOINT' if repo else ''}; or {bring}"
         raise WeightsError(what, why=why, fix=f"{fix}; {_START_WITHOUT}") from error
 
 
-def _from_file(spec: BackboneSpec, path: Path) -> Weights:
-    facts = read_metadata(path) if path.suffix == ".safetensors" else {}
-    return _record(spec, facts, name=path.stem, source="file", path=path)
-
-
 def _from_folder(spec: BackboneSpec, folder: Path) -> Weights:
     config, file = folder / "config.json", folder / "model.safetensors"
     if not config.is_file() or not file.is_file():
-        raise WeightsError(
-            f"{folder} has no weights to start from",
-            why="it needs config.json and model.safetensors",
-            fix="give a finished run folder, or a file",
-        )
-    return _record(spec, _config_facts(config), name=folder.resolve().name, source="file", path=file)
+        what, why = f"{folder} has no weights to start from", "it needs config.json and model.safetensors"
+        raise WeightsError(what, why=why, fix="give a finished run folder, or a file")
+    return _record(spec, _config_facts(config), name=folder.resolve().name, path=file)
 
 
 def _from_hub(spec: BackboneSpec, reference: str) -> Weights:
     repo, revision = references.revised(reference)
-    probe = Weights(name=reference, source="hf-hub", repo=reference)
     if not references.is_repo(repo):
         what = f"{HUB_MODEL}{reference} is not {HUB_MODEL}ORG/NAME"
         raise WeightsError(what, fix=f"write {HUB_MODEL}ORG/NAME[@revision]")
-    with reaching(spec, probe, repo=reference):
+    with reaching(spec, Weights(name=reference, source="hf-hub"), repo=reference):
         config = Path(hf_hub_download(repo, "config.json", revision=revision))
-    return _record(spec, _config_facts(config), name=reference, source="hf-hub", repo=reference)
+    return _record(spec, _config_facts(config), name=reference)
 
 
-def _record(
-    spec: BackboneSpec,
-    facts: dict[str, Any],
-    *,
-    name: str,
-    source: str,
-    path: Path | None = None,
-    repo: str | None = None,
-) -> Weights:
-    """A record from a file's own facts, in the manifest's keys."""
-    origin = str(path) if path else f"{HUB_MODEL}{repo}"
+def _record(spec: BackboneSpec, facts: dict[str, Any], *, name: str, path: Path | None = None) -> Weights:
+    """A record from a file's own facts, in the manifest's keys; without a path, of the Hub repository `name`."""
+    origin = str(path) if path else f"{HUB_MODEL}{name}"
     _check_architecture(spec, facts.get("architecture"), origin)
     try:
         size = facts.get("input", facts.get("input_size"))
-        if isinstance(size, list | tuple):
-            size = size[-1]
-        classes = facts.get("num_classes")
-        labels = facts.get("labels")
-        crop = facts.get("crop_pct")
+        size = size[-1] if isinstance(size, list | tuple) else size
+        classes, crop, labels = facts.get("num_classes"), facts.get("crop_pct"), facts.get("labels")
         arguments = facts.get("model_args") or {}
         check_arguments(arguments)
         check_facts({**facts, "input_size": (3, size, size) if size is not None else None})
         check_labels(labels)
         return Weights(
             name=name,
-            source="file" if source == "file" else "hf-hub",
+            source="file" if path else "hf-hub",
             path=str(path.resolve()) if path else None,
-            repo=repo,
+            repo=None if path else name,
             sha256=file_sha256(path) if path else None,
             num_classes=int(classes) if classes is not None else None,
             input=int(size) if size is not None else None,
@@ -283,48 +246,44 @@ def _config_facts(path: Path) -> dict[str, Any]:
 
 def _check_architecture(spec: BackboneSpec, found: Any, origin: str) -> None:
     if found is not None and found != spec.arch:
-        raise WeightsError(
-            f"{origin} holds weights for the architecture {found}, but {spec.full_name} is a {spec.arch}",
-            fix=f"adapt timm/{found} instead, or choose other weights",
-        )
+        what = f"{origin} holds weights for the architecture {found}, but {spec.full_name} is a {spec.arch}"
+        raise WeightsError(what, fix=f"adapt timm/{found} instead, or choose other weights")
 
 
 def _floats(values: Any) -> tuple[float, ...] | None:
-    return tuple(float(value) for value in values) if values is not None else None
+    return tuple(map(float, values)) if values is not None else None
 
 
 def _hub_file(repo: str, filename: str) -> Path:
-    """One weights file of a Hub repository, as .safetensors where it has that, from the Hub's cache."""
+    """A Hub repository's weights file, preferably .safetensors, in the Hub's cache."""
     name, revision = references.revised(repo)
     for candidate in _candidates(filename):
         try:
             return Path(hf_hub_download(name, candidate, revision=revision))
         except EntryNotFoundError as error:
-            # Out of reach is not the same as not there; only the second is a reason to try the next name.
+            # Only a file that is not there is a reason to try the next name, not one that cannot be reached.
             if isinstance(error, LocalEntryNotFoundError) or candidate == filename:
                 raise
     raise AssertionError("the last candidate returns or raises")
 
 
 def _candidates(filename: str | None) -> list[str]:
-    """The names that a Hub repository's weights may have, the best first."""
+    """The file names that a Hub repository's weights may have, the best first."""
     filename = filename or "pytorch_model.bin"
     plain = Path(filename).with_suffix(".safetensors").name
     return list(dict.fromkeys((plain.replace("pytorch_model", "model"), plain, filename)))
 
 
 def _downloaded(url: str) -> Path:
-    """Where zoo's cache keeps the file behind a URL."""
+    """The path in zoo's cache of the file behind a URL."""
     name = url.rpartition("/")[2].partition("?")[0]
     return files.cache_dir() / "weights" / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
 
 def _download(spec: BackboneSpec, weights: Weights, url: str) -> Path:
-    """The file behind a URL, from zoo's cache; torch's file names carry the start of the sha256, which is checked."""
-    name = url.rpartition("/")[2].partition("?")[0]
-    expected = weights.sha256
-    if expected is None and (marked := torch.hub.HASH_REGEX.search(name)):
-        expected = marked.group(1)
+    """The file behind a URL, in zoo's cache; torch's file names contain the start of the sha256, which is checked."""
+    marked = torch.hub.HASH_REGEX.search(url.rpartition("/")[2].partition("?")[0])
+    expected = weights.sha256 or (marked.group(1) if marked else None)
     path = _downloaded(url)
     if not path.exists():
         with files.replacing(path) as temporary, reaching(spec, weights, url=url):
