@@ -23,7 +23,7 @@ def installs(monkeypatch):
         return Installed("zoo-fir", "1.0", [row], {"zoo-fir": "1.0", "needle": "2"}, [("tree", "fir/tree or oak/tree")])
 
     monkeypatch.setattr(installing, "install", install)
-    monkeypatch.setattr(installing, "here", lambda action, what: Installer("pip", ("pip",)))
+    monkeypatch.setattr(installing, "find_installer", lambda action, what: Installer("pip", ("pip",)))
     return done
 
 

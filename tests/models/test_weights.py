@@ -237,7 +237,7 @@ def test_every_way_the_hub_fails(monkeypatch: pytest.MonkeyPatch, failure: Excep
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with (
         pytest.raises(WeightsError, match="cannot be reached") as raised,
-        weights.reaching(NANO, NANO.weights[0], repo="someone/model"),
+        weights.network_errors(NANO, NANO.weights[0], repo="someone/model"),
     ):
         raise failure
     assert why in raised.value.why

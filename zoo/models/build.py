@@ -15,7 +15,7 @@ from zoo.models.config_checks import BuildBudget
 from zoo.models.layer_groups import listing
 from zoo.models.spec import BackboneSpec, Weights
 from zoo.models.tensor_files import Tensors
-from zoo.models.weights import fetch_tensors, reaching, timm_config, unknown_tag
+from zoo.models.weights import fetch_tensors, network_errors, timm_config, unknown_tag
 
 _SOURCE_KEYS = ("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "custom_load", "label_offset")
 _TAG_KEYS = ("tag", "label_names", "label_descriptions", "license", "description", "origin_url", "notes")
@@ -73,7 +73,7 @@ def build(
             model = _create_pretrained(spec, weights, declared, options, num_classes)
             if num_classes is not None and num_classes != model.num_classes:
                 model.reset_classifier(num_classes)
-        _describe(model, declared, weights, in_chans=in_chans, image_size=image_size)
+        _update_config(model, declared, weights, in_chans=in_chans, image_size=image_size)
     except (ZooError, MemoryError):
         raise
     except Exception as error:
@@ -88,11 +88,11 @@ def declared_config(spec: BackboneSpec, weights: Weights | None) -> dict[str, An
     # Random weights get the default weights' preprocessing, so that the two can be compared.
     facts = weights or next(iter(spec.weights), None)
     by_tag = facts is not None and facts.source == "timm"
-    found = timm_config(spec.arch, facts.name) if facts is not None and by_tag else timm_config(spec.arch)
-    if found is None and weights is not None and by_tag:
+    config = timm_config(spec.arch, facts.name) if facts is not None and by_tag else timm_config(spec.arch)
+    if config is None and weights is not None and by_tag:
         raise unknown_tag(spec, weights.name)
-    found = found or timm.models.PretrainedCfg()
-    declared: dict[str, Any] = {key: value for key, value in asdict(found).items() if value is not None}
+    config = config or timm.models.PretrainedCfg()
+    declared: dict[str, Any] = {key: value for key, value in asdict(config).items() if value is not None}
     if weights is None or not by_tag:
         _drop(declared, *_SOURCE_KEYS, *_TAG_KEYS)
     declared["architecture"] = spec.arch
@@ -135,7 +135,7 @@ def _create_pretrained(
         options = {**options, "pretrained_model_args": own}
     config = dict(declared)
     if config.get("custom_load"):  # another format (.npz) that only the architecture itself can read
-        with reaching(spec, weights, repo=config.get("hf_hub_id"), url=config.get("url")):
+        with network_errors(spec, weights, repo=config.get("hf_hub_id"), url=config.get("url")):
             return _create(spec, options, pretrained=True, pretrained_cfg=config, num_classes=config["num_classes"])
     tensors = fetch_tensors(spec, weights, declared)
     _drop(config, *(key for key in _SOURCE_KEYS if key != "label_offset"))
@@ -207,7 +207,7 @@ def _create(
     return model
 
 
-def _describe(
+def _update_config(
     model: Any, declared: dict[str, Any], weights: Weights | None, *, in_chans: int, image_size: int | None
 ) -> None:
     """Correct `model.pretrained_cfg`, which everything downstream reads, for this model."""

@@ -15,10 +15,10 @@ from torch import nn
 _Key = tuple[float, ...]
 _PREVIOUS = 99999.0  # ends a key of timm's matchers that means "the group before"
 _NORM_NAME = re.compile(r"(?:.*Norm(?:Act)?(?:[123]d)?(?:Fast)?(?:Fp32)?|EvoNorm\w*|FilterResponseNorm\w*|Affine)\Z")
-_Found = tuple[str, tuple[str, ...], tuple[str, ...]]  # name, parameters, buffers
+_Members = tuple[str, tuple[str, ...], tuple[str, ...]]  # name, parameters, buffers
 
 
-def derive(model: nn.Module) -> tuple[_Found, ...]:
+def derive(model: nn.Module) -> tuple[_Members, ...]:
     """Group a timm model's tensors in forward order; the meta device will do.
 
     Rules, in this order: the modules that `pretrained_cfg["classifier"]` names are `head`; `group_matcher(coarse=True)`

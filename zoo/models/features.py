@@ -59,12 +59,12 @@ def look(network: nn.Module, images: torch.Tensor) -> Seen:
 
 def classifier_of(network: Any) -> nn.Module:
     """The module that makes logits from features; RecipeError if the network does not say which it is."""
-    found = network.get_classifier() if hasattr(network, "get_classifier") else None
-    found = found[0] if isinstance(found, tuple | list) else found  # distilled networks have two
-    if not isinstance(found, nn.Module) or isinstance(found, nn.Identity):
+    classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
+    classifier = classifier[0] if isinstance(classifier, tuple | list) else classifier  # distilled networks have two
+    if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity):
         what = f"{type(network).__name__} does not say what its classifier is, so its features cannot be extracted"
         raise RecipeError(what, fix="take another backbone, or leave --align and --semi away")
-    return found
+    return classifier
 
 
 @torch.no_grad()

@@ -46,13 +46,13 @@ class Freezer:
         self._model = model
         declared = {name: group.name for group in groups for name in (*group.parameters, *group.buffers)}
         group_of = declared | added(model, groups)
-        held = frozenset(frozen)
+        still = frozenset(frozen)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(group_of[name] not in (held.union(adapted) if name in declared else held))
-        fixed = frozenset((*fixed_norm, *adapted)) - held
+            parameter.requires_grad_(group_of[name] not in (still.union(adapted) if name in declared else still))
+        fixed = {*fixed_norm, *adapted} - still
         norms = [path for path, module in model.named_modules() if is_norm(module)]
         self._eval = [
-            *_whole_modules(model, "", group_of, held),
+            *_whole_modules(model, "", group_of, still),
             *(model.get_submodule(path) for path in norms if fixed & _groups_below(group_of, path)),
         ]
 
@@ -63,22 +63,24 @@ class Freezer:
             module.eval()
 
 
-def _whole_modules(module: nn.Module, path: str, group_of: dict[str, str], held: frozenset[str]) -> Iterator[nn.Module]:
-    """The largest modules, from the one at `path` down, whose tensors are all in held groups."""
+def _whole_modules(
+    module: nn.Module, path: str, group_of: dict[str, str], frozen: frozenset[str]
+) -> Iterator[nn.Module]:
+    """The largest modules, from the one at `path` down, whose tensors are all in frozen groups."""
     groups = _groups_below(group_of, path)
-    if not groups & held:
+    if not groups & frozen:
         return
-    if groups <= held:
+    if groups <= frozen:
         yield module
         return
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
     owners = [_groups_below(group_of, below) for below, _ in children]
     for index, (below, child) in enumerate(children):
         if owners[index]:
-            yield from _whole_modules(child, below, group_of, held)
+            yield from _whole_modules(child, below, group_of, frozen)
             continue
         neighbour = next(filter(None, (*owners[index + 1 :], *reversed(owners[:index]))), None)
-        if neighbour and neighbour <= held:
+        if neighbour and neighbour <= frozen:
             yield child
 
 

@@ -159,17 +159,17 @@ def _patiently(hub: HubSession, send: Callable[..., Any]) -> Callable[..., Any]:
         if hub.gone and ours:
             raise Unreachable(hub.gone)
         commit = is_commit(request)
-        again = isinstance(request.stream, httpx.ByteStream) and not commit
+        repeatable = isinstance(request.stream, httpx.ByteStream) and not commit
         waited, wait = 0.0, FIRST_WAIT
         for number in range(1, TRIES + 1):
             pause = wait
             try:
                 response = send(request, **named)
             except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as error:
-                heard = _heard(error)
-                if not (again or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
+                problem = _problem(error)
+                if not (repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
                     if not commit:
-                        hub.tell(f"{heard} while a file was being sent")
+                        hub.tell(f"{problem} while a file was being sent")
                     raise
                 if number >= _tries(error) or hub.failing or not worthwhile:
                     reason = "it does not answer" if isinstance(error, httpx.TimeoutException) else one_line(error)
@@ -180,20 +180,21 @@ def _patiently(hub: HubSession, send: Callable[..., Any]) -> Callable[..., Any]:
                 if status not in TRANSIENT:
                     hub.failing = "" if ours else hub.failing
                     return response
-                asked = retry_after(response)
-                pause = max(wait, asked)
-                heard = f"the Hub answered {status}"
-                if not again and asked <= LONGEST_WAIT:
+                requested = retry_after(response)
+                pause = max(wait, requested)
+                problem = f"the Hub answered {status}"
+                if not repeatable and requested <= LONGEST_WAIT:
                     if not commit:
-                        hub.tell(f"{heard} while a file was being sent" + (f"; waiting {asked:.0f} s" if asked else ""))
+                        waiting = f"; waiting {requested:.0f} s" if requested else ""
+                        hub.tell(f"{problem} while a file was being sent{waiting}")
                     return response
                 last = number == TRIES or hub.failing or not worthwhile
-                if last or not again or waited + pause > LONGEST_WAIT:
+                if last or not repeatable or waited + pause > LONGEST_WAIT:
                     hub.failing = f"it answered {status}" if worthwhile else hub.failing
                     response.read()
                     hf_raise_for_status(response)
                 response.close()
-            hub.tell(f"{heard}; trying again in {pause:.0f} s")
+            hub.tell(f"{problem}; trying again in {pause:.0f} s")
             sleep(pause)
             waited += pause
             wait *= 2
@@ -208,7 +209,7 @@ def _tries(error: Exception) -> int:
     return TRIES_UNREACHED if isinstance(error, httpx.ConnectError) else TRIES
 
 
-def _heard(error: Exception) -> str:
+def _problem(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"the Hub answered {error.response.status_code}"
     if isinstance(error, JSONDecodeError):
@@ -239,7 +240,7 @@ def retrying(call: Callable[[], T], what: str, *, repo: str = "") -> T:
                 if known is None:
                     raise
                 raise known from raised
-            _current.tell(f"{_heard(error)}; trying again in {pause:.0f} s")
+            _current.tell(f"{_problem(error)}; trying again in {pause:.0f} s")
             sleep(pause)
             wait *= 2
     raise AssertionError("the last try returns or raises")

@@ -39,25 +39,25 @@ def get(name: str) -> BackboneSpec:
     Raises:
         PluginError: No plugin has it (the nearest names are suggested), or two plugins offer it.
     """
-    plugin_name, _, rest = name.rpartition("/")
+    plugin_name, _, backbone_name = name.rpartition("/")
     installed = discover()
     candidates = [plugin for plugin in installed.plugins if plugin_name in ("", plugin.name)]
     if plugin_name and not candidates:
         raise _no_plugin(plugin_name, name, installed)
     # `resnet50.a1_in1k` is first a name of its own, then a name with a weights tag.
-    short, dot, tag = rest.partition(".")
-    for spelling, weights in ((rest, None), *([(short, tag)] if dot else [])):
-        matches = [spec for plugin in candidates for spec in plugin.backbones if spec.name == spelling]
+    stem, _, tag = backbone_name.partition(".")
+    for short, weights_name in ((backbone_name, None), (stem, tag)):
+        matches = [spec for plugin in candidates for spec in plugin.backbones if spec.name == short]
         if len(matches) > 1:
             owners = " and ".join(f"{spec.distribution} ({spec.full_name})" for spec in matches)
             fix = f"write {' or '.join(spec.full_name for spec in matches)}"
-            raise PluginError(f"{spelling!r} is offered by two plugins: {owners}", fix=fix)
+            raise PluginError(f"{short!r} is offered by two plugins: {owners}", fix=fix)
         if matches:
-            return _with_default_weights(matches[0], weights) if weights is not None else matches[0]
+            return matches[0] if weights_name is None else _with_default_weights(matches[0], weights_name)
     for plugin in candidates:
-        if plugin.dynamic and rest and (spec := _dynamic(plugin, rest)):
+        if plugin.dynamic and backbone_name and (spec := _dynamic(plugin, backbone_name)):
             return spec
-    raise _unknown(name, rest, installed)
+    raise _unknown(name, backbone_name, installed)
 
 
 def register_architectures(spec: BackboneSpec) -> None:
@@ -99,11 +99,11 @@ def _with_default_weights(spec: BackboneSpec, tag: str) -> BackboneSpec:
     return replace(spec, weights=(default, *(weights for weights in spec.weights if weights.name != tag)))
 
 
-def _dynamic(plugin: Plugin, rest: str) -> BackboneSpec | None:
+def _dynamic(plugin: Plugin, backbone_name: str) -> BackboneSpec | None:
     """The spec of any timm architecture; None if timm has no such architecture."""
     import timm  # slow, and only needed for a name that no manifest lists
 
-    arch, _, tag = rest.partition(".")
+    arch, _, tag = backbone_name.partition(".")
     if not timm.is_model(arch):
         return None
     tags = [str(name).partition(".")[2] for name in timm.list_pretrained(f"{arch}.*")]
@@ -144,8 +144,8 @@ def _no_plugin(plugin_name: str, name: str, installed: Discovery) -> PluginError
     return PluginError(what, fix=f"{fix}installed: {', '.join(known) or 'none'}")
 
 
-def _unknown(name: str, rest: str, installed: Discovery) -> PluginError:
-    short = rest.partition(".")[0]
+def _unknown(name: str, backbone_name: str, installed: Discovery) -> PluginError:
+    short = backbone_name.partition(".")[0]
     what = f"no installed plugin has a backbone named {name!r}"
     where = {
         spec.name: f"{spec.name} (plugin {plugin.name})" for plugin in installed.plugins for spec in plugin.backbones

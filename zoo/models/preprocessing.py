@@ -37,14 +37,14 @@ def data_config(model: nn.Module, image_size: int | None = None) -> DataConfig:
 
     Raises RecipeError if the model was built for a fixed input size and `image_size` is another.
     """
-    found = timm_data.resolve_model_data_config(model)
-    height, width = found["input_size"][1:]
+    config = timm_data.resolve_model_data_config(model)
+    height, width = config["input_size"][1:]
     fixed = timm.models.get_model_input_config(model)["fixed_input_size"]
     if fixed and image_size is not None and (height, width) != (image_size, image_size):
         what = f"this model takes {height} x {width} images only, not {image_size} x {image_size}"
         why = "its position embeddings fix the size when it is built"
         raise RecipeError(what, why=why, fix=f"leave --image-size out, or build it for {image_size}")
-    return _data_config(found, image_size)
+    return _data_config(config, image_size)
 
 
 def expected_data_config(spec: BackboneSpec, weights: Weights | None, image_size: int | None = None) -> DataConfig:
@@ -56,8 +56,8 @@ def expected_data_config(spec: BackboneSpec, weights: Weights | None, image_size
     return _data_config(timm_data.resolve_data_config(pretrained_cfg=declared_config(spec, weights)), image_size)
 
 
-def _data_config(found: dict[str, Any], image_size: int | None) -> DataConfig:
-    channels, height, width = found["input_size"]
+def _data_config(config: dict[str, Any], image_size: int | None) -> DataConfig:
+    channels, height, width = config["input_size"]
     size = (channels, image_size or height, image_size or width)
-    return DataConfig(size, tuple(found["mean"]), tuple(found["std"]), found["interpolation"], found["crop_pct"],
-                      found["crop_mode"])  # fmt: skip
+    return DataConfig(size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["crop_pct"],
+                      config["crop_mode"])  # fmt: skip

@@ -37,8 +37,8 @@ def read_tensors(path: Path, *, sha256: str | None = None) -> Tensors:
     """
     if not path.is_file():
         raise WeightsError(f"there is no weights file {path}")
-    if sha256 is not None and not (found := file_sha256(path)).startswith(sha256.lower()):
-        why = f"its sha256 is {found}, expected {sha256}"
+    if sha256 is not None and not (actual := file_sha256(path)).startswith(sha256.lower()):
+        why = f"its sha256 is {actual}, expected {sha256}"
         fix = "delete it and get it again; it may be a broken download, or was replaced"
         raise WeightsError(f"{path} is not the file it should be", why=why, fix=fix)
     safe = path.suffix == ".safetensors"

@@ -107,7 +107,7 @@ def fetch_tensors(spec: BackboneSpec, weights: Weights, declared: dict[str, Any]
     url = weights.url if weights.source == "url" else declared.get("url")
     if repo:
         filename = declared.get("hf_hub_filename") if weights.source == "timm" else None
-        with reaching(spec, weights, repo=repo):
+        with network_errors(spec, weights, repo=repo):
             path = _hub_file(repo, filename or "pytorch_model.bin")
         return read_tensors(path, sha256=weights.sha256)
     if url:
@@ -137,7 +137,7 @@ def at_hand(spec: BackboneSpec, weights: Weights) -> bool:
 
 
 @contextmanager
-def reaching(
+def network_errors(
     spec: BackboneSpec, weights: Weights, *, repo: str | None = None, url: str | None = None
 ) -> Iterator[None]:
     """Turn the network's failures into a WeightsError that says how to get the file another way."""
@@ -185,7 +185,7 @@ def _from_hub(spec: BackboneSpec, reference: str) -> Weights:
     if not references.is_repo(repo):
         what = f"{HUB_MODEL}{reference} is not {HUB_MODEL}ORG/NAME"
         raise WeightsError(what, fix=f"write {HUB_MODEL}ORG/NAME[@revision]")
-    with reaching(spec, Weights(name=reference, source="hf-hub"), repo=reference):
+    with network_errors(spec, Weights(name=reference, source="hf-hub"), repo=reference):
         config = Path(hf_hub_download(repo, "config.json", revision=revision))
     return _record(spec, _config_facts(config), name=reference)
 
@@ -244,10 +244,10 @@ def _config_facts(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} is not the config.json of a timm model", why=str(error)) from error
 
 
-def _check_architecture(spec: BackboneSpec, found: Any, origin: str) -> None:
-    if found is not None and found != spec.arch:
-        what = f"{origin} holds weights for the architecture {found}, but {spec.full_name} is a {spec.arch}"
-        raise WeightsError(what, fix=f"adapt timm/{found} instead, or choose other weights")
+def _check_architecture(spec: BackboneSpec, actual: Any, origin: str) -> None:
+    if actual is not None and actual != spec.arch:
+        what = f"{origin} holds weights for the architecture {actual}, but {spec.full_name} is a {spec.arch}"
+        raise WeightsError(what, fix=f"adapt timm/{actual} instead, or choose other weights")
 
 
 def _floats(values: Any) -> tuple[float, ...] | None:
@@ -286,8 +286,8 @@ def _download(spec: BackboneSpec, weights: Weights, url: str) -> Path:
     expected = weights.sha256 or (marked.group(1) if marked else None)
     path = _downloaded(url)
     if not path.exists():
-        with files.replacing(path) as temporary, reaching(spec, weights, url=url):
+        with files.replacing(path) as temporary, network_errors(spec, weights, url=url):
             torch.hub.download_url_to_file(url, str(temporary), progress=False)
-            if expected and not (found := file_sha256(temporary)).startswith(expected.lower()):
-                raise WeightsError(f"{url} gave another file", why=f"its sha256 is {found}, expected {expected}")
+            if expected and not (actual := file_sha256(temporary)).startswith(expected.lower()):
+                raise WeightsError(f"{url} gave another file", why=f"its sha256 is {actual}, expected {expected}")
     return path

@@ -37,7 +37,7 @@ def with_files(folder: Path, *names: str) -> Path:
 )
 def test_what_writes_where_it_must_not_is_refused(tmp_path, file, why):
     with pytest.raises(PluginError) as caught:
-        install._look(with_files(tmp_path, file))
+        install._check_wheel(with_files(tmp_path, file))
     assert caught.value.what == "zoo-fir 1.0 is not installed" and why in caught.value.why
     assert caught.value.fix == "do not trust it: ask its authors why"
 
@@ -46,15 +46,15 @@ def test_what_writes_where_it_must_not_is_refused(tmp_path, file, why):
 def test_what_uv_has_unpacked_is_looked_at_as_a_wheel_is(tmp_path, file):
     with zipfile.ZipFile(with_files(tmp_path)) as archive:
         archive.extractall(tmp_path / "unpacked")
-    assert install._look(tmp_path / "unpacked") == ("zoo-fir", "1.0")
+    assert install._check_wheel(tmp_path / "unpacked") == ("zoo-fir", "1.0")
     path = tmp_path / "unpacked" / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     with pytest.raises(PluginError, match=r"zoo-fir 1\.0 is not installed"):
-        install._look(tmp_path / "unpacked")
+        install._check_wheel(tmp_path / "unpacked")
 
 
 def test_weights_scripts_and_its_own_modules_are_in_order(tmp_path):
     path = with_files(tmp_path, "zoo_fir/weights/fir.pth", "zoo_fir/site-packages.txt", "fir_extra.py",
                       f"{DATA}/scripts/fir", f"{DATA}/data/share/torch/fir.txt")  # fmt: skip
-    assert install._look(path) == ("zoo-fir", "1.0")
+    assert install._check_wheel(path) == ("zoo-fir", "1.0")

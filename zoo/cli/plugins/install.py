@@ -42,7 +42,7 @@ def command(
         zoo plugins install fir/dist/adaptzoo_fir-0.1.0-py3-none-any.whl
     """
     source = install.resolve(what)
-    installer = install.here("install", source.what)
+    installer = install.find_installer("install", source.what)
     warn("A plugin is Python code that runs with all of your rights; nothing keeps it in a sandbox.")
     if source.runs_code:
         warn(f"This one is a {source.kind}: building it runs its code before it can be looked at. A wheel is safer.")

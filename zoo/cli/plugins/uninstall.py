@@ -27,7 +27,7 @@ def command(
         zoo plugins uninstall squeezenet
     """
     target = install.find(name)
-    installer = install.here("uninstall", target.distribution)
+    installer = install.find_installer("uninstall", target.distribution)
     plugins = ", ".join(target.plugins)
     question = f"Remove {printable(target.distribution)} {printable(target.version)} (plugin {printable(plugins)})?"
     ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")

@@ -141,7 +141,7 @@ class Target:
     plugins: tuple[str, ...]
 
 
-def here(action: Literal["install", "uninstall"], what: str) -> Installer:
+def find_installer(action: Literal["install", "uninstall"], what: str) -> Installer:
     """The installer for this environment; `what` is the package, for messages.
 
     Raises PluginError, with the command that works, if uv or pipx made this environment for one tool, the operating
@@ -186,7 +186,7 @@ def resolve(what: str) -> PluginSource:
         return PluginSource("requirement", _requirement(what))
     path = Path(what).expanduser().absolute()
     if path.is_dir():
-        _look_at_folder(path)
+        _check_folder(path)
         return PluginSource("folder", str(path))
     if not path.is_file():
         raise PluginError(f"there is no file or folder {what}", fix="see which plugins there are: zoo plugins search")
@@ -201,8 +201,8 @@ def install(source: PluginSource, installer: Installer, on_line: Listener) -> In
     """
     before = _versions()
     with tempfile.TemporaryDirectory() as folder:
-        name, version, copies = _put_in(source, installer, before, Path(folder), on_line)
-        own, rows, failure = canonical(name), *_listed()
+        name, version, copies = _install_checked(source, installer, before, Path(folder), on_line)
+        own, rows, failure = canonical(name), *_list_plugins()
         mine = [row for row in rows if canonical(row["distribution"]) == own]
         broken = [row for row in mine if row["status"] != "ok"]
         changed = {each: number for each, number in _versions().items() if before.get(each) != number}
@@ -230,7 +230,7 @@ def install(source: PluginSource, installer: Installer, on_line: Listener) -> In
     return Installed(mine[0]["distribution"], mine[0]["version"], mine, changed, shared)
 
 
-def _put_in(
+def _install_checked(
     source: PluginSource, installer: Installer, before: dict[str, str], work: Path, on_line: Listener
 ) -> tuple[str, str, dict[Path, Path] | None]:
     """Install a plugin if it passes the checks: its name, version, and copies of replaced files, None if unchanged."""
@@ -243,21 +243,21 @@ def _put_in(
         if source.runs_code:
             what = str(installer.wheel(what, links, (), on_line))
         if not by_name:
-            name, version = _look(Path(what))
+            name, version = _check_wheel(Path(what))
         own = canonical(name)
-        held = _held(before, own)
-        file.write_text(held, encoding="utf-8")
+        constraints = _constraints(before, own)
+        file.write_text(constraints, encoding="utf-8")
         planned = installer.plan(what, own, options, on_line)
         replaced = [f"{each} {before[each]}" for each in planned if each in before and each != own]
         if replaced:  # no constraint holds it: its installation is editable or damaged
             raise _clash(source, name, version, f"it would replace {', '.join(replaced)}")
         if by_name and own not in planned:
             return name, before[own], None
-        file.write_text(held + _pins(planned), encoding="utf-8")  # the checked versions get installed
+        file.write_text(constraints + _pins(planned), encoding="utf-8")  # the checked versions get installed
         if by_name:
-            name, version = _look(installer.wheel(what, links, options, on_line))
+            name, version = _check_wheel(installer.wheel(what, links, options, on_line))
             options += ("--find-links", str(links)) if installer.name == "pip" else ()
-        copies = _copies(own, work)
+        copies = _back_up(own, work)
         again = own if not by_name and before.get(own) == version else None
         installer.install(what, options, again, on_line)
     except InstallerFailed as error:
@@ -280,7 +280,7 @@ def find(name: str) -> Target:
         fix = " or ".join(f"zoo plugins uninstall {owner.distribution}" for owner in owners.values())
         owning = " and ".join(f"{owner.distribution} {owner.version}" for owner in owners.values())
         raise PluginError(f"the plugin name {name!r} is claimed by {owning}", fix=fix)
-    if not owners and canonical(name) in _all():
+    if not owners and canonical(name) in _installed():
         why = f"{name} is installed, but brings no plugin, so it is not for this command to remove"
         raise PluginError(f"{name} is no zoo plugin", why=why, fix="see `zoo plugins list`")
     if not owners:
@@ -289,39 +289,39 @@ def find(name: str) -> Target:
     ((own, item),) = owners.items()
     plugins = tuple(each.name for each in everything if canonical(each.distribution) == own)
     target = Target(item.distribution, item.version, plugins)
-    refused, needing = f"{target.distribution} cannot be removed", _needing(target.distribution)
-    if _CORE in needing:
+    refused, dependents = f"{target.distribution} cannot be removed", _dependents(target.distribution)
+    if _CORE in dependents:
         fix = "to go on without its backbones, name the plugins to use: ZOO_PLUGINS=a,b"
         raise PluginError(refused, why="adaptzoo itself depends on it", fix=fix)
-    if needing:
-        raise PluginError(refused, why=f"{needing[0]} depends on it", fix=f"remove {needing[0]} first")
+    if dependents:
+        raise PluginError(refused, why=f"{dependents[0]} depends on it", fix=f"remove {dependents[0]} first")
     return target
 
 
 def uninstall(target: Target, installer: Installer, on_line: Listener) -> None:
     """Remove a distribution, with the files that its installer would leave; PluginError if something stays."""
     own, failure = canonical(target.distribution), ""
-    item = _all().get(own)
+    item = _installed().get(own)
     # The top-level packages of its plugins, even if entry_points.txt is damaged.
     _, _, section = _text(item, "entry_points.txt").partition(f"[{GROUP}]")
     packages = re.findall(r"=\s*([A-Za-z_]\w*)\s*:", section.partition("\n[")[0])
     try:
         installer.uninstall([target.distribution], on_line)
-    except InstallerFailed as error:  # a damaged installation: `_sweep` removes its remains
+    except InstallerFailed as error:  # a damaged installation: `_remove_rest` removes its remains
         failure = error.why
     try:
-        _sweep(_all().get(own), packages)
+        _remove_rest(_installed().get(own), packages)
     except OSError as error:
         raise PluginError(f"{target.distribution} could not be removed", why=str(error)) from error
     discovery.discover.cache_clear()
-    left = _all().get(own)
+    left = _installed().get(own)
     if left is not None:
         what = f"{target.distribution} is still installed, at {getattr(left, '_path', 'a place unknown')}"
         why = failure or f"{installer.name} removes only what is in {sys.prefix}"
         raise PluginError(what, why=why, fix="remove it in the environment that it belongs to")
 
 
-def _sweep(left: Distribution | None, packages: Iterable[str]) -> None:
+def _remove_rest(left: Distribution | None, packages: Iterable[str]) -> None:
     """Remove what the installer cannot: metadata without METADATA or RECORD, and packages without another owner."""
     places = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")]
     info = Path(str(getattr(left, "_path", ""))).resolve()
@@ -335,7 +335,7 @@ def _sweep(left: Distribution | None, packages: Iterable[str]) -> None:
                 shutil.rmtree(path)
 
 
-def _look(staged: Path) -> tuple[str, str]:
+def _check_wheel(staged: Path) -> tuple[str, str]:
     """The distribution's name and version, from a wheel or a folder with its unpacked files.
 
     Raises PluginError if it is not a wheel or not a plugin, or would write into another distribution's files.
@@ -354,7 +354,7 @@ def _look(staged: Path) -> tuple[str, str]:
         raise _no_plugin(name)
     own, refused, fix = canonical(name), f"{name} {version} is not installed", "do not trust it: ask its authors why"
     owners = _owners(apart_from=own)
-    for top in sorted(_tops(files) & owners.keys()):
+    for top in sorted(_top_levels(files) & owners.keys()):
         why = f"it would write into the package {top!r}, which belongs to {owners[top]}"
         raise PluginError(refused, why=why, fix=fix)
     for file in filter(_AT_START.match, files):
@@ -363,13 +363,13 @@ def _look(staged: Path) -> tuple[str, str]:
         if item.name in entries.names and canonical(item.distribution) != own:
             taken = f"the plugin name {item.name!r} is taken: {item.distribution} {item.version} has it"
             fix = f"keep it, or: zoo plugins uninstall {item.distribution}"
-            if _CORE in _needing(item.distribution):
+            if _CORE in _dependents(item.distribution):
                 fix = f"keep it, and ask the authors of {name} for another name"
             raise PluginError(f"{taken}, and {name} {version} claims it", fix=fix)
     return name, version
 
 
-def _look_at_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     """Refuse a source folder that cannot be a plugin, before any of its code runs."""
     file = folder / "pyproject.toml"
     if not file.is_file():
@@ -435,18 +435,18 @@ def _explained(error: InstallerFailed, source: PluginSource, name: str, version:
     return PluginError(error.what, why=error.why, fix=fix)
 
 
-def _listed() -> tuple[list[dict[str, Any]], str]:
+def _list_plugins() -> tuple[list[dict[str, Any]], str]:
     """The rows of `zoo plugins list --json`, and its failure, from a new process: this one caches what it has found."""
     command = [sys.executable, "-P", "-m", "zoo", "plugins", "list", "--json"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env={**os.environ, "RANK": "0"})
     return ([], done.stderr.strip()[-500:]) if done.returncode else (json.loads(done.stdout), "")
 
 
-def _held(versions: dict[str, str], own: str) -> str:
+def _constraints(versions: dict[str, str], own: str) -> str:
     """Constraints that fix what is installed, except editable distributions and a plugin that adaptzoo can lack."""
-    installed = _all().items()
+    installed = _installed().items()
     free = {name for name, item in installed if re.search(r'"editable": *true', _text(item, "direct_url.json"))}
-    free |= set() if own == _CORE or _CORE in _needing(own) else {own}
+    free |= set() if own == _CORE or _CORE in _dependents(own) else {own}
     return _pins({name: version for name, version in versions.items() if name not in free})
 
 
@@ -454,14 +454,14 @@ def _pins(versions: dict[str, str]) -> str:
     return "".join(f"{name}=={version}\n" for name, version in versions.items() if version[:1].isdigit())
 
 
-def _all() -> dict[str, Distribution]:
+def _installed() -> dict[str, Distribution]:
     """The distributions of this environment, by canonical name."""
     importlib.invalidate_caches()
     return {file_name(item): item for item in reversed(list(distributions()))}  # the first on sys.path counts
 
 
 def _versions() -> dict[str, str]:
-    metadata = ((name, item.metadata) for name, item in _all().items())
+    metadata = ((name, item.metadata) for name, item in _installed().items())
     return {name: str(fields["Version"]) if fields else "" for name, fields in metadata}
 
 
@@ -472,19 +472,19 @@ def _text(item: Distribution | None, name: str) -> str:
     return ""
 
 
-def _needing(name: str) -> list[str]:
+def _dependents(name: str) -> list[str]:
     """The installed distributions that depend on one."""
-    found = []
-    for item in _all().values():
+    names = []
+    for item in _installed().values():
         with suppress(Exception):  # a distribution with damaged metadata
             needs = [re.split(r"[^\w.-]", text)[0] for text in item.requires or () if "extra ==" not in text]
-            found += [str(item.metadata["Name"])] if canonical(name) in map(canonical, needs) else []
-    return found
+            names += [str(item.metadata["Name"])] if canonical(name) in map(canonical, needs) else []
+    return names
 
 
-def _copies(name: str, folder: Path) -> dict[Path, Path]:
+def _back_up(name: str, folder: Path) -> dict[Path, Path]:
     """Copies of an installed distribution's files, as no index may have its version."""
-    item = _all().get(name)
+    item = _installed().get(name)
     places = [Path(str(file.locate())) for file in (item and item.files) or ()]
     return {place: Path(shutil.copy2(place, folder / str(n))) for n, place in enumerate(places) if place.is_file()}
 
@@ -492,18 +492,18 @@ def _copies(name: str, folder: Path) -> dict[Path, Path]:
 def _owners(*, apart_from: str = "") -> dict[str, str]:
     """The distribution of each top-level package and module."""
     owners = {_OWN_PACKAGE: _CORE}
-    for name, item in _all().items():
+    for name, item in _installed().items():
         if name != apart_from:
             files = (row[0] for row in csv.reader(_text(item, "RECORD").splitlines()) if row)
-            owners |= dict.fromkeys(_tops(files), name)
+            owners |= dict.fromkeys(_top_levels(files), name)
     return owners
 
 
-def _tops(files: Iterable[str]) -> set[str]:
+def _top_levels(files: Iterable[str]) -> set[str]:
     """The top-level packages and modules among files, in lower case: on some file systems, Torch is torch."""
     parts = (file.lower().partition("/") for file in files)
-    tops = {first.partition(".")[0] for first, slash, _ in parts if slash or first.endswith((".py", ".so", ".pyd"))}
-    return {top for top in tops if top.isidentifier() and top != "__pycache__"}
+    names = {first.partition(".")[0] for first, slash, _ in parts if slash or first.endswith((".py", ".so", ".pyd"))}
+    return {top for top in names if top.isidentifier() and top != "__pycache__"}
 
 
 def _extras(receipt: Path) -> list[str]:
