@@ -46,18 +46,15 @@ def assign(model: nn.Module, spec: BackboneSpec) -> tuple[Group, ...]:
     faults = [f"in no group: {listing(unmatched)}"] if unmatched else []
     faults += [f"in two groups: {listing(twice)}"] if twice else []
     faults += [f"groups that match nothing: {listing(unused)}"] if unused and not twice else []
-    if not faults:
-        return tuple(
-            Group(
-                name, *(tuple(tensor for tensor in names if hits[tensor] == [name]) for names in (parameters, buffers))
-            )
-            for name, _ in patterns
-        )
-    raise PluginError(
-        f"the layer groups of {spec.full_name} do not fit the architecture {spec.arch}",
-        why="; ".join(faults),
-        fix=f"correct `groups` in the manifest of {spec.distribution} {spec.version}, or write to its authors",
-    )
+    if faults:
+        what = f"the layer groups of {spec.full_name} do not fit the architecture {spec.arch}"
+        fix = f"correct `groups` in the manifest of {spec.distribution} {spec.version}, or write to its authors"
+        raise PluginError(what, why="; ".join(faults), fix=fix)
+
+    def members(group: str, tensors: list[str]) -> tuple[str, ...]:
+        return tuple(name for name in tensors if hits[name] == [group])
+
+    return tuple(Group(name, members(name, parameters), members(name, buffers)) for name, _ in patterns)
 
 
 def added(model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
@@ -98,5 +95,6 @@ def fingerprint(model: nn.Module, groups: Sequence[Group], start: str = "") -> s
         for name in (*group.parameters, *group.buffers):
             plain = tensors[name].detach().cpu().contiguous()
             digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+            # As bytes: numpy has no bfloat16.
             digest.update(plain.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

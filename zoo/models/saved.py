@@ -162,6 +162,7 @@ def _plain_tensors(_module: nn.Module, tensors: dict[str, torch.Tensor], *_rest:
     seen: set[int] = set()
     for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
+        # A tensor that shares memory with another, or is a part of a larger one, gets memory of its own.
         if plain.untyped_storage().data_ptr() in seen or plain.untyped_storage().nbytes() != plain.nbytes:
             plain = plain.clone()
         seen.add(plain.untyped_storage().data_ptr())
