@@ -1,4 +1,4 @@
-"""What zoo keeps in its cache folder to be quick: decoded images and activations. All of it can be made again."""
+"""The cache folder: decoded images and cached features. Deleting it loses time, no results."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import contextlib
 import json
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.base.files import cache_dir, friendly_os_errors
 from zoo.base.row_file import RowFormat
 
-ACTIVATIONS = ".acts"  # what such a file's name ends with
-IMAGES = ".store"
+ACTIVATIONS = ".acts"  # suffix of a file of cached features
+IMAGES = ".store"  # suffix of a file of decoded images
 ACTIVATION_ROWS = RowFormat(b"ZOOACTS1", described=True)
 IMAGE_ROWS = RowFormat(b"ZOOSTOR2", described=False)
-_ABANDONED = 3600  # seconds after which a file that is still being written has lost its writer
+ABANDONED = 24 * 3600  # seconds after which `trim` takes a temporary file for abandoned by its writer
+_ABANDONED = 3600  # the same for `clear`, which a user asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +29,24 @@ class Stored:
     path: Path
     bytes: int
     age: float  # seconds since it was last used
-    about: str  # what it is for
+    about: str  # its contents, in words
 
     def record(self) -> dict[str, Any]:
         """The file as plain values."""
-        return {"kind": self.kind, "path": str(self.path), "bytes": self.bytes, "age": round(self.age, 1),
-                "about": self.about}  # fmt: skip
+        return {**asdict(self), "path": str(self.path), "age": round(self.age, 1)}
 
 
-_apart: Path | None = None  # where activations are instead, for now
+_apart: Path | None = None  # set while `activations_apart` redirects the cached features
 
 
 def features_folder() -> Path:
-    """Where files of activations are."""
+    """The folder of cached features."""
     return _apart or cache_dir() / "activations"
 
 
 @contextlib.contextmanager
 def activations_apart(folder: Path) -> Iterator[None]:
-    """Keep activations in another folder within the block, and find none but those that are there."""
+    """Read and write cached features only in another folder within the block."""
     global _apart
     before, _apart = _apart, folder
     try:
@@ -56,29 +56,22 @@ def activations_apart(folder: Path) -> Iterator[None]:
 
 
 def stored() -> list[Stored]:
-    """Every store of decoded images and of activations, the one used last first."""
+    """Every file of decoded images and of cached features, most recently used first."""
     found: list[Stored] = []
     for folder in (cache_dir() / "stores", features_folder()):
         for path in folder.glob("*") if folder.is_dir() else ():
             with contextlib.suppress(OSError):  # another process may be removing it
                 status = path.stat()
                 kind = {IMAGES: "images", ACTIVATIONS: "activations"}.get(path.suffix, "unfinished")
-                about = _ABOUT[kind](path)
-                found.append(Stored(kind, path, status.st_size, max(0.0, time.time() - status.st_mtime), about))
+                age = max(0.0, time.time() - status.st_mtime)
+                found.append(Stored(kind, path, status.st_size, age, _about(kind, path)))
     return sorted(found, key=lambda entry: (entry.age, entry.path))
 
 
 def clear(older_than: float = 0.0) -> list[Stored]:
-    """Remove stores; what another process has open stays readable there.
+    """Remove and return the files last used at least `older_than` seconds ago, except those being written.
 
-    Args:
-        older_than: Only what was last used so many seconds ago.
-
-    Returns:
-        What was removed. A file that is being written just now is left alone.
-
-    Raises:
-        ZooError: A file cannot be removed.
+    A file that another process has open stays readable there. Raises DiskError if a file cannot be removed.
     """
     removed = []
     for entry in stored():
@@ -90,46 +83,24 @@ def clear(older_than: float = 0.0) -> list[Stored]:
     return removed
 
 
-def _about_images(path: Path) -> str:
+def _about(kind: str, path: Path) -> str:
+    if kind == "unfinished":
+        return "being written"
     try:
         with path.open("rb") as file:
-            return f"{IMAGE_ROWS.header(file).number:,} images"
-    except ValueError:
-        return "damaged"
-
-
-def _about_activations(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            length = ACTIVATION_ROWS.header(file).number
-            facts = json.loads(file.read(min(length, 1 << 20)))
+            if kind == "images":
+                return f"{IMAGE_ROWS.header(file).number:,} images"
+            facts = json.loads(file.read(min(ACTIVATION_ROWS.header(file).number, 1 << 20)))
         shape = " x ".join(map(str, facts["shape"]))
         return f"{facts['backbone']} before {facts['entry']} on {facts['dataset']}, {facts['view']}, {shape}"
     except (ValueError, KeyError, TypeError):
         return "damaged"
 
 
-def _about_unfinished(_path: Path) -> str:
-    return "being written"
-
-
-_ABOUT = {"images": _about_images, "activations": _about_activations, "unfinished": _about_unfinished}
-
-
-ABANDONED = 24 * 3600  # seconds after which a temporary file has lost its writer
-
-
 def trim(folder: Path, suffix: str, limit: int, keep: Collection[Path] = ()) -> list[Path]:
-    """Remove the files used longest ago until the folder's files together are within `limit` bytes.
+    """Remove and return a folder's least recently used files with the suffix, until `limit` bytes of them are left.
 
-    Args:
-        folder: Only files directly inside are looked at.
-        suffix: Only files whose name ends so are counted and removed (abandoned temporary files go as well).
-        limit: Bytes.
-        keep: Never removed, though it is counted.
-
-    Returns:
-        What was removed.
+    Files in `keep` count but stay; abandoned temporary files go as well.
     """
     entries: list[tuple[float, int, Path]] = []
     removed: list[Path] = []

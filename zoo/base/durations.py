@@ -1,4 +1,4 @@
-"""Durations as people type them, "10m" and "500 steps": the only place that reads and writes them."""
+"""Durations as users type them, "10m" and "500 steps": parsing and formatting."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _STEPS = re.compile(r"(\d+)[ -]?steps?")
 
 
 def parse_seconds(text: str) -> float | None:
-    """The seconds of `90s`, `10m`, `1.5 h` or `7d`; None: it is no time."""
+    """The seconds of `90s`, `10m`, `1.5 h` or `7d`; None for anything else."""
     time = _TIME.fullmatch(text.strip())
     return float(time[1]) * UNITS[time[2]] if time else None
 
 
 def parse_steps(text: str) -> int | None:
-    """The number in `500steps`, `500 steps` or `1 step`; None: it is none of these."""
+    """The number in `500steps`, `500 steps` or `1 step`; None for anything else."""
     steps = _STEPS.fullmatch(text.strip())
     return int(steps[1]) if steps else None
 
 
 def written(seconds: float) -> str:
-    """Seconds in the form that `parse_seconds` reads, in the largest unit that has quarters of them."""
+    """Seconds in the form that `parse_seconds` reads, in the largest unit of which they are whole quarters."""
     for unit in ("h", "m"):
         if seconds >= UNITS[unit] and (seconds / UNITS[unit] * 4).is_integer():
             return f"{seconds / UNITS[unit]:g}{unit}"
@@ -32,23 +32,19 @@ def written(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """How often something is done: by time, by steps, or by whichever comes first. At least one is set."""
+    """How often to do something: by time, by steps, or by whichever comes first. At least one is set."""
 
     seconds: float | None = None
     steps: int | None = None
 
     def is_over(self, seconds: float, steps: int) -> bool:
-        """Whether it is time again, so many seconds and steps after the last time."""
+        """Whether to do it again, given the seconds and steps since the last time."""
         by_time = self.seconds is not None and seconds >= self.seconds
         return by_time or (self.steps is not None and steps >= self.steps)
 
 
 def parse_interval(text: str) -> Interval:
-    """Read `10m`, `500 steps`, or `10m, 500 steps`.
-
-    Raises:
-        ValueError: It is none of these; the text says what would be one.
-    """
+    """Read `10m`, `500 steps`, or `10m, 500 steps`; raises ValueError with the valid forms for anything else."""
     seconds: float | None = None
     steps: int | None = None
     for part in text.split(","):

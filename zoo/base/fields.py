@@ -1,4 +1,4 @@
-"""Dataclass fields that know their limits, and the check of a value against them."""
+"""Dataclass fields with limits in their metadata, and the check of a value against them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from collections.abc import Mapping
 from dataclasses import Field, field
 from typing import Any
 
+from zoo.base.untrusted import is_finite
+
 
 def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf,
            more_than: float = -math.inf, metavar: str = "", words: tuple[str, ...] = (),
            several: tuple[str, ...] = ()) -> Any:  # fmt: skip
-    """A dataclass field whose metadata describe it to people and to `field_faults`.
+    """A dataclass field whose metadata describe it to users and to `field_faults`.
 
     Args:
-        default: The default value, or a function without arguments that makes it.
+        default: The default value, or its factory.
         help: One sentence for the command line.
-        choices: The texts that it can be; empty: any.
-        low: The smallest number that it can be.
-        high: The largest number that it can be.
-        more_than: A number that it must exceed.
-        metavar: What stands for the value in a usage line.
-        words: The texts that a number may be instead.
-        several: Those of the choices that may be named together, with commas between.
+        choices: The valid texts; empty: any.
+        low: The smallest valid number.
+        high: The largest valid number.
+        more_than: An exclusive lower limit.
+        metavar: The placeholder in a usage line.
+        words: Texts that are valid instead of a number.
+        several: Those of `choices` that can be combined with commas.
     """
     limits = {
         "help": help,
@@ -34,13 +36,12 @@ def choice(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
         "words": words,
         "several": several,
     }
-    if callable(default):
-        return field(default_factory=default, metadata=limits)
-    return field(default=default, metadata=limits)
+    kind = {"default_factory": default} if callable(default) else {"default": default}
+    return field(**kind, metadata=limits)
 
 
 def field_faults(entry: Field[Any], value: Any) -> list[str]:
-    """What is wrong with one field's value, by its annotation (a text: postponed evaluation) and its limits."""
+    """The faults of one field's value, by its annotation (a text: postponed evaluation) and its limits."""
     limits, name, kind = entry.metadata, entry.name, str(entry.type)
     if value is None:
         return [] if "None" in kind or kind == "Rate" else [f"{name}: must not be empty"]
@@ -58,7 +59,7 @@ def field_faults(entry: Field[Any], value: Any) -> list[str]:
         return [] if isinstance(value, bool) else [f"{name}: must be true or false, not {value!r}"]
     if "str" in kind:
         return [] if isinstance(value, str) and value else [f"{name}: must be a text"]
-    if not is_number(value) or not math.isfinite(value):
+    if not is_finite(value):
         return [f"{name}: must be a number{''.join(f' or {word}' for word in limits['words'])}, not {value!r}"]
     if "int" in kind and not isinstance(value, int):
         return [f"{name}: must be a whole number, not {value!r}"]
@@ -72,14 +73,9 @@ def field_faults(entry: Field[Any], value: Any) -> list[str]:
     return []
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a real number; True and False are not."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def mapping_faults(name: str, values: Any) -> list[str]:
-    """What is wrong with a field that maps names to numbers."""
+    """The faults of a field that maps names to numbers."""
     if not isinstance(values, Mapping):
         return [f"{name}: must map names to numbers"]
     return [f"{name}[{key}]: must be a number of at least 0" for key, value in values.items()
-            if not isinstance(key, str) or not is_number(value) or not 0 <= value < math.inf]  # fmt: skip
+            if not isinstance(key, str) or not is_finite(value) or value < 0]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, free names, refusals of the operating system as messages, the cache folder."""
+"""Files: atomic writes, free names, OS errors as messages, the cache folder."""
 
 from __future__ import annotations
 
@@ -8,36 +8,31 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 
 from zoo.errors import DiskError
 
 
 def cache_dir() -> Path:
-    """Where zoo keeps what it can make again: `ZOO_CACHE`, or `zoo` under the user's cache folder."""
-    explicit = os.environ.get("ZOO_CACHE")
-    if explicit:
+    """The folder of everything that zoo can make again: `ZOO_CACHE`, or `zoo` under the user's cache folder."""
+    if explicit := os.environ.get("ZOO_CACHE"):
         return Path(explicit).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "zoo"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zoo"
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
-
-    Raises:
-        DiskError: The disk is full or the folder cannot be written to.
-    """
+    """Write a file so that readers see the old content or the new, never a part. Raises DiskError as `replacing`."""
     with replacing(path) as temporary:
-        # A name that is not UTF-8 holds lone surrogates, which no text file can.
+        # A name that is not UTF-8 holds lone surrogates, which a text file cannot hold.
         temporary.write_bytes(data.encode("utf-8", "replace") if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block succeeds it is synced and renamed over `path`.
+    """Yield a temporary path in the same folder; when the block succeeds, it is synced and renamed to `path`.
 
-    Raises:
-        DiskError: The disk is full or the folder cannot be written to.
+    Raises DiskError if the disk is full or the folder cannot be written to.
     """
     with friendly_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,35 +50,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def friendly_os_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into messages with a fix."""
+    """Turn an OSError of the block into a DiskError with a fix."""
     try:
         yield
     except OSError as error:
-        # A download inside the block fails with an OSError too; that is no fault of the disk.
+        # A failed download inside the block is an OSError too, but no fault of the disk.
         if error.errno is None or error.errno < 0 or isinstance(error, ConnectionError | TimeoutError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(
-                f"the disk is full: {path} was not written",
-                why=error.strerror or str(error),
-                fix="free some space, or choose another place with --out or ZOO_CACHE",
-                full=True,
-            ) from error
-        raise DiskError(
-            f"cannot write {path}", why=error.strerror or str(error), fix="choose another place with --out or ZOO_CACHE"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = f"the disk is full: {path} was not written" if full else f"cannot write {path}"
+        fix = f"{'free some space, or ' if full else ''}choose another place with --out or ZOO_CACHE"
+        raise DiskError(what, why=error.strerror or str(error), fix=fix, full=full) from error
 
 
 def free_path(root: Path, name: str) -> Path:
     """A folder under `root` that does not exist yet: `name`, else `name-2`, `name-3`, …."""
     plain = slug(name)
-    candidate, number = root / plain, 1
-    while candidate.exists():
-        number += 1
-        candidate = root / f"{plain}-{number}"
-    return candidate
+    names = chain([plain], (f"{plain}-{number}" for number in count(2)))
+    return next(root / candidate for candidate in names if not (root / candidate).exists())
 
 
 def slug(name: str) -> str:
-    """A name that any file system takes: letters, digits, `_`, `.` and `-`."""
+    """The name in characters that every file system allows: letters, digits, `_`, `.` and `-`."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "run"

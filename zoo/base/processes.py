@@ -1,4 +1,4 @@
-"""Child processes: started apart from our terminal, handed the signals we get, and ended when we are."""
+"""Child processes: own sessions, forwarded signals, ended together with this process."""
 
 from __future__ import annotations
 
@@ -19,42 +19,41 @@ STOPS = (signal.SIGINT, signal.SIGTERM)  # the signals that mean "stop"
 
 @contextlib.contextmanager
 def catching(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within it, signals that mean "stop" go to the handler. Only Python's main thread gets any."""
+    """Send signals that mean "stop" to the handler within the block; does nothing outside Python's main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in STOPS}
+    previous = {number: signal.signal(number, handler) for number in STOPS}
     try:
         yield
     finally:
-        for number, former in before.items():
+        for number, former in previous.items():
             signal.signal(number, former)
 
 
 class Children:
-    """Processes that are handed the signals we get."""
+    """Processes to which this process forwards its signals."""
 
     def __init__(self) -> None:
         self.members: list[subprocess.Popen[bytes]] = []
         self.killed: list[subprocess.Popen[bytes]] = []
-        self.signals: list[int] = []  # all that came, in order
+        self.signals: list[int] = []  # received, in order
 
     def start(self, command: Sequence[str], env: Mapping[str, str], **streams: Any) -> subprocess.Popen[bytes]:
-        """Start one more."""
-        # In a session of its own: a Ctrl-C on the terminal reaches it through this process, and so only once.
+        """Start one in a session of its own: a Ctrl-C on the terminal reaches it through this process, so only once."""
         member = subprocess.Popen(command, env=env, start_new_session=True, **streams)
         self.members.append(member)
         return member
 
-    def hand_on(self, number: int, frame: FrameType | None) -> None:
-        """A signal's handler."""
+    def forward(self, number: int, _frame: FrameType | None) -> None:
+        """Record a signal and send it to every running child: a signal handler."""
         self.signals.append(number)
         for member in self.members:
             if member.poll() is None:
                 member.send_signal(number)
 
     def kill(self) -> None:
-        """End at once what still runs."""
+        """Kill the children that still run."""
         for member in self.members:
             if member.poll() is None:
                 self.killed.append(member)
@@ -64,9 +63,9 @@ class Children:
 
 @contextlib.contextmanager
 def supervising() -> Iterator[Children]:
-    """Children that get our signals within the block, and do not outlive it."""
+    """Yield children that receive this process's signals within the block and are killed at its end."""
     children = Children()
-    with catching(children.hand_on):
+    with catching(children.forward):
         try:
             yield children
         finally:
@@ -74,7 +73,7 @@ def supervising() -> Iterator[Children]:
 
 
 def environment() -> dict[str, str]:
-    """This environment, in which the same zoo is found, be it a checkout that nobody installed."""
+    """This environment, with a PYTHONPATH by which a child finds the same zoo, even in an uninstalled checkout."""
     home = Path(version.__file__).resolve().parents[1]
     if home.name in ("site-packages", "dist-packages"):
         return dict(os.environ)
@@ -83,5 +82,5 @@ def environment() -> dict[str, str]:
 
 
 def killer(code: int) -> str:
-    """The name of the signal that ended a process with this return code; empty if none did."""
+    """The name of the signal that ended a process with this return code; empty if there was none."""
     return "" if code >= 0 else next((known.name for known in signal.Signals if known == -code), f"signal {-code}")

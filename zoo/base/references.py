@@ -1,4 +1,4 @@
-"""References: what `hf:ORG/NAME@revision`, `hf-hub:ORG/NAME`, a name or a path means, and how a record has it."""
+"""References: `hf:ORG/NAME@revision`, `hf-hub:ORG/NAME`, a name or a path, typed or recorded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from zoo.base import registry
 
-HUB_DATA = "hf:"  # before a data set on the Hub
-HUB_MODEL = "hf-hub:"  # before a model or weights there
-_LOOKED_AT = 10_000  # files of a folder, for a name that is near another
+HUB_DATA = "hf:"  # prefix of a data set on the Hub
+HUB_MODEL = "hf-hub:"  # prefix of a model or weights there
+_LOOKED_AT = 10_000  # entries of a folder that are compared with a misspelled name
 
 
 def revised(text: str) -> tuple[str, str | None]:
@@ -32,7 +32,7 @@ def may_be_repo(text: str) -> bool:
 
 
 def place_on_hub(ref: str) -> tuple[str | None, str | None]:
-    """Repository and revision of a data set on the Hub, by `hf:` or a name; None for what is not said or not there."""
+    """Repository and revision of a data set on the Hub, by `hf:` or a registry name; None for what is not known."""
     if ref.startswith(HUB_DATA):
         return revised(ref.removeprefix(HUB_DATA))
     entry = registry.load().datasets.get(ref)
@@ -40,50 +40,49 @@ def place_on_hub(ref: str) -> tuple[str | None, str | None]:
 
 
 def as_path(ref: str) -> Path:
-    """The path that a reference is, if it is one."""
+    """The reference as a path, `~` expanded."""
     return Path(ref).expanduser()
 
 
 def looks_like_path(ref: str) -> bool:
-    """Whether a reference that is nothing else can only be a path."""
+    """Whether a reference is written as a path."""
     return "/" in ref or os.sep in ref or ref.startswith((".", "~"))
 
 
 def near_path(ref: str) -> str | None:
-    """A path that exists and is written nearly so; None if there is none."""
+    """The existing path with the most similar spelling; None if there is none."""
     found = Path()
     for part in as_path(ref).parts:
         if not os.path.exists(found / part):
             try:
                 names = [entry.name for entry in islice(os.scandir(found), _LOOKED_AT) if entry.name != part]
-            except OSError:  # no folder, or none that may be listed
+            except OSError:  # not a folder, or not readable
                 return None
-            near = get_close_matches(part, names, n=1)
-            if not near:
+            part = next(iter(get_close_matches(part, names, n=1)), "")
+            if not part:
                 return None
-            part = near[0]
         found /= part
     return str(found)
 
 
 def did_you_mean(*names: str | None) -> str:
-    """The beginning of a fix that suggests other names; empty if there are none."""
+    """The beginning of a fix that suggests names; empty without any."""
     known = dict.fromkeys(filter(None, names))
     return f"did you mean {' or '.join(known)}? Otherwise " if known else ""
 
 
 def absolute(ref: str) -> str:
-    """A path that still means the same from another folder; anything else as it is."""
+    """An existing path made absolute; anything else unchanged."""
     return str(Path(ref).resolve()) if Path(ref).exists() else ref
 
 
 def recorded(ref: str) -> str:
-    """A data set as a record has it: its name as it is, a path so that it means the same from another folder."""
+    """A data set as recorded: its registry name unchanged, an existing path made absolute."""
     return ref if ref in registry.load().datasets else absolute(ref)
 
 
 def last_part(path: str) -> str:
-    """The name of a file or folder, with any system's separators."""
+    """The name of a file or folder, whichever system's separators its path has."""
     return re.split(r"[/\\]", path)[-1]
 
 

@@ -1,7 +1,7 @@
-"""The catalogue: which plugins can be installed, and which data sets have a name.
+"""The registry: installable plugins and named data sets.
 
-It ships with the package (`registry.yaml`); a person's own file adds to it: `ZOO_REGISTRY`, else
-`~/.config/zoo/registry.yaml`. An entry there replaces the shipped one of the same name.
+It ships with the package (`registry.yaml`). A user's own file, `ZOO_REGISTRY` or else `~/.config/zoo/registry.yaml`,
+adds entries and replaces those of the same name.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from zoo.errors import ManifestError
 
 BUILTIN = ("digits",)
 
-_TOP = {"plugins", "datasets"}
+_SECTIONS = {"plugins", "datasets"}
 _PLUGIN = {"requirement", "summary", "homepage", "backbones", "published"}
-_SOURCE = {"hub", "builtin", "config", "revision", "image", "label", "splits"}
-_DATASET = _SOURCE | {"summary", "license", "gated", "hflip", "classes"}
-_ROLES = ("train", "val", "test")
+_TEXTS = ("hub", "builtin", "config", "revision", "image", "label", "license")  # optional texts of a data set
+_DATASET = {*_TEXTS, "splits", "summary", "gated", "hflip", "classes"}
+_SPLITS = ("train", "val", "test")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
 
 
@@ -35,12 +35,12 @@ class PluginEntry:
     requirement: str  # what pip installs: "adaptzoo-resnet"
     summary: str
     homepage: str | None = None
-    backbones: tuple[str, ...] = ()  # what it offers, by short name
-    published: bool = True  # whether an index has it; where none does, anybody could upload something by that name
+    backbones: tuple[str, ...] = ()  # short names
+    published: bool = True  # whether an index has it; otherwise anybody could upload something under that name
 
     @property
     def how_to_install(self) -> str:
-        """The command, with what has to come before it."""
+        """The command, with what to do first if no index has the plugin."""
         if self.published:
             return f"zoo plugins install {self.name}"
         page = f" (see {self.homepage})" if self.homepage else ""
@@ -49,7 +49,7 @@ class PluginEntry:
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """A data set that has a name: on the Hub, or built in."""
+    """A named data set, on the Hub or built in."""
 
     name: str
     summary: str
@@ -61,9 +61,9 @@ class DatasetEntry:
     label: str | None = None  # column of labels
     splits: dict[str, str] = field(default_factory=dict)  # "train", "val", "test" -> the Hub data set's split
     license: str | None = None
-    gated: bool = False  # its terms must be accepted on its page first
+    gated: bool = False  # whether its terms must be accepted on its page first
     hflip: bool = True  # whether a mirrored image still shows its class
-    classes: int | None = None  # how many
+    classes: int | None = None  # their number
 
     @property
     def page(self) -> str | None:
@@ -73,20 +73,15 @@ class DatasetEntry:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Both halves of the catalogue, by name."""
+    """The entries, by name."""
 
     plugins: dict[str, PluginEntry]
     datasets: dict[str, DatasetEntry]
 
 
 def load() -> Registry:
-    """The shipped catalogue with the person's own entries added.
-
-    Raises:
-        ManifestError: A file is not as it should be; every fault of it in one message.
-    """
-    own = user_path()
-    shipped = _read(_shipped_path())
+    """The shipped registry with the user's own entries; raises ManifestError with every fault of an invalid file."""
+    own, shipped = user_path(), _read(_shipped_path())
     if not own.is_file():
         if os.environ.get("ZOO_REGISTRY"):
             raise ManifestError(f"ZOO_REGISTRY names {own}, which is not there", fix="correct or unset ZOO_REGISTRY")
@@ -96,16 +91,14 @@ def load() -> Registry:
 
 
 def user_path() -> Path:
-    """The person's own registry file, which need not exist."""
-    explicit = os.environ.get("ZOO_REGISTRY")
-    if explicit:
+    """The user's own registry file, which need not exist."""
+    if explicit := os.environ.get("ZOO_REGISTRY"):
         return Path(explicit).expanduser()
-    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "zoo" / "registry.yaml"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "zoo" / "registry.yaml"
 
 
 def _shipped_path() -> Path:
-    """In the package when it was installed as a wheel, beside it in a checkout."""
+    """In the package if installed as a wheel, next to it in a checkout."""
     package = Path(str(resources.files("zoo")))
     inside = package / "registry.yaml"
     return inside if inside.is_file() else package.parent / "registry.yaml"
@@ -123,7 +116,7 @@ def _parse(path: Path, _version: tuple[int, int] | None) -> Registry:
         return Registry({}, {})
     if not isinstance(content, dict):
         raise ManifestError(f"{path} must hold a mapping", why=f"it holds {type(content).__name__}")
-    faults = [f"{key}: unknown key" for key in content if key not in _TOP]
+    faults = [f"{key}: unknown key" for key in content if key not in _SECTIONS]
     plugins = {name: _plugin(name, row, faults) for name, row in _section(content, "plugins", faults)}
     datasets = {name: _dataset(name, row, faults) for name, row in _section(content, "datasets", faults)}
     if faults:
@@ -149,84 +142,74 @@ def _section(content: dict[str, Any], key: str, faults: list[str]) -> list[tuple
     return good
 
 
+class _Entry:
+    """One entry of a file, whose faults are collected as its values are read."""
+
+    def __init__(self, place: str, row: dict[str, Any], known: set[str], faults: list[str]) -> None:
+        self.place, self.row, self.faults = place, row, faults
+        faults += [f"{place}.{key}: unknown key" for key in row if key not in known]
+
+    def fault(self, key: str, text: str) -> None:
+        self.faults.append(f"{self.place}.{key}: {text}")
+
+    def text(self, key: str) -> str | None:
+        value = self.row.get(key)
+        if value is None or (isinstance(value, str) and value):
+            return value
+        self.fault(key, "must be a text")
+        return None
+
+    def required(self, key: str) -> str:
+        if self.row.get(key) is None:
+            self.fault(key, "is missing")
+        return self.text(key) or ""
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self.row.get(key, default)
+        if isinstance(value, bool):
+            return value
+        self.fault(key, "must be true or false")
+        return default
+
+
 def _plugin(name: str, row: dict[str, Any], faults: list[str]) -> PluginEntry:
-    where = f"plugins.{name}"
-    faults += [f"{where}.{key}: unknown key" for key in row if key not in _PLUGIN]
+    entry = _Entry(f"plugins.{name}", row, _PLUGIN, faults)
     backbones = row.get("backbones", [])
     if not isinstance(backbones, list) or not all(isinstance(item, str) for item in backbones):
-        faults.append(f"{where}.backbones: must be a list of names")
+        entry.fault("backbones", "must be a list of names")
         backbones = []
-    return PluginEntry(
-        name=name,
-        requirement=_text(row, "requirement", where, faults, required=True) or "",
-        summary=_text(row, "summary", where, faults, required=True) or "",
-        homepage=_text(row, "homepage", where, faults),
-        backbones=tuple(backbones),
-        published=_flag(row, "published", where, faults, default=True),
-    )
+    requirement, summary = entry.required("requirement"), entry.required("summary")
+    published = entry.flag("published", default=True)
+    return PluginEntry(name, requirement, summary, entry.text("homepage"), tuple(backbones), published)
 
 
 def _dataset(name: str, row: dict[str, Any], faults: list[str]) -> DatasetEntry:
-    where = f"datasets.{name}"
-    faults += [f"{where}.{key}: unknown key" for key in row if key not in _DATASET]
-    hub = _text(row, "hub", where, faults)
-    builtin = _text(row, "builtin", where, faults)
-    if (hub is None) == (builtin is None) and not {"hub", "builtin"} & {fault.rpartition(":")[0] for fault in faults}:
-        faults.append(f"{where}: needs either `hub` or `builtin`")
+    entry = _Entry(f"datasets.{name}", row, _DATASET, faults)
+    texts: dict[str, Any] = {key: entry.text(key) for key in _TEXTS}
+    hub, builtin, classes = texts["hub"], texts["builtin"], row.get("classes")
+    if (hub is None) == (builtin is None):
+        faults.append(f"{entry.place}: needs either `hub` or `builtin`")
     if hub is not None and not re.fullmatch(r"[\w.\-]+/[\w.\-]+", hub):
-        faults.append(f"{where}.hub: must be ORG/NAME, not {hub!r}")
+        entry.fault("hub", f"must be ORG/NAME, not {hub!r}")
     if builtin is not None and builtin not in BUILTIN:
-        faults.append(f"{where}.builtin: must be one of {', '.join(BUILTIN)}, not {builtin!r}")
-    classes = row.get("classes")
+        entry.fault("builtin", f"must be one of {', '.join(BUILTIN)}, not {builtin!r}")
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
-        faults.append(f"{where}.classes: must be a whole number from 2 on")
-    return DatasetEntry(
-        name=name,
-        summary=_text(row, "summary", where, faults, required=True) or "",
-        hub=hub,
-        builtin=builtin,
-        config=_text(row, "config", where, faults),
-        revision=_text(row, "revision", where, faults),
-        image=_text(row, "image", where, faults),
-        label=_text(row, "label", where, faults),
-        splits=_splits(row, where, faults),
-        license=_text(row, "license", where, faults),
-        gated=_flag(row, "gated", where, faults, default=False),
-        hflip=_flag(row, "hflip", where, faults, default=True),
-        classes=classes if isinstance(classes, int) else None,
-    )
+        entry.fault("classes", "must be a whole number from 2 on")
+    summary, splits = entry.required("summary"), _splits(entry)
+    gated, hflip = entry.flag("gated", default=False), entry.flag("hflip", default=True)
+    return DatasetEntry(name, summary, **texts, splits=splits, gated=gated, hflip=hflip, classes=classes)
 
 
-def _splits(row: dict[str, Any], where: str, faults: list[str]) -> dict[str, str]:
-    splits = row.get("splits", {})
+def _splits(entry: _Entry) -> dict[str, str]:
+    splits = entry.row.get("splits", {})
     if not isinstance(splits, dict):
-        faults.append(f"{where}.splits: must map train, val or test to the data set's split names")
+        entry.fault("splits", "must map train, val or test to the data set's split names")
         return {}
-    for role, split in splits.items():
-        if role not in _ROLES:
-            faults.append(f"{where}.splits.{role}: must be one of {', '.join(_ROLES)}")
-        if not isinstance(split, str):
-            faults.append(f"{where}.splits.{role}: must be a text")
+    for ours, theirs in splits.items():
+        if ours not in _SPLITS:
+            entry.fault(f"splits.{ours}", f"must be one of {', '.join(_SPLITS)}")
+        if not isinstance(theirs, str):
+            entry.fault(f"splits.{ours}", "must be a text")
     if splits and "train" not in splits:
-        faults.append(f"{where}.splits: `train` is missing")
+        entry.fault("splits", "`train` is missing")
     return dict(splits)
-
-
-def _text(row: dict[str, Any], key: str, where: str, faults: list[str], *, required: bool = False) -> str | None:
-    value = row.get(key)
-    if value is None:
-        if required:
-            faults.append(f"{where}.{key}: is missing")
-        return None
-    if not isinstance(value, str) or not value:
-        faults.append(f"{where}.{key}: must be a text")
-        return None
-    return value
-
-
-def _flag(row: dict[str, Any], key: str, where: str, faults: list[str], *, default: bool) -> bool:
-    value = row.get(key, default)
-    if not isinstance(value, bool):
-        faults.append(f"{where}.{key}: must be true or false")
-        return default
-    return value

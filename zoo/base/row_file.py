@@ -1,9 +1,9 @@
-"""Row files: rows of bytes that are mapped into memory, and an index of them.
+"""Row files: memory-mapped rows of bytes and their index.
 
-File: a header, a description (in formats that have one), the rows one after the other, the index. Header: magic, length
-of the description or else number of rows, place of the index, length of the file where there is no description, sha256
-of description and index. It is written last and the file renamed into place, so that a file cut short at any moment is
-not taken for whole. Whoever reads the rows checks them by the index.
+File: header, description (in formats that have one), rows, index. Header: magic, length of the description or else
+number of rows, offset of the index, length of the file if there is no description, sha256 of description and index.
+The header is written last and the file renamed into place, so a truncated file is never taken for complete. Readers
+check the rows by the index.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class RowHeader(NamedTuple):
-    """What the header of a whole file says."""
+    """The header of a complete file."""
 
     number: int  # bytes of the description, or rows
-    start: int  # of the rows
-    place: int  # of the index
+    start: int  # offset of the rows
+    place: int  # offset of the index
     size: int  # bytes of the file
     digest: bytes
 
@@ -39,7 +39,7 @@ class RowFormat:
         self.size = self._header.size  # bytes of the header
 
     def header(self, file: IO[bytes]) -> RowHeader:
-        """Read a file's beginning; a ValueError: it is not one of a whole file."""
+        """Read a file's header; raises ValueError if the file is not complete or of another format."""
         data, size = file.read(self.size), os.fstat(file.fileno()).st_size
         if len(data) != self.size:
             raise ValueError("no header")
@@ -50,7 +50,7 @@ class RowFormat:
         return RowHeader(number, start, place, size, digest)
 
     def index(self, file: IO[bytes], header: RowHeader) -> bytes:
-        """Read on behind the header; a ValueError: the index is damaged, or the description."""
+        """Read the index, from behind the header; raises ValueError if it or the description is damaged."""
         description = file.read(header.start - self.size)
         file.seek(header.place)
         index = file.read()
@@ -59,13 +59,13 @@ class RowFormat:
         return index
 
     def pack(self, description: bytes, rows: int, place: int, index: bytes) -> bytes:
-        """The header of a finished file."""
+        """The header's bytes."""
         numbers = (len(description), place) if self._described else (rows, place, place + len(index))
         return self._header.pack(self._magic, *numbers, hashlib.sha256(description + index).digest())
 
 
 class RowWriter:
-    """Writes a row file under a temporary name; `finish` puts it into place. All of it may raise OSError."""
+    """Writes a row file under a temporary name, which `finish` replaces. Every method but `close` may raise OSError."""
 
     def __init__(self, form: RowFormat, folder: Path, description: bytes = b"") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,10 +79,7 @@ class RowWriter:
         self.size += self._file.write(rows)
 
     def finish(self, path: Path, index: bytes, rows: int, *, sync: bool) -> None:
-        """Write index and header, wait for the disk if asked to, and move the file to its name.
-
-        Two processes that made the same file end with one, whichever is later.
-        """
+        """Write index and header, fsync if `sync`, and rename; of two processes with one path the later wins."""
         header = self._form.pack(self._description, rows, self.size, index)
         self.append(index)
         self._file.seek(0)
@@ -94,15 +91,14 @@ class RowWriter:
         self._temporary.replace(path)
 
     def close(self) -> None:
-        """Remove the temporary file, if it is still there."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        """Remove the temporary file, if it still exists."""
+        for end in (self._file.close, self._temporary.unlink):
+            with contextlib.suppress(OSError):
+                end()
 
 
 def open_or_remove(path: Path, opened: Callable[[Path], T]) -> T | None:
-    """Open a file; None if there is none, or if it is damaged (a ValueError): then it is removed."""
+    """Open a file; None if it is missing, or unreadable or damaged (a ValueError), which removes it."""
     try:
         return opened(path)
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
-"""Numbers as people read them: the only place that writes them, for the terminal, the report and the model card.
+"""Numbers as text, for the terminal, the report and the model card.
 
-What is not a number, None above all, becomes `DASH`: a record that somebody else wrote may lack any of them.
+What is not a number, such as None, becomes `DASH`: a record from elsewhere may lack any value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DASH = "\N{EN DASH}"
 
 
 def percent(share: Any, digits: int = 1) -> str:
-    """A share of 1 as a percentage: 0.934 -> "93.4%". Rounding never turns an imperfect share into 100%."""
+    """A share of 1 as a percentage: 0.934 -> "93.4%". A share below 1 is never rounded to 100%."""
     if not is_finite(share):
         return DASH
     text = f"{100 * share:.{digits}f}"
@@ -31,7 +31,7 @@ def interval(bounds: Any) -> str:
 
 
 def count(value: Any) -> str:
-    """A whole number with thousands apart: "1,234"."""
+    """A whole number with thousands separators: "1,234"."""
     return f"{int(value):,}" if is_finite(value) else DASH
 
 
@@ -58,12 +58,12 @@ def _in_units(value: Any, units: dict[str, float], unit: str) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A measured number, rounded to so many decimals."""
+    """A measured number, rounded to `digits` decimals."""
     return f"{value:.{digits}f}" if is_finite(value) else DASH
 
 
 def p_value(value: Any) -> str:
-    """A p value in three decimals, and never as 0, which none is: "0.080", "< 0.001"."""
+    """A p value in three decimals, never rounded to 0: "0.080", "< 0.001"."""
     return "< 0.001" if is_finite(value) and value < 0.001 else number(value)
 
 
@@ -89,17 +89,15 @@ def duration(seconds: Any) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[str]) -> list[str]:
-    """The lines of a plain table whose first row names the columns; those named in `right` hold numbers."""
-    rows = [["-" if cell == DASH else cell for cell in row] for row in rows]  # for pipes: grep and awk know it
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    columns = list(zip(widths, (name in right for name in rows[0]), strict=True))
-    texts = [
-        [cell.rjust(width) if number else cell.ljust(width) for cell, (width, number) in zip(row, columns, strict=True)]
-        for row in rows
-    ]
-    return ["  ".join(row).rstrip() for row in texts]
+    """The lines of a plain table whose first row names the columns; those named in `right` align to the right."""
+    rows = [["-" if cell == DASH else cell for cell in row] for row in rows]  # plain ASCII for grep and awk
+    columns = []
+    for cells in zip(*rows, strict=True):
+        justify = str.rjust if cells[0] in right else str.ljust
+        columns.append([justify(cell, max(map(len, cells))) for cell in cells])
+    return ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
 
 FORMATS = {each.__name__: each for each in (percent, interval, count, plural, compact, size, number, p_value, rate,
                                             duration)}  # fmt: skip
-"""By name, as the filters of templates."""
+"""The template filters, by name."""

@@ -1,4 +1,4 @@
-"""Files and texts from outside, read within limits: what is too large, too deep or no file at all is refused."""
+"""Untrusted files and texts: YAML, JSON and zip read within limits of size and depth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import stat
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import IO, Any
 
 import yaml
 
@@ -21,19 +21,19 @@ MiB = 1 << 20
 YAML_LIMIT = 4 * MiB  # bytes of a manifest, registry or recipe
 JSON_LIMIT = 256 * MiB  # bytes of a run.json, whose largest part is a confusion matrix
 CONFIG_LIMIT = 16 * MiB  # bytes of a model's config.json: tens of thousands of class names
-VALUES = 200_000  # values of one YAML file, an alias counting for everything that it repeats
-DEPTH = 50  # lists and mappings inside of one another
+VALUES = 200_000  # values of one YAML file; an alias counts for everything that it repeats
+DEPTH = 50  # levels of nested lists and mappings
 DIGITS = 40  # of a whole number in YAML
-LARGEST = 2**63 - 1  # whole number in either
+LARGEST = 2**63 - 1  # whole number in JSON
 
-_END = struct.Struct("<4s4xHHII")  # of a zip: the end record without its comment's length
-_END64 = struct.Struct("<4s20xQQQQ")
+_END = struct.Struct("<4s4xHHII")  # a zip's end record without the length of its comment
+_END64 = struct.Struct("<4s20xQQQQ")  # the same in zip64
 _ENTRY = 46  # bytes of a zip's smallest directory entry
 
-# The C loader is ten times quicker. A class of our own, so that the rule below stays ours.
+# The C loader is ten times faster. The subclass keeps the rules below away from other users of PyYAML.
 _Loader: Any = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
-# PyYAML reads YAML 1.1, where `1e-3` is a text; people write rates that way, and YAML 1.2 agrees with them.
-# So it does about on, off, yes and no, which YAML 1.1 takes for booleans: `cache: on` is a text.
+# PyYAML reads YAML 1.1, where `1e-3` is a text, and on, off, yes and no are booleans. As in YAML 1.2, here `lr: 1e-3`
+# is a number and `cache: on` a text.
 _BOOL = "tag:yaml.org,2002:bool"
 _Loader.yaml_implicit_resolvers = {
     first: [rule for rule in rules if rule[0] != _BOOL] for first, rules in _Loader.yaml_implicit_resolvers.items()
@@ -45,13 +45,12 @@ _Loader.add_implicit_resolver(
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a regular file whole.
+    """Read a whole regular file.
 
-    Raises:
-        OSError: It cannot be read, is larger than `limit` bytes, or is a device or pipe, which might never end.
-        ValueError: The path holds a NUL character.
+    Raises OSError if it cannot be read, is larger than `limit` bytes, or is a device or pipe, which might never end,
+    and ValueError if the path holds a NUL character.
     """
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would wait forever.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     with open(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
@@ -59,7 +58,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
             kind = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
             text = os.strerror(kind) if kind == errno.EISDIR else "it is a device or a pipe, not a file"
             raise OSError(kind, text, os.fspath(path))
-        # A byte more than it has, to notice one that grows; not `limit`, for that much memory would be taken at once.
+        # One byte more than its size, to notice a file that grows; `limit` would allocate that much memory at once.
         data = file.read(status.st_size + 1) if status.st_size <= limit else b""
         if len(data) > limit or status.st_size > limit:
             raise OSError(errno.EFBIG, f"it is larger than {limit // MiB} MiB", os.fspath(path))
@@ -67,11 +66,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML with the safe loader.
-
-    Raises:
-        ValueError: It is not YAML, gives one key twice, or unfolds into too much; the message is one line.
-    """
+    """Parse YAML safely; raises ValueError (one line) for invalid YAML, duplicate keys or exceeded limits."""
     try:
         loader = _Loader(text)
         try:
@@ -82,16 +77,12 @@ def parse_yaml(text: str) -> Any:
             return loader.construct_document(node)
         finally:
             loader.dispose()
-    except Exception as error:  # PyYAML lets its constructors' ValueError, IndexError and others through
+    except Exception as error:  # PyYAML's constructors raise ValueError, IndexError and others
         raise ValueError(" ".join(str(error).split())[:500] or type(error).__name__) from error
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON.
-
-    Raises:
-        ValueError: It is not JSON, or is nested too deep; the message is one line.
-    """
+    """Parse JSON; raises ValueError (one line) if it is invalid, nested too deep, or holds too large a whole number."""
     try:
         content = json.loads(text)
     except RecursionError:
@@ -113,26 +104,25 @@ def parse_json(text: str | bytes) -> Any:
 
 
 class _Nodes:
-    """Counts what a YAML document unfolds into, before anything is made of it."""
+    """Checks the number and depth of a YAML document's values, aliases expanded, before any is constructed."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[int, int]] = {}  # node -> values, levels
-        self._open: set[int] = set()
+        self._known: dict[int, tuple[int, int]] = {}  # id of a node -> values, levels
+        self._open: set[int] = set()  # ids of the nodes around the current one
 
     def check(self, node: yaml.Node, depth: int) -> tuple[int, int]:
-        found = self._known.get(id(node))
-        if found is None:
+        if id(node) not in self._known:
             if id(node) in self._open:
                 raise ValueError("it contains itself")
             self._open.add(id(node))
-            found = self._measured(node, depth)
+            self._known[id(node)] = self._measured(node, depth)
             self._open.discard(id(node))
-            self._known[id(node)] = found
-        if depth + found[1] > DEPTH:
+        values, levels = self._known[id(node)]
+        if depth + levels > DEPTH:
             raise ValueError(f"it is nested more than {DEPTH} deep")
-        if found[0] > VALUES:
+        if values > VALUES:
             raise ValueError(f"its aliases unfold into more than {VALUES:,} values")
-        return found
+        return values, levels
 
     def _measured(self, node: yaml.Node, depth: int) -> tuple[int, int]:
         if isinstance(node, yaml.ScalarNode):
@@ -143,14 +133,14 @@ class _Nodes:
             raise ValueError(f"it is nested more than {DEPTH} deep")
         children = node.value
         if isinstance(node, yaml.MappingNode):
-            _refuse_twice(node)
+            _refuse_duplicates(node)
             children = [part for pair in node.value for part in pair]
         measured = [self.check(child, depth + 1) for child in children]
         return 1 + sum(size for size, _ in measured), 1 + max((levels for _, levels in measured), default=0)
 
 
-def _refuse_twice(node: yaml.MappingNode) -> None:
-    """YAML forbids giving a key twice; PyYAML takes the last one and says nothing."""
+def _refuse_duplicates(node: yaml.MappingNode) -> None:
+    """YAML forbids duplicate keys; PyYAML silently takes the last one."""
     seen = set()
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode):
@@ -159,28 +149,16 @@ def _refuse_twice(node: yaml.MappingNode) -> None:
             seen.add((key.tag, key.value))
 
 
-class Seekable(Protocol):
-    """What a zip is read from."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """As of a file."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """As of a file."""
-
-
 def zip_members(path: Path, most: int) -> list[zipfile.ZipInfo]:
-    """The members of a zip whose directory fits into it.
-
-    Their number is counted in the file before `zipfile` makes a record of each.
+    """The members of a zip, counted before `zipfile` makes a record of each.
 
     Raises:
-        zipfile.BadZipFile: It is damaged, or its members lie outside of it or over one another.
+        zipfile.BadZipFile: It is damaged, or its members lie outside of it or overlap.
         ValueError: It has more than `most` members.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        if _entries(cast(Seekable, file), path.stat().st_size, most) > most:
+        if _entries(file, path.stat().st_size, most) > most:
             raise ValueError(f"it has more than {most:,} members")
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
@@ -192,21 +170,21 @@ def zip_members(path: Path, most: int) -> list[zipfile.ZipInfo]:
     return infos
 
 
-def _entries(file: Seekable, length: int, most: int) -> int:
-    """How many entries a zip's directory has, counted only where there is room for more than `most`."""
+def _entries(file: IO[bytes], length: int, most: int) -> int:
+    """The number of entries in a zip's directory; 0 if the directory is too small for more than `most`."""
     size = min(length, 22 + 65_535)
     file.seek(length - size)
     tail = file.read(size)
     place = tail.rfind(b"PK\5\6")
     if place < 0 or len(tail) - place < _END.size:
-        return 0  # zipfile says what is wrong with it
+        return 0  # not a zip: zipfile reports the fault
     directory = _END.unpack_from(tail, place)[3]
     wide = tail.rfind(b"PK\6\6", 0, place)
     if wide >= 0 and len(tail) - wide >= _END64.size:
         directory = max(directory if directory != 0xFFFFFFFF else 0, _END64.unpack_from(tail, wide)[3])
     if min(directory, length) <= most * _ENTRY:
         return 0
-    # Entries are counted by walking over them: each says how long its three texts are.
+    # Walk over the entries: each holds the lengths of its three texts.
     end = length - size + (wide if wide >= 0 else place)
     at, count = end - directory, 0
     while 0 <= at < end and count <= most:
@@ -220,16 +198,12 @@ def _entries(file: Seekable, length: int, most: int) -> int:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether it is a number that one can calculate with; True and False are not."""
+    """Whether it is a finite number, not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse a YAML file with the safe loader, within the limits of `zoo.base.untrusted`.
-
-    Raises:
-        ManifestError: The file cannot be read or is not YAML.
-    """
+    """Parse a YAML file within the limits; raises ManifestError if it cannot be read or is not YAML."""
     try:
         return parse_yaml(read_bytes(path, YAML_LIMIT).decode())
     except OSError as error:

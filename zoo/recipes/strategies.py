@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from zoo.base.fields import is_number
+from zoo.base.untrusted import is_finite
 
 Augment = Literal["none", "light", "standard", "strong"]
 
@@ -70,9 +70,9 @@ def phase_faults(phases: Any) -> list[str]:
         names.add(str(phase.name))
         if not isinstance(phase.epochs, int) or isinstance(phase.epochs, bool) or phase.epochs < 1:
             faults.append(f"{where}.epochs: must be a whole number of at least 1")
-        if not is_number(phase.lr) or not 0 < phase.lr <= 100:
+        if not is_finite(phase.lr) or not 0 < phase.lr <= 100:
             faults.append(f"{where}.lr: must be a number above 0")
-        if not is_number(phase.lr_decay) or not 0 <= phase.lr_decay <= 1:
+        if not is_finite(phase.lr_decay) or not 0 <= phase.lr_decay <= 1:
             faults.append(f"{where}.lr_decay: must lie between 0 and 1")
         if not isinstance(phase.train_from, str) or not phase.train_from:
             faults.append(f"{where}.train_from: must name a layer group")
