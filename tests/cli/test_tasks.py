@@ -11,7 +11,7 @@ import pytest
 from zoo.cli import render
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
-from zoo.tasks.predictions import Answer, Prediction
+from zoo.tasks.predictions import TaskPrediction, Prediction
 
 KIND = {"problem": "single-label", "accuracy": 0.9, "interval": [0.8, 0.95], "top5": 1.0, "loss": 0.3, "macro_f1": 0.88,
         "ece": 0.05, "n": 40, "baseline": 0.6, "mistakes": [{"id": "a"}],
@@ -93,8 +93,8 @@ class Unreadable:
 
 
 def test_predictions_have_a_column_for_each_task(zoo_, api, monkeypatch):
-    answers = {"kind": Answer("cat", 0.91, (("cat", 0.91),)), "age": Answer(value=3.5),
-               "signs": Answer(top=(("bell", 0.2),), labels=())}  # fmt: skip
+    answers = {"kind": TaskPrediction("cat", 0.91, (("cat", 0.91),)), "age": TaskPrediction(value=3.5),
+               "signs": TaskPrediction(top=(("bell", 0.2),), labels=())}  # fmt: skip
     said = [Unreadable(), Prediction("a.png", None, None, tasks=answers)]
     monkeypatch.setattr(api, "predict", lambda *args, **named: said)
     done = zoo_("predict", "run", "broken.png", "a.png")

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from zoo.tasks import kinds
-from zoo.tasks.kind import Answer, Column, Flags, Kind, LossOptions, Unfit, Values
+from zoo.tasks.kind import TaskPrediction, Column, Flags, Kind, LossOptions, Unfit, Values
 from zoo.tasks.schema import NAN, Facts, Measure, Target, Task
 
 
@@ -64,8 +64,8 @@ class Count(Kind):
                           "probability": None} for row in worst],
         }  # fmt: skip
 
-    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
-        return [Answer(value=value) for value in logits[:, 0].exp().tolist()]
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
+        return [TaskPrediction(value=value) for value in logits[:, 0].exp().tolist()]
 
 
 def explained(expected: torch.Tensor, real: torch.Tensor) -> float:

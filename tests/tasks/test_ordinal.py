@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from zoo.tasks.kind import MISTAKES
-from zoo.tasks.ordinal import Ordinal, kappa, ordinal_loss, step_of, step_probabilities
-from zoo.tasks.regression import Regression, quantity_loss
+from zoo.tasks.ordinal import Ordinal, kappa, ordinal_loss, levels_of, level_probabilities
+from zoo.tasks.regression import Regression, regression_loss
 from zoo.tasks.schema import Task
 
 
@@ -21,11 +21,11 @@ def test_the_loss_asks_only_who_got_so_far():
 
 def test_probabilities_of_steps_add_up_and_never_rise():
     logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 3
-    shares = step_probabilities(logits)
+    shares = level_probabilities(logits)
     assert torch.allclose(shares.sum(1), torch.ones(50)) and shares.min() >= 0
     above = 1 - shares.cumsum(1)[:, :-1]
     assert (above[:, 1:] <= above[:, :-1] + 1e-6).all()
-    assert torch.equal(step_of(logits), (above > 0.5).sum(1))
+    assert torch.equal(levels_of(logits), (above > 0.5).sum(1))
 
 
 def test_it_learns_an_order():
@@ -65,4 +65,4 @@ def test_a_quantity_is_measured_in_its_own_unit():
     assert result["mae"] == 0.75 and result["rmse"] == pytest.approx(math.sqrt(5 / 4))
     assert result["r2"] == pytest.approx(1 - 5 / 14) and result["baseline_mae"] == 1.5
     assert [row["id"] for row in result["mistakes"]][:2] == ["d", "c"]
-    assert quantity_loss(torch.zeros(4), values, 3.0, 2.0).item() == pytest.approx(0.5 * 14 / 4 / 4)
+    assert regression_loss(torch.zeros(4), values, 3.0, 2.0).item() == pytest.approx(0.5 * 14 / 4 / 4)

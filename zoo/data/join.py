@@ -81,8 +81,8 @@ def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = 
 def _task_columns(spec: TaskSpec) -> TaskColumns:
     column = spec.column or "label"
     if "," in column:
-        return TaskColumns(spec.name, tuple(parts_of(column, ",")), MANY, spec.steps)
-    return TaskColumns(spec.name, (column,), spec.kind, spec.steps)
+        return TaskColumns(spec.name, tuple(parts_of(column, ",")), MANY, spec.levels)
+    return TaskColumns(spec.name, (column,), spec.kind, spec.levels)
 
 
 def _refuse_idle_separator(tasks: Sequence[Task], options: DataOptions) -> None:

@@ -46,7 +46,7 @@ class Column:
     labels: Sequence[Sequence[str] | None]  # the same cell by cell as labels, of which one can hold several
     trained: Sequence[bool]  # rows whose images are trained on
     several: bool = False  # whether some cell looks as if it held several labels
-    steps: tuple[str, ...] = ()  # as a person wrote them, from low to high
+    levels: tuple[str, ...] = ()  # as the user wrote them, from low to high
     known: Task | None = None  # the task of a model that is scored
 
     def values(self) -> set[str]:
@@ -74,7 +74,7 @@ USUAL = LossOptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TaskPrediction:
     """What a model says to one question about one image; what does not belong to its kind is None."""
 
     label: str | None = None  # most probable class; or the step
@@ -143,13 +143,13 @@ class Kind:
         """The task with what its loss needs to know of the training images."""
         return task
 
-    def nothing(self, task: Task, targets: Values) -> tuple[str, str] | None:
+    def lacks(self, task: Task, targets: Values) -> tuple[str, str] | None:
         """What images lack without which nothing can be measured on them, and why; None: they may be measured on."""
         return None
 
     # Training
 
-    def asked(self, task: Task, targets: torch.Tensor) -> torch.Tensor:
+    def target_mask(self, task: Task, targets: torch.Tensor) -> torch.Tensor:
         """Which of the task's questions images answer, (N, questions)."""
         return targets.isfinite()
 
@@ -182,7 +182,7 @@ class Kind:
         """The task with what is chosen on the validation images when training is over; only asked where it keeps it."""
         return task
 
-    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
         """What a saved model says of each image; `top`: how many classes to give."""
         raise NotImplementedError
 

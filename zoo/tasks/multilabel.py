@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from zoo.base.text import percent
-from zoo.tasks.kind import MISTAKES, Answer, Column, Flags, Kind, LossOptions, Unfit, Values, ranked, refuse_unknown
+from zoo.tasks.kind import MISTAKES, TaskPrediction, Column, Flags, Kind, LossOptions, Unfit, Values, ranked, refuse_unknown
 from zoo.tasks.schema import FACTS, MANY, NAN, Target, Task, in_order
 
 RESAMPLES = 200  # of the images, for the interval
@@ -62,7 +62,7 @@ class MultiLabel(Kind):
         flags: Flags = targets == 1.0
         return flags
 
-    def nothing(self, task: Task, targets: Values) -> tuple[str, str] | None:
+    def lacks(self, task: Task, targets: Values) -> tuple[str, str] | None:
         """At least one image must have a label."""
         why = "there is nothing to rank before anything else, so it cannot be told how good a model is"
         return None if (targets == 1.0).any() else ("any of the labels", why)
@@ -84,14 +84,14 @@ class MultiLabel(Kind):
         """With a threshold for each label."""
         return replace(task, thresholds=choose_thresholds(logits, targets))
 
-    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
         """The labels above their thresholds, and the most probable ones."""
         found = []
         for shares in logits.sigmoid():
             pairs = zip(task.classes, shares.tolist(), thresholds(task), strict=True)
             over = [(name, share) for name, share, least in pairs if share >= least]
             best = tuple(sorted(over, key=lambda pair: -pair[1]))
-            found.append(Answer(top=ranked(shares, task, top), labels=best))
+            found.append(TaskPrediction(top=ranked(shares, task, top), labels=best))
         return found
 
     def table(self, result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

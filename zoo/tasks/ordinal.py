@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from zoo.tasks.kind import MISTAKES, Answer, Column, Kind, LossOptions, Unfit, Values, ranked
-from zoo.tasks.schema import FACTS, STEPS, Task, number_of
+from zoo.tasks.kind import MISTAKES, TaskPrediction, Column, Kind, LossOptions, Unfit, Values, ranked
+from zoo.tasks.schema import FACTS, ORDINAL, Task, number_of
 
 Places = npt.NDArray[np.int64]
 
@@ -25,7 +25,7 @@ Places = npt.NDArray[np.int64]
 class Ordinal(Kind):
     """Steps from low to high."""
 
-    facts = FACTS[STEPS]
+    facts = FACTS[ORDINAL]
     purpose = "to say which of {classes} an image is on ({name})"
     usage = (
         "# Each output: above a step, given that it is above the one before.\n"
@@ -35,12 +35,12 @@ class Ordinal(Kind):
 
     def in_order(self, column: Column, found: set[str]) -> tuple[str, ...]:
         """The steps are those that a person wrote, or numbers in their order."""
-        if column.steps:
-            missing = sorted(found - set(column.steps))
+        if column.levels:
+            missing = sorted(found - set(column.levels))
             if missing:
-                raise Unfit(f"{', '.join(missing[:10])} is none of the steps {'<'.join(column.steps)}",
+                raise Unfit(f"{', '.join(missing[:10])} is none of the steps {'<'.join(column.levels)}",
                             "name every step, from low to high")  # fmt: skip
-            return column.steps
+            return column.levels
         if all(number_of(text) is not None for text in found):
             return tuple(sorted(found, key=lambda text: (float(text), text)))
         few = sorted(found)[:5]
@@ -54,7 +54,7 @@ class Ordinal(Kind):
         found: list[int] = (targets > np.arange(task.outputs)).sum(0).tolist()
         return found
 
-    def asked(self, task: Task, targets: torch.Tensor) -> torch.Tensor:
+    def target_mask(self, task: Task, targets: torch.Tensor) -> torch.Tensor:
         """Whether it lies above a step is asked of what lies above the one before."""
         return targets >= torch.arange(task.outputs, device=targets.device)
 
@@ -64,18 +64,18 @@ class Ordinal(Kind):
 
     def score(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> float:
         """Kappa."""
-        return kappa(step_of(logits).numpy(), targets[:, 0].long().numpy(), len(task.classes))
+        return kappa(levels_of(logits).numpy(), targets[:, 0].long().numpy(), len(task.classes))
 
     def measure(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, ids: Sequence[str]) -> dict[str, Any]:
         """With kappa (quadratic weights), mae (in steps), and baseline, the accuracy of the commonest step."""
         from sklearn.metrics import confusion_matrix
 
         names, steps = task.classes, targets[:, 0].long()
-        guesses, real = step_of(logits).numpy(), steps.numpy()
+        guesses, real = levels_of(logits).numpy(), steps.numpy()
         away = np.abs(guesses - real)
         present = np.bincount(real, minlength=len(names))
         hits = np.bincount(real[away == 0], minlength=len(names))
-        shares = step_probabilities(logits.double()).numpy()
+        shares = level_probabilities(logits.double()).numpy()
         wrong = np.flatnonzero(away)
         worst = wrong[np.argsort(-away[wrong], kind="stable")][:MISTAKES]
         return {
@@ -92,10 +92,10 @@ class Ordinal(Kind):
                           "probability": float(shares[place, guesses[place]])} for place in map(int, worst)],
         }  # fmt: skip
 
-    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
         """The step, and the most probable ones."""
-        pairs = zip(step_of(logits).tolist(), step_probabilities(logits), strict=True)
-        return [Answer(task.classes[step], float(row[step]), top=ranked(row, task, top)) for step, row in pairs]
+        pairs = zip(levels_of(logits).tolist(), level_probabilities(logits), strict=True)
+        return [TaskPrediction(task.classes[step], float(row[step]), top=ranked(row, task, top)) for step, row in pairs]
 
     def per_class(self, images: int, cases: Sequence[int]) -> list[int]:
         """Those above the step before that are not above this one."""
@@ -117,13 +117,13 @@ def ordinal_loss(logits: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     return (losses * asked).sum() / asked.sum().clamp(min=1)
 
 
-def step_probabilities(logits: torch.Tensor) -> torch.Tensor:
+def level_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """How probable each step is, (N, steps), from (N, steps - 1) logits."""
     above = torch.cat([torch.ones_like(logits[:, :1]), logits.sigmoid().cumprod(1), torch.zeros_like(logits[:, :1])], 1)
     return above[:, :-1] - above[:, 1:]
 
 
-def step_of(logits: torch.Tensor) -> torch.Tensor:
+def levels_of(logits: torch.Tensor) -> torch.Tensor:
     """The step of each image, (N,): as many as it is more probably above than not."""
     return (logits.sigmoid().cumprod(1) > 0.5).sum(1)
 

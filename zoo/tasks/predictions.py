@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from zoo.tasks import kinds
-from zoo.tasks.kind import Answer, Shares
+from zoo.tasks.kind import TaskPrediction, Shares
 from zoo.tasks.schema import Task, spans
 
 
@@ -24,7 +24,7 @@ class Prediction:
     error: str | None = None
     labels: Shares | None = None  # those above their thresholds, where a model gives labels
     value: float | None = None  # where a model gives a quantity
-    tasks: Mapping[str, Answer] | None = None  # where a model answers several questions, by name
+    tasks: Mapping[str, TaskPrediction] | None = None  # where a model answers several questions, by name
 
     def record(self) -> dict[str, Any]:
         """The prediction as plain values, the form of `zoo predict --json`."""
@@ -32,7 +32,7 @@ class Prediction:
             return {"path": self.path, "error": self.error}
         if self.tasks is not None:
             return {"path": self.path, "tasks": {name: answer.record() for name, answer in self.tasks.items()}}
-        answer = Answer(self.label, self.probability, self.top, self.labels, self.value)
+        answer = TaskPrediction(self.label, self.probability, self.top, self.labels, self.value)
         return {"path": self.path, **answer.record()}
 
 

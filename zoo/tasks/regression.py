@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zoo.tasks.kind import MISTAKES, Answer, Column, Flags, Kind, LossOptions, Unfit, Values
+from zoo.tasks.kind import MISTAKES, TaskPrediction, Column, Flags, Kind, LossOptions, Unfit, Values
 from zoo.tasks.schema import FACTS, NAN, Target, Task, number_of, whole_numbers
 
 Floats = npt.NDArray[np.float64]
@@ -71,8 +71,8 @@ class Regression(Kind):
         return replace(task, mean=float(values.mean()) if len(values) else 0.0, std=spread or 1.0)
 
     def loss(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, options: LossOptions) -> torch.Tensor:
-        """See `quantity_loss`."""
-        return quantity_loss(logits[:, 0], targets[:, 0], task.mean, task.std)
+        """See `regression_loss`."""
+        return regression_loss(logits[:, 0], targets[:, 0], task.mean, task.std)
 
     def score(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> float:
         """R², of guesses in the quantity's own unit."""
@@ -89,16 +89,16 @@ class Regression(Kind):
             "r2": r_squared(said, real),
             "mae": float(off.mean()),
             "rmse": float(np.sqrt((off**2).mean())),
-            "loss": float(quantity_loss((guesses - task.mean) / task.std, values, task.mean, task.std)),
+            "loss": float(regression_loss((guesses - task.mean) / task.std, values, task.mean, task.std)),
             "n": len(real),
             "baseline_mae": float(np.abs(real - task.mean).mean()),
             "mistakes": [{"id": ids[place], "label": f"{real[place]:g}", "predicted": f"{said[place]:.4g}",
                           "probability": None} for place in map(int, worst)],
         }  # fmt: skip
 
-    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
         """The value."""
-        return [Answer(value=float(value)) for value in logits[:, 0]]
+        return [TaskPrediction(value=float(value)) for value in logits[:, 0]]
 
     def edit_head(self, task: Task, weight: torch.Tensor, bias: torch.Tensor) -> None:
         """Times the deviation, plus the mean."""
@@ -107,7 +107,7 @@ class Regression(Kind):
         bias += task.mean
 
 
-def quantity_loss(outputs: torch.Tensor, values: torch.Tensor, mean: float, std: float) -> torch.Tensor:
+def regression_loss(outputs: torch.Tensor, values: torch.Tensor, mean: float, std: float) -> torch.Tensor:
     """Half the mean squared error of outputs in units of the deviation: a Gaussian's nats, but for a constant.
 
     Args:

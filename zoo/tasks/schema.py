@@ -81,7 +81,7 @@ FACTS: dict[str, Facts] = {facts.name: facts for facts in (
           "always guessing the same step", least=2, noun="step", chance=True,
           outputs=lambda task: tuple(f"above {step}" for step in task.classes[:-1])),
 )}  # fmt: skip
-STEPS = "ordinal"  # the kind that a person asks for by writing steps, low<high
+ORDINAL = "ordinal"  # the kind that a person asks for by writing steps, low<high
 _SCORE = Measure("score", "mean score")  # of several tasks
 
 
@@ -191,7 +191,7 @@ class TaskSpec:
     dataset: str  # as `--dataset` takes it
     column: str | None = None  # of a table; several with commas between are a label each
     kind: str | None = None  # None: as the column looks
-    steps: tuple[str, ...] = ()  # of an ordinal task, from low to high
+    levels: tuple[str, ...] = ()  # of an ordinal task, from low to high
 
     @classmethod
     def parse(cls, text: Any) -> TaskSpec:
@@ -211,13 +211,13 @@ class TaskSpec:
         if not dataset or len(more) > 2 or not all(more):
             raise ValueError(f"{text!r} is no task; {form}")
         said = more[1] if len(more) > 1 else None
-        steps = tuple(said.split("<")) if said and "<" in said else ()
-        if steps and (not all(steps) or len(set(steps)) != len(steps)):
+        levels = tuple(said.split("<")) if said and "<" in said else ()
+        if levels and (not all(levels) or len(set(levels)) != len(levels)):
             raise ValueError(f"the steps {said!r} must be different texts with < between")
-        kind = STEPS if steps else said
+        kind = ORDINAL if levels else said
         if kind is not None and kind not in FACTS:
             raise ValueError(f"the kind {said!r} is none of {', '.join(FACTS)}, nor steps such as low<middle<high")
-        return cls(name, prefix + dataset, more[0] if more else None, kind, steps)
+        return cls(name, prefix + dataset, more[0] if more else None, kind, levels)
 
     @property
     def plain(self) -> bool:
@@ -226,7 +226,7 @@ class TaskSpec:
 
     def __str__(self) -> str:
         """As it is typed."""
-        said = "<".join(self.steps) or self.kind
+        said = "<".join(self.levels) or self.kind
         return f"{self.name}={':'.join(part for part in (self.dataset, self.column, said) if part)}"
 
 

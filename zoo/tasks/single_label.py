@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from zoo.tasks.kind import MISTAKES, Answer, Column, Kind, LossOptions, Values, ranked
+from zoo.tasks.kind import MISTAKES, TaskPrediction, Column, Kind, LossOptions, Values, ranked
 from zoo.tasks.outputs import Outputs
 from zoo.tasks.schema import FACTS, ONE, Task, whole_numbers
 
@@ -63,10 +63,10 @@ class SingleLabel(Kind):
         """See `measure`."""
         return measure(Outputs(logits, targets[:, 0].long()), task.classes, ids)
 
-    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[Answer]:
+    def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
         """The most probable class, and those after it."""
         best = [ranked(shares, task, top) for shares in logits.softmax(1)]
-        return [Answer(*shares[0], top=shares) for shares in best]
+        return [TaskPrediction(*shares[0], top=shares) for shares in best]
 
 
 def measure(outputs: Outputs, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:

@@ -211,7 +211,7 @@ class _Reader:
             labels=labels,
             trained=self.trained,
             several=any(map(is_list, values)) or bool(separator and any(separator in text for text in texts if text)),
-            steps=self.wanted.steps,
+            levels=self.wanted.steps,
             known=self.known,
         )
 

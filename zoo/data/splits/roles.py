@@ -215,7 +215,7 @@ class Assembly:
         Of several tasks, one without a target there is left out of the result instead.
         """
         for span, values in () if self._plain else each_task(self._tasks, _targets(rows)):
-            lacking = kinds.of(span.task).nothing(span.task, values)
+            lacking = kinds.of(span.task).lacks(span.task, values)
             if lacking and (len(self._tasks) == 1 or np.isfinite(values).any()):
                 raise DataError(
                     f"no image of {where} has {lacking[0]} of {self._ref}",
