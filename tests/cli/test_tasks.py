@@ -11,7 +11,7 @@ import pytest
 from zoo.cli import render
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import Run
-from zoo.tasks.predictions import TaskPrediction, Prediction
+from zoo.tasks.predictions import Prediction, TaskPrediction
 
 KIND = {"problem": "single-label", "accuracy": 0.9, "interval": [0.8, 0.95], "top5": 1.0, "loss": 0.3, "macro_f1": 0.88,
         "ece": 0.05, "n": 40, "baseline": 0.6, "mistakes": [{"id": "a"}],
@@ -135,6 +135,6 @@ def test_another_data_set_does_not_take_the_place_of_tasks(zoo_, api):
 
 
 def test_an_ordinal_result_stands_beside_what_guessing_reaches_of_it():
-    said = "0 (always guessing the same step); accuracy 70.0%, and 40.0% by always guessing the commonest"
+    said = "0 (always guessing the same level); accuracy 70.0%, and 40.0% by always guessing the commonest"
     assert render.baseline(SIZE) == said
     assert render.baseline(KIND) == "60.0% (always guessing the commonest class)"

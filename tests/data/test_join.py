@@ -72,7 +72,7 @@ def test_what_is_guessed_is_said(tmp_path):
     dataset = opened("anything", specs=asked(f"age={table}:age", f"mark={table}:mark"))
     assert [task.kind for task in dataset.tasks] == ["regression", "single-label"]
     notes = " ".join(dataset.notes)
-    assert "taken for a quantity (regression); for classes write …:age:single-label" in notes
+    assert "taken for numbers to predict (regression); for classes write …:age:single-label" in notes
     assert "4 whole numbers are taken for classes; if their order means something write …:mark:ordinal" in notes
 
 
@@ -87,9 +87,9 @@ def test_a_row_that_answers_nothing_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("task", "what", "why"),
     [
-        ("size={}:size:ordinal", "cannot be used for the task size", "whose order nobody knows"),
-        ("size={}:size:S<M", "cannot be used for the task size", "L is none of the steps S<M"),
-        ("kind={}:kind:regression", "cannot be used for the task kind", "row 2 says 'dog', which is no number"),
+        ("size={}:size:ordinal", "cannot be used for the task size", "whose order is not known"),
+        ("size={}:size:S<M", "cannot be used for the task size", "L is none of the levels S<M"),
+        ("kind={}:kind:regression", "cannot be used for the task kind", "row 2 says 'dog', which is not a number"),
         ("hue={}:hue", "has no column 'hue'", "path, kind, age"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from zoo.tasks import kinds
-from zoo.tasks.kind import TaskPrediction, Column, Flags, Kind, LossOptions, Unfit, Values
+from zoo.tasks.kind import Column, Flags, Kind, LossOptions, TaskPrediction, Unfit, Values
 from zoo.tasks.schema import NAN, Facts, Measure, Target, Task
 
 

@@ -22,7 +22,7 @@ def test_images_that_answer_nothing_are_nothing_to_measure_by(tasks):
     with pytest.raises(DataError) as caught:
         measured(outputs, tasks, ["a", "b", "c"])
     names = ", ".join(task.name for task in tasks)
-    assert caught.value.what == f"none of the 3 images to measure on has an answer to {names}"
+    assert caught.value.what == f"none of the 3 images to measure on has a target for {names}"
     assert "empty" in caught.value.why and "fill some of them in" in caught.value.fix
 
 

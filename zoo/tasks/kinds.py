@@ -1,4 +1,4 @@
-"""The list of the kinds of task, and how one of another package joins it."""
+"""The list of the kinds of task, and how to register another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS: dict[str, Kind] = {kind.facts.name: kind for kind in (MultiLabel(), Regre
 
 
 def register(kind: Kind) -> None:
-    """Add a kind: its row of facts, and what it answers."""
+    """Add a kind and its row of facts."""
     FACTS[kind.facts.name] = kind.facts
     KINDS[kind.facts.name] = kind
 
@@ -24,10 +24,7 @@ def of(task: Task) -> Kind:
 
 
 def guessed(column: Column) -> tuple[Kind, str]:
-    """The kind that a column looks like, where nobody said so, and what a person should know about that."""
-    classes = KINDS[SingleLabel.facts.name]  # which claims whatever is left
-    for kind in (*(kind for kind in KINDS.values() if kind is not classes), classes):
-        note = kind.claims(column)
-        if note is not None:
-            return kind, note
-    raise AssertionError("classes claim every column")
+    """The kind that a column looks like, and a note for the user, perhaps empty."""
+    last = KINDS[SingleLabel.facts.name]  # claims every column
+    kinds = (*(kind for kind in KINDS.values() if kind is not last), last)
+    return next((kind, note) for kind in kinds if (note := kind.claims(column)) is not None)

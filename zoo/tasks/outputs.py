@@ -1,4 +1,4 @@
-"""Outputs: the logits of a model over a set of images, with their true labels."""
+"""Outputs: a model's logits over a set of images, with their targets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ TEMPERATURES = np.logspace(-2, 2, 33, base=2.0).tolist()  # tried for the refine
 
 
 class Outputs:
-    """What a model said about a set of images, in the set's order.
+    """A model's outputs over a set of images, in the set's order, on the CPU.
 
     Args:
-        logits: (N, classes), float32, on the CPU.
-        labels: (N,), int64.
-        target: What it said about images without labels, (M, classes), if it was asked.
-        positions: (N,), the images' places in the set, where unreadable ones may be left out; None: all are there.
+        logits: (N, outputs), float32.
+        labels: (N,), int64 classes; or (N, columns), the targets of tasks.
+        target: Logits of unlabelled images of the target domain, (M, outputs).
+        positions: (N,), the images' positions in the set, if unreadable ones are left out; None: all are there.
     """
 
     def __init__(
@@ -27,9 +27,7 @@ class Outputs:
         target: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
     ) -> None:
-        self.logits = logits
-        self.labels = labels
-        self.target = target
+        self.logits, self.labels, self.target = logits, labels, target
         self.positions = torch.arange(len(logits)) if positions is None else positions
 
 

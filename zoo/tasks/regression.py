@@ -1,4 +1,4 @@
-"""Regression: squared error in standard deviations, R², targets standardised and put back by the head."""
+"""Regression: squared error of standardised targets, R²; the saved head restores their unit."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from zoo.tasks.kind import MISTAKES, TaskPrediction, Column, Flags, Kind, LossOptions, Unfit, Values
+from zoo.tasks.kind import MISTAKES, Column, Flags, Kind, LossOptions, TaskPrediction, Unfit, Values, mistake
 from zoo.tasks.schema import FACTS, NAN, Target, Task, number_of, whole_numbers
 
-Floats = npt.NDArray[np.float64]
-
-FEW = 20  # different whole numbers up to which they are taken for classes rather than for a quantity
-BINS = 4  # quantiles of a quantity that count as answers of their own
+FEW = 20  # distinct whole numbers; up to so many are taken for classes
+BINS = 4  # quantiles of the target, as strata
 
 
 class Regression(Kind):
-    """A quantity. Outputs in training are values less their mean, in deviations; a saved model's are values."""
+    """A regression target. In training outputs are standardised, (value - mean) / std; a saved model's are values."""
 
     facts = FACTS["regression"]
-    purpose = "to say a quantity ({name})"
+    purpose = "to predict a number ({name})"
     usage = 'print(task["name"], mine.item())'
     shown = (("mean error", "mae", ".4g"), ("root mean square", "rmse", ".4g"), ("by the mean", "baseline_mae", ".4g"),
              ("loss", "loss", ".4f"))  # fmt: skip
@@ -35,28 +32,28 @@ class Regression(Kind):
         if not texts or few or any(number_of(text) is None for text in texts):
             return None
         return (
-            f"task {column.name}: its values are taken for a quantity (regression); "
+            f"task {column.name}: its values are taken for numbers to predict (regression); "
             f"for classes write …:{column.place[1]}:single-label"
         )
 
     def read(self, column: Column) -> tuple[Task, list[Target]]:
-        """Numbers, and nothing where one is not known."""
+        """Numbers; empty cells are unknown."""
         column.values()
         targets: list[Target] = []
         for row, text in enumerate(column.texts):
             number = NAN if text is None else number_of(text)
             if number is None:
-                raise Unfit(f"row {row + 1} says {str(text)[:60]!r}, which is no number",
-                            "write a number, or nothing where it is not known")  # fmt: skip
+                what = f"row {row + 1} says {str(text)[:60]!r}, which is not a number"
+                raise Unfit(what, "write a number, or leave the cell empty if it is not known")
             targets.append((number,))
         return Task(column.name, self.facts.name), targets
 
     def strata(self, task: Task, targets: Values) -> Flags:
-        """The quarter that its value is in."""
+        """The quartiles of the target."""
         known = np.isfinite(targets[:, 0])
         edges = np.quantile(targets[known, 0], np.linspace(0, 1, BINS + 1)[1:-1]) if known.any() else []
-        place = np.searchsorted(edges, targets[:, 0], side="right")
-        flags: Flags = (place[:, None] == np.arange(BINS)) & known[:, None]
+        quartile = np.searchsorted(edges, targets[:, 0], side="right")
+        flags: Flags = (quartile[:, None] == np.arange(BINS)) & known[:, None]
         return flags
 
     def counts(self, task: Task, targets: Values) -> list[int]:
@@ -64,64 +61,59 @@ class Regression(Kind):
         return [int(np.isfinite(targets).sum())]
 
     def fitted(self, task: Task, targets: Values) -> Task:
-        """With mean and deviation of the values."""
+        """The task with mean and standard deviation of the values; 0 and 1 if there is nothing to standardise."""
         values = targets[:, 0]
         values = values[np.isfinite(values)]
-        spread = float(values.std()) if len(values) else 0.0
-        return replace(task, mean=float(values.mean()) if len(values) else 0.0, std=spread or 1.0)
+        return replace(task, mean=float(values.mean()), std=float(values.std()) or 1.0) if len(values) else task
 
     def loss(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, options: LossOptions) -> torch.Tensor:
         """See `regression_loss`."""
         return regression_loss(logits[:, 0], targets[:, 0], task.mean, task.std)
 
     def score(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> float:
-        """R², of guesses in the quantity's own unit."""
+        """R², of predictions in the target's unit."""
         guesses = logits[:, 0].double() * task.std + task.mean
         return r_squared(guesses.numpy(), targets[:, 0].double().numpy())
 
     def measure(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, ids: Sequence[str]) -> dict[str, Any]:
-        """With baseline_mae, of always guessing the training images' mean; errors in the quantity's unit."""
-        guesses, values = logits[:, 0].double(), targets[:, 0].double()
-        said, real = guesses.numpy(), values.numpy()
-        off = np.abs(said - real)
+        """With baseline_mae, of always guessing the training images' mean; errors in the target's unit."""
+        outputs, values = logits[:, 0].double(), targets[:, 0].double()
+        guesses, real = outputs.numpy(), values.numpy()
+        off = np.abs(guesses - real)
         worst = np.argsort(-off, kind="stable")[:MISTAKES]
         return {
-            "r2": r_squared(said, real),
+            "r2": r_squared(guesses, real),
             "mae": float(off.mean()),
             "rmse": float(np.sqrt((off**2).mean())),
-            "loss": float(regression_loss((guesses - task.mean) / task.std, values, task.mean, task.std)),
+            "loss": float(regression_loss((outputs - task.mean) / task.std, values, task.mean, task.std)),
             "n": len(real),
             "baseline_mae": float(np.abs(real - task.mean).mean()),
-            "mistakes": [{"id": ids[place], "label": f"{real[place]:g}", "predicted": f"{said[place]:.4g}",
-                          "probability": None} for place in map(int, worst)],
-        }  # fmt: skip
+            "mistakes": [mistake(ids[at], f"{real[at]:g}", f"{guesses[at]:.4g}", None) for at in map(int, worst)],
+        }
 
     def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
         """The value."""
         return [TaskPrediction(value=float(value)) for value in logits[:, 0]]
 
     def edit_head(self, task: Task, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Times the deviation, plus the mean."""
+        """Undo the standardisation of targets."""
         weight *= task.std
         bias *= task.std
         bias += task.mean
 
 
 def regression_loss(outputs: torch.Tensor, values: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    """Half the mean squared error of outputs in units of the deviation: a Gaussian's nats, but for a constant.
+    """Half the mean squared error of standardised outputs (N,): a Gaussian's nats, but for a constant.
 
-    Args:
-        outputs: (N,), of values less their mean, in deviations.
-        values: (N,), as they are; NaN where one is not known, which does not count.
-        mean: Of the training images' values.
-        std: The same.
+    Values (N,) are in their own unit, NaN if unknown; mean and standard deviation are of the training images.
     """
     known = values.isfinite()
+    # Unknown values become 0 first: NaN times 0 would stay NaN.
     off = (outputs - ((values - mean) / std).nan_to_num()) * known
     return 0.5 * off.square().sum() / known.sum().clamp(min=1)
 
 
-def r_squared(guesses: Floats, values: Floats) -> float:
-    """Share of the variance that predictions explain: 1 where all are right, 0 where the mean would do as well."""
+def r_squared(guesses: Values, values: Values) -> float:
+    """Share of the variance that predictions explain: 1 if all are right, 0 if the mean does as well."""
     spread = float(((values - values.mean()) ** 2).sum())
     return 1.0 - float(((values - guesses) ** 2).sum()) / spread if spread else 0.0

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from zoo.tasks.kind import MISTAKES, TaskPrediction, Column, Kind, LossOptions, Values, ranked
+from zoo.tasks.kind import MISTAKES, Column, Kind, LossOptions, TaskPrediction, Values, mistake, ranked
 from zoo.tasks.outputs import Outputs
 from zoo.tasks.schema import FACTS, ONE, Task, whole_numbers
 
 BINS = 15  # of the calibration histogram, as in Guo et al. 2017
-UNKNOWN = -1  # class of an image that does not answer
+UNKNOWN = -1  # class of an image without a target
 
 
 class SingleLabel(Kind):
@@ -28,9 +28,9 @@ class SingleLabel(Kind):
              ("calibration error", "ece", ".4f"))  # fmt: skip
 
     def claims(self, column: Column) -> str:
-        """Whatever nothing else claims; of whole numbers it says that they may have an order."""
+        """Every column; the note says that whole numbers may have an order."""
         found = {text for text in column.texts if text is not None}
-        if not found or not whole_numbers(sorted(found)):
+        if not found or not whole_numbers(found):
             return ""
         return (
             f"task {column.name}: its {len(found)} whole numbers are taken for classes; "
@@ -46,13 +46,13 @@ class SingleLabel(Kind):
     def loss(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, options: LossOptions) -> torch.Tensor:
         """Cross-entropy, with label smoothing."""
         classes = targets[:, 0].nan_to_num(nan=UNKNOWN).long()
-        whole = functional.cross_entropy(
+        total = functional.cross_entropy(
             logits, classes, ignore_index=UNKNOWN, label_smoothing=options.smoothing, reduction="sum"
         )
-        return whole / (classes != UNKNOWN).sum().clamp(min=1)
+        return total / (classes != UNKNOWN).sum().clamp(min=1)
 
     def nats(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy as torch averages it."""
+        """Cross-entropy with torch's own mean."""
         return functional.cross_entropy(logits, targets[:, 0].long())
 
     def score(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> float:
@@ -64,40 +64,32 @@ class SingleLabel(Kind):
         return measure(Outputs(logits, targets[:, 0].long()), task.classes, ids)
 
     def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:
-        """The most probable class, and those after it."""
+        """The most probable classes."""
         best = [ranked(shares, task, top) for shares in logits.softmax(1)]
         return [TaskPrediction(*shares[0], top=shares) for shares in best]
 
 
 def measure(outputs: Outputs, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:
-    """Everything that a result says about a set of images.
+    """All measures of outputs with known classes.
 
-    Args:
-        outputs: What the model said, with true labels.
-        classes: Class names, in the head's order.
-        ids: Name of each image, for the list of mistakes.
-
-    Returns:
-        Plain values: accuracy, its 95 % interval (Wilson 1927), top5, loss, macro_f1 (over the classes that occur),
-        ece (Guo et al. 2017), n, baseline (the share of the commonest class), classes, confusion (rows: truth),
-        calibration, mistakes (the most confident ones).
+    Plain values: accuracy, its 95 % interval (Wilson 1927), top5, loss, macro_f1 (over the classes that occur), ece
+    (Guo et al. 2017), n, baseline (the share of the commonest class), classes, confusion (rows: truth), calibration,
+    mistakes (the most confident ones). `classes` are in the head's order; `ids` names the images.
     """
-    probabilities = outputs.logits.double().softmax(1).numpy()
-    labels = outputs.labels.numpy()
+    probabilities, labels = outputs.logits.double().softmax(1).numpy(), outputs.labels.numpy()
     count, width = probabilities.shape
-    guesses = probabilities.argmax(1)
-    confidence = probabilities.max(1)
+    guesses, confidence = probabilities.argmax(1), probabilities.max(1)
     right = guesses == labels
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, : min(5, width)]
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    # A pair of truth and guess as one number, counted.
     confusion = np.bincount(labels * width + guesses, minlength=width * width).reshape(width, width)
-    present, named, hits = confusion.sum(1), confusion.sum(0), confusion.diagonal()
-    f1 = 2 * hits / np.maximum(present + named, 1)
-    accuracy = float(right.mean())
+    present, predicted, hits = confusion.sum(1), confusion.sum(0), confusion.diagonal()
+    f1 = 2 * hits / np.maximum(present + predicted, 1)
     bins = _calibration(confidence, right)
     wrong = np.flatnonzero(~right)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     return {
-        "accuracy": accuracy,
+        "accuracy": float(right.mean()),
         "interval": list(wilson(int(right.sum()), count)),
         "top5": float((best == labels[:, None]).any(1).mean()),
         "loss": float(functional.cross_entropy(outputs.logits.double(), outputs.labels)),
@@ -112,19 +104,13 @@ def measure(outputs: Outputs, classes: Sequence[str], ids: Sequence[str]) -> dic
         "confusion": confusion.tolist(),
         "calibration": bins,
         "mistakes": [
-            {
-                "id": ids[index],
-                "label": classes[labels[index]],
-                "predicted": classes[guesses[index]],
-                "probability": float(confidence[index]),
-            }
-            for index in map(int, worst)
+            mistake(ids[at], classes[labels[at]], classes[guesses[at]], float(confidence[at])) for at in map(int, worst)
         ],
     }
 
 
 def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927), which stays inside 0 to 1 also near its ends."""
+    """The 95 % score interval of a share (Wilson 1927), which stays within 0 and 1."""
     share = hits / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
@@ -134,16 +120,13 @@ def wilson(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
 def _calibration(confidence: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     """The occupied bins of equal width, with mean confidence and accuracy in each."""
     place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows = []
-    for number in np.unique(place):
-        inside = place == number
-        rows.append(
-            {
-                "lower": float(number / BINS),
-                "upper": float((number + 1) / BINS),
-                "n": int(inside.sum()),
-                "confidence": float(confidence[inside].mean()),
-                "accuracy": float(right[inside].mean()),
-            }
-        )
-    return rows
+    return [
+        {
+            "lower": float(number / BINS),
+            "upper": float((number + 1) / BINS),
+            "n": int((place == number).sum()),
+            "confidence": float(confidence[place == number].mean()),
+            "accuracy": float(right[place == number].mean()),
+        }
+        for number in np.unique(place)
+    ]

@@ -71,7 +71,7 @@ class Tasks(Objective):
         found = [(kinds.of(span.task), span.task, logits[:, span.outputs], batch.labels[:, span.columns])
                  for span in self._spans]  # fmt: skip
         means = torch.stack([kind.loss(task, mine, truth, self._options) for kind, task, mine, truth in found])
-        asked = torch.stack([kind.target_mask(task, truth).float().mean() for kind, task, _, truth in found])
+        asked = torch.stack([kind.mask(task, truth).float().mean() for kind, task, _, truth in found])
         if self._share is not None:
             return Loss(means[0] * asked[0] / self._share)
         amounts = asked / self.shares  # 1 on average over the batches
@@ -134,7 +134,7 @@ def answered(tasks: Sequence[Task], answers: torch.Tensor, often: torch.Tensor |
         often: (N,), how often each image is drawn; None: all alike.
     """
     weights = torch.ones(len(answers), dtype=torch.float64) if often is None else often
-    found = [kinds.of(span.task).target_mask(span.task, answers[:, span.columns]).double().mean(1) for span in spans(tasks)]
+    found = [kinds.of(span.task).mask(span.task, answers[:, span.columns]).double().mean(1) for span in spans(tasks)]
     return [float((each * weights).sum() / weights.sum()) or 1.0 for each in found]
 
 
