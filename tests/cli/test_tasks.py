@@ -82,7 +82,7 @@ def test_an_evaluation_has_a_part_for_each_task(zoo_, api, monkeypatch):
         assert line in out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "cat 24 95.0%" in lines and "dog 16 -" in lines and "small 50 70.0%" in lines
-    assert "mean error 1.5" in lines and "by the mean 4" in lines and "mean error, steps 0.350" in lines
+    assert "mean error 1.5" in lines and "by the mean 4" in lines and "mean error, levels 0.350" in lines
     assert zoo_("eval", "run", "--json").json["tasks"]["age"]["mae"] == 1.5
 
 

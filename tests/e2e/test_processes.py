@@ -129,7 +129,7 @@ def test_two_processes_train_from_kept_activations_as_one_would(tmp_path: Path, 
     assert kinds.count("activations") == 3, "two views, and the validation images"
     both = launch(*words, "--out", str(tmp_path / "both"), processes=2, cwd=tmp_path)
     assert both.returncode == 0, both.stderr
-    assert both.stderr.count("from activations kept before") == 1
+    assert both.stderr.count("from features cached before") == 1
     ours, theirs = metrics(tmp_path / "both"), metrics(tmp_path / "single")
     assert_close(ours, theirs)
 

@@ -21,7 +21,7 @@ def test_a_budget_is_a_time_or_a_number_of_steps(text, seconds, steps):
 def test_anything_else_is_refused(text):
     with pytest.raises(RecipeError, match="a budget is a time or a number of steps") as caught:
         Budget.parse(text)
-    assert caught.value.fix == "such as 90s, 10m, 2h, 500steps"
+    assert caught.value.fix == "write it as 90s, 10m, 2h or 500steps"
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,5 @@ def test_every_phase_keeps_an_epoch_and_none_is_lost():
 def test_what_cannot_be_shared_out_is_refused():
     with pytest.raises(RecipeError, match=r"1 epoch\(s\) are too few for 2 phases"):
         with_epochs(Recipe(), 1)
-    with pytest.raises(RecipeError, match="the phases of this recipe say them already"):
+    with pytest.raises(RecipeError, match="the phases of this recipe give them already"):
         with_epochs(Recipe(phases=(Phase("all", 3, 1e-3, "all"),)), 5)

@@ -145,7 +145,7 @@ def test_an_unknown_boundary_names_the_groups() -> None:
     with pytest.raises(RecipeError) as caught:
         plan(Recipe(strategy="partial", train_from="layer9"))
     assert caught.value.what == "kit/net has no layer group named 'layer9'"
-    assert "stem, middle, neck, head; or say all, or head-N" in caught.value.fix
+    assert "stem, middle, neck, head; or use all, or head-N" in caught.value.fix
 
 
 def test_a_rate_for_an_unknown_group_names_the_groups() -> None:

@@ -286,7 +286,7 @@ def test_on_and_off_need_no_quotes(tmp_path, word):
 def test_a_fold_is_part_of_a_whole(text):
     with pytest.raises(RecipeError) as caught:
         Recipe(fold=text)
-    assert f"fold: {text!r} is no part of a whole; 2/5 is the second of five" in caught.value.why
+    assert f"fold: {text!r} is not K/N, such as 2/5 for the second of five folds" in caught.value.why
 
 
 def test_what_cuts_the_images_has_a_seed_of_its_own_if_it_is_given_one():
@@ -298,7 +298,7 @@ def test_averages_of_weights_and_a_second_training_exclude_each_other():
     for chosen in ({"soup": True}, {"wise": "sweep"}):
         with pytest.raises(RecipeError) as caught:
             Recipe(refit="on", **chosen)
-        assert "refit: soup and wise need the images that choose after training" in caught.value.why
+        assert "refit: soup and wise need the validation images after training" in caught.value.why
     with pytest.raises(RecipeError) as caught:
         Recipe(soup="yes")
     assert "soup: must be true or false, not 'yes'" in caught.value.why

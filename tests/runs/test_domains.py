@@ -387,11 +387,11 @@ def test_a_target_that_changed_is_refused(tmp_path: Path, source: Path, target: 
     ("choices", "fault"),
     [
         ({"align": "dann"}, "align: needs images to adapt to; name them with --target"),
-        ({"semi": "fixmatch"}, "semi: needs images without labels"),
+        ({"semi": "fixmatch"}, "semi: needs unlabelled images"),
         ({"target": "a", "unlabelled": "b", "semi": "pseudo"}, "unlabelled: with a target"),
         ({"unlabelled": "b"}, "unlabelled: nothing is learnt"),
         ({"select_by": "density"}, "select_by: density looks at target images"),
-        ({"target": "a", "align": "mmd", "strategy": "probe"}, "strategy: a probe leaves the features as they are"),
+        ({"target": "a", "align": "mmd", "strategy": "probe"}, "strategy: a probe keeps the features"),
     ],
 )
 def test_choices_that_contradict_each_other_are_said(choices: dict[str, Any], fault: str) -> None:

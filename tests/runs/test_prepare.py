@@ -193,7 +193,7 @@ def test_on_the_cpu_a_kernel_that_covers_its_input_is_a_matrix_product() -> None
         ({"compile": "probe,warmup"}, "there is no phase named warmup to compile"),
         ({"optimizer": "sdg"}, "there is no optimizer named 'sdg'"),
         ({"strategy": "probe", "wise": 0.5}, "wise averages the network before and after its body trains"),
-        ({"train_from": "head", "target": "digits", "align": "dann"}, "images without labels change nothing but"),
+        ({"train_from": "head", "target": "digits", "align": "dann"}, "unlabelled images change nothing but"),
         ({"target": "digits", "align": "dann,coral"}, "there is no one plan for --align dann,coral"),
     ],
 )

@@ -1,15 +1,15 @@
-"""Which methods there are to learn from images without labels: the files that hold them, by name; none is imported."""
+"""Names of the methods for unlabelled images, from their files; none is imported."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SOURCE_ONLY = ("none", "adabn")  # train on the labelled images alone; adabn then takes the target's norm statistics
-AUTO = "auto"  # tries some
-# Not MCC: it makes guesses sure and spread over the classes, which is what they would then be chosen by. Not all of the
-# others: each is one more training.
+SOURCE_ONLY = ("none", "adabn")  # train on labelled images alone; adabn then takes the target's norm statistics
+AUTO = "auto"  # tries the methods below
+# Not MCC: it optimises for confident, diverse predictions, by which methods are then compared. Not all of the others:
+# each is another training.
 TRIED = ("none", "adabn", "dann", "cdan")
-VALIDATORS = ("entropy", "information", "density")  # what target images say without labels
+VALIDATORS = ("entropy", "information", "density")  # scores of target images without labels
 
 
 def _files(folder: str) -> tuple[str, ...]:
@@ -18,9 +18,9 @@ def _files(folder: str) -> tuple[str, ...]:
 
 
 def asked(align: str) -> tuple[str, ...]:
-    """The methods that a recipe's `align` names: one to adapt by, or several to be tried."""
+    """The methods that a recipe's `align` names: one to adapt by, or several to try."""
     return TRIED if align == AUTO else tuple(align.split(","))
 
 
-ALIGNMENT = _files("alignment")  # makes features of two domains alike
-SEMI = _files("semi")  # learns from guesses
+ALIGNMENT = _files("alignment")  # align the features of two domains
+SEMI = _files("semi")  # learn from pseudo-labels

@@ -1,4 +1,4 @@
-"""A plan, as records: which layer group trains in which phase, at which rate, and what that is expected to cost."""
+"""The plan as records: layer groups, rates, caches and expected cost of each phase."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 from zoo.base.text import aligned
 from zoo.recipes import plan_table
 
-Train = Literal["all", "none", "adapter"]  # of a layer group: everything, nothing, what was added to it
+Train = Literal["all", "none", "adapter"]  # of a layer group: everything, nothing, only added parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class GroupPlan:
     name: str
     params: int  # elements
     undecayed: int  # elements without weight decay
-    lr: float  # peak rate; 0 where frozen
+    lr: float  # peak rate; 0 if frozen
     weight_decay: float
     train: Train
     norm: str  # "live" | "fixed" | "frozen" | "none" (keeps no running statistics)
@@ -30,11 +30,11 @@ class GroupPlan:
         return self.train == "none"
 
     def record(self) -> dict[str, Any]:
-        """The group as plain values: `frozen` says what trains, and `train` only where that is not enough."""
-        names = ("frozen" if name == "train" else name for name in self.__slots__)
-        return {name: getattr(self, name) for name in names} | (
-            {"train": self.train} if self.train == "adapter" else {}
-        )
+        """The group as plain values: `frozen` says what trains, with `train` only for adapters."""
+        names = ["frozen" if name == "train" else name for name in self.__slots__]
+        if self.train == "adapter":
+            names.append("train")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> GroupPlan:
@@ -45,12 +45,12 @@ class GroupPlan:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """How a phase trains from kept activations of its frozen part."""
+    """How a phase trains from cached features of its frozen part."""
 
-    group: str  # first layer group that is not wholly kept
-    entry: str  # module whose input is kept
-    views: int  # augmented views of each training image; the phase's epochs take them in turn
-    bytes: int  # of all activations, the validation images' included
+    group: str  # first layer group that still computes
+    entry: str  # module whose input is cached
+    views: int  # augmented views of each training image, which epochs take in turn
+    bytes: int  # of all features, validation images included
 
     def record(self) -> dict[str, Any]:
         """The cache as plain values."""
@@ -59,25 +59,25 @@ class CachePlan:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Estimated seconds of a phase, by its epochs."""
+    """Estimated seconds of a phase."""
 
     epoch: float  # of each epoch
-    once: float = 0.0  # before the first one, however many follow
-    view: float = 0.0  # of keeping activations of one more view of the training images
-    views: int = 0  # of these at most, one for each epoch
+    once: float = 0.0  # before the first one
+    view: float = 0.0  # of caching the features of a view of the training images
+    views: int = 0  # at most, one for each epoch
 
     def seconds(self, epochs: int) -> float:
-        """Of so many epochs."""
+        """The total for a number of epochs."""
         return self.once + self.view * min(self.views, epochs) + self.epoch * epochs
 
     def times(self, factor: float) -> Pace:
-        """Of what takes so many times as long."""
+        """The pace of a job that takes `factor` times as long."""
         return replace(self, epoch=factor * self.epoch, once=factor * self.once, view=factor * self.view)
 
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """One phase with everything settled; it has an optimizer and a schedule of its own."""
+    """One settled phase, with its own optimizer and schedule."""
 
     name: str
     epochs: int
@@ -86,13 +86,13 @@ class PhasePlan:
     warmup: float  # share of the phase's steps
     groups: tuple[GroupPlan, ...]  # ordered, input to head
     cache: CachePlan | None = None  # None: every step computes the whole network
-    cache_reason: str = field(default="", compare=False)  # why; it may speak of seconds that were measured
+    cache_reason: str = field(default="", compare=False)  # why; may mention measured seconds
     compiled: bool = False  # whether torch.compile makes the training step
-    extra: GroupPlan | None = None  # what the objective trains of its own, which is not published
-    unlabelled: int = 0  # images without labels beside each batch, all views counted
-    views: int = 1  # of each of these
-    eligible: bool = True  # whether one of its epochs may be the one that is kept
-    paces: tuple[Pace, ...] = field(default=(), compare=False)  # of each way to train it that is open; none: unknown
+    extra: GroupPlan | None = None  # the objective's own parameters, which are not published
+    unlabelled: int = 0  # unlabelled images alongside each batch, all views counted
+    views: int = 1  # of each unlabelled image
+    eligible: bool = True  # whether the best epoch may be one of its epochs
+    paces: tuple[Pace, ...] = field(default=(), compare=False)  # of each possible way to train it; none: unknown
 
     @property
     def steps(self) -> int:
@@ -106,7 +106,7 @@ class PhasePlan:
 
     @property
     def adapted(self) -> frozenset[str]:
-        """Names of the groups of which only what was added trains."""
+        """Names of the groups with only adapters training."""
         return frozenset(group.name for group in self.groups if group.train == "adapter")
 
     @property
@@ -131,34 +131,33 @@ class PhasePlan:
 
     def record(self) -> dict[str, Any]:
         """The phase as plain values."""
-        return {
-            "name": self.name,
-            "epochs": self.epochs,
-            "steps_per_epoch": self.steps_per_epoch,
-            "steps": self.steps,
-            "schedule": self.schedule,
-            "warmup": self.warmup,
+        names = ("name", "epochs", "steps_per_epoch", "steps", *self.__slots__[3:-1])  # without the paces
+        return {name: getattr(self, name) for name in names} | {
             "groups": [group.record() for group in self.groups],
             "cache": self.cache.record() if self.cache else None,
-            "cache_reason": self.cache_reason,
-            "compiled": self.compiled,
             "extra": self.extra.record() if self.extra else None,
-            "unlabelled": self.unlabelled,
-            "views": self.views,
-            "eligible": self.eligible,
         }
+
+
+def _phase(record: Mapping[str, Any]) -> PhasePlan:
+    """Rebuild a phase; a record of an earlier zoo may lack fields with a default."""
+    values = {name: record[name] for name in PhasePlan.__slots__ if name in record}
+    values["groups"] = tuple(map(GroupPlan.from_record, record["groups"]))
+    values["cache"] = CachePlan(**record["cache"]) if record.get("cache") else None
+    values["extra"] = GroupPlan.from_record(record["extra"]) if record.get("extra") else None
+    return PhasePlan(**values)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `adapt` will do, and runs exactly."""
+    """The exact plan of an adaptation."""
 
     backbone: str
     dataset: str
     phases: tuple[PhasePlan, ...]
-    seconds: float | None = None  # estimated training time, a second training included; None: not estimated
+    seconds: float | None = None  # estimated training time, that of a refit included; None: not estimated
     memory_bytes: int | None = None  # estimated peak of weights, gradients, optimizer and activations
-    data_wait: float | None = None  # estimated seconds of training in which images are not there yet
+    data_wait: float | None = None  # estimated seconds of training spent waiting for images
     notes: tuple[str, ...] = ()
 
     @property
@@ -168,50 +167,18 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """The plan as plain values, the form of `zoo plan --json`."""
-        return {
-            "backbone": self.backbone,
-            "dataset": self.dataset,
-            "phases": [phase.record() for phase in self.phases],
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "memory_bytes": self.memory_bytes,
-            "data_wait": self.data_wait,
-            "notes": list(self.notes),
-        }
+        plain = {"phases": [phase.record() for phase in self.phases], "notes": list(self.notes)}
+        keys = ("backbone", "dataset", "phases", "steps", "seconds", "memory_bytes", "data_wait", "notes")
+        return {key: plain[key] if key in plain else getattr(self, key) for key in keys}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Plan:
         """Rebuild a plan from its plain values."""
-        phases = tuple(
-            PhasePlan(
-                name=phase["name"],
-                epochs=phase["epochs"],
-                steps_per_epoch=phase["steps_per_epoch"],
-                schedule=phase["schedule"],
-                warmup=phase["warmup"],
-                groups=tuple(map(GroupPlan.from_record, phase["groups"])),
-                cache=CachePlan(**phase["cache"]) if phase.get("cache") else None,
-                cache_reason=phase.get("cache_reason", ""),
-                compiled=phase.get("compiled", False),
-                extra=GroupPlan.from_record(phase["extra"]) if phase.get("extra") else None,
-                unlabelled=phase.get("unlabelled", 0),
-                views=phase.get("views", 1),
-                eligible=phase.get("eligible", True),
-            )
-            for phase in record["phases"]
-        )
-        return cls(
-            backbone=record["backbone"],
-            dataset=record["dataset"],
-            phases=phases,
-            seconds=record["seconds"],
-            memory_bytes=record["memory_bytes"],
-            data_wait=record.get("data_wait"),
-            notes=tuple(record["notes"]),
-        )
+        values = {name: record[name] for name in cls.__slots__ if name in record}
+        return cls(**values | {"phases": tuple(map(_phase, record["phases"])), "notes": tuple(record["notes"])})
 
     def __str__(self) -> str:
-        """The plan as a plain table, a line per phase and group, and what there is to say below it."""
+        """The plan as a plain table with a row per phase and group, and further lines."""
         record = self.record()
         rows = [row for phase in record["phases"] for row in plan_table.group_rows(phase)]
         table = aligned([plan_table.GroupRow._fields, *rows], plan_table.NUMBERS)
@@ -220,7 +187,7 @@ class Plan:
 
 
 def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[str, str]) -> Plan:
-    """The plan with the phases that train from kept activations, by name, and why each phase does or does not."""
+    """The plan with caches by phase name, and the reason why each phase has one or not."""
     phases = tuple(
         replace(phase, cache=caches.get(phase.name), cache_reason=reasons.get(phase.name, "")) for phase in plan.phases
     )
@@ -228,12 +195,11 @@ def with_caches(plan: Plan, caches: Mapping[str, CachePlan], reasons: Mapping[st
 
 
 def with_compiled(plan: Plan, names: Collection[str], notes: Sequence[str] = ()) -> Plan:
-    """The plan with the phases, by name, whose training step is compiled, and what there is to say about it."""
+    """The plan with compiled training steps in the named phases, and further notes."""
     phases = tuple(replace(phase, compiled=phase.name in names) for phase in plan.phases)
     return replace(plan, phases=phases, notes=(*plan.notes, *notes))
 
 
 def with_paces(plan: Plan, paces: Mapping[str, tuple[Pace, ...]]) -> Plan:
-    """The plan with what each phase, by name, would take with other epochs; no record has that."""
-    phases = tuple(replace(phase, paces=paces.get(phase.name, ())) for phase in plan.phases)
-    return replace(plan, phases=phases)
+    """The plan with the paces of phases by name, for estimates with other epochs; records do not have them."""
+    return replace(plan, phases=tuple(replace(phase, paces=paces.get(phase.name, ())) for phase in plan.phases))

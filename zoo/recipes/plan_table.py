@@ -1,6 +1,6 @@
-"""The plan as text: rows of its table and lines below it. Terminal, report, card and `str(plan)` only lay them out.
+"""The plan as text: rows of its table and lines below it, for terminal, report, card and `str(plan)`.
 
-All of it is made from `Plan.record()`, of which a run that somebody else made may lack any part.
+The source is `Plan.record()`, since a record from elsewhere may lack any part.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from zoo.base.text import DASH, compact, count, duration, percent, plural, rate, size
 
-WAITING = 0.02  # share of training spent waiting for images from which a plan speaks of it
+WAITING = 0.02  # share of training spent waiting for images; a plan mentions larger ones
 
 
 class GroupRow(NamedTuple):
@@ -21,7 +21,7 @@ class GroupRow(NamedTuple):
     parameters: str
     rate: str  # at its peak
     decay: str
-    frozen: str  # yes, no
+    frozen: str  # yes or no
     norm: str
 
 
@@ -29,7 +29,7 @@ NUMBERS = ("parameters", "rate", "decay")  # columns that align to the right
 
 
 def group_rows(phase: Mapping[str, Any]) -> list[GroupRow]:
-    """A row for each layer group of a phase, and last the objective's own parameters, if it has any."""
+    """A row for each layer group of a phase, and last for the objective's own parameters, if it has any."""
     groups = [*(phase.get("groups") or ()), *filter(None, [phase.get("extra")])]
     return [
         GroupRow(
@@ -46,7 +46,7 @@ def group_rows(phase: Mapping[str, Any]) -> list[GroupRow]:
 
 
 def lines(plan: Mapping[str, Any]) -> list[str]:
-    """What there is to say below the table: each phase, what all of it takes, and the notes."""
+    """The lines below the table: each phase, the total cost, and the notes."""
     found = [line for phase in plan["phases"] for line in _of_phase(phase)]
     estimates = []
     if plan.get("seconds") is not None:
@@ -69,15 +69,15 @@ def _of_phase(phase: Mapping[str, Any]) -> list[str]:
         found.append(f"  {beside(phase)}")
     cache, reason = phase.get("cache"), phase.get("cache_reason")
     if cache:
-        found.append(f"  from activations kept before {cache['entry']}: {plural(cache['views'], 'view')} of each "
+        found.append(f"  from features cached before {cache['entry']}: {plural(cache['views'], 'view')} of each "
                      f"image, {size(cache['bytes'])}; {reason}")  # fmt: skip
     elif reason:
-        found.append(f"  no activations are kept: {reason}")
+        found.append(f"  no features are cached: {reason}")
     return [*found, "  compiled"] if phase.get("compiled") else found
 
 
 def beside(phase: Mapping[str, Any]) -> str:
-    """The images without labels that a step takes, as a sentence has it; each view of an image counts in the record."""
+    """A step's unlabelled images in words; the record counts each view of an image."""
     views = phase.get("views") or 1
-    images = plural((phase.get("unlabelled") or 0) // views, "image")
-    return f"{images} without labels beside each batch" + (f", in {views} views each" if views > 1 else "")
+    images = plural((phase.get("unlabelled") or 0) // views, "unlabelled image")
+    return f"{images} alongside each batch" + (f", in {views} views each" if views > 1 else "")

@@ -1,4 +1,4 @@
-"""A person's choices: validated, and out again as YAML."""
+"""Recipe: every choice that shapes a run, validated; from and to YAML."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ Balance = Literal["none", "weights", "sampler"]
 OnBadImage = Literal["error", "skip"]
 TaskWeighting = Literal["fixed", "uncertainty", "pcgrad"]
 
-# A rate range test, a number, or the strategy's own default.
-Rate = float | Literal["auto"] | None
+Rate = float | Literal["auto"] | None  # a number, a range test, or the strategy's default
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Every choice that shapes a result. `None` means: the strategy's own default, or decided from data and machine.
+    """Every choice that shapes a result; None: the strategy's default, or decided from data and machine.
 
     Raises:
-        RecipeError: One or more choices are out of range or contradict each other; all of them are listed.
+        RecipeError: Choices are out of range or contradict each other; all of them are listed.
     """
 
     strategy: Strategy = choice(
@@ -44,11 +43,7 @@ class Recipe:
     epochs: int | None = choice(None, "Epochs of the last phase.", low=1, high=100_000)
     probe_epochs: int | None = choice(None, "Epochs of the phases before the last one.", low=0, high=100_000)
     lr: Rate = choice(
-        None,
-        "Peak rate of the head in the last phase, or auto for a range test.",
-        more_than=0,
-        high=100,
-        words=("auto",),
+        None, "Peak rate of the head in the last phase, or auto: a range test.", more_than=0, high=100, words=("auto",)
     )
     probe_lr: float | None = choice(None, "Peak rate of the head while only it trains.", more_than=0, high=100)
     lr_decay: float | None = choice(None, "Each earlier layer group's rate, relative to the next.", low=0, high=1)
@@ -57,9 +52,9 @@ class Recipe:
         None, "First layer group that trains in the last phase: a name from `zoo show`, head-N, or all."
     )
     phases: tuple[Phase, ...] = choice(tuple, "Phases in full, instead of a strategy's (recipe files only).")
-    optimizer: str = choice("adamw", "Any optimizer that timm's factory knows.")
+    optimizer: str = choice("adamw", "Any optimizer of timm's factory.")
     weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
-    schedule: str = choice("one-cycle", "How the rate moves in a phase.", choices=("one-cycle", "cosine", "constant"))
+    schedule: str = choice("one-cycle", "Rate schedule of a phase.", choices=("one-cycle", "cosine", "constant"))
     warmup: float = choice(0.25, "Share of a phase's steps in which the rate rises.", low=0, high=0.9)
     batch_size: int | Literal["auto"] | None = choice(
         None,
@@ -73,14 +68,14 @@ class Recipe:
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
     label_smoothing: float | None = choice(
         None,
-        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, for which guesses must be able "
-        "to become sure, and for several labels per image.",
+        "Share of each target spread over all classes; default: 0.1, or 0 with --semi, whose pseudo-labels need "
+        "confident predictions, and for several labels per image.",
         low=0,
         high=0.9,
     )
     label_loss: str = choice(
         FACTS[MANY].losses[0],
-        "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels of which few are there.",
+        "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels, few of them per image.",
         choices=FACTS[MANY].losses,
     )
     ema: float = choice(
@@ -102,78 +97,69 @@ class Recipe:
     norm: str = choice("auto", "Batch-norm statistics of the groups that train.", choices=("auto", "live", "fixed"))
     recalibrate: str = choice(
         "auto",
-        "Re-estimate pretrained norm statistics on the training images before training: auto (where these look "
-        "different and trying shows that it is better), on, off.",
+        "Re-estimate pretrained norm statistics on the training images before training: auto (if these look "
+        "different and a trial shows that it is better), on, off.",
         choices=("auto", "on", "off"),
     )
     augment: Augment | None = choice(None, "Augmentation.", choices=("none", "light", "standard", "strong"))
     mixup: float = choice(0.0, "Mixup's alpha; 0 turns it off.", low=0, high=10)
     cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)
     balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
-    patience: int | None = choice(None, "Stop a phase after so many epochs without a better one.", low=1)
+    patience: int | None = choice(None, "Stop a phase after this many epochs without a better one.", low=1)
     select_by: str = choice(
         "auto",
-        "What makes an epoch the best one; auto: the refinement error where few images choose, else accuracy; with "
+        "What makes an epoch the best one; auto: the refinement error with few validation images, else accuracy; with "
         "--align: information, which like entropy and density looks at target images, without labels; for several "
         "labels per image: map, their mean average precision; for several tasks: score, the mean of theirs.",
         choices=("auto", "accuracy", "loss", "refinement", "entropy", "information", "density", "map", "score"),
     )
     target: str | None = choice(
-        None,
-        "Images of another domain to adapt to, as --dataset names images. Labels that they have are used for the "
-        "report alone.",
+        None, "Images of another domain to adapt to, as for --dataset. Any labels are used for the report alone."
     )
     align: str = choice(
         "none",
-        "How to make the features of both domains alike; adabn takes the target's norm statistics after training. "
+        "How to align the features of both domains; adabn takes the target's norm statistics after training. "
         "Several with commas between are all tried, and the best is taken without labels; auto: none,adabn,dann,cdan.",
         choices=(*methods.SOURCE_ONLY, *methods.ALIGNMENT, methods.AUTO),
         several=(*methods.SOURCE_ONLY, *methods.ALIGNMENT),
     )
-    align_weight: float = choice(1.0, "How much alignment counts beside the labels.", more_than=0, high=1000)
-    unlabelled: str | None = choice(
-        None, "More images of the same kind, as --dataset names images; labels that they have are not looked at."
-    )
+    align_weight: float = choice(1.0, "Weight of the alignment loss.", more_than=0, high=1000)
+    unlabelled: str | None = choice(None, "More images of the same kind, as for --dataset; labels are ignored.")
     semi: str = choice(
         "none",
-        "How to learn from images without labels: those of --unlabelled, or of --target.",
+        "How to learn from unlabelled images: those of --unlabelled, or of --target.",
         choices=("none", *methods.SEMI),
     )
-    semi_weight: float = choice(1.0, "How much images without labels count.", more_than=0, high=1000)
+    semi_weight: float = choice(1.0, "Weight of the loss of unlabelled images.", more_than=0, high=1000)
     unlabelled_ratio: int | None = choice(
-        None,
-        "Images without labels beside each labelled one in a batch; default: 7 with --semi, else 1.",
-        low=1,
-        high=100,
+        None, "Unlabelled images per labelled one in a batch; default: 7 with --semi, else 1.", low=1, high=100
     )
-    threshold: float = choice(0.95, "Confidence from which a guess counts as a label.", low=0, high=1)
+    threshold: float = choice(0.95, "Confidence from which a prediction becomes a pseudo-label.", low=0, high=1)
     cache: str = choice(
         "auto",
-        "Train from kept activations of the frozen part: auto (where that saves time), on, off, or names of phases.",
+        "Train from cached features of the frozen part: auto (if that saves time), on, off, or names of phases.",
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(
-        None, "Augmented views kept of each training image, which epochs take in turn; default: 4.", low=1, high=1000
+        None, "Cached augmented views of each training image, which epochs take in turn; default: 4.", low=1, high=1000
     )
-    cache_ram_gb: float = choice(2.0, "Gigabytes of activations kept in memory; more goes into a file.", low=0)
-    cache_gb: float = choice(10.0, "Gigabytes that files of activations may take, all runs together.", low=0)
+    cache_ram_gb: float = choice(2.0, "Gigabytes of features cached in memory; more goes into a file.", low=0)
+    cache_gb: float = choice(10.0, "Gigabytes that files of features may take, all runs together.", low=0)
     store_gb: float = choice(
         8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
     )
     checkpoint_every: str = choice(
         "1m",
-        "Save a state to go on from every so often: a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",
+        "How often to save a checkpoint: after a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",
         metavar="TIME|STEPS",
     )
-    checkpoint_keep: int = choice(2, "Saved states that are kept, in case the newest is damaged.", low=2, high=1000)
+    checkpoint_keep: int = choice(2, "Checkpoints that are kept, in case the newest is damaged.", low=2, high=1000)
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
-    train_per_class: int | None = choice(None, "Few-shot: images per class, those used for choosing included.", low=2)
+    train_per_class: int | None = choice(None, "Few-shot: images per class, validation images included.", low=2)
     limit: int | None = choice(
-        None,
-        "Use at most so many training images, and as many without labels; of each data set, where tasks name several.",
-        low=2,
+        None, "Most training images, and most unlabelled ones, to use; of each data set if tasks name several.", low=2
     )
-    val_fraction: float = choice(0.2, "Share cut from train where there is no validation split.", more_than=0, high=0.9)
+    val_fraction: float = choice(0.2, "Share cut from train if there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
     path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
     label_column: str | None = choice(
@@ -181,109 +167,100 @@ class Recipe:
     )
     problem: Problem = choice(
         "auto",
-        "What an image has: single-label, one class; multi-label, several (of a path in several rows of a table all); "
-        "auto: several where the separator, the columns or lists in cells say so.",
+        "What an image has: single-label, one class; multi-label, several (if a table has several rows of a path, all "
+        "of theirs); auto: several if the separator, the columns or lists in cells say so.",
         choices=get_args(Problem),
     )
-    label_separator: str | None = choice(None, "What stands between the labels of an image in one cell, such as ;")
+    label_separator: str | None = choice(None, "Separator of several labels in one cell, such as ;")
     tasks: tuple[str, ...] = choice(
         tuple,
-        "A question about each image, instead of --dataset: its name, a data set, and of a table the column, perhaps "
-        "with the kind (single-label, multi-label, regression, ordinal, or steps such as low<high).",
+        "A task, instead of --dataset: its name, a data set, and of a table the column, perhaps with the kind "
+        "(single-label, multi-label, regression, ordinal, or levels such as low<high).",
         metavar="NAME=DATASET[:COLUMN[:KIND]]",
     )
-    task_weights: Mapping[str, float] = choice(dict, "How much one task's loss counts.", metavar="TASK=WEIGHT", low=0)
+    task_weights: Mapping[str, float] = choice(dict, "Weight of one task's loss.", metavar="TASK=WEIGHT", low=0)
     task_weighting: TaskWeighting = choice(
         "fixed",
-        "How the tasks' losses are put together: fixed weights; uncertainty, which learns them; or pcgrad, which takes "
+        "How to combine the tasks' losses: fixed weights; uncertainty, which learns them; or pcgrad, which removes "
         "from each task's gradient what works against another's.",
         choices=("fixed", "uncertainty", "pcgrad"),
     )
     task_temperature: float = choice(
-        1.0, "Images are drawn in proportion to their task's size to this power: 1 as they come, 0 tasks alike, as far "
-        "as no image answers two.",
-        low=0, high=1,
-    )  # fmt: skip
+        1.0,
+        "Draw images in proportion to their task's size to this power: 1 as they come, 0 equally for all tasks, as far "
+        "as no image has targets of two.",
+        low=0,
+        high=1,
+    )
     dataset_config: str | None = choice(None, "Configuration of a Hub data set.")
     seed: int = choice(0, "Seed of every random choice.", low=0, high=2**31 - 1)
     data_seed: int | None = choice(
-        None, "Seed of what cuts the images into parts and draws few of them; default: the seed.", low=0, high=2**31 - 1
+        None, "Seed of splitting and subsampling the images; default: the seed.", low=0, high=2**31 - 1
     )
     fold: str | None = choice(
         None,
-        "Set one of several equal parts of the training images aside and report on it, such as 2/5 (cross-validation).",
+        "Hold out one of several equal parts of the training images and report on it, such as 2/5 (cross-validation).",
         metavar="K/N",
     )
     refit: str = choice(
         "auto",
-        "Train once more up to the best epoch, on the validation images too: auto (where there are under 500 labelled "
-        "images, and the choosing ones were cut from them), on, off.",
+        "Train again up to the best epoch, on the validation images too: auto (if there are under 500 labelled "
+        "images, and the validation ones were cut from them), on, off.",
         choices=("auto", "on", "off"),
     )
     precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
     compile: str = choice(
         "auto",
-        "Compile the training step with torch.compile: auto (where trying shows that it pays back), on, off, or names "
-        "of phases.",
+        "Compile the training step with torch.compile: auto (if a trial shows that it pays back), on, off, or phases.",
         metavar="auto|on|off|PHASES",
     )
     device: str = choice("auto", "Where to train.", choices=("auto", "cpu", "cuda", "mps"))
-    threads: int | None = choice(
-        None, "CPU threads; default: OMP_NUM_THREADS, else the machine's cores.", low=1, high=1024
-    )
-    workers: int | None = choice(
-        None, "Processes that load images; default: decided by device and cores.", low=0, high=256
-    )
+    threads: int | None = choice(None, "CPU threads; default: OMP_NUM_THREADS, else all cores.", low=1, high=1024)
+    workers: int | None = choice(None, "Processes that load images; default: by device and cores.", low=0, high=256)
 
     def __post_init__(self) -> None:
-        """Check everything, and report all faults in one go."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        """Check everything and report all faults at once."""
         checked = [entry for entry in fields(self) if entry.name not in _OWN]
-        faults = [fault for entry in checked for fault in field_faults(entry, values[entry.name])]
-        faults += (
-            mapping_faults("group_lr", self.group_lr)
-            + phase_faults(self.phases)
-            + task_faults(self.tasks, self.task_weights)
-        )
-        faults += choice_faults(self)
+        faults = [fault for entry in checked for fault in field_faults(entry, getattr(self, entry.name))]
+        faults += mapping_faults("group_lr", self.group_lr) + phase_faults(self.phases)
+        faults += task_faults(self.tasks, self.task_weights) + choice_faults(self)
         if faults:
             count = "one choice" if len(faults) == 1 else f"{len(faults)} choices"
             raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
-        object.__setattr__(self, "group_lr", MappingProxyType(dict(self.group_lr)))
-        object.__setattr__(self, "phases", tuple(self.phases))
-        object.__setattr__(self, "tasks", tuple(self.tasks))
-        object.__setattr__(self, "task_weights", MappingProxyType(dict(self.task_weights)))
+        for name in ("phases", "tasks"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("group_lr", "task_weights"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def batch(self) -> int:
-        """Images per batch, where that is settled."""
+        """Images per batch; only once it is settled."""
         assert isinstance(self.batch_size, int)
         return self.batch_size
 
     @property
     def task_specs(self) -> tuple[TaskSpec, ...]:
-        """The tasks that are asked for."""
+        """The tasks, parsed."""
         return tuple(map(TaskSpec.parse, self.tasks))
 
     @property
     def smoothing(self) -> float:
-        """The label smoothing, also where nobody chose it."""
-        if self.label_smoothing is not None:
-            return self.label_smoothing
-        return 0.1 if self.semi == "none" else 0.0
+        """The label smoothing, chosen or default."""
+        default = 0.1 if self.semi == "none" else 0.0
+        return default if self.label_smoothing is None else self.label_smoothing
 
     @property
     def cut_seed(self) -> int:
-        """The seed of cutting the images into parts."""
+        """The seed of splitting the images."""
         return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def held_fold(self) -> tuple[int, int] | None:
-        """The part of the training images that is set aside, from 1, and how many parts there are."""
+        """The number of the fold that is held out, from 1, and the number of folds."""
         if self.fold is None:
             return None
-        number, _, of = self.fold.partition("/")
-        return int(number), int(of)
+        number, _, count = self.fold.partition("/")
+        return int(number), int(count)
 
     @property
     def preset(self) -> Preset:
@@ -291,61 +268,41 @@ class Recipe:
         return PRESETS[self.strategy]
 
     def with_preset(self) -> Recipe:
-        """The recipe with the strategy's defaults written out, so that a later zoo with other defaults repeats it."""
-        preset = self.preset
-        shared: dict[str, Any] = {
-            "augment": self.augment or preset.augment,
-            "label_smoothing": self.smoothing,
-            "weight_decay": preset.weight_decay if self.weight_decay is None else self.weight_decay,
-        }
-        if self.phases:
-            return replace(self, **shared)
-        lr = preset.lr if self.lr is None else self.lr
-        return replace(
-            self,
-            **shared,
-            epochs=self.epochs or preset.epochs,
-            probe_epochs=preset.probe_epochs if self.probe_epochs is None else self.probe_epochs,
-            lr=lr,
-            probe_lr=self.probe_lr or preset.probe_lr or (None if lr == "auto" else lr),
-            lr_decay=preset.lr_decay if self.lr_decay is None else self.lr_decay,
-        )
+        """The recipe with the strategy's defaults written out, so that a zoo with other defaults repeats it."""
+        names = ("augment", "weight_decay", *(() if self.phases else ("epochs", "probe_epochs", "lr", "lr_decay")))
+        defaults = {name: getattr(self.preset, name) for name in names if getattr(self, name) is None}
+        full = replace(self, label_smoothing=self.smoothing, **defaults)
+        if full.phases or full.probe_lr:
+            return full
+        return replace(full, probe_lr=self.preset.probe_lr or (None if full.lr == "auto" else full.lr))
 
     def expand(self) -> tuple[Phase, ...]:
-        """The phases that this recipe asks for, before layer groups are known.
-
-        An `lr` of auto stands for the strategy's default here: a range test puts its finding in the recipe first.
-        """
+        """The phases, before layer groups are known; an `lr` of auto counts as the strategy's default."""
         if self.phases:
             return self.phases
         full = self.with_preset()
         lr = float(full.lr) if isinstance(full.lr, int | float) else self.preset.lr
         decay, epochs, before = full.lr_decay or 0.0, full.epochs or 1, full.probe_epochs or 0
-        probe_lr = full.probe_lr or lr
-        boundary = self.train_from
         if self.strategy == "probe":
             return (Phase("probe", epochs, lr, "head"),)
-        if self.strategy == "partial":
-            return (Phase("partial", epochs, lr, boundary or "head-1", decay),)
-        if self.strategy == "gradual":
-            early = [Phase(f"unfreeze-{n}", before, lr, f"head-{n}", decay) for n in range(3)]
-            early[0] = Phase("probe", before, probe_lr, "head")
-            return (*(early if before else ()), Phase("finetune", epochs, lr, boundary or "all", decay))
-        if self.strategy == "lp-ft":
-            probe = (Phase("probe", before, probe_lr, "head"),) if before else ()
-            return (*probe, Phase("finetune", epochs, lr, boundary or "all", decay))
-        return (Phase(self.strategy, epochs, lr, boundary or "all", decay),)
+        if self.strategy not in ("gradual", "lp-ft"):
+            boundary = self.train_from or ("head-1" if self.strategy == "partial" else "all")
+            return (Phase(self.strategy, epochs, lr, boundary, decay),)
+        phases = [Phase("finetune", epochs, lr, self.train_from or "all", decay)]
+        if before and self.strategy == "gradual":
+            phases = [Phase(f"unfreeze-{n}", before, lr, f"head-{n}", decay) for n in (1, 2)] + phases
+        if before:
+            phases = [Phase("probe", before, full.probe_lr or lr, "head"), *phases]
+        return tuple(phases)
 
     def record(self) -> dict[str, Any]:
         """The recipe as plain values, every field."""
-        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        values["group_lr"] = dict(self.group_lr)
-        values["phases"] = [phase.record() for phase in self.phases]
-        values["tasks"], values["task_weights"] = list(self.tasks), dict(self.task_weights)
-        return values
+        plain = {"phases": [phase.record() for phase in self.phases], "tasks": list(self.tasks),
+                 "group_lr": dict(self.group_lr), "task_weights": dict(self.task_weights)}  # fmt: skip
+        return {entry.name: plain.get(entry.name, getattr(self, entry.name)) for entry in fields(self)}
 
     def to_yaml(self) -> str:
-        """The recipe as a YAML file, defaults left out."""
+        """The recipe as YAML, without defaults."""
         plain = Recipe().record()
         return yaml.safe_dump({key: value for key, value in self.record().items() if value != plain[key]})
 
@@ -354,7 +311,7 @@ class Recipe:
         """Build a recipe from plain values.
 
         Raises:
-            RecipeError: Unknown keys or values that cannot be, all in one message.
+            RecipeError: Keys are unknown or values invalid; all of them are listed.
         """
         known = {entry.name for entry in fields(cls)}
         unknown = [str(key) for key in values if key not in known]
@@ -365,12 +322,11 @@ class Recipe:
         except TypeError:
             faults.append("phases: must be a list of mappings with name, epochs, lr, train_from and perhaps lr_decay")
             del chosen["phases"]
-        recipe = None
         try:
             recipe = cls(**chosen)
         except RecipeError as error:
             faults.append(error.why)
-        if recipe is None or faults:
+        if faults:
             fix = f"known keys: {', '.join(sorted(known))}" if unknown else ""
             raise RecipeError(f"{source} cannot be used", why="; ".join(faults), fix=fix)
         return recipe
@@ -380,10 +336,10 @@ _OWN = ("phases", "group_lr", "tasks", "task_weights")  # fields with checks of 
 
 
 def with_choices(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    """The recipe with some choices replaced; values that are None leave it as it is.
+    """The recipe with choices replaced; a value of None changes nothing.
 
-    What an image has was perhaps found out in a run rather than chosen: tasks, or several labels, take its place. Other
-    tasks than before have no use for the weights of those that are gone.
+    `problem` was perhaps settled by a run, not chosen, so new tasks or label options reset it. New tasks also drop the
+    weights of former ones.
     """
     chosen = {key: value for key, value in choices.items() if value is not None}
     labels = recipe.problem == ONE and (chosen.keys() & {"label_separator", "label_column"})

@@ -1,4 +1,4 @@
-"""What strategies are made of: phases, and what each strategy uses where the person chose nothing."""
+"""Phases, and the presets of strategies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """What a strategy uses where the person chose nothing; measured, see docs/recipes.md."""
+    """A strategy's defaults; measured, see docs/recipes.md."""
 
     epochs: int
     lr: float
@@ -55,11 +55,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
 
 
 def phase_faults(phases: Any) -> list[str]:
-    """What is wrong with a recipe's phases, all of it."""
+    """All faults of a recipe's phases."""
     if not isinstance(phases, list | tuple):
         return ["phases: must be a list of phases"]
-    faults = []
-    names: set[str] = set()
+    faults, names = [], set[str]()
     for number, phase in enumerate(phases):
         where = f"phases[{number}]"
         if not isinstance(phase, Phase):

@@ -74,7 +74,7 @@ def test_guesses_that_counted_are_drawn_and_none_is_said(tmp_path: Path) -> None
     named, objective, plan = shown("a", 0.4)
     assert "more: 160 images trained on without labels, guesses learnt by fixmatch" in named
     assert "In the last tenth of the steps 40.0% were sure enough" in objective and "hardly anything" not in objective
-    assert "56 images without labels beside each batch, in 2 views each" in plan and "fixmatch not published" in plan
+    assert "56 unlabelled images alongside each batch, in 2 views each" in plan and "fixmatch not published" in plan
     assert "hardly anything was learnt from them" in shown("b", 0.001)[1]
 
 

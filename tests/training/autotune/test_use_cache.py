@@ -261,7 +261,7 @@ def test_why_nothing_is_kept_is_said(photos: Path) -> None:
     def reason(**choices: Any) -> str:
         plan = zoo.plan("resnet_nano", str(photos), zoo.Recipe(**{**CHOICES, "cache": "on", **choices}))
         phase = plan.phases[-1]
-        assert (phase.cache is None) == (f"no activations are kept: {phase.cache_reason}" in str(plan))
+        assert (phase.cache is None) == (f"no features are cached: {phase.cache_reason}" in str(plan))
         return phase.cache_reason
 
     def views(**choices: Any) -> int:

@@ -87,7 +87,7 @@ def test_the_plan_shows_what_an_objective_trains_at_the_rate_of_the_head(tmp_pat
     assert (finetune.extra.name, finetune.extra.params, finetune.extra.undecayed) == ("judge", 21, 5)
     assert finetune.extra.lr == finetune.groups[-1].lr and finetune.extra.weight_decay == 0.1
     assert finetune.unlabelled == 4
-    assert "judge" in str(plan) and "4 images without labels beside each batch" in str(plan)
+    assert "judge" in str(plan) and "4 unlabelled images alongside each batch" in str(plan)
     assert Plan.from_record(json.loads(json.dumps(plan.record()))) == plan
 
 
