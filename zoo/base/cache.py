@@ -17,8 +17,8 @@ ACTIVATIONS = ".acts"  # suffix of a file of cached features
 IMAGES = ".store"  # suffix of a file of decoded images
 ACTIVATION_ROWS = RowFormat(b"ZOOACTS1", described=True)
 IMAGE_ROWS = RowFormat(b"ZOOSTOR2", described=False)
-ABANDONED = 24 * 3600  # seconds after which `trim` takes a temporary file for abandoned by its writer
-_ABANDONED = 3600  # the same for `clear`, which a user asked for
+_TRIM_ABANDONED = 24 * 3600  # seconds after which `trim` takes a temporary file for abandoned by its writer
+_CLEAR_ABANDONED = 3600  # the same for `clear`, which a user asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def clear(older_than: float = 0.0) -> list[Stored]:
     """
     removed = []
     for entry in stored():
-        if entry.age < (max(older_than, _ABANDONED) if entry.kind == "unfinished" else older_than):
+        if entry.age < (max(older_than, _CLEAR_ABANDONED) if entry.kind == "unfinished" else older_than):
             continue
         with friendly_os_errors(entry.path):
             entry.path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def trim(folder: Path, suffix: str, limit: int, keep: Collection[Path] = ()) -> 
     for path in folder.iterdir():
         with contextlib.suppress(OSError):  # another process may be trimming too
             status = path.stat()
-            if path.name.endswith(".tmp") and time.time() - status.st_mtime > ABANDONED:
+            if path.name.endswith(".tmp") and time.time() - status.st_mtime > _TRIM_ABANDONED:
                 path.unlink()
             elif path.name.endswith(suffix):
                 entries.append((status.st_mtime, status.st_size, path))

@@ -1,1 +1,1 @@
-"""What was asked for (the recipe), and what it comes to (the plan); no tensors."""
+"""The recipe (the choices) and the plan (what will run); no tensors."""

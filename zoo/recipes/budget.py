@@ -88,7 +88,8 @@ def fitted(plan: Plan, recipe: Recipe, budget: Budget | None) -> FittedBudget:
     least = len(recipe.expand())
     takes, counts = partial(_seconds, plan, recipe), partial(_steps, plan, recipe)
     if budget.steps is not None:
-        epochs = _nearest(counts, least, budget.steps)
+        most, steps = _most(counts, least, budget.steps), budget.steps
+        epochs = min((most, most + 1), key=lambda epochs: abs(counts(epochs) - steps))  # the nearest
         over = counts(least) > budget.steps * SLACK
     else:
         allowed = budget.seconds or 0.0
@@ -122,12 +123,6 @@ def _seconds(plan: Plan, recipe: Recipe, epochs: int) -> float:
 
 def _shared(recipe: Recipe, epochs: int) -> dict[str, int]:
     return {phase.name: phase.epochs for phase in with_epochs(recipe, epochs).expand()}
-
-
-def _nearest(counts: Callable[[int], int], least: int, steps: int) -> int:
-    """The epochs with the nearest number of steps."""
-    most = _most(counts, least, steps)
-    return min((most, most + 1), key=lambda epochs: abs(counts(epochs) - steps))
 
 
 def _most(takes: Callable[[int], float], least: int, allowed: float) -> int:

@@ -66,7 +66,7 @@ def _of_phase(phase: Mapping[str, Any]) -> list[str]:
         f"{phase['schedule']}; trains {compact(trained)} parameters"
     ]
     if phase.get("unlabelled"):
-        found.append(f"  {beside(phase)}")
+        found.append(f"  {unlabelled_line(phase)}")
     cache, reason = phase.get("cache"), phase.get("cache_reason")
     if cache:
         found.append(f"  from features cached before {cache['entry']}: {plural(cache['views'], 'view')} of each "
@@ -76,7 +76,7 @@ def _of_phase(phase: Mapping[str, Any]) -> list[str]:
     return [*found, "  compiled"] if phase.get("compiled") else found
 
 
-def beside(phase: Mapping[str, Any]) -> str:
+def unlabelled_line(phase: Mapping[str, Any]) -> str:
     """A step's unlabelled images in words; the record counts each view of an image."""
     views = phase.get("views") or 1
     images = plural((phase.get("unlabelled") or 0) // views, "unlabelled image")

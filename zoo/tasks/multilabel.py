@@ -229,6 +229,7 @@ def _interval(probabilities: Values, real: Values, mean: float) -> list[float]:
     precision slightly too high.
     """
     count = len(real)
+    # Seeded: the same interval every time.
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(float)
     areas = []
     for scores, column in zip(probabilities.T, real.T, strict=True):

@@ -26,7 +26,7 @@ class Ordinal(Kind):
     """One of several levels from low to high."""
 
     facts = FACTS[ORDINAL]
-    purpose = "to say which of {classes} an image is on ({name})"
+    purpose = "to tell which of {classes} an image has ({name})"
     usage = (
         "# Each output: above a level, given that it is above the one before.\n"
         '        print(task["name"], names[int((mine.sigmoid().cumprod(0) > 0.5).sum())])'
