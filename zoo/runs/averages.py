@@ -1,12 +1,10 @@
-"""After training: the average of a run's own weights that it asks for, chosen on the validation images."""
+"""Weight averaging after training: soup of epochs, and WiSE-FT with the start, chosen on validation images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import torch
-from torch import nn
 
 from zoo.events import Note, Progress
 from zoo.tasks.scoring import scores_of
@@ -18,38 +16,30 @@ from zoo.training.state.session import Session
 
 
 def averaged(loaded: Loaded, work: Work, session: Session) -> dict[str, Any]:
-    """Put the average into the model, which holds the best weights, and say how it was chosen.
+    """Load the average into the model, which holds the best weights; returns `soup` and `wise` for the record.
 
-    A soup comes first, and is then the end that wise averages with the start.
-
-    Args:
-        loaded: What was trained.
-        work: How.
-        session: Where training ended; it knows the weights that were kept.
-
-    Returns:
-        `soup` and `wise` for the record, where they were asked for.
+    The soup comes first; WiSE-FT then averages it with the start.
     """
     recipe, position, model = work.settled, session.position, loaded.model
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if recipe.soup and position.epochs_kept:
-        tried = 2 * len(position.epochs_kept) - 1
-        judge = _Judge(loaded, work, session, "trying soups", tried)
-        soup = greedy([_epoch(entry, session) for entry in position.epochs_kept], judge.score, recipe.select_by)
+        score = _scorer(loaded, work, session, "trying soups", 2 * len(position.epochs_kept) - 1)
+        soup = greedy([_epoch(entry, session) for entry in position.epochs_kept], score, recipe.select_by)
         model.load_state_dict(soup.state)
-        found["soup"] = {"select_by": recipe.select_by, "kept": soup.kept, **soup.scores, "candidates": [*soup.rows]}
+        facts["soup"] = {"select_by": recipe.select_by, "kept": soup.kept, **soup.scores, "candidates": [*soup.rows]}
         if soup.kept == 1:
             session.emit(Note("soup: no average is better than the best epoch alone, which is kept"))
     if recipe.wise is not None and position.start is not None:
-        tried = len(SHARES) if recipe.wise == "sweep" else 3
-        judge = _Judge(loaded, work, session, "trying averages with the start", tried)
-        start, end = session.read_kept(START_FILE), _state(model)
+        total = len(SHARES) if recipe.wise == "sweep" else 3
+        score = _scorer(loaded, work, session, "trying averages with the start", total)
+        start = session.read_kept(START_FILE)
+        end = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
         after = position.start["after"]
-        # A head that nobody had trained yet would only add noise.
+        # An untrained head would only add noise.
         keep = loaded.groups[-1].parameters + loaded.groups[-1].buffers if after is None else ()
-        line = along(start, end, recipe.wise, judge.score, recipe.select_by, keep)
+        line = along(start, end, recipe.wise, score, recipe.select_by, keep)
         model.load_state_dict(line.state)
-        found["wise"] = {
+        facts["wise"] = {
             "alpha": line.share,
             "asked": recipe.wise,
             "start": "pretrained weights" if after is None else f"end of {after}",
@@ -58,7 +48,7 @@ def averaged(loaded: Loaded, work: Work, session: Session) -> dict[str, Any]:
         }
         if recipe.wise == "sweep" and line.share == 1:
             session.emit(Note("wise: no average with the start is better than the end, which is kept"))
-    return found
+    return facts
 
 
 def _epoch(entry: Mapping[str, Any], session: Session) -> Ingredient:
@@ -66,23 +56,18 @@ def _epoch(entry: Mapping[str, Any], session: Session) -> Ingredient:
     return Ingredient(facts, lambda: session.read_kept(epoch_file(entry["step"])))
 
 
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+def _scorer(
+    loaded: Loaded, work: Work, session: Session, stage: str, total: int
+) -> Callable[[State], dict[str, float]]:
+    """Scores weights on the validation images, in the run's precision; they stay in the model."""
+    done = itertools.count()
 
+    def score(state: State) -> dict[str, float]:
+        before = next(done)
+        session.emit(Progress(stage, before, total))
+        loaded.model.load_state_dict(state)
+        outputs = collect(loaded.model, work.val_loader, loaded.accelerator, mixed=True)
+        session.emit(Progress(stage, before + 1, total))
+        return scores_of(loaded.dataset.tasks)(outputs)
 
-class _Judge:
-    """Says what the validation images think of weights; the model holds the last ones that it was asked about."""
-
-    def __init__(self, loaded: Loaded, work: Work, session: Session, stage: str, total: int) -> None:
-        self._loaded, self._work, self._session, self._stage = loaded, work, session, stage
-        self._total, self._done = total, 0
-
-    def score(self, state: State) -> dict[str, float]:
-        """What epochs are chosen by, on the validation images, in the precision of the run."""
-        model = self._loaded.model
-        self._session.emit(Progress(self._stage, self._done, self._total))
-        model.load_state_dict(state)
-        outputs = collect(model, self._work.val_loader, self._loaded.accelerator, mixed=True)
-        self._done += 1
-        self._session.emit(Progress(self._stage, self._done, self._total))
-        return scores_of(self._loaded.dataset.tasks)(outputs)
+    return score

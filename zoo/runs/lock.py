@@ -1,4 +1,4 @@
-"""The run folder as something that one run at a time writes in: made, held, and tidied after an accident."""
+"""Lock of a run folder: one process at a time creates it, writes to it, and cleans up after a crash."""
 
 from __future__ import annotations
 
@@ -22,16 +22,12 @@ from zoo.runs import run_folder
 from zoo.runs.run_folder import Run
 from zoo.version import __version__
 
-_LOCK, _HOLDER = "lock", "holder.json"  # in checkpoints/, which is gone when the run is finished
-_WORKERS_GONE = 15.0  # seconds: a killed process's workers see that it is gone within a third of this, and let go
+_LOCK, _HOLDER = "lock", "holder.json"  # in checkpoints/, which is removed when the run is finished
+_WORKERS_GONE = 15.0  # seconds; the workers of a killed process notice within a third of this, and release the lock
 
 
 def refuse_used(path: Path) -> None:
-    """Refuse a folder that a new run cannot be made in.
-
-    Raises:
-        RunError: It holds something already, or cannot be written to.
-    """
+    """Raises RunError if no new run can be made in a folder: it holds something already, or is not writable."""
     if (path / "run.json").is_file():
         raise RunError(f"{path} holds a run already", fix=f"choose another --out, or {_way_on(path)}")
     if path.exists() and not path.is_dir():
@@ -39,14 +35,14 @@ def refuse_used(path: Path) -> None:
     with files.friendly_os_errors(path):
         if path.is_dir() and not _left_by_a_start(path):
             raise RunError(f"{path} exists and is not empty", fix="choose another --out")
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = "no permission to write in it" if there.is_dir() else "it is not a folder"
-        raise RunError(f"the run folder {path} cannot be made in {there}", why=why, fix="choose another --out")
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        why = "no permission to write in it" if nearest.is_dir() else "it is not a folder"
+        raise RunError(f"the run folder {path} cannot be made in {nearest}", why=why, fix="choose another --out")
 
 
 def begun(this: Run, kind: str) -> dict[str, Any]:
-    """What the first record of every run says, whatever was done."""
+    """The fields that the first record of every run has."""
     return {
         "schema": run_folder.SCHEMA,
         "zoo": __version__,
@@ -60,67 +56,45 @@ def begun(this: Run, kind: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def made(out: Path | None, name: str, record: Callable[[Run], dict[str, Any]]) -> Iterator[Run]:
-    """Make a run's folder with its first record, and hold it within the block.
+    """Make and lock a run folder with its first record; out=None makes `runs/NAME`, numbered if the name is taken.
 
-    Args:
-        out: Where; None: a new one under `runs/`.
-        name: What that one is called, if the name is free.
-        record: What run.json says at first.
-
-    Raises:
-        RunError: Another process has just made a run there.
-        DiskError: It cannot be written; what was made of it is gone again.
+    Raises RunError if another process has just made a run there. Whatever fails, a half-made folder is removed.
     """
     this = Run(reserved(name) if out is None else out.resolve())
-    there = out is not None and this.path.exists()
+    existed = out is not None and this.path.exists()
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(held(this))
         except DiskError:
-            _unmake(this, there)
+            _unmake(this, existed)
             raise
         try:
             refuse_used(this.path)
             tidy(this)
             this.write_record(record(this))
         except BaseException:
-            _unmake(this, there)
+            _unmake(this, existed)
             raise
         yield this
 
 
-@contextlib.contextmanager
-def held(this: Run) -> Iterator[None]:
-    """Keep other processes from writing in a run's folder within the block.
-
-    Raises:
-        RunError: Another process holds it; the message says which.
-        DiskError: The folder cannot be written to.
-    """
-    with held_by(this.path, this.checkpoints):
-        yield
+def held(this: Run) -> contextlib.AbstractContextManager[None]:
+    """Lock a run folder within the block, as `held_by` does."""
+    return held_by(this.path, this.checkpoints)
 
 
 @contextlib.contextmanager
 def held_by(path: Path, inside: Path) -> Iterator[None]:
-    """Keep other processes from writing in a folder within the block.
+    """Lock a folder within the block, by a lock file in its subfolder `inside`.
 
-    The operating system lets go of the lock of a process that is gone, however it went.
-
-    Args:
-        path: The folder.
-        inside: One in it, in which the lock lies.
-
-    Raises:
-        RunError: Another process holds it; the message says which.
-        DiskError: The folder cannot be written to.
+    Raises RunError if another process holds the lock. The operating system releases that of a dead process.
     """
     with files.friendly_os_errors(path):
         inside.mkdir(parents=True, exist_ok=True)
         lock = FileLock(inside / _LOCK)
         holder = _holder(inside)
         try:
-            lock.acquire(timeout=_WORKERS_GONE if holder and _is_gone(holder) else 0)
+            lock.acquire(timeout=_WORKERS_GONE if holder and _is_dead(holder) else 0)
         except Timeout:
             raise _in_use(path, inside) from None
     try:
@@ -133,9 +107,9 @@ def held_by(path: Path, inside: Path) -> Iterator[None]:
 
 
 def tidy(this: Run) -> None:
-    """Remove what a killed process had not finished writing; only for one that holds the folder."""
+    """Remove the temporary files of a killed process; the caller must hold the lock."""
     for folder in (this.path, this.checkpoints, *filter(Path.is_dir, this.checkpoints.glob("*"))):
-        for pattern in (".*.tmp", ".tmp*", ".saving-*"):  # ours, those of safetensors, those of a model being saved
+        for pattern in (".*.tmp", ".tmp*", ".saving-*"):  # from zoo, from safetensors, from saving a model
             for path in folder.glob(pattern):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
@@ -144,31 +118,28 @@ def tidy(this: Run) -> None:
 
 
 def reserved(name: str) -> Path:
-    """A new folder under `runs/`, which this process alone has made."""
-    root = Path("runs")
+    """Make a new folder under `runs/`; no other process gets the same one."""
     while True:
-        path = files.free_path(root, name).resolve()
+        path = files.free_path(Path("runs"), name).resolve()
         with files.friendly_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with contextlib.suppress(FileExistsError):  # another run took the name just now
                 path.mkdir()
-            except FileExistsError:  # another run took the name just now
-                continue
-        return path
+                return path
 
 
-def _unmake(this: Run, there: bool) -> None:
-    """Remove what making the folder has put there, and the folder too if it is new."""
+def _unmake(this: Run, existed: bool) -> None:
+    """Remove the lock files, and the folder too if it is new."""
     for path in (this.checkpoints / _HOLDER, this.checkpoints / _LOCK):
         with contextlib.suppress(OSError):
             path.unlink()
-    for folder in (this.checkpoints, *(() if there else (this.path,))):
-        with contextlib.suppress(OSError):  # it was somebody else's, and is not empty
+    for folder in (this.checkpoints, *(() if existed else (this.path,))):
+        with contextlib.suppress(OSError):  # somebody else's, and not empty
             folder.rmdir()
 
 
 def _left_by_a_start(path: Path) -> bool:
-    """Whether a folder holds nothing, or only what is made before the first record: its process was killed then."""
+    """Whether a folder is empty, or its process was killed before it wrote the first record."""
     inside = {entry.name for entry in path.iterdir()}
     early = {name for name in inside if name == "checkpoints" or name.startswith((".run.json.", ".tmp"))}
     states = any((path / "checkpoints").glob("step-*")) or any((path / "checkpoints").glob("best-*"))
@@ -201,13 +172,12 @@ def _holder(inside: Path) -> dict[str, Any] | None:
         return None
 
 
-def _is_gone(holder: dict[str, Any]) -> bool:
-    if os.name != "posix" or holder["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
+def _is_dead(holder: dict[str, Any]) -> bool:
+    if os.name == "posix" and holder["host"] == socket.gethostname():
+        try:
+            os.kill(holder["pid"], 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:  # it is somebody else's, and alive
+            pass
     return False

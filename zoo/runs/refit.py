@@ -1,4 +1,4 @@
-"""Train once more on all labelled images, when those that chose the best epoch have done so."""
+"""Refit: a second training on train and validation images together, once the best epoch is chosen."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PREFIX = "refit"  # of its phases' names
 
 
 def start_of(settled: Recipe, model: nn.Module) -> dict[str, torch.Tensor] | None:
-    """The weights to start from once more; None where there is no second training. To be taken before the first."""
+    """A copy of the initial weights, taken before the first training; None if there is no second."""
     if settled.refit != "on":
         return None
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def session_after(first: Session) -> Session:
-    """Where the second training stands: its own states, in the same folder and log."""
+    """The session of the second training: its own states, in the same folder and log."""
     return Session(
         first.folder,
         first.metrics,
@@ -43,7 +43,7 @@ def session_after(first: Session) -> Session:
 
 
 def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, torch.Tensor]) -> Job:
-    """The second training: the same phases up to the best epoch, on the images that trained and those that chose."""
+    """The second training: the same phases up to the best epoch, on train and validation images."""
     best = first.best
     assert best is not None
     ready.loaded.model.load_state_dict(start)
@@ -71,12 +71,12 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
 
 
 def _cut(option: Option, epochs: int) -> Option:
-    """No more views are kept than there are epochs to take them."""
+    """The option with at most one cached view per epoch."""
     return replace(option, plan=replace(option.plan, views=min(option.plan.views, max(1, epochs))))
 
 
 def record(dataset: Dataset, position: Position) -> dict[str, Any]:
-    """What run.json says of a second training."""
+    """`refit` in run.json."""
     epochs = {name.removeprefix(f"{_PREFIX} "): count for name, count in position.done.items()}
     return {"images": len(dataset.train) + len(dataset.val), "epochs": epochs}
 

@@ -92,10 +92,10 @@ def test_runs_that_cannot_be_averaged_are_refused_and_nothing_is_written(runs, i
     backbone, dataset = record["backbone"], record["dataset"]
     sizes = record["data_config"] | {"input_size": [3, 64, 64]}
     cases = [
-        ([runs[0]], "there is nothing to put together"),
+        ([runs[0]], "there is nothing to combine"),
         ([runs[0], runs[0]], "are the same run"),
         ([runs[0], tmp_path / "none"], "is not a run folder"),
-        ({"kind": "multitask"}, "does not tell one class of each image"),
+        ({"kind": "multitask"}, "does not give each image one class"),
         ({"kind": "stack"}, "is a stack, not a run of one model"),
         ({"status": "interrupted"}, "is not finished"),
         ({"backbone": backbone | {"arch": "resnet18"}}, "one is a test_resnet, the other a resnet18"),

@@ -175,7 +175,7 @@ def test_too_few_images_are_refused_with_the_way_out(runs, images, tmp_path):
     refitted.write_record(runs[1].record | {"id": "refitted", "refit": {"images": 56, "epochs": {"probe": 1}}})
     with pytest.raises(DataError) as caught:
         zoo.stack([runs[0], refitted], out=tmp_path / "stack")
-    assert "refitted trained on the images that chose as well" in caught.value.why
+    assert "refitted also trained on validation images" in caught.value.why
     assert not (tmp_path / "stack").exists()
 
 

@@ -1,1 +1,1 @@
-"""A stacked model as a run: its members, what combines them, the images that fit it."""
+"""Stacked models: members, combiner, and the images to fit it on."""

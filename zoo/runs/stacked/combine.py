@@ -1,4 +1,4 @@
-"""Ways to combine what several models say about an image, each a few tensors."""
+"""Combiners of several models' predictions, each a few tensors."""
 
 from __future__ import annotations
 
@@ -7,43 +7,42 @@ from dataclasses import dataclass
 
 import torch
 
-KINDS = ("mean", "weighted", "gated", "logistic")  # from the simplest to the one with the most to fit
+KINDS = ("mean", "weighted", "gated", "logistic")  # ordered by their number of parameters
 
 Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the members said about images."""
+    """The members' predictions for images."""
 
     logs: torch.Tensor  # (members, N, classes), log-probabilities, float64
-    features: tuple[torch.Tensor, ...]  # of each member, (N, D): what goes into its classifier
+    features: tuple[torch.Tensor, ...]  # (N, D) of each member: the input of its classifier
     labels: torch.Tensor  # (N,), int64
 
     def some(self, rows: torch.Tensor) -> Said:
-        """The same about some of the images."""
+        """The predictions for some of the images."""
         return Said(self.logs[:, rows], tuple(each[rows] for each in self.features), self.labels[rows])
 
     @property
     def members(self) -> int:
-        """How many members there are."""
+        """The number of members."""
         return len(self.logs)
 
 
 @dataclass(frozen=True, slots=True)
 class Combiner:
-    """One way of combining, fitted.
+    """A fitted combiner.
 
-    Every one has `members` (members,): the temperature that each member's logarithms are divided by first, so that none
-    counts for more because it is surer of itself than it should be. `weighted` has `weights` (members,), their logits.
-    `gated` has `centre` (features,) and `basis` (features, components) for what goes in, `gate` (components, members)
-    and `bias` (members,). `logistic` has `matrix` (members, classes, classes), which is added to the geometric mean,
-    and `bias` (classes,).
+    All have `members` (members,): a temperature for each member's logits, so that overconfidence gives no weight.
+    `weighted` has `weights` (members,), as logits. `gated` has `centre` (features,) and `basis` (features, components)
+    for its input, `gate` (components, members) and `bias` (members,). `logistic` has `matrix`
+    (members, classes, classes), which is added to the geometric mean, and `bias` (classes,).
     """
 
     kind: str
     tensors: Tensors
-    temperature: float  # that the combined logarithms are divided by in the end (Guo et al. 2017)
+    temperature: float  # of the combined log-probabilities (Guo et al. 2017)
 
     def logs(self, logs: torch.Tensor, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Log-probabilities (N, classes) from those of the members (members, N, classes) and their features."""
@@ -51,10 +50,10 @@ class Combiner:
         return (raw_logs(self.kind, self.tensors, own, features) / self.temperature).log_softmax(1)
 
     def weights(self, features: Sequence[torch.Tensor], members: int) -> torch.Tensor:
-        """How much each member counts, (members,).
+        """The weight of each member, (members,).
 
-        For mean, weighted and gated (over these images) it is the share of its probabilities, and they add up to 1. For
-        logistic it is the mean coefficient of a class's own logarithm, which may be below 0, and above 1 together.
+        For mean, weighted and gated (averaged over these images) it is its share of the mixture; they add up to 1. For
+        logistic it is the mean coefficient of a class's own log-probability: any number, with any sum.
         """
         if self.kind == "mean":
             return torch.full((members,), 1 / members, dtype=torch.float64)
@@ -73,7 +72,7 @@ def calibrated(logs: torch.Tensor, temperatures: torch.Tensor) -> torch.Tensor:
 def raw_logs(
     kind: str, tensors: Mapping[str, torch.Tensor], logs: torch.Tensor, features: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """What a way of combining makes of calibrated members, (N, classes): logarithms up to a constant of each row."""
+    """Log-probabilities (N, classes) from calibrated members, up to a constant in each row."""
     if kind == "mean":
         return logs.logsumexp(0) - torch.tensor(float(len(logs)), dtype=logs.dtype).log()
     if kind == "weighted":
@@ -85,6 +84,6 @@ def raw_logs(
 
 
 def gate_logits(tensors: Mapping[str, torch.Tensor], features: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The gate's logits, (N, members), from the members' features side by side."""
+    """The gate's logits (N, members) from the members' concatenated features."""
     whole = torch.cat([each.double() for each in features], dim=1)
     return (whole - tensors["centre"]) @ tensors["basis"] @ tensors["gate"] + tensors["bias"]

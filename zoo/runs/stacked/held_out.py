@@ -1,4 +1,4 @@
-"""Which images may fit a combination of models, and which may judge it: none that a member has learned from."""
+"""Held-out images to fit and test a stack on: none that a member was trained on."""
 
 from __future__ import annotations
 
@@ -15,49 +15,39 @@ from zoo.runs.load import data_options
 from zoo.runs.run_folder import MEMBERS, Run
 from zoo.runs.stacked.members import StackMember, again_members
 
-LEAST = 10  # images of each class, below which a combination is fitted to chance
-DIFFERENT = (
-    "adapt the members with the same images in the same roles: the same data options, and with several seeds one "
-    "--data-seed"
-)
+LEAST = 10  # images of each class; with fewer, a combination fits noise
+DIFFERENT = "adapt the members on the same splits: the same data options, and one --data-seed if their seeds differ"
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """Images that no member was trained on, labelled in the shared order."""
 
-    val: Part  # fit the combination; at most they chose an epoch
-    test: Part  # neither trained on nor chosen by
+    val: Part  # to fit the combination; at most they chose an epoch
+    test: Part  # used for neither training nor choosing
     dataset: Dataset  # the first member's, which these come from
     fit_on: str  # "val (cut from train)", …
     reported_on: str
-    same: bool  # whether all members have the same images in the same roles
-    refitted: tuple[str, ...]  # members that were trained on the images that chose as well
+    same: bool  # whether all members have the same splits
+    refitted: tuple[str, ...]  # members that were also trained on validation images
 
 
 def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit: Listener) -> HeldOut:
-    """Open the members' data, and find what all of them left alone.
+    """Open the members' data, decoded at the size of their preprocessing, and find the images that none trained on.
 
-    Args:
-        members: Two or more.
-        configs: Their preprocessing: decoded images are kept at its size.
-        emit: Told about progress.
-
-    Raises:
-        DataError: The data are not what they were, not the same for all members, or nothing is left to report on.
+    Raises DataError if the data changed, differ between members, or leave nothing to report on.
     """
     opened = [_opened(member, config, emit) for member, config in zip(members, configs, strict=True)]
     first = opened[0]
     refitted = tuple(member.name for member in members if member.refitted)
-    same = len({dataset.fingerprint for dataset in opened}) == 1
-    if same:
+    if len({dataset.fingerprint for dataset in opened}) == 1:
         fit = first.train.some([]) if refitted or first.val.samples == first.train.samples else first.val
         return HeldOut(fit, first.test, first, first.selected_on, first.reported_on, True, refitted)
     refs = sorted({member.dataset for member in members})
     if len(refs) > 1 or len({dataset.classes for dataset in opened}) > 1:
         raise DataError(
             f"the members were adapted to different data: {', '.join(refs)}",
-            why="an image that one was not trained on may be one that another was trained on",
+            why="one member's held-out image may be another's training image",
             fix="adapt them to the same data set",
         )
     emit(Progress("comparing the members' images", 0, 0))
@@ -73,24 +63,20 @@ def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit
     if not len(report):
         raise DataError(
             "no image is left to report on",
-            why="every one that a member reports on is one that another was trained on or chosen by",
+            why="every test image of a member was used to train or choose another",
             fix=DIFFERENT,
         )
-    there: set[bytes] = set()
+    included: set[bytes] = set()
     fit = first.val.some([])
     for dataset in opened:
-        more = keys.only(dataset.val, chosen - trained - reported - there)
-        fit, there = fit.joined(more), there | keys.of(more)
+        more = keys.only(dataset.val, chosen - trained - reported - included)
+        fit, included = fit.joined(more), included | keys.of(more)
     few = " (those that all members share)" if len(report) < len(first.test) else ""
     return HeldOut(fit, report, first, first.selected_on, first.reported_on + few, False, refitted)
 
 
 def images_of(stack: Run, emit: Listener) -> HeldOut:
-    """The images that a finished stack was fitted and judged on, found by its members.
-
-    Raises:
-        DataError: As for `held_out`.
-    """
+    """The images that a finished stack was fitted and tested on, found from its members."""
     record = stack.finished_record()
     places = [stack.path / MEMBERS / str(number) for number in range(len(record["stack"]["members"]))]
     chosen = again_members(record, places)
@@ -99,11 +85,7 @@ def images_of(stack: Run, emit: Listener) -> HeldOut:
 
 
 def refuse_few(found: HeldOut, command: str) -> None:
-    """Refuse to fit anything to a handful of images.
-
-    Raises:
-        DataError: A class has fewer than `LEAST` of them.
-    """
+    """Raises DataError if a class has fewer than `LEAST` images to fit on."""
     counts = dict(zip(found.val.classes, found.val.class_counts(), strict=True))
     short = {name: count for name, count in counts.items() if count < LEAST}
     if not short:
@@ -112,10 +94,10 @@ def refuse_few(found: HeldOut, command: str) -> None:
     why = f"{len(short)} class(es) have fewer than {LEAST} images that no member was trained on; {name}: {short[name]}"
     fix = f"retrain the members, each time without a fold of the images: {command} --folds 5; or adapt them "
     if found.refitted:
-        why += f"; {', '.join(found.refitted)} trained on the images that chose as well"
+        why += f"; {', '.join(found.refitted)} also trained on validation images"
         fix += "with --refit off"
     elif not found.same:
-        why += "; the members have different images in different roles"
+        why += "; the members have different splits"
         fix += "with one --data-seed"
     else:
         fix += "with a larger --val-fraction"
@@ -124,20 +106,18 @@ def refuse_few(found: HeldOut, command: str) -> None:
 
 def _opened(member: StackMember, config: DataConfig, emit: Listener) -> Dataset:
     options = data_options(member.recipe, config)
-    opened = data.open_dataset(
-        member.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total))
-    )  # fmt: skip
+    opened = data.open_dataset(member.dataset, options, lambda *progress: emit(Progress(*progress)))
     if opened.fingerprint != member.record["dataset"]["fingerprint"]:
         raise DataError(
             f"the data of {member.run.path} changed since it was trained",
-            why="nobody can tell any more which images it was trained on",
+            why="it is no longer known which images it was trained on",
             fix="bring the old data back, or adapt again",
         )
     return opened
 
 
 class _Keys:
-    """Images by their content: one that lies in two places is the same."""
+    """Images by a hash of their content, so that copies count as one."""
 
     def __init__(self) -> None:
         self._known: dict[str, bytes] = {}

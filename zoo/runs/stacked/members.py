@@ -1,4 +1,4 @@
-"""The runs that are put together, and what they must have in common."""
+"""Members of a stack or soup: finished runs with the same classes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SHOWN = 5  # classes that a message lists
 class StackMember:
     """One finished run."""
 
-    name: str  # different from the others'
+    name: str  # unique among the members
     run: Run
     record: Mapping[str, Any]  # of the run
-    recipe: Recipe  # automatic choices as they turned out
+    recipe: Recipe  # with its automatic choices resolved
     dataset: str  # what it was adapted to
-    order: tuple[int, ...]  # the class in each of the shared places -> its place in the run's own head
+    order: tuple[int, ...]  # for each class in the shared order, its index in the run's own head
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -38,12 +38,12 @@ class StackMember:
 
     @property
     def refitted(self) -> bool:
-        """Whether it was trained on the images that chose as well."""
+        """Whether it was also trained on the validation images."""
         return bool(self.record.get("refit"))
 
     @property
     def started_here(self) -> bool:
-        """Whether its weights may know any of the images: a run's on the same data, or of a place that is gone."""
+        """Whether its initial weights may have seen the images: from a run on the same data, or a file now missing."""
         place = Path(self.recipe.weights)
         if not place.exists():
             return place.is_absolute()
@@ -53,7 +53,7 @@ class StackMember:
             return False
 
     def facts(self) -> dict[str, Any]:
-        """What the record of the whole says of it."""
+        """The member in the stack's record."""
         record = self.record
         return {
             "name": self.name,
@@ -65,23 +65,22 @@ class StackMember:
 
 
 def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
-    """The runs that are meant, in the first one's class order.
+    """The members, in the first one's class order.
 
-    Raises:
-        RunError: There are fewer than two; one is not a finished run of one model, or comes twice; or they do not have
-            the same classes.
+    Raises RunError if there are fewer than two, one is not a finished run of one model or is named twice, or their
+    classes differ.
     """
     found = [run.named(reference) for reference in references]
     if len(found) < 2:
-        raise RunError("there is nothing to put together", why=f"{len(found)} run was named", fix="name two or more")
+        raise RunError("there is nothing to combine", why=f"{len(found)} run was named", fix="name two or more")
     records = [each.finished_record() for each in found]
     for each, record in zip(found, records, strict=True):
         if record.get("kind") == "stack":
             raise RunError(f"{each.path} is a stack, not a run of one model", fix="name its members")
         if record.get("kind") == "multitask" or record["dataset"].get("tasks"):
             raise RunError(
-                f"{each.path} does not tell one class of each image",
-                why="its images have several labels, or answer several questions",
+                f"{each.path} does not give each image one class",
+                why="its images have several labels or tasks",
                 fix="name runs of one class per image",
             )
     seen: dict[str, Run] = {}
@@ -91,27 +90,23 @@ def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
             raise RunError(f"{each.path} and {seen[own].path} are the same run", fix="name each run once")
         seen[own] = each
     classes = list(records[0]["dataset"]["classes"])
-    made = []
+    stacked = []
     for each, record, name in zip(found, records, _names(found), strict=True):
         read = recipe_of_run(record)
         assert read.dataset is not None
         order = _order(classes, found[0], record["dataset"]["classes"], each)
-        made.append(StackMember(name, each, record, read.recipe, read.dataset, order))
-    return made
+        stacked.append(StackMember(name, each, record, read.recipe, read.dataset, order))
+    return stacked
 
 
 def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[StackMember]:
-    """The members of a stack from its own folder, by the names that its record has for them.
-
-    Raises:
-        RunError: As for `members`.
-    """
+    """The members of a stack, read from its own folder and named as in its record."""
     names = [entry["name"] for entry in record["stack"]["members"]]
     return [replace(member, name=name) for member, name in zip(members(places), names, strict=True)]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Each run's folder name, with a number where another, or something else in a stack's table, has it too."""
+    """Each run's folder name, numbered if another row of a stack's table has it too."""
     names: list[str] = []
     for each in runs:
         name, number = each.path.resolve().name, 1
@@ -123,14 +118,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 
 def _order(classes: Sequence[str], first: Run, own: Sequence[str], of: Run) -> tuple[int, ...]:
-    missing, more = sorted(set(classes) - set(own)), sorted(set(own) - set(classes))
-    if missing or more:
-        parts = [
-            f"{of.path} {verb} {_some(names)}" for verb, names in (("lacks", missing), ("also has", more)) if names
-        ]
+    differences = {"lacks": sorted(set(classes) - set(own)), "also has": sorted(set(own) - set(classes))}
+    if any(differences.values()):
         raise RunError(
             f"{first.path} and {of.path} do not have the same classes",
-            why="; ".join(parts),
+            why="; ".join(f"{of.path} {verb} {_some(names)}" for verb, names in differences.items() if names),
             fix="adapt them to the same data set",
         )
     return tuple(own.index(name) for name in classes)

@@ -1,4 +1,4 @@
-"""Several networks as one: what they say about images, and what a combiner makes of it."""
+"""Stacked model: several networks and the combiner of their predictions."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ from zoo.runs.stacked.combine import KINDS, Combiner, Said
 
 
 class Panel(nn.Module):
-    """The members. Images come once in each preprocessing that any of them wants.
-
-    Args:
-        networks: timm models.
-        classes: Class names in the shared order.
-    """
+    """The members (timm models) with their classes in one order; takes images once per distinct preprocessing."""
 
     def __init__(self, networks: Sequence[nn.Module], classes: Sequence[str]) -> None:
         super().__init__()
@@ -41,57 +36,42 @@ class Panel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the members are."""
+        """The members' device."""
         return next(self.parameters()).device
 
     @torch.no_grad()
     def say(self, inputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Said:
-        """What the members say about images, on the CPU.
-
-        Args:
-            inputs: For each of `configs` the images, (B, C, H, W).
-            labels: (B,), if they are known.
-        """
+        """The members' predictions, on the CPU, for images (B, C, H, W) in each of `configs`; labels (B,) if known."""
         logs, features = [], []
         for network, which, order in zip(self.networks, self._input_of, self._order, strict=True):
             images = inputs[which].to(self.device, memory_format=torch.channels_last, non_blocking=True)
             own, logits = extract_with_logits(network.eval(), images)
             features.append(flat(own).cpu())
+            # log-probabilities with the classes in the shared order
             logs.append(logits.cpu().double()[:, order].log_softmax(1))
         known = torch.zeros(len(logs[0]), dtype=torch.int64) if labels is None else labels
         return Said(torch.stack(logs), tuple(features), known)
 
     def over(self, part: Part, batch_size: int, tell: Callable[[int], None]) -> Said:
-        """What the members say about every image of a part, in its order.
-
-        Args:
-            part: The images, labelled in the shared order.
-            batch_size: Images at once.
-            tell: Told how many are done.
-        """
+        """The members' predictions for every image of a part, in its order; `tell` gets the number done."""
         loaders = [
             data.eval_batches(part, config=config, batch_size=batch_size, device=self.device) for config in self.configs
         ]
-        found: list[Said] = []
+        outputs: list[Said] = []
         done = 0
         for batches in zip(*loaders, strict=True):
-            found.append(self.say([batch.images for batch in batches], batches[0].labels.cpu()))
+            outputs.append(self.say([batch.images for batch in batches], batches[0].labels.cpu()))
             done += len(batches[0])
             tell(done)
         return Said(
-            torch.cat([each.logs for each in found], dim=1),
-            tuple(torch.cat(each) for each in zip(*(said.features for said in found), strict=True)),
-            torch.cat([each.labels for each in found]),
+            torch.cat([each.logs for each in outputs], dim=1),
+            tuple(map(torch.cat, zip(*(each.features for each in outputs), strict=True))),
+            torch.cat([each.labels for each in outputs]),
         )
 
 
 class Stacked(nn.Module):
-    """The members and what combines them; (B, classes) log-probabilities, calibrated.
-
-    Args:
-        panel: The members.
-        combiner: Fitted to what they say.
-    """
+    """The members and their combiner; gives calibrated log-probabilities (B, classes)."""
 
     def __init__(self, panel: Panel, combiner: Combiner) -> None:
         super().__init__()
@@ -100,26 +80,21 @@ class Stacked(nn.Module):
 
     @property
     def configs(self) -> tuple[DataConfig, ...]:
-        """The preprocessings that its members want, each once."""
+        """The members' distinct preprocessings."""
         return self.panel.configs
 
     def transform(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
-        """An image as the inputs of one call: a tensor (C, H, W) for each of `configs`."""
+        """An image as a tensor (C, H, W) for each of `configs`."""
         return tuple(transform(image) for transform in self._transforms)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (B, classes) of images that come once for each of `configs`, (B, C, H, W)."""
+        """Log-probabilities (B, classes) of images (B, C, H, W), given once for each of `configs`."""
         said = self.panel.say(inputs)
         return self.combiner.logs(said.logs, said.features).float()
 
 
 def load_stack(folder: Path, record: Mapping[str, Any]) -> Stacked:
-    """Load a stack from its folder: a run's, or one from the Hub.
-
-    Raises:
-        RunError: A member or the combiner is missing or damaged.
-        PluginError: A member's architecture needs a plugin that is not installed.
-    """
+    """Load a stack from a run folder or the Hub's cache; raises RunError if something is missing or damaged."""
     classes = list((record.get("dataset") or {}).get("classes") or ())
     facts = record.get("stack") or {}
     count, kind = len(facts.get("members") or ()), facts.get("choice")
@@ -130,7 +105,7 @@ def load_stack(folder: Path, record: Mapping[str, Any]) -> Stacked:
 
 
 def write_combiner(combiner: Combiner, path: Path) -> Combiner:
-    """Keep a combiner, and give it as it will be read: its numbers are stored in float32."""
+    """Save a combiner in float32, and return it as it will be read."""
     tensors = {**combiner.tensors, "temperature": torch.tensor(combiner.temperature)}
     with replacing(path) as temporary:
         write_tensors({name: tensor.float().contiguous() for name, tensor in tensors.items()}, temporary)
@@ -138,11 +113,7 @@ def write_combiner(combiner: Combiner, path: Path) -> Combiner:
 
 
 def read_combiner(path: Path, kind: str, members: int, classes: int) -> Combiner:
-    """Read what `write_combiner` has written.
-
-    Raises:
-        RunError: It is missing or damaged, or not for so many members and classes.
-    """
+    """Read a combiner; raises RunError if it is missing, damaged, or for other numbers of members and classes."""
     try:
         tensors = dict(read_tensors(path))
     except WeightsError as error:
@@ -150,7 +121,7 @@ def read_combiner(path: Path, kind: str, members: int, classes: int) -> Combiner
     for name, shape in _shapes(kind, members, classes).items():
         found = tuple(tensors[name].shape) if name in tensors else ()
         if len(found) != len(shape) or any(size not in (0, own) for size, own in zip(shape, found, strict=True)):
-            raise RunError(f"{path} is damaged", why=f"{name} has the shape {found}, which is none for its members")
+            raise RunError(f"{path} is damaged", why=f"{name} has the shape {found}, which does not fit its members")
         if name in ("members", "temperature") and not bool((tensors[name] > 0).all()):
             raise RunError(f"{path} is damaged", why=f"{name} must be above 0")
     return _combiner(kind, tensors)
@@ -162,7 +133,7 @@ def _combiner(kind: str, tensors: Mapping[str, torch.Tensor]) -> Combiner:
 
 
 def _shapes(kind: str, members: int, classes: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a combiner's tensors; 0 is a size that depends on the members' features."""
+    """The shapes of a combiner's tensors; 0 is a size given by the members' features."""
     own: dict[str, dict[str, tuple[int, ...]]] = {
         "mean": {},
         "weighted": {"weights": (members,)},
@@ -173,7 +144,7 @@ def _shapes(kind: str, members: int, classes: int) -> dict[str, tuple[int, ...]]
 
 
 def _places(network: nn.Module, classes: Sequence[str]) -> list[int]:
-    """The outputs of a network in the shared class order."""
+    """The indices of a network's outputs in the shared class order."""
     own = saved.labels(network, None)
     if sorted(own) != sorted(classes):
         raise RunError("a member does not have the stack's classes", why=f"it has {len(own)}, the stack {len(classes)}")
