@@ -76,7 +76,7 @@ def test_what_differs_is_said(first: Run, tmp_path: Path, capsys: pytest.Capture
     shown, told = capsys.readouterr()
     assert "weights   not the same: by up to " in shown
     for text in ("data: ", "torch: 1.0 then, ", "threads: 64 then, 1 now"):
-        assert f"differs   {text}" in shown and f"not as it was: {text}" in told
+        assert f"differs   {text}" in shown and f"different from the first run: {text}" in told
 
 
 def test_a_device_that_is_not_here_is_replaced(first: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,7 +273,7 @@ def test_another_machine_is_noted(copy: Run) -> None:
     heard: list[Event] = []
     zoo.adapt(resume=copy.path, on_event=heard.append)
     notes = [event.text for event in heard if isinstance(event, Note)]
-    assert any(note.startswith("it may end a little otherwise") and "torch: 1.0 then" in note for note in notes)
+    assert any(note.startswith("the result may differ slightly") and "torch: 1.0 then" in note for note in notes)
     assert not any("another" in note for note in notes)
 
 
@@ -290,14 +290,14 @@ def test_another_number_of_processes_is_refused(copy: Run) -> None:
     with pytest.raises(RunError) as caught:
         zoo.adapt(resume=copy.path)
     assert caught.value.what == f"{copy.path} was started with 2 process(es), not 1"
-    assert caught.value.fix == f"go on with as many: zoo adapt --resume {copy.path} --processes 2"
+    assert caught.value.fix == f"use the same number: zoo adapt --resume {copy.path} --processes 2"
 
 
 def test_another_plan_is_refused(copy: Run) -> None:
     record = copy.record
     record["plan"]["phases"][1]["epochs"] = 4
     copy.write_record(record)
-    with pytest.raises(RunError, match="is not what this zoo would make of its recipe"):
+    with pytest.raises(RunError, match="this zoo makes another plan from the recipe of"):
         zoo.adapt(resume=copy.path)
 
 

@@ -379,7 +379,7 @@ def test_a_target_that_changed_is_refused(tmp_path: Path, source: Path, target: 
     with pytest.raises(TrainingInterrupted):
         zoo.adapt("resnet_nano", str(source), recipe, out=tmp_path / "run", on_event=listen)
     next(folder.glob("*.png")).unlink()
-    with pytest.raises(RunError, match=r"the images without labels of .* changed since it started"):
+    with pytest.raises(RunError, match=r"the unlabelled images of .* changed since it started"):
         zoo.adapt(resume=tmp_path / "run")
 
 

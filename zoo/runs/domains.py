@@ -1,6 +1,6 @@
-"""What a run says about the domain that it adapted to: before training, and when training is over.
+"""Domain adaptation in the record: the target before and after training.
 
-Here alone the target's labels are looked at, if there are any, when nothing can be decided by them any more.
+Only here are the target's labels used, if there are any, and only after all decisions are made.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ DRAWN = 300  # images of each domain in the plot
 
 
 def facts(loaded: Loaded) -> dict[str, Any]:
-    """What is known of the images without labels before training, for the record."""
+    """The unlabelled images before training, for the record."""
     images, recipe = loaded.unlabelled, loaded.recipe
     if images is None:
         return {}
-    named = {
+    entry = {
         "ref": unlabelled_stream.reference(recipe),
         "name": images.name,
         "fingerprint": images.fingerprint,
@@ -46,25 +46,25 @@ def facts(loaded: Loaded) -> dict[str, Any]:
         "bad": [image.as_dict() for image in images.bad],
         "notes": list(images.notes),
     }
-    return {"target" if recipe.target else "unlabelled": named}
+    return {"target" if recipe.target else "unlabelled": entry}
 
 
 def chosen_on(loaded: Loaded, settled: Recipe) -> str:
-    """The images that chose the epoch: labelled ones, or those of the target."""
+    """The images that chose the epoch: validation images, or unlabelled ones of the target."""
     if loaded.unlabelled is None or settled.select_by not in VALIDATORS:
         return loaded.dataset.selected_on
     return f"{loaded.unlabelled.name}, without labels"
 
 
 def remember_features(this: Run, loaded: Loaded, batch_size: int) -> None:
-    """Keep where both domains lie before training, for the report; a run that goes on has it already."""
+    """Save the features of both domains before training, for the report; a resumed run has them already."""
     place = this.path / "domains.json"
     if loaded.recipe.target and loaded.accelerator.is_main_process and not place.is_file():
         write_atomic(place, json.dumps(_drawn(loaded, loaded.model, batch_size)))
 
 
 def recalibrated(loaded: Loaded, batch_size: int) -> None:
-    """For AdaBN: give the trained network the target's norm statistics, in the process that saves it."""
+    """For AdaBN, re-estimate the trained network's norm statistics on the target, in the main process."""
     images = loaded.unlabelled
     if loaded.recipe.align != "adabn" or images is None or not loaded.accelerator.is_main_process:
         return
@@ -82,61 +82,48 @@ def recalibrated(loaded: Loaded, batch_size: int) -> None:
 def described(
     this: Run, loaded: Loaded, settled: Recipe, plan: Plan, best: dict[str, Any] | None, model: nn.Module
 ) -> dict[str, Any]:
-    """What the finished run says about the target, for the record: validators, and with labels the truth.
+    """`target` of a finished run's record, from the saved model and the epoch that was chosen (`best`).
 
-    Args:
-        this: The run.
-        loaded: What was trained.
-        settled: How.
-        plan: In which phases.
-        best: The epoch that was chosen.
-        model: The saved model, loaded back.
-
-    Returns:
-        Under `target`: the facts; what the validators say of the model; `result`, as a run's; `epochs`, the accuracy of
-        each on the images that epochs are compared on, with `chosen` and `oracle` among them, which is the epoch that
-        their labels would have chosen (of AdaBN none: the network that is saved is none of those that were compared);
-        `domains`, the plot; the last two in the main process alone.
+    Its `oracle` is the epoch that the target's labels would have chosen; the main process alone returns it, `epochs`
+    and `domains`, the plot.
     """
-    images, answers, recipe, batch_size = loaded.unlabelled, loaded.true_labels, loaded.recipe, settled.batch
+    images, truth, recipe, batch_size = loaded.unlabelled, loaded.true_labels, loaded.recipe, settled.batch
     if images is None or not recipe.target:
         return facts(loaded)
-    said: dict[str, Any] = facts(loaded)["target"] | {"align": recipe.align, "semi": recipe.semi}
-    said["select_by"] = settled.select_by
-    said["validators"] = validators(_outputs(loaded, images.val, model, batch_size).logits)
-    if answers is not None:
-        result = measure(_outputs(loaded, answers.test, model, batch_size), loaded.dataset.classes, answers.test.ids)
-        said["result"] = result | {"split": answers.split, "selected_on": chosen_on(loaded, settled)}
+    entry: dict[str, Any] = facts(loaded)["target"] | {"align": recipe.align, "semi": recipe.semi}
+    entry["select_by"] = settled.select_by
+    entry["validators"] = validators(_outputs(loaded, images.val, model, batch_size).logits)
+    if truth is not None:
+        result = measure(_outputs(loaded, truth.test, model, batch_size), loaded.dataset.classes, truth.test.ids)
+        entry["result"] = result | {"split": truth.split, "selected_on": chosen_on(loaded, settled)}
     if not loaded.accelerator.is_main_process:
-        return {"target": said}
-    if answers is not None and recipe.align != "adabn":  # its guesses were those of the statistics before
-        said |= _truth(this, plan, best or {}, answers.val)
+        return {"target": entry}
+    # AdaBN's epochs were predicted with other norm statistics than the saved network has.
+    if truth is not None and truth.val is not None and recipe.align != "adabn":
+        entry |= _epoch_accuracies(this, plan, best or {}, truth.val)
     place = this.path / "domains.json"
     before = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
-    said["domains"] = {"before": before, "after": _drawn(loaded, model, batch_size)}
+    entry["domains"] = {"before": before, "after": _drawn(loaded, model, batch_size)}
     place.unlink(missing_ok=True)
-    return {"target": said}
+    return {"target": entry}
 
 
-def _truth(this: Run, plan: Plan, best: dict[str, Any], labels: tuple[int, ...] | None) -> dict[str, Any]:
-    """How right the guesses of each epoch were, and which epoch the labels would have chosen."""
-    if labels is None:
-        return {}
+def _epoch_accuracies(this: Run, plan: Plan, best: dict[str, Any], labels: tuple[int, ...]) -> dict[str, Any]:
+    """The target accuracy of each epoch, the chosen epoch, and the one that the labels would have chosen."""
     true = np.asarray(labels)
     epochs: list[dict[str, Any]] = [
         {"phase": plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
         for phase, epoch, guesses in unlabelled_stream.guesses(this.checkpoints)
     ]
-    chosen = next(
-        (row for row in epochs if (row["phase"], row["epoch"]) == (best.get("phase"), best.get("epoch"))), None
-    )
-    eligible = {phase.name for phase in plan.phases if phase.eligible}
-    could_be = [row for row in epochs if row["phase"] in eligible]
-    return {"epochs": epochs, "chosen": chosen, "oracle": max(could_be, key=lambda row: row["accuracy"], default=None)}
+    place = best.get("phase"), best.get("epoch")
+    chosen = next((row for row in epochs if (row["phase"], row["epoch"]) == place), None)
+    names = {phase.name for phase in plan.phases if phase.eligible}
+    eligible = [row for row in epochs if row["phase"] in names]
+    return {"epochs": epochs, "chosen": chosen, "oracle": max(eligible, key=lambda row: row["accuracy"], default=None)}
 
 
 def _outputs(loaded: Loaded, part: Part, model: nn.Module, batch_size: int) -> Outputs:
-    """What all processes together make of a part."""
+    """The predictions for a part, by all processes together."""
     accelerator = loaded.accelerator
     batches = _batches(loaded, part, batch_size, rank=accelerator.process_index, world=accelerator.num_processes)
     return collect(model, batches, accelerator, mixed=False)
@@ -150,18 +137,16 @@ def _batches(loaded: Loaded, part: Part, batch_size: int, rank: int = 0, world: 
 
 @torch.no_grad()
 def _drawn(loaded: Loaded, model: nn.Module, batch_size: int) -> dict[str, Any]:
-    """The two directions in which the features of both domains vary most (PCA), and where each image lies in them."""
+    """The features of both domains in their first two principal components, and the share of variance explained."""
     from sklearn.decomposition import PCA  # takes seconds to import
 
     assert loaded.unlabelled is not None
-    parts = {"source": loaded.dataset.val, "target": loaded.unlabelled.val}
-    found: dict[str, np.ndarray[Any, Any]] = {}
-    for name, part in parts.items():
-        order = ranked(part.ids, seed=0, purpose="plot")
-        sample = part.some(sorted(order[:DRAWN]))
+    domains: dict[str, np.ndarray[Any, Any]] = {}
+    for name, part in (("source", loaded.dataset.val), ("target", loaded.unlabelled.val)):
+        sample = part.some(sorted(ranked(part.ids, seed=0, purpose="plot")[:DRAWN]))
         rows, _ = features(model, _batches(loaded, sample, batch_size), loaded.accelerator)
-        found[name] = rows.double().numpy()
-    both = np.concatenate(list(found.values()))
+        domains[name] = rows.double().numpy()
+    both = np.concatenate(list(domains.values()))
     reduced = PCA(n_components=min(2, *both.shape), svd_solver="full").fit(both)
-    drawn = {name: np.round(reduced.transform(rows), 3).tolist() for name, rows in found.items()}
+    drawn = {name: np.round(reduced.transform(rows), 3).tolist() for name, rows in domains.items()}
     return drawn | {"share": round(float(reduced.explained_variance_ratio_.sum()), 3)}

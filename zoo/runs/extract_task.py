@@ -1,4 +1,4 @@
-"""One task of a run as a run of its own: an ordinary timm model with that task alone, ready to be published."""
+"""Extract one task of a multi-task run as a run of its own, to publish it alone."""
 
 from __future__ import annotations
 
@@ -21,77 +21,67 @@ from zoo.runs.report.task_sections import alone_record
 from zoo.runs.run_folder import Run
 from zoo.tasks.schema import Span, alone, spans
 
-NEAR = 1e-4  # how far outputs may be from the whole model's, relative to the largest: float32 in another order
+NEAR = 1e-4  # largest difference from the whole model's outputs, relative to the largest: float32 rounding
 
 
 def one_task(whole: Run, name: str, folder: Path) -> Run:
-    """Write a run folder of one task.
+    """Write the run folder of one task: the task's result, and the head's rows for it.
 
-    Args:
-        whole: A finished run of several tasks.
-        name: The task.
-        folder: Where to; a new folder.
-
-    Returns:
-        The run. It has the result of the task, and of the head the rows that answer it.
-
-    Raises:
-        RunError: The run is not finished or was changed since, has no such task, or its head cannot be taken apart.
+    Raises RunError if the run is not finished or was changed since, has no such task, or its head cannot be split.
     """
     record = checked_record(whole)
     tasks = saved.tasks(whole.path, record["dataset"]["classes"])
     span = next((span for span in spans(tasks) if span.task.name == name), None)
     if span is None or len(tasks) < 2:
-        there = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
-        raise RunError(f"{whole.path} has no task {name!r}", why=there, fix="name one of them, or leave --task out")
+        why = f"its tasks are: {', '.join(task.name for task in tasks)}" if len(tasks) > 1 else "it has no tasks"
+        raise RunError(f"{whole.path} has no task {name!r}", why=why, fix="name one of them, or leave --task out")
     if name not in record["result"]["tasks"]:
         raise RunError(
             f"the task {name} of {whole.path} cannot be published alone",
-            why=f"no image of {record['result']['split']} answers it, so it was never measured",
-            fix="publish all tasks together: leave --task out; or train again with images there that answer it",
+            why=f"no image of {record['result']['split']} has a target for it, so it was never measured",
+            fix="publish all tasks together: leave --task out; or train again with images there that have one",
         )
     network = saved.load(whole.path)
     small = heads.one_task(network, tasks, name)
-    kept = load_file(whole.path / "verify.safetensors")
-    logits = kept["logits"][:, span.outputs].contiguous()
+    verification = load_file(whole.path / "verify.safetensors")
+    logits = verification["logits"][:, span.outputs].contiguous()
     with torch.inference_mode():
-        difference = (small(kept["inputs"]).float() - logits).abs().max()
+        difference = (small(verification["inputs"]).float() - logits).abs().max()
     if not difference <= NEAR * max(1.0, float(logits.abs().max())):
         raise RunError(
-            f"the task {name} of {whole.path} cannot be taken out",
-            why=f"alone the head says otherwise, by up to {difference:.2g}",
+            f"the task {name} of {whole.path} cannot be extracted",
+            why=f"the outputs of its head alone differ by up to {difference:.2g}",
             fix="publish all tasks together: leave --task out",
         )
-    made = Run(folder)
-    found = _record(record, span)
-    facts = {key: found[key] for key in ("name", "created")}
+    own = _record(record, span)
+    about = {"run": own["id"], "name": own["name"], "created": own["created"], "backbone": own["backbone"]["name"]}
     saved.save(
         small,
         folder,
         class_names=span.task.output_names,
         data_config=preprocessing.data_config(network),
-        zoo={"run": found["id"], **facts, "backbone": found["backbone"]["name"], "requires": _requires(found)},
+        zoo={**about, "requires": _requires(own)},
         tasks=(alone(span.task),),
     )
-    write_tensors({**kept, "logits": logits}, folder / "verify.safetensors")
-    write_atomic(folder / "README.md", model_card(found))
+    write_tensors({**verification, "logits": logits}, folder / "verify.safetensors")
+    write_atomic(folder / "README.md", model_card(own))
     sealed = ("config.json", "model.safetensors", "verify.safetensors")
-    found["files"] = {file: file_sha256(folder / file) for file in sealed} | {"run.json": run_folder.seal(found)}
-    made.write_record(found)
-    return made
+    own["files"] = {file: file_sha256(folder / file) for file in sealed} | {"run.json": run_folder.seal(own)}
+    Run(folder).write_record(own)
+    return Run(folder)
 
 
 def _record(record: dict[str, Any], span: Span) -> dict[str, Any]:
-    """The record of the task's own run: one of classes says no more of tasks than any classifier's."""
+    """The record of the task's own run; of a single-label task it is like any classifier's."""
     task = span.task
-    found = copy.deepcopy({key: value for key, value in alone_record(record, span).items() if key != "files"})
-    found["kind"] = "classifier"
-    found["name"] = f"{record['name']}-{task.name}"
-    found["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when it is pushed again
+    own = copy.deepcopy({key: value for key, value in alone_record(record, span).items() if key != "files"})
+    own["kind"] = "classifier"
+    own["name"] = f"{record['name']}-{task.name}"
+    own["id"] = uuid.uuid5(uuid.NAMESPACE_OID, f"{record['id']} {task.name}").hex  # the same when pushed again
     if alone(task).plain:
-        found["dataset"].pop("tasks")
-        found["result"].pop("problem")
-    return found
+        own["dataset"].pop("tasks")
+        own["result"].pop("problem")
+    return own
 
 
 def _requires(record: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""From names to images and a network on the device: what comes before the choices that have to be tried."""
+"""Load data and model: from names to images, and a network on the device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from zoo import data
 from zoo.base import references
 from zoo.data import DataOptions
-from zoo.events import Listener, Progress
+from zoo.events import Listener, Progress, ignore
 from zoo.models import heads, hub_client, layer_groups, lookup, preprocessing, saved
 from zoo.models.preprocessing import DataConfig
 from zoo.models.spec import BackboneSpec
@@ -24,17 +24,7 @@ from zoo.training.seeds import seed_all
 
 
 def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
-    """Open the data and build the model.
-
-    Args:
-        backbone: A backbone's name.
-        dataset: A data set's name, folder, table, archive, or `hf:` reference.
-        recipe: The person's choices.
-        emit: Whoever listens.
-
-    Raises:
-        ZooError: Something of it cannot be had; the message says what and how to put it right.
-    """
+    """Open the data set (a name, folder, table, archive, or `hf:` reference) and build the model."""
     spec = lookup.get(backbone)
     dataset, recipe = references.recorded(dataset), _from_anywhere(recipe, spec)
     machine = machines.settle(recipe)
@@ -42,7 +32,7 @@ def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
         machines.require_equal_shares(recipe.batch_size or batch_size.USUAL, machine.processes)
     accelerator = machines.make_accelerator(machine)
     if not accelerator.is_main_process:
-        emit = _silent
+        emit = ignore
     emit(Progress("preparing the backbone", 0, 0))
 
     with hub_client.session(emit):
@@ -90,7 +80,7 @@ def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
 
 
 def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
-    """What a recipe says about data, with the size that images are stored at."""
+    """The data options of a recipe, with the size to store images at."""
     return DataOptions(
         path_column=recipe.path_column,
         label_column=recipe.label_column,
@@ -111,13 +101,9 @@ def data_options(recipe: Recipe, config: DataConfig) -> DataOptions:
 
 
 def _from_anywhere(recipe: Recipe, spec: BackboneSpec) -> Recipe:
-    """The recipe with what it names so that it means the same from another folder."""
+    """The recipe with absolute paths, so that it means the same in another working directory."""
     tasks = [replace(task, dataset=references.recorded(task.dataset)) for task in recipe.task_specs]
     target, unlabelled = (named and references.recorded(named) for named in (recipe.target, recipe.unlabelled))
     known = recipe.weights in ("default", "none", *(weights.name for weights in spec.weights))
     return replace(recipe, tasks=tuple(map(str, tasks)), target=target, unlabelled=unlabelled,
                    weights=recipe.weights if known else references.absolute(recipe.weights))  # fmt: skip
-
-
-def _silent(event: object) -> None:
-    """Processes other than the main one tell nothing."""

@@ -1,4 +1,4 @@
-"""Preparing a run, from names to everything that training needs: check, load, decide, assemble, plan, price."""
+"""Prepare a run, from names to a plan ready for training: check, load, decide, assemble, plan, price."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Prepared:
     loaded: Loaded
     work: Work
     plan: Plan
-    caches: dict[str, Option]  # how phases train from kept activations, by name
+    caches: dict[str, Option]  # by phase name, how it trains from cached features
     range_test: RangeTest | None
 
     def resolved(self) -> dict[str, Any]:
@@ -42,20 +42,9 @@ class Prepared:
 
 
 def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost: Known | None = None) -> Prepared:
-    """Open the data, build the model, and make the plan.
-
-    Args:
-        backbone: A backbone's name.
-        dataset: A data set's name, folder, table, archive, or `hf:` reference.
-        recipe: The person's choices.
-        emit: Whoever listens.
-        cost: What was estimated before, for a run that goes on; None: estimate it.
-
-    Raises:
-        ZooError: Something of it cannot be had; the message says what and how to put it right.
-    """
+    """Open the data, build the model, and make the plan; a resumed run passes its earlier `cost` estimate."""
     check(recipe)
-    loaded = load(backbone, dataset, recipe, emit)  # refuses what does not go with the images before it builds a model
+    loaded = load(backbone, dataset, recipe, emit)  # refuses a recipe that does not fit the images, before the model
     settled, notes = decide(loaded)
     work = assemble(settled, loaded)
     work, range_test = _with_rate(work, loaded)
@@ -66,11 +55,10 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
 
 
 def check(recipe: Recipe) -> None:
-    """Refuse what a recipe cannot tell by itself, and needs neither data nor a network to be told.
+    """Check a recipe as far as that needs no data or network.
 
-    Raises:
-        RecipeError: It leaves a method to be found, names a phase or an optimizer that there is not, or asks for what
-            training the head alone cannot give.
+    Raises RecipeError if the method is still open, a phase or optimizer does not exist, or a choice needs a body that
+    does not train.
     """
     refuse_several(recipe)
     phases = recipe.expand()
@@ -81,11 +69,7 @@ def check(recipe: Recipe) -> None:
 
 
 def assemble(settled: Recipe, loaded: Loaded) -> Work:
-    """Make batches, and what is minimised on them.
-
-    Raises:
-        RecipeError: The network does not have what a method works on, or the method would see too few images.
-    """
+    """Make the loaders and the objective; raises RecipeError if a method lacks a layer or enough images."""
     images, config, accelerator = loaded.dataset, loaded.config, loaded.accelerator
     shared: dict[str, Any] = {
         "config": config,
@@ -109,15 +93,14 @@ def assemble(settled: Recipe, loaded: Loaded) -> Work:
         temperature=settled.task_temperature,
         **shared,
     )
-    choosing = data.eval_batches(images.val, **shared)
-    minimised = make_objective.objective(
-        settled, images.train, stream, loaded.model, loaded.groups[-1], config, accelerator
-    )
-    return Work(settled, loader, choosing, minimised, stream)
+    val_loader = data.eval_batches(images.val, **shared)
+    head = loaded.groups[-1]
+    objective = make_objective.objective(settled, images.train, stream, loaded.model, head, config, accelerator)
+    return Work(settled, loader, val_loader, objective, stream)
 
 
 def _with_rate(work: Work, loaded: Loaded) -> tuple[Work, RangeTest | None]:
-    """The work with the rate that a range test finds, where it is to be found."""
+    """The work with the learning rate from a range test, if lr is "auto"."""
     settled, model, accelerator = work.settled, loaded.model, loaded.accelerator
     if settled.lr != "auto":
         return work, None

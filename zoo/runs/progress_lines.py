@@ -1,4 +1,4 @@
-"""Progress as plain lines: what a running job tells a person, on a terminal, in a notebook or in a log."""
+"""Progress of a running job as plain lines, for a terminal, a notebook or a log."""
 
 from __future__ import annotations
 
@@ -14,60 +14,50 @@ from zoo.events import EpochDone, Event, Listener, Note, PhaseStarted, PlanReady
 from zoo.recipes.plan import Plan
 from zoo.tasks.schema import measure_name, written
 
-_PATIENCE = 2.0  # seconds that something may take before it has to say so
-_PLAIN_EVERY = 15.0  # seconds between plain lines about one piece of work
+_PATIENCE = 2.0  # seconds before the first progress line of a stage
+_PLAIN_EVERY = 15.0  # seconds between progress lines of one stage
 
 
 def listener(progress: bool | None = None) -> Listener:
-    """What shows progress on stderr while a function of `zoo` is at work.
+    """Shows progress on stderr, if `progress`; None: on a terminal or in a notebook only."""
+    from zoo.training.machine import process_index  # heavy, and loaded by now
 
-    Args:
-        progress: Whether to; None: where a person watches, on a terminal or in a notebook.
-    """
-    from zoo.training.machine import process_index  # which is heavy, and by now is loaded
-
-    if process_index() > 0 or not (_is_watched() if progress is None else progress):  # the first speaks for all
+    if process_index() > 0 or not (_is_watched() if progress is None else progress):  # only the main process reports
         return ignore
     return undisturbed(Lines(sys.stderr))
 
 
 def _is_watched() -> bool:
-    """Whether this is a terminal or a notebook."""
+    """Whether stderr is a terminal or a notebook's."""
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    with contextlib.suppress(AttributeError, ValueError):  # there is no stderr, or it is closed
+    with contextlib.suppress(AttributeError, ValueError):  # stderr is missing or closed
         return sys.stderr.isatty() or (shell is not None and shell() is not None)
     return False
 
 
 def undisturbed(view: ProgressView, *, show_plan: bool = True) -> Listener:
-    """A view as a listener whose stream may go away.
-
-    Args:
-        view: What shows the events.
-        show_plan: Whether a plan is shown; without it there are its notes.
-    """
-    deaf = False
+    """A view as a listener that goes silent when its stream breaks; without show_plan, a plan shows its notes only."""
+    broken = False
 
     def listen(event: Event) -> None:
-        nonlocal deaf
-        if deaf:
+        nonlocal broken
+        if broken:
             return
-        told: Sequence[Event] = [event]
+        events: Sequence[Event] = [event]
         if isinstance(event, PlanReady) and not show_plan:
-            told = [Note(note) for note in event.plan.notes]
+            events = [Note(note) for note in event.plan.notes]
         try:
-            for each in told:
+            for each in events:
                 view.hear(each)
-        except OSError:  # the terminal or pipe is gone: training goes on all the same
-            deaf = True
+        except OSError:  # the terminal or pipe is gone; training goes on
+            broken = True
 
     return listen
 
 
 def epoch_line(event: EpochDone) -> str:
-    """One finished epoch in one line."""
-    width = len(str(event.epochs))
-    mark = "  best so far" if event.best else ""
+    """A finished epoch as one line."""
+    width, mark = len(str(event.epochs)), "  best so far" if event.best else ""
     return (
         f"{event.phase} {event.epoch:>{width}}/{event.epochs}  train loss {event.train_loss:.3f}  "
         f"val loss {event.val_loss:.3f}  {measured(event)}  {duration(event.seconds)}{mark}"
@@ -75,14 +65,14 @@ def epoch_line(event: EpochDone) -> str:
 
 
 def measured(event: EpochDone) -> str:
-    """What the validation images say after an epoch, in two words."""
+    """The main validation measure after an epoch: its name and value."""
     for name, value in event.values.items():
         return f"val {measure_name(name)} {written(measure_name(name), value)}"
     return f"val accuracy {percent(event.val_accuracy)}"
 
 
 class ProgressView:
-    """What every view of a running job has in common: which event means what."""
+    """Base of the views of a running job: dispatches events to methods."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream = stream
@@ -102,15 +92,15 @@ class ProgressView:
                 self.step(event)
             case EpochDone():
                 self.epoch(event)
-            case _:  # checkpoints and the end: the result tells what matters of them
+            case _:  # checkpoints and the end: the result says what matters
                 pass
 
     def stage(self, stage: str, done: int, total: int) -> None:
-        """Show how far a piece of work has come."""
+        """Show the progress of a stage; a total of 0 is unknown."""
         raise NotImplementedError
 
     def phase(self, event: PhaseStarted) -> None:
-        """Show that a phase begins."""
+        """Show the start of a phase."""
         raise NotImplementedError
 
     def step(self, event: StepDone) -> None:
@@ -122,25 +112,25 @@ class ProgressView:
         self.line(epoch_line(event))
 
     def plan(self, plan: Plan) -> None:
-        """Show what will be done."""
+        """Show the plan."""
         for line in [*str(plan).splitlines(), ""]:
             self.line(line)
 
     def line(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a permanent line."""
         self.stream.write(f"{printable(text)}\n")
         self.stream.flush()
 
     def aside(self) -> contextlib.AbstractContextManager[None]:
-        """Make room while something else is printed."""
+        """Clear the view while something else is printed."""
         return contextlib.nullcontext()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 class Lines(ProgressView):
-    """Plain lines without control characters, and few of them."""
+    """A few plain lines without control characters."""
 
     def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(stream)
@@ -149,11 +139,11 @@ class Lines(ProgressView):
         self._phase_started, self._phase_done, self._phase_first, self._phase_steps = 0.0, 0, 0, 0
 
     def stage(self, stage: str, done: int, total: int) -> None:
-        """Name the stage, then say now and then how far it has come."""
+        """Name the stage, then show its progress now and then."""
         now = self._clock()
         if stage != self._stage:
             self._stage, self._due = stage, now + _PATIENCE
-            if total == 0 and done == 0:  # nobody may tell how long this one takes: say at once what is going on
+            if total == 0 and done == 0:  # its length may never be known: name it at once
                 self.line(stage)
                 self._due = now + _PLAIN_EVERY
         elif now >= self._due:
@@ -161,14 +151,14 @@ class Lines(ProgressView):
             self.line(f"{stage}: {count(done)} of {count(total)}" if total else f"{stage}: {count(done)}")
 
     def phase(self, event: PhaseStarted) -> None:
-        """Note where the phase begins: its epochs have lines of their own."""
+        """Start counting; epochs have their own lines."""
         self._stage = ""
         self._phase_started, self._due = self._clock(), self._clock() + _PLAIN_EVERY
         self._phase_first = self._phase_done = event.done_steps
         self._phase_steps = event.steps
 
     def step(self, event: StepDone) -> None:
-        """Say now and then how far the phase has come."""
+        """Show the progress of the phase now and then."""
         self._phase_done += 1
         now = self._clock()
         if now >= self._due:

@@ -1,4 +1,4 @@
-"""Recipes from files: YAML, and the records of runs."""
+"""Recipe files: YAML, and the records of runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.errors import RecipeError
 from zoo.recipes.recipe import Recipe
 from zoo.runs.run_folder import read_record
 
-# Automatic choices, which a repeated or resumed run takes over from the first one.
+# Automatic choices that a repeated or resumed run takes from the first one.
 RESOLVED = (
     "weights",
     "batch_size",
@@ -42,7 +42,7 @@ RESOLVED = (
 
 @dataclass(frozen=True, slots=True)
 class RecipeFile:
-    """A recipe read from a file, with what it was about where the file says so."""
+    """A recipe read from a file, with its backbone and data set if the file names them."""
 
     recipe: Recipe
     backbone: str | None = None
@@ -50,10 +50,10 @@ class RecipeFile:
 
 
 def read_recipe(path: Path) -> RecipeFile:
-    """Read a YAML recipe, or the recipe of a run from its `run.json` (automatic choices included).
+    """Read a YAML recipe, or the recipe of a run from its `run.json`, automatic choices included.
 
     Raises:
-        RecipeError: The file is not there or holds no recipe.
+        RecipeError: The file is missing or holds no recipe.
     """
     if path.is_dir() or path.name == "run.json":
         record = read_record(path if path.is_dir() else path.parent)
@@ -79,31 +79,22 @@ def read_recipe(path: Path) -> RecipeFile:
 
 
 def refuse_several(record: Mapping[str, Any], path: object) -> None:
-    """Refuse to do again what several runs were put together to.
-
-    Raises:
-        RecipeError: It is a soup of runs, or a stack.
-    """
-    names = of_runs(record)
-    if names:
+    """Raises RecipeError for a soup of runs or a stack, which have no recipe."""
+    if names := of_runs(record):
         raise RecipeError(
-            f"{path} was put together from {len(names)} runs, and has no recipe of its own",
+            f"{path} was made from {len(names)} runs, and has no recipe of its own",
             fix=f"name one of them: {', '.join(names)}",
         )
 
 
 def of_runs(record: Mapping[str, Any]) -> list[str]:
-    """The runs that one was put together from, as a soup of runs or a stack; none for one that was trained."""
+    """The runs that a soup or stack was made from; none for a trained run."""
     rows = (record.get("soup") or {}).get("candidates") or (record.get("stack") or {}).get("members") or ()
     return [str(row["run"]) for row in rows if row.get("run")]
 
 
 def recipe_of_run(record: Mapping[str, Any]) -> RecipeFile:
-    """The recipe in a run's record, its automatic choices replaced by what they turned out to be.
-
-    Raises:
-        RecipeError: The record holds none.
-    """
+    """The recipe in a run's record, its automatic choices resolved; raises RecipeError if it has none."""
     try:
         values = {**record["recipe"], **{key: record["resolved"][key] for key in RESOLVED if key in record["resolved"]}}
         backbone, dataset = str(record["backbone"]["name"]), str(record["dataset"]["ref"])

@@ -1,12 +1,12 @@
-"""What the values of a run.json must be, where they are there: whoever reads one can rely on their types.
+"""Types of the values in run.json, checked at once, since a run folder may come from anyone.
 
-A run folder may come from anybody. What is missing is dealt with where it is needed; what is there and wrong is
-refused here, all of it at once.
+Missing values are left to their readers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from zoo.base.untrusted import is_finite
@@ -14,8 +14,8 @@ from zoo.tasks.schema import FACTS
 
 FAULTS = 5  # that a message lists
 
-# A kind is "text", "number", "whole", "flag" or "any"; a list holds the kind of its items, a mapping those of its keys,
-# and under "*" that of all others. None stands for what is not known, except in a list.
+# A type is "text", "number", "whole", "flag" or "any"; a list has the type of its items, a mapping those of its keys,
+# with "*" for all others. Any value may be None (unknown), except in a list.
 _WEIGHTS = {"name": "text", "source": "text", "repo": "text", "license": "text", "url": "text", "sha256": "text",
             "labels": ["text"]}  # fmt: skip
 _COUNT = {"n": "whole", "per_class": ["whole"], "answers": {"*": "whole"}}
@@ -92,13 +92,9 @@ _KINDS = {"text": "a text", "number": "a finite number", "whole": "a whole numbe
 
 
 def record_faults(record: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a record's values, the first few faults of it."""
-    found = []
-    for fault in _faults(record, _SHAPE, ""):
-        found.append(fault)
-        if len(found) > FAULTS:
-            return [*found[:FAULTS], "and more"]
-    return found
+    """The first few values of a record that have the wrong type."""
+    found = list(islice(_faults(record, _SHAPE, ""), FAULTS + 1))
+    return [*found[:FAULTS], "and more"] if len(found) > FAULTS else found
 
 
 def _faults(value: Any, shape: Any, where: str) -> Iterator[str]:
@@ -107,8 +103,8 @@ def _faults(value: Any, shape: Any, where: str) -> Iterator[str]:
             yield f"{where}: must be a mapping"
             return
         for key, inner in value.items():
-            kind = shape.get(key, shape.get("*", "any"))
             if inner is not None:
+                kind = shape.get(key, shape.get("*", "any"))
                 yield from _faults(inner, kind, f"{where}.{key:.40}" if where else f"{key:.40}")
     elif isinstance(shape, list):
         if not isinstance(value, list):

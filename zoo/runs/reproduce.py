@@ -1,4 +1,4 @@
-"""Do a run again from its record, and say what came out otherwise."""
+"""Reproduce a run from its record, and compare the results."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from zoo.training.loaded import Loaded
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What came of doing a run again."""
+    """A reproduced run, compared with the first one."""
 
-    reference: str  # the first run: its folder, or where on the Hub it is
+    reference: str  # the first run: its folder, or its place on the Hub
     run: Run  # the second
     tensors: int  # in the model
-    differing: int  # of them, those that are not the same to the bit
-    max_difference: float | None  # largest between two weights; None: their shapes differ
-    accuracy_before: float | None  # 0 to 1; or what else the result is known by, see `zoo.tasks.schema.headline`
-    accuracy_now: float | None  # the same
-    differences: tuple[Difference, ...]  # in data, weights to start from, plan, versions, machine
+    differing: int  # tensors that are not bit-identical
+    max_difference: float | None  # the largest between two weights; None: their shapes differ
+    accuracy_before: float | None  # 0 to 1; or the task's main measure, see `zoo.tasks.schema.headline`
+    accuracy_now: float | None  # the same measure of the second run
+    differences: tuple[Difference, ...]  # in data, initial weights, plan, versions, machine
 
     @property
     def identical(self) -> bool:
-        """Whether all weights are the same to the bit."""
+        """Whether all weights are bit-identical."""
         return self.differing == 0
 
     def record(self) -> dict[str, Any]:
-        """The reproduction as plain values, the form of `zoo reproduce --json`."""
+        """The reproduction as `zoo reproduce --json` prints it."""
         return {
             "reference": self.reference,
             "run": str(self.run.path),
@@ -62,20 +62,20 @@ class Reproduction:
 def reproduce(
     reference: str | Path | Run, dataset: str | None, weights: str | None, out: Path | None, emit: Listener
 ) -> Reproduction:
-    """Do a run again: see `zoo.api.reproduce`."""
+    """Reproduce a run: see `zoo.api.reproduce`."""
     began = time.monotonic()
     name, first, record = _first(reference, emit)
     refuse_several(record, name)
-    again = recipe_of_run(record)
-    data, recipe = _placed(again.recipe, record, dataset, name)
+    original = recipe_of_run(record)
+    data, recipe = _placed(original.recipe, record, dataset, name)
     recipe = recipe if weights is None else replace(recipe, weights=weights)
-    assert again.backbone is not None
+    assert original.backbone is not None
     if out is not None:
         lock.refuse_used(out)
-    ready = prepare(again.backbone, data, _possible_here(recipe, emit), emit)
+    ready = prepare(original.backbone, data, _possible_here(recipe, emit), emit)
     differences = _differences(record, ready.loaded, ready.plan)
     for difference in differences:
-        emit(Note(f"not as it was: {difference}"))
+        emit(Note(f"different from the first run: {difference}"))
     done = train.begin(ready, out, emit, began)
     tensors, differing, largest = _compare(first / "model.safetensors", done.path / "model.safetensors")
     return Reproduction(
@@ -91,7 +91,7 @@ def reproduce(
 
 
 def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapping[str, Any]]:
-    """Name, folder and record of the run that is to be done again."""
+    """Name, folder and record of the run to reproduce."""
     found = reference if isinstance(reference, Run) else run.find(reference)
     if found is not None:
         return str(found.path), found.path, found.finished_record()
@@ -106,11 +106,11 @@ def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapp
 
 
 def _placed(recipe: Recipe, record: Mapping[str, Any], dataset: str | None, name: str) -> tuple[str, Recipe]:
-    """Where the images are, and the recipe, whose tasks say so too."""
+    """The data set, and the recipe with tasks that name it too; raises RunError if it is not known."""
     images = record["dataset"]
     if len(recipe.tasks) > 1 and len(images.get("tasks") or ()) < 2:
         raise RunError(
-            f"{name} was taken out of a run of {len(recipe.tasks)} tasks, and training gave all of them at once",
+            f"{name} is one task of a run that trained {len(recipe.tasks)} tasks together",
             why=f"they are: {', '.join(spec.name for spec in recipe.task_specs)}",
             fix="reproduce the run that it was pushed from, or a model of all its tasks",
         )
@@ -120,7 +120,7 @@ def _placed(recipe: Recipe, record: Mapping[str, Any], dataset: str | None, name
             raise RunError(
                 f"{name} was trained on several data sets, and --dataset names one",
                 why=f"these were on the machine that published it: {', '.join(gone)}" if gone else "",
-                fix=f"train anew instead, with a --task for each: zoo adapt {record['backbone']['name']} --task …",
+                fix=f"train again instead, with a --task for each: zoo adapt {record['backbone']['name']} --task …",
             )
     data = dataset or images.get("ref")
     if data is None:
@@ -135,40 +135,36 @@ def _placed(recipe: Recipe, record: Mapping[str, Any], dataset: str | None, name
 
 
 def _possible_here(recipe: Recipe, emit: Listener) -> Recipe:
-    """The recipe, on another device where its own is not here."""
+    """The recipe, with an automatic device if its own is not available."""
     if recipe.device in machine.devices():
         return recipe
-    emit(Note(f"there is no {recipe.device} device here; another one gives slightly other weights"))
+    emit(Note(f"there is no {recipe.device} device here; another one gives slightly different weights"))
     return replace(recipe, device="auto", precision="auto", threads=None, workers=None)
 
 
 def _differences(record: Mapping[str, Any], loaded: Loaded, plan: Plan) -> tuple[Difference, ...]:
-    """What goes in, and is not what it was; that is all that can make a difference on a CPU."""
-    found = []
+    """Inputs that have changed; nothing else can change the weights on a CPU."""
     unlabelled: Mapping[str, Any] = record.get("target") or record.get("unlabelled") or {}
+    images = loaded.unlabelled.fingerprint if loaded.unlabelled else None
     pairs = {
         "data": (record["dataset"]["fingerprint"], loaded.dataset.fingerprint),
-        "images without labels": (
-            unlabelled.get("fingerprint"),
-            loaded.unlabelled.fingerprint if loaded.unlabelled else None,
-        ),
+        "images without labels": (unlabelled.get("fingerprint"), images),
         "weights to start from": (record["backbone"].get("fingerprint"), loaded.fingerprint),
-        "plan": (_short(Plan.from_record(record["plan"])), _short(plan)),
+        "plan": (_hash(Plan.from_record(record["plan"])), _hash(plan)),
     }
-    for what, (before, now) in pairs.items():
-        if before is not None and before != now:
-            found.append(Difference(what, before[:12], now and now[:12]))
+    found = [Difference(what, before[:12], now and now[:12])
+             for what, (before, now) in pairs.items() if before is not None and before != now]  # fmt: skip
     return (*found, *resume.other_environment(record, loaded.machine, everything=True))
 
 
-def _short(plan: Plan) -> str:
-    """A plan's phases as a hash; why activations are kept may speak of seconds that were measured."""
+def _hash(plan: Plan) -> str:
+    """A hash of a plan's phases, without the reason for caching, which may quote measured seconds."""
     phases = [{**phase.record(), "cache_reason": None} for phase in plan.phases]
     return hashlib.sha256(json.dumps(phases, sort_keys=True).encode()).hexdigest()
 
 
 def _compare(first: Path, second: Path) -> tuple[int, int, float | None]:
-    """Tensors, those that differ, and by how much at most; None where the shapes are not the same."""
+    """The number of tensors, of different ones, and the largest difference; None if shapes differ."""
     before, now = load_file(first), load_file(second)
     names = before.keys() | now.keys()
     if before.keys() != now.keys() or any(before[name].shape != now[name].shape for name in names):

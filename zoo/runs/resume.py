@@ -1,4 +1,4 @@
-"""What is not as it was when a run started: choices, weights, data, plan, machine."""
+"""Resume checks: compare a run's record with the current recipe, data, weights, plan and machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from zoo.training.loaded import Loaded
 from zoo.training.machine import Machine
 from zoo.version import __version__
 
-# A resumed run may change these: they decide how it is done and not what comes out.
+# A resumed run may change these, which do not affect the result.
 FREE = ("workers", "checkpoint_every", "checkpoint_keep")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that was so before and is otherwise now."""
+    """One thing that has changed since a run."""
 
     what: str  # "recipe: lr", "torch", "threads", …
     before: Any
@@ -36,7 +36,7 @@ class Difference:
         return {"what": self.what, "before": self.before, "now": self.now}
 
     def __str__(self) -> str:
-        """Both in one line."""
+        """Both values in one line."""
         return f"{self.what}: {self.before} then, {self.now} now"
 
 
@@ -48,18 +48,9 @@ def free_choices(
     dataset: str | None,
     recipe: Recipe | None,
 ) -> dict[str, Any]:
-    """The choices that a resumed run may change, and that are otherwise now.
+    """The changed fields among `FREE`; raises RecipeError, which lists them, if any other choice is given and differs.
 
-    Args:
-        this: The run.
-        before: Its choices, automatic ones as they turned out.
-        asked: Its choices as they were asked for.
-        backbone: What is asked for now; None: nothing is.
-        dataset: As the backbone.
-        recipe: As the backbone.
-
-    Raises:
-        RecipeError: Something else is asked for than the run was started with; all of it is listed.
+    `before` are the run's resolved choices, `asked` those it was started with, and the rest those of now, if given.
     """
     found: list[Difference] = []
     if backbone is not None and lookup.get(backbone).full_name != before.backbone:
@@ -84,25 +75,21 @@ def free_choices(
 
 
 def _other_choices(before: Recipe, asked: Mapping[str, Any], now: Recipe) -> Iterator[tuple[str, Any, Any]]:
-    """Name, old and new value of the choices that are not what they were, neither as asked for nor as settled."""
+    """Name, old and new value of the choices that equal neither the requested nor the resolved ones."""
     whole = now.with_preset()
     for entry in fields(Recipe):
         old, new = getattr(before, entry.name), getattr(now, entry.name)
-        said = [_plain(new), _plain(getattr(whole, entry.name))]
+        forms = [_plain(new), _plain(getattr(whole, entry.name))]
         if entry.name in ("weights", "target", "unlabelled") and new is not None:
-            said.append(references.absolute(new))
+            forms.append(references.absolute(new))
         if entry.name == "tasks":
-            said.append([str(replace(spec, dataset=references.absolute(spec.dataset))) for spec in now.task_specs])
-        if not any(value in (_plain(old), _plain(asked.get(entry.name))) for value in said):
+            forms.append([str(replace(spec, dataset=references.absolute(spec.dataset))) for spec in now.task_specs])
+        if not any(value in (_plain(old), _plain(asked.get(entry.name))) for value in forms):
             yield entry.name, _plain(old), _plain(new)
 
 
 def refuse_changed(this: Run, record: Mapping[str, Any], loaded: Loaded, plan: Plan) -> None:
-    """A run goes on only with the data, the weights and the plan that it started with.
-
-    Raises:
-        RunError: Something of it is not what it was.
-    """
+    """Raises RunError if data, weights, plan or number of processes have changed since the run started."""
     before, now = record["dataset"]["fingerprint"], loaded.dataset.fingerprint
     if before != now:
         counts = record["dataset"]["counts"]["fit"]["n"], len(loaded.dataset.train)
@@ -115,12 +102,11 @@ def refuse_changed(this: Run, record: Mapping[str, Any], loaded: Loaded, plan: P
         images = loaded.unlabelled.fingerprint if loaded.unlabelled else None
         if (known := record.get(kind, {}).get("fingerprint")) not in (None, images):
             raise RunError(
-                f"the images without labels of {this.path} changed since it started",
+                f"the unlabelled images of {this.path} changed since it started",
                 why=f"fingerprint {known[:12]} became {images[:12] if images else 'none'}",
                 fix="bring the old images back, or start a new run",
             )
-    started = record["backbone"].get("fingerprint")
-    found = loaded.fingerprint
+    started, found = record["backbone"].get("fingerprint"), loaded.fingerprint
     if started is not None and started != found:
         raise RunError(
             f"the weights that {this.path} started from changed",
@@ -130,7 +116,7 @@ def refuse_changed(this: Run, record: Mapping[str, Any], loaded: Loaded, plan: P
         )
     if Plan.from_record(record["plan"]).phases != plan.phases:
         raise RunError(
-            f"the plan of {this.path} is not what this zoo would make of its recipe",
+            f"this zoo makes another plan from the recipe of {this.path}",
             why=f"zoo {record.get('zoo')} made it, this is {__version__}",
             fix="start a new run",
         )
@@ -138,18 +124,12 @@ def refuse_changed(this: Run, record: Mapping[str, Any], loaded: Loaded, plan: P
     if processes != loaded.machine.processes:
         raise RunError(
             f"{this.path} was started with {processes} process(es), not {loaded.machine.processes}",
-            fix=f"go on with as many: zoo adapt --resume {shlex.quote(str(this.path))} --processes {processes}",
+            fix=f"use the same number: zoo adapt --resume {shlex.quote(str(this.path))} --processes {processes}",
         )
 
 
 def other_environment(record: Mapping[str, Any], here: Machine, *, everything: bool = False) -> list[Difference]:
-    """What of versions, processor, device and threads is not as it was.
-
-    Args:
-        record: The run's.
-        here: What is about to run it.
-        everything: Count what makes no difference to the arithmetic too: the operating system, cores that are not used.
-    """
+    """Changes in versions, processor, device and threads; with `everything`, also in what cannot affect the result."""
     now, before = machine.environment(here), record.get("environment", {})
     return [
         Difference(name, before.get(name), value)
@@ -159,7 +139,7 @@ def other_environment(record: Mapping[str, Any], here: Machine, *, everything: b
 
 
 def _plain(value: Any) -> Any:
-    """A value in the form that a record has it in."""
+    """A value as a record has it."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple):

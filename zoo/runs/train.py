@@ -1,4 +1,4 @@
-"""Run a prepared adaptation, from its folder to its result; or go on with one that was stopped."""
+"""Start or resume a run: train what is prepared, from its folder to its result."""
 
 from __future__ import annotations
 
@@ -45,15 +45,9 @@ def start(
     *,
     chosen: dict[str, Any] | None = None,
 ) -> Run:
-    """Adapt a backbone into a new run folder.
+    """Adapt a backbone into a new run folder, by default under `runs/`.
 
-    Args:
-        backbone: Its name.
-        dataset: The data set.
-        recipe: The choices.
-        out: The folder; None: a new one under `runs/`.
-        emit: Told about progress.
-        chosen: How the backbone or the epochs were chosen, for the record; None: by the person.
+    `chosen` records how the backbone or the epochs were chosen, if not by the user.
     """
     began = time.monotonic()
     if out is not None:
@@ -64,39 +58,31 @@ def start(
 def begin(ready: Prepared, out: Path | None, emit: Listener, began: float, chosen: dict[str, Any] | None = None) -> Run:
     """Train what is prepared, in a new run folder."""
     with ExitStack() as stack:
-        made: Run | None = None
-        if ready.loaded.accelerator.is_main_process:  # one process decides: another would find the name taken already
+        path = ""
+        if ready.loaded.accelerator.is_main_process:  # one process picks the name; others would find it taken
             name = f"{ready.loaded.spec.name}-{ready.loaded.dataset.name}"
-            made = stack.enter_context(lock.made(out, name, partial(_record, ready=ready, chosen=chosen)))
-        this = Run(Path(broadcast_object_list([str(made.path) if made else ""])[0]))
+            path = str(stack.enter_context(lock.made(out, name, partial(_record, ready=ready, chosen=chosen))).path)
+        this = Run(Path(broadcast_object_list([path])[0]))
         return _carry_out(this, ready, emit, began)
 
 
 def go_on(
     path: Path, emit: Listener, backbone: str | None = None, dataset: str | None = None, recipe: Recipe | None = None
 ) -> Run:
-    """Go on with a run that was stopped.
+    """Resume a stopped run, by its folder or its name under `runs/`.
 
-    Args:
-        path: Its folder, or its name under `runs/`.
-        emit: Whoever listens.
-        backbone: What is asked for, if anything is; it must be what the run was started with.
-        dataset: As the backbone.
-        recipe: As the backbone, `changes.FREE` aside.
-
-    Raises:
-        RunError: It is finished already or in use, or its data, weights or plan are not what they were.
-        RecipeError: Something else is asked for.
+    Raises RunError if it is finished or in use, or its data, weights or plan have changed; RecipeError if backbone,
+    data set or recipe (`resume.FREE` aside) are given and differ.
     """
     began = time.monotonic()
     found = run_folder.named(path)
     this = Run(found.path.resolve())
     _refuse_finished(this, path)
     if found.record.get("kind") == "stack" or found.record.get("soup"):
-        raise RunError(f"{path} is put together of runs, not trained", fix=run_folder.way_on(found.record, path))
+        raise RunError(f"{path} was made from runs, not trained", fix=run_folder.way_on(found.record, path))
     writes = machine.process_index() == 0
     with lock.held(this) if writes else nullcontext():
-        _refuse_finished(this, path)  # by the process that held it until now
+        _refuse_finished(this, path)  # perhaps by the process that held the lock until now
         if writes:
             lock.tidy(this)
         record = this.record
@@ -110,7 +96,7 @@ def go_on(
         resume.refuse_changed(this, record, ready.loaded, ready.plan)
         others = resume.other_environment(record, ready.loaded.machine)
         if others and writes:
-            emit(Note(f"it may end a little otherwise than it would have: {'; '.join(map(str, others))}"))
+            emit(Note(f"the result may differ slightly from an uninterrupted run: {'; '.join(map(str, others))}"))
         if writes and changed:
             resolved = {name: changed.get(name, value) for name, value in record["resolved"].items()}
             this.write_record(record | {"recipe": record["recipe"] | changed, "resolved": resolved})
@@ -145,13 +131,14 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         sample_ids=dataset.train.ids,
         scores=scores_of(dataset.tasks),
     )
-    told: list[int] = []
+    announced = False
 
     def started(step: int) -> None:
-        """Tell it once: of two trainings, for the first one that has steps left to do."""
-        if not told:
+        """Announce the run once: of two trainings, with the first that has steps left."""
+        nonlocal announced
+        if not announced:
             session.emit(RunStarted(str(this.path), work.settled, ready.plan, step))
-        told.append(step)
+        announced = True
 
     explained = explained_memory(work.settled.batch, loaded.config.input_size[-1])
     start, first = refit.start_of(work.settled, model), session
@@ -171,7 +158,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
                 "best": first.position.best,
                 "refit": None if start is None else refit.record(dataset, session.position),
             }
-            if start is None:  # images that a second training has seen can choose nothing
+            if start is None:  # after a refit the validation images were trained on, and can choose no thresholds
                 tasks = make_objective.with_thresholds(dataset, work.val_loader, model, accelerator)
             record = finish(this, ready, session, more, tasks, setup=setup, began=began)
     session.emit(RunFinished(str(this.path), record))
@@ -180,32 +167,27 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
 
 def _refuse_finished(this: Run, path: Path) -> None:
     if this.record.get("status") == "finished":
-        if this.checkpoints.exists():  # it was killed between the last two things that a run does
-            shutil.rmtree(this.checkpoints, ignore_errors=True)
+        shutil.rmtree(this.checkpoints, ignore_errors=True)  # left if it was killed just before it removed them
         raise RunError(f"the run {path} is finished already", fix=f"see {this.report}, or start another with --out")
 
 
 def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[str, Any]:
-    """What is known before training starts."""
+    """The record at the start of training."""
     loaded, weights, dataset = ready.loaded, ready.loaded.weights, ready.loaded.dataset
-    facts = {"name", "source", "repo", "url", "sha256", "license", "num_classes"}
+    facts = ("license", "name", "num_classes", "repo", "sha256", "source", "url")
     return {
         **lock.begun(this, "multitask" if len(dataset.tasks) > 1 else "classifier"),
         "backbone": {
             "name": loaded.spec.full_name,
-            "arch": loaded.spec.arch,
-            "plugin": loaded.spec.plugin,
-            "distribution": loaded.spec.distribution,
-            "version": loaded.spec.version,
-            "module": loaded.spec.module,
+            **{key: getattr(loaded.spec, key) for key in ("arch", "plugin", "distribution", "version", "module")},
             "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
             "fingerprint": loaded.fingerprint,
-            "weights": None if weights is None else {name: getattr(weights, name) for name in sorted(facts)},
+            "weights": None if weights is None else {name: getattr(weights, name) for name in facts},
         },
         "dataset": {
             "ref": loaded.dataset_ref,
             "name": dataset.name,
-            **_on_the_hub("" if dataset.sets else loaded.dataset_ref),  # of several sets, each says so for itself
+            **_on_the_hub("" if dataset.sets else loaded.dataset_ref),  # of several sets, each has its own
             "fingerprint": dataset.fingerprint,
             "classes": list(dataset.classes),
             "counts": dataset.counts(),
@@ -230,14 +212,13 @@ def _record(this: Run, ready: Prepared, chosen: dict[str, Any] | None) -> dict[s
 
 
 def _on_the_hub(reference: str) -> dict[str, str | None]:
-    """Where on the Hub a data set is; None for one that is not there, and for the revision that nobody named."""
-    hub, revision = references.place_on_hub(reference)
-    return {"hub": hub, "revision": revision}
+    """A data set's place on the Hub, each None if unknown."""
+    return dict(zip(("hub", "revision"), references.place_on_hub(reference), strict=True))
 
 
 @contextmanager
 def _status(this: Run, writes: bool) -> Iterator[None]:
-    """Write down how a run ended when it did not end well, and leave no model that nobody measured."""
+    """If the run fails, record that, and delete its unmeasured model."""
     if writes and this.record["status"] != "running":  # resumed
         this.write_record(this.record | {"status": "running"})
     try:
@@ -248,34 +229,29 @@ def _status(this: Run, writes: bool) -> Iterator[None]:
             with suppress(OSError):
                 for name in ("config.json", "model.safetensors"):
                     (this.path / name).unlink(missing_ok=True)
-            with suppress(ZooError, MemoryError):  # not even this can be done any more; the first error says why
+            with suppress(ZooError, MemoryError):  # the first error says why even this fails
                 this.write_record(this.record | {"status": "interrupted" if stopped else "failed"})
         raise
 
 
 @contextmanager
 def _resumable(this: Run, session: Session) -> Iterator[None]:
-    """Say how to go on when images cannot be had or a file cannot be written."""
+    """Adds the command to resume to errors about images or the disk."""
     way_on = f"zoo adapt --resume {shlex.quote(str(this.path))}"
     try:
         yield
-    except DataError as error:  # it comes with a batch, and so between two steps
+    except DataError as error:  # raised with a batch, and so between two steps
         if not session.save_between_steps():
             raise
         fix = f"{error.fix}; the state is saved, go on with it: {way_on}"
         raise DataError(error.what, why=error.why, fix=fix) from error
     except DiskError as error:
-        first = "free some space" if error.full else "make it writable again"
-        raise DiskError(
-            error.what, why=error.why, fix=f"{first}, and go on with it: {way_on}", full=error.full
-        ) from error
+        fix = f"{'free some space' if error.full else 'make it writable again'}, and go on with it: {way_on}"
+        raise DiskError(error.what, why=error.why, fix=fix, full=error.full) from error
 
 
 def required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple[str, str]:
-    """Both names, or an error that says which is missing.
-
-    Tasks name their data sets, of which the first stands for all.
-    """
+    """Backbone and data set (the first task's, if there are tasks); raises RecipeError if one is missing."""
     refuse_other_data(recipe, dataset)
     named = [spec.dataset for spec in recipe.task_specs]
     dataset = named[0] if named else dataset
