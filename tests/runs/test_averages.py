@@ -46,7 +46,11 @@ def test_a_run_is_saved_as_the_average_that_it_says_it_is(tmp_path, monkeypatch)
     assert found["loss"] == pytest.approx(record["result"]["loss"], rel=1e-5)
     assert not run.checkpoints.exists()
     page, card = run.report.read_text(), (run.path / "README.md").read_text()
-    assert "Averaged weights" in page and "0.5 of the fine-tuned end" in page and "0.5 of the fine-tuned end" in card
+    assert (
+        "Averaged weights" in page
+        and "0.5 of the fine-tuned weights" in page
+        and "0.5 of the fine-tuned weights" in card
+    )
 
 
 def test_an_untrained_head_is_not_averaged_with(tmp_path, monkeypatch):

@@ -119,7 +119,7 @@ def test_card_and_report_have_a_table_of_labels(trained):
     assert "| Mean average precision | **" in card and "| Label | Images with it | Average precision |" in card
     assert ".sigmoid()" in card and "softmax" not in card and "mean_average_precision" in card
     page = run.report.read_text()
-    assert 'id="per-label"' in page and "<b>mAP</b> on" in page and "Taken for" not in page
+    assert 'id="per-label"' in page and "<b>mAP</b> on" in page and "Predicted as" not in page
 
 
 def test_what_is_published_has_the_thresholds_and_no_path(trained, tmp_path, table):

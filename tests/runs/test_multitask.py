@@ -108,7 +108,7 @@ def test_card_and_report_say_what_each_task_is(run, table):
     card, page = (run.path / "README.md").read_text(), run.report.read_text()
     for name in NAMES:
         assert f"### {name}" in card
-    assert "to answer 4 questions about each image: colour, light, level, tags" in card
+    assert "for 4 tasks: colour, light, level, tags" in card
     assert str(table.parent) not in card and "&#124;" not in card
     assert '<section id="tasks"' in page and "Loss of each task" in page and "mean score" in page
 

@@ -1,4 +1,4 @@
-"""Use a finished run, or a backbone as it comes: load it, score it, predict with it."""
+"""Use a finished run or a pretrained backbone: load, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -40,25 +40,18 @@ from zoo.training.collect import collect
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A model with what it takes to use it."""
+    """A model ready for use."""
 
     model: nn.Module  # timm model, eval mode
-    classes: tuple[str, ...]  # in the head's order: what its outputs are called
+    classes: tuple[str, ...]  # names of its outputs
     config: DataConfig
     run: Run | None  # None: a backbone with its pretrained head
     name: str
-    tasks: tuple[Task, ...]  # what it answers
+    tasks: tuple[Task, ...]
 
 
 def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
-    """Load a run by folder or name, a model on the Hub, or a backbone with its pretrained head.
-
-    Raises:
-        RunError: The run is not finished.
-        HubError: The model on the Hub cannot be had, from there or from the cache.
-        PluginError: It is none of these, or needs a plugin that is not installed.
-        WeightsError: The backbone has no pretrained head.
-    """
+    """Load a run by folder or name, a model on the Hub, or a backbone with its pretrained head."""
     found = model if isinstance(model, Run) else run.find(model)
     if found is not None:
         record = found.finished_record()
@@ -68,9 +61,9 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
         classes = tuple((record.get("dataset") or {}).get("classes") or ())
         if len(classes) != network.num_classes:
             raise RunError(
-                f"{found.record_path} does not belong to the model beside it",
-                why=f"it names {len(classes)} classes, and the model tells {network.num_classes} apart",
-                fix="bring both files of one run together again",
+                f"{found.record_path} does not belong to the model in its folder",
+                why=f"it names {len(classes)} classes, and the model has {network.num_classes}",
+                fix="restore both files of one run",
             )
         tasks = saved.tasks(found.path, classes)
         return Classifier(network, classes, preprocessing.data_config(network), found, found.name, tasks)
@@ -96,9 +89,9 @@ def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classif
     return Classifier(network, classes, config, None, spec.full_name, one_class(classes))
 
 
-def _stacked(network: Stacked, record: Mapping[str, Any], of: Run | None, name: str) -> Classifier:
+def _stacked(network: Stacked, record: Mapping[str, Any], run: Run | None, name: str) -> Classifier:
     classes = tuple(record["dataset"]["classes"])
-    return Classifier(network, classes, network.configs[0], of, name, one_class(classes))
+    return Classifier(network, classes, network.configs[0], run, name, one_class(classes))
 
 
 def _from_hub(reference: str, emit: Listener) -> Classifier:
@@ -112,17 +105,17 @@ def _from_hub(reference: str, emit: Listener) -> Classifier:
             raise
         return _stacked(load_stack(*stack), stack[1], None, name)
     network = saved.load(folder, name)
-    # A timm repository's name says which of ImageNet's label sets its head has; ours bring their labels along.
-    told = Weights(name=reference, source="hf-hub", repo=reference)
-    classes, config = saved.labels(network, told), preprocessing.data_config(network)
+    # A timm repository's name tells which ImageNet label set its head has; ours have their labels in the config.
+    weights = Weights(name=reference, source="hf-hub", repo=reference)
+    classes, config = saved.labels(network, weights), preprocessing.data_config(network)
     return Classifier(network, classes, config, None, name, saved.tasks(folder, classes))
 
 
 def load(model: str | Path | Run) -> nn.Module:
-    """Load a model to use it by hand: see `zoo.api.load`."""
+    """Load a model as a torch module: see `zoo.api.load`."""
     classifier = open_classifier(model)
     network: Any = classifier.model
-    if not isinstance(network, Stacked):  # which has a transform of its own: its members may want different ones
+    if not isinstance(network, Stacked):  # a stack has its own transform, as its members' preprocessing may differ
         network.transform = create_transform(**classifier.config.as_dict(), is_training=False)
     network.class_names = classifier.classes
     network.tasks = () if is_plain(classifier.tasks) else classifier.tasks
@@ -150,10 +143,7 @@ def evaluate(
     if dataset is None and own is None and not stack:
         raise RunError(f"{classifier.name} has no data set of its own", fix="name one with --dataset")
     recipe = own.recipe if own is not None and dataset is None else Recipe()
-
-    def tell(stage: str, done: int, total: int) -> None:
-        emit(Progress(stage, done, total))
-
+    specs = own.recipe.task_specs if own is not None else ()
     options = DataOptions(
         path_column=path_column or recipe.path_column,
         label_column=label_column or recipe.label_column,
@@ -169,8 +159,11 @@ def evaluate(
         seed=recipe.cut_seed,
     )
     selected_on = None
-    if dataset is None and split is not None and own is not None:
-        _refuse_several(classifier, own.recipe)
+    if dataset is None and split is not None and len({spec.dataset for spec in specs}) > 1:
+        raise RunError(
+            f"{classifier.name} was trained on several data sets, and --split is about one",
+            fix="name one of them with --dataset",
+        )
     if dataset is None and stack:
         assert classifier.run is not None
         if split is not None:
@@ -178,68 +171,56 @@ def evaluate(
         held = images_of(classifier.run, emit)
         part, where, bad, selected_on = held.test, held.reported_on, held.dataset.bad, held.fit_on
     elif dataset is None and split is None and own is not None and own.dataset is not None:
-        opened = data.open_dataset(own.dataset, options, tell)
+        opened = data.open_dataset(own.dataset, options, lambda *progress: emit(Progress(*progress)))
         part, where, bad, selected_on = opened.test, opened.reported_on, opened.bad, opened.selected_on
         assert classifier.run is not None
         before = classifier.run.record["dataset"]["fingerprint"]
         if ("cut from" in where or recipe.fold) and opened.fingerprint != before:
             raise DataError(
                 f"the data of {classifier.run.path} changed since it was trained",
-                why=f"its result is about {where}; cut anew, that would hold images that it was trained on",
+                why=f"its result is about {where}, which cut again would include images that it was trained on",
                 fix="name images that it has not seen: --dataset …",
             )
     else:
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
-        specs = own.recipe.task_specs if own is not None else ()
         options = evaluation_options(reference, classifier.tasks, specs, replace(options, specs=()))
-        found = data.open_evaluation(reference, classifier.classes, options, tell, split=split)
+        found = data.open_evaluation(
+            reference, classifier.classes, options, lambda *progress: emit(Progress(*progress)), split=split
+        )
         part, where, bad = found.part, found.split, found.bad
     outputs = _outputs(classifier, part, batch_size, emit)
     names = [part.id(place) for place in outputs.positions.tolist()]
-    result = measured(outputs, classifier.tasks, names)
     return {
         "model": classifier.name,
         "dataset": dataset or (own.dataset if own is not None else None),
         "split": where,
         "selected_on": selected_on,
-        **result,
+        **measured(outputs, classifier.tasks, names),
         "bad": [image.as_dict() for image in bad],
     }
 
 
-def _refuse_several(classifier: Classifier, recipe: Recipe) -> None:
-    if len({spec.dataset for spec in recipe.task_specs}) > 1:
-        raise RunError(
-            f"{classifier.name} was trained on several data sets, and --split is about one",
-            fix="name one of them with --dataset",
-        )
-
-
 def own_outputs(run_: Run, emit: Listener = ignore) -> tuple[Outputs, list[str], Classifier]:
-    """What a finished run says about every image that its result is about, and the ids of these, in order.
-
-    Raises:
-        ZooError: The run is not finished, or its data cannot be opened.
-    """
+    """The predictions of a finished run for its test images, and their ids in order."""
     classifier = open_classifier(run_, emit)
     own = recipe_of_run(run_.record)
     assert own.dataset is not None
     options = data_options(own.recipe, classifier.config)
-    opened = data.open_dataset(own.dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
+    opened = data.open_dataset(own.dataset, options, lambda *progress: emit(Progress(*progress)))
     outputs = _outputs(classifier, opened.test, 32, emit)
     return outputs, opened.test.ids, classifier
 
 
 def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener) -> Outputs:
-    """What a classifier says about images, in float32; its model is on its device afterwards."""
+    """A classifier's predictions in float32; moves its model to the device."""
 
     def count(done: int) -> None:
         emit(Progress("evaluating", min(len(part), done * accelerator.num_processes), len(part)))
 
     accelerator = machine.make_accelerator(machine.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if isinstance(network, Stacked):  # each process asks about all images: a stack is for a handful of them
+    if isinstance(network, Stacked):  # each process predicts all images: a stack is used on few of them
         said = network.panel.over(part, batch_size, count)
         return Outputs(network.combiner.logs(said.logs, said.features).float(), said.labels)
     batches = data.eval_batches(
@@ -254,16 +235,16 @@ def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener
 
 
 class Predictor:
-    """A model that is opened once, and labels images as often as it is asked.
+    """A model that is opened once, to predict any number of times.
 
     Args:
         model: As for `zoo.evaluate`.
-        on_event: Told about progress.
+        on_event: Receives progress events.
 
     Attributes:
-        name: The run's or backbone's.
-        classes: Names of the classes, in the head's order.
-        tasks: What it answers; none: of which class an image is.
+        name: Name of the run or backbone.
+        classes: Class names, in the head's order.
+        tasks: The tasks; empty for one class per image.
 
     Raises:
         ZooError: The model cannot be used.
@@ -280,28 +261,28 @@ class Predictor:
         self._network = network.to(self._device, memory_format=torch.channels_last)
 
     def predict(self, images: Picture | Iterable[Picture], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
-        """Label images.
+        """Predict the classes, labels or values of images.
 
         Args:
-            images: Files and folders, a folder meaning the images below it; or images in memory: encoded files as
-                bytes, PIL images, or pixels (H, W), (H, W, 3) or (H, W, 4) of uint8. One of them, or several.
-            top: How many classes to give for each image.
-            batch_size: Images at a time.
+            images: One or several files or folders (with all images below), or images in memory: encoded files as
+                bytes, PIL images, or pixels (H, W), (H, W, 3) or (H, W, 4) of uint8.
+            top: Number of classes to return for each image.
+            batch_size: Images per batch.
 
         Returns:
-            A prediction per image, in order; one that cannot be read has `error` set and does not stop the others. The
-            `path` of an image in memory is its place: `images[0]`.
+            A prediction per image, in order. An unreadable image has `error` set and does not stop the others. The
+            `path` of an image in memory is its position: `images[0]`.
         """
         given = [images] if isinstance(images, str | Path | bytes | Image.Image) else images
         remarks: dict[str, list[str]] = {}
         source = data.open_images(given, lambda path, text: remarks.setdefault(text, []).append(path))
-        found: list[Prediction] = []
+        predicted: list[Prediction] = []
         while chunk := list(islice(source, batch_size)):
-            found += self._labelled(chunk, top)
-            self._emit(Progress("predicting", len(found), 0))
+            predicted += self._labelled(chunk, top)
+            self._emit(Progress("predicting", len(predicted), 0))
         for text, paths in remarks.items():
             self._emit(Note(f"{len(paths)} image(s) {text} (such as {paths[0]})"))
-        return found
+        return predicted
 
     @torch.no_grad()
     def _labelled(self, chunk: Sequence[tuple[str, Image.Image | DataError]], top: int) -> list[Prediction]:
@@ -319,7 +300,7 @@ class Predictor:
 
 
 def _transform(classifier: Classifier) -> Callable[[Image.Image], tuple[torch.Tensor, ...]]:
-    """From an image to what the model takes: one tensor, or one for each preprocessing that a stack's members want."""
+    """From an image to the model's inputs: a tensor (C, H, W), or one for each preprocessing of a stack."""
     if isinstance(classifier.model, Stacked):
         return classifier.model.transform
     one = create_transform(**classifier.config.as_dict(), is_training=False)
@@ -327,6 +308,5 @@ def _transform(classifier: Classifier) -> Callable[[Image.Image], tuple[torch.Te
 
 
 def _one_line(error: Exception) -> str:
-    why = getattr(error, "why", "")
-    what = getattr(error, "what", str(error))
+    what, why = getattr(error, "what", str(error)), getattr(error, "why", "")
     return f"{what}: {why}" if why else str(what)

@@ -75,19 +75,19 @@ def test_the_card_says_what_came_of_a_target_without_labels(tmp_path: Path) -> N
     text = body(card)
     assert "On test of drawings, the domain that it was adapted to, the accuracy is **62.5%** (95% interval" in text
     assert "| trained on without labels | drawings | 500 |" in text
-    assert "| looked at after every epoch | val (cut from train) |" in text
+    assert "| measured after every epoch | val (cut from train) |" in text
     assert "| best epoch chosen on (entropy), without labels | drawings | 300 |" in text
-    assert "| measured on as well | test of drawings | 80 |" in text
-    assert "Images without labels: [someone/drawings](https://huggingface.co/datasets/someone/drawings)" in text
-    assert "licence cc0-1.0." in text and "like those of flowers, and of drawings where that is said" in text
+    assert "| also measured on | test of drawings | 80 |" in text
+    assert "Unlabelled images: [someone/drawings](https://huggingface.co/datasets/someone/drawings)" in text
+    assert "licence cc0-1.0." in text and "like those of flowers, and of drawings where stated" in text
     del target["result"]
     text = body(model_card(made(tmp_path / "bare", target=target | {"ref": None, "license": None})))
     assert "nothing was measured: its labels are not known" in text
-    assert "Images without labels: drawings, whose licence is not known." in text
+    assert "Unlabelled images: drawings, whose licence is not known." in text
     assert "| best epoch chosen on | val (cut from train) |" in text, "labelled images chose it"
     more = {"ref": None, "name": "more", "n": 70, "license": None}
     text = body(model_card(made(tmp_path / "more", unlabelled=more)))
-    assert "Images without labels: more, whose licence is not known." in text and "the domain" not in text
+    assert "Unlabelled images: more, whose licence is not known." in text and "the domain" not in text
 
 
 def test_tables_are_whole(tmp_path: Path) -> None:
@@ -232,5 +232,5 @@ def test_an_unfinished_run_claims_nothing(tmp_path: Path) -> None:
 
 def test_limits_come_from_the_numbers(tmp_path: Path) -> None:
     text = model_card(made(tmp_path, classes=FLOWERS[:2], per_class=20, skill=0.5))
-    assert "- Measured on 40 images only: the 95% interval is" in text
-    assert "It knows these 2 classes only" in text
+    assert "- Measured on only 40 images: the 95% interval is" in text
+    assert "It knows only these 2 classes" in text

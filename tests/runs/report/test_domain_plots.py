@@ -11,7 +11,7 @@ from tests.runs.report.fixture import make_run, pictures
 from tests.runs.report.html_reader import read
 from zoo.base.text import DASH
 from zoo.runs.report.page import write_report
-from zoo.runs.report.sentences import beside_role
+from zoo.runs.report.sentences import unlabelled_role
 
 POINTS = {"source": [[0.0, 1.0], [2.0, 3.0]], "target": [[4.0, 5.0]], "share": 0.8}
 TARGET: dict[str, Any] = {
@@ -39,14 +39,14 @@ def test_choice_oracle_source_only_and_both_plots_are_shown(tmp_path: Path) -> N
     words = read(path).words("target")
     assert "Accuracy on test 62.5%" in words and "400 images" in words and "<b>drawings</b>" in words
     assert "Epoch chosen by information 61.0% finetune 3" in words
-    assert "Epoch that its labels would choose 66.0% finetune 5" in words
+    assert "Epoch that its labels would have chosen 66.0% finetune 5" in words
     assert "Source only 31.0%" in words and "daan (chosen)" in words
-    assert "nothing was trained or chosen by them" in words
+    assert "not for training or choosing" in words
     assert "500 images trained on without labels" in words and "adabn was not tried: no norms." in words
     page = read(path)
-    chosen = "the epoch that was kept was chosen by information of images of <b>drawings</b>, without labels"
+    chosen = "the epoch was chosen by information on unlabelled images of <b>drawings</b>"
     assert f"Validation is val (cut from train): {chosen}" in page.words("training")
-    assert "is looked at after every epoch" in page.words("data") and "chooses the best epoch" not in page.words("data")
+    assert "is measured after every epoch" in page.words("data") and "chooses the best epoch" not in page.words("data")
     html = path.read_text(encoding="utf-8")
     for title in ("Features of both domains, before", "Features of both domains, after", "omega over the steps"):
         assert title in html
@@ -72,10 +72,13 @@ def test_guesses_that_counted_are_drawn_and_none_is_said(tmp_path: Path) -> None
         return page.words("unlabelled"), page.words("objective"), page.words("plan")
 
     named, objective, plan = shown("a", 0.4)
-    assert "more: 160 images trained on without labels, guesses learnt by fixmatch" in named
-    assert "In the last tenth of the steps 40.0% were sure enough" in objective and "hardly anything" not in objective
+    assert "more: 160 images trained on without labels, pseudo-labels by fixmatch" in named
+    assert (
+        "In the last tenth of the steps, 40.0% were above the threshold" in objective
+        and "almost nothing" not in objective
+    )
     assert "56 unlabelled images alongside each batch, in 2 views each" in plan and "fixmatch not published" in plan
-    assert "hardly anything was learnt from them" in shown("b", 0.001)[1]
+    assert "the model learned almost nothing from them" in shown("b", 0.001)[1]
 
 
 def test_a_method_that_hurts_is_said_to(tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_without_labels_there_is_no_accuracy_and_without_a_target_no_section(tmp
     run = make_run(tmp_path / "c", target=guessed, curves=False)
     words = read(write_report(run, {})).words("target")
     assert "Without alignment 31.0%" in words and "Source only" not in words, "guesses were learnt there too"
-    for align, role in (("adabn", "whose norm statistics it has"), ("none", "looked at without labels")):
-        assert beside_role({"target": bare | {"align": align}, "recipe": {}}) == role
+    for align, role in (("adabn", "used for norm statistics"), ("none", "looked at without labels")):
+        assert unlabelled_role({"target": bare | {"align": align}, "recipe": {}}) == role
     plain = write_report(make_run(tmp_path / "b", curves=False), {}).read_text(encoding="utf-8")
     assert 'id="target"' not in plain and 'id="objective"' not in plain

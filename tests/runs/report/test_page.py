@@ -67,7 +67,7 @@ def test_plan_lists_every_phase_and_group(page: Page) -> None:
     assert [row[0] for row in rows] == ["Layer group", "probe", *groups, "finetune", *groups]
     assert rows[2] == ["stem", "9,408", DASH, DASH, "no", "frozen"]
     assert rows[7] == ["head", "2,570", "0.003", "0.05", "yes", "no norm layers"]
-    assert rows[9] == ["stem", "9,408", "3.13e-5", "0.05", "yes", "move with the batches"]
+    assert rows[9] == ["stem", "9,408", "3.13e-5", "0.05", "yes", "updated from the batches"]
     assert "3 epochs · 120 steps · one-cycle" in page.words("plan")
 
 
@@ -89,7 +89,7 @@ def test_confusion_matrix_and_class_table_agree_with_the_record(page: Page, run:
 def test_mistakes_come_with_their_pictures(page: Page, run: Run) -> None:
     mistakes = run.record["result"]["mistakes"]
     first = mistakes[0]
-    assert f"said {first['predicted']} {100 * first['probability']:.0f}%" in page.words("mistakes")
+    assert f"predicted {first['predicted']} {100 * first['probability']:.0f}%" in page.words("mistakes")
     assert f"is {first['label']}" in page.words("mistakes")
     images = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
     assert len(images) == len(mistakes) == 24
@@ -196,7 +196,7 @@ def test_an_unfinished_run_is_not_reported_as_finished(tmp_path: Path, status: s
     words = page.words("result")
     assert "This run is not finished" in words and status in words
     assert f"zoo adapt --resume {run.path}" in words
-    assert "Its accuracy on the images that choose 92.4% val (cut from train)" in words
+    assert "Its accuracy on the validation images 92.4% val (cut from train)" in words
     assert f"not finished: {status}" in page.words("")
     assert "classes" not in page.text and "mistakes" not in page.text and "calibration" not in page.text
     assert "zoo predict" not in page.words("use")
@@ -238,7 +238,7 @@ def test_two_classes(tmp_path: Path) -> None:
     page = report(make_run(tmp_path, curves=False, classes=["ant", "bee"], per_class=30))
     assert [len(row) for row in page.cells("classes")[:3]] == [3, 3, 3]
     assert "Top-5" not in page.words("result")
-    assert "Measured on 60 images only" in page.words("result")
+    assert "Measured on only 60 images" in page.words("result")
 
 
 def test_a_thousand_classes_stay_readable_and_small(tmp_path: Path) -> None:

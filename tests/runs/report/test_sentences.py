@@ -42,7 +42,7 @@ def test_a_sound_result_has_no_caveats() -> None:
 
 def test_no_better_than_guessing() -> None:
     found = sentences.caveats(made(interval=[0.08, 0.13]))
-    assert found == ["Not measurably better than always guessing the commonest class, which is right for 10.0%."]
+    assert found == ["Not measurably better than always guessing the commonest class, which scores 10.0%."]
 
 
 def test_choosing_and_reporting_on_the_same_images() -> None:
@@ -53,7 +53,7 @@ def test_classes_without_images_are_named() -> None:
     run = made()
     for entry in run["result"]["classes"][:5]:
         entry["n"] = 0
-    assert sentences.caveats(run) == ["No image of these classes was measured: daisy, dandelion, iris and 2 more."]
+    assert sentences.caveats(run) == ["No test image has one of these classes: daisy, dandelion, iris and 2 more."]
 
 
 def test_unequal_classes() -> None:
@@ -62,7 +62,7 @@ def test_unequal_classes() -> None:
     assert "the smallest has 1 image, the largest 40" in sentences.caveats(run)[0]
 
 
-@pytest.mark.parametrize(("confidence", "text"), [(0.95, "20 points higher"), (0.55, "20 points lower")])
+@pytest.mark.parametrize(("confidence", "text"), [(0.95, "20 points too high"), (0.55, "20 points too low")])
 def test_wrong_probabilities(confidence: float, text: str) -> None:
     bins = [{"lower": 0.5, "upper": 1.0, "n": 400, "confidence": confidence, "accuracy": 0.75}]
     assert text in sentences.caveats(made(calibration=bins))[0]

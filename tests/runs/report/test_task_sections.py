@@ -77,7 +77,7 @@ def test_each_task_has_its_measure_losses_and_tables(tmp_path: Path) -> None:
     assert "collar 45 30 72.0% 0.600 50.0% 75.0% 0.250" in words
     assert "0.680" in page.words("result") and "mean score" in page.words("result")
     html = path.read_text(encoding="utf-8")
-    assert "to answer 4 questions about each image: kind, age, size, signs" in html and 'id="labels"' not in html
+    assert "for 4 tasks: kind, age, size, signs" in html and 'id="labels"' not in html
 
 
 def test_weights_that_nobody_learned_are_not_drawn_and_an_unfinished_run_has_losses(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_an_unfinished_run_has_reached_is_written_as_its_result_would_be(tm
     run = tasks_run(tmp_path, learned=False, status="interrupted")
     run.metrics_path.write_text("")
     run.write_record({**run.record, "best": {"phase": "finetune", "epoch": 2, "step": 9, "score": 0.5, "loss": 1.0}})
-    assert "Its mean score on the images that choose 0.500" in read(write_report(run, {})).words("result")
+    assert "Its mean score on the validation images 0.500" in read(write_report(run, {})).words("result")
 
 
 def test_one_task_has_no_section(tmp_path: Path) -> None:

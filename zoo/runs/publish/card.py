@@ -79,7 +79,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
         "modules": sorted({m["module"] for m in part(record, "stack").get("members") or () if m.get("module")}),
         "dataset": dataset,
         "hub_dataset": _hub_dataset(record),
-        "beside": _beside(record),
+        "unlabelled": _unlabelled(record),
         "target": part(record, "target"),
         "blind": sentences.blind(record),
         "sets": [{**one, "hub": _place(one)} for one in dataset.get("sets") or ()],
@@ -113,7 +113,7 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
 def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
     """The YAML header; a key without a known value is left out."""
     result, base_model = part(record, "result"), _base_model(record)
-    every = [*(part(record, "dataset").get("sets") or [part(record, "dataset")]), _beside(record)]
+    every = [*(part(record, "dataset").get("sets") or [part(record, "dataset")]), _unlabelled(record)]
     hub_datasets = list(dict.fromkeys(place for place in map(_place, every) if place))
     license_, license_name = _license(chosen)
     name = _line(record.get("name") or "model")
@@ -229,10 +229,10 @@ def _revision(dataset: Mapping[str, Any]) -> str | None:
     return dataset.get("revision") or references.revised(str(dataset.get("ref") or ""))[1]
 
 
-def _beside(record: Mapping[str, Any]) -> dict[str, Any]:
+def _unlabelled(record: Mapping[str, Any]) -> dict[str, Any]:
     """The images without labels, with where on the Hub they are and what they were used for; empty without any."""
     found = part(record, "target") or part(record, "unlabelled")
-    return {**found, "hub": _place(found), "role": sentences.beside_role(record)} if found else {}
+    return {**found, "hub": _place(found), "role": sentences.unlabelled_role(record)} if found else {}
 
 
 def _changed(record: Mapping[str, Any]) -> dict[str, Any]:

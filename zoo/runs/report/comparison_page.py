@@ -1,4 +1,4 @@
-"""`comparison.html`: one file that shows a comparison to a person, without anything from outside."""
+"""`comparison.html`: a self-contained page about a comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo.base.untrusted import is_finite
 from zoo.runs.report.page import render
 from zoo.runs.report.sentences import part
 
-# Cost in a row of the summary -> what it is, and how it is written.
+# Cost in a row of the summary -> its label and format.
 COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "train_seconds": ("seconds of training", text.duration),
     "flops": ("FLOPs of one image", text.compact),
@@ -24,31 +24,16 @@ COSTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def write_comparison(page: Path, record: Mapping[str, Any]) -> Path:
-    """Write a comparison's page.
-
-    Args:
-        page: Where to.
-        record: The comparison's record with its summary; it may be unfinished, in which case the page says so.
-
-    Returns:
-        The path of the page: one self-contained file that loads nothing from outside and works without a network.
-
-    Raises:
-        ZooError: The page cannot be written.
-    """
+    """Write the page of a comparison, finished or not, from its record; returns its path."""
     summary = part(record, "summary")
-    rows = summary.get("rows") or []
     context = {
         "record": record,
         "finished": record.get("status") == "finished",
         "dataset": part(record, "dataset"),
         "environment": part(record, "environment"),
-        "rows": rows,
-        "differences": summary.get("differences") or [],
-        "failed": summary.get("failed") or [],
-        "notes": summary.get("notes") or [],
+        **{name: summary.get(name) or [] for name in ("rows", "differences", "failed", "notes")},
         "costs": {name: label for name, (label, _) in COSTS.items()},
-        "plots": _plots(rows),
+        "plots": _plots(summary.get("rows") or []),
         "dash": text.DASH,
     }
     write_atomic(page, render("comparison.html.jinja", context))
@@ -56,8 +41,8 @@ def write_comparison(page: Path, record: Mapping[str, Any]) -> Path:
 
 
 def _plots(rows: list[dict[str, Any]]) -> dict[str, Markup]:
-    """Accuracy against each cost that is known of two members or more."""
-    from zoo.runs.report.scatter import Point, cost_plot  # matplotlib takes a moment to import
+    """Accuracy against each cost that is known for at least two members."""
+    from zoo.runs.report.scatter import Point, cost_plot  # not at the top: matplotlib is slow to import
 
     drawn = {}
     for cost, (label, written) in COSTS.items():

@@ -1,4 +1,4 @@
-"""Two domains as plots in the page's style: where their features lie, and what the objective logged."""
+"""Plots of the features of two domains, and of the values that the objective logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.runs.report.tables import History
 
 
 def domain_plot(points: Mapping[str, Any], name: str) -> str:
-    """Source and target images in the two directions in which their features vary most."""
+    """The features of source and target images in their first two principal components."""
     with canvas(name, f"Features of both domains, {name}", (5.4, 3.6)) as (figure, finish):
         axes = figure.add_subplot()
         for domain, colour in (("source", ACCENT), ("target", WARM)):
@@ -23,7 +23,7 @@ def domain_plot(points: Mapping[str, Any], name: str) -> str:
 
 
 def parts_plot(history: History, names: Sequence[str], label: str, name: str, colours: Sequence[str] = COLOURS) -> str:
-    """Values that the objective logged over the steps, smoothed within each phase."""
+    """Logged values of the objective over the steps, smoothed within each phase."""
     with canvas(name, f"{label} over the steps", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
         for part, colour in zip(names, colours, strict=False):

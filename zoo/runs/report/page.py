@@ -1,4 +1,4 @@
-"""`report.html`: one file that shows a run to a person, without anything from outside."""
+"""`report.html`: a self-contained page about a run."""
 
 from __future__ import annotations
 
@@ -29,26 +29,16 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL.Image import Image
 
-MAX_CELLS = 20  # classes up to which the confusion matrix is written out, number by number
+MAX_CELLS = 20  # most classes for a confusion matrix in numbers
 MAX_PICTURES = 24
 THUMBNAIL = 176  # pixels, longer side
 _SHORT = 25  # rows of a long table before "show all"
 
 
 def write_report(run: Run, pictures: Mapping[str, Image], record: dict[str, Any] | None = None) -> Path:
-    """Write the run's `report.html`.
+    """Write a run's `report.html`, finished or not; returns its path.
 
-    Args:
-        run: The run; it may be unfinished, in which case the page says so and shows no result.
-        pictures: Pictures of the most confident mistakes by sample id; missing ones leave an empty frame.
-        record: What run.json is about to say, where that is written last; None: what it says.
-
-    Returns:
-        The path of the page: one self-contained file that loads nothing from outside and works without a network.
-
-    Raises:
-        RunError: The run has no readable record.
-        ZooError: The page cannot be written.
+    `pictures` are of the most confident mistakes, by sample id. `record` is given if run.json is not written yet.
     """
     record = record or run.record
     write_atomic(run.report, render("report.html.jinja", _context(run, record, pictures)))
@@ -56,25 +46,25 @@ def write_report(run: Run, pictures: Mapping[str, Image], record: dict[str, Any]
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """A page from a template of this package, which finds our script and its hash beside the context."""
+    """A page from a template of this package, with the context, our script and its hash."""
     environment = _environment()
     loader = environment.loader
     assert loader is not None
     script = loader.get_source(environment, "script.js")[0]
     return environment.get_template(template).render(
         **context,
-        script=Markup(script),  # our own file; its hash is the only script that the page's policy allows
+        script=Markup(script),  # our own file, and the only script that the page's policy allows
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def _environment() -> Environment:
-    from jinja2 import ChainableUndefined, Environment, PackageLoader  # not before there is a page to write
+    from jinja2 import ChainableUndefined, Environment, PackageLoader  # imported only to write a page
 
     environment = Environment(
         loader=PackageLoader("zoo.runs.report"),
         autoescape=True,
-        undefined=ChainableUndefined,  # a run that stopped early lacks parts of its record
+        undefined=ChainableUndefined,  # the record of an unfinished run lacks parts
         finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -84,17 +74,19 @@ def _environment() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """A value as the page may hold it: HTML has no control characters, and escaping leaves them as they are."""
+    """A value without control characters, which HTML does not allow and escaping does not remove."""
     return printable(value, lines=True) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) -> dict[str, Any]:
     finished = sentences.finished(record)
-    if not finished:
-        # A result beside another status is left over or premature: nothing on the page may be taken for one.
+    if not finished:  # a result of an unfinished run is left over or premature, and must not be shown
         record = {**record, "result": None}
     history = tables.read_history(run.metrics_path)
-    path = _near(run.path)
+    relative = os.path.relpath(run.path)
+    path = str(run.path) if relative.startswith("..") else relative  # as a user would type it
+    parts = ("backbone", "dataset", "result", "best", "stack", "wise", "seconds", "data_config", "target", "unlabelled")
+    losses, _ = task_sections.series(record, history)
     return {
         "run": {
             "name": str(record.get("name") or run.name),
@@ -104,38 +96,30 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
             "created": _day(record),
         },
         "record": record,
+        **{name: part(record, name) for name in parts},
         "finished": finished,
         "status": record.get("status") or "unknown",
         "error": _text(record["error"]) if record.get("error") else "",
-        "backbone": part(record, "backbone"),
         "short_backbone": str(part(record, "backbone").get("name") or "backbone").rpartition("/")[2],
         "weights": part(record, "backbone", "weights"),
-        "dataset": part(record, "dataset"),
-        "result": part(record, "result"),
         **_score(record),
         "label_rows": tables.label_rows(record),
         "task_rows": task_sections.task_rows(record),
-        **_task_series(record, history),
-        "best": part(record, "best"),
-        "stack": part(record, "stack"),
+        "task_losses": losses,
+        "shades": task_sections.colours(len(losses)),
         "weight_meaning": sentences.weight_meaning(record),
         "soup": part(record, "soup") or part(record, "stack", "soup"),
-        "wise": part(record, "wise"),
         "averages": sentences.averages(record),
-        "seconds": part(record, "seconds"),
         "waited": sentences.waited(record),
         "environment": {**part(record, "environment"), **_resolved(record)},
-        "data_config": part(record, "data_config"),
         "trained": sentences.trained_parameters(record),
         "caveats": sentences.caveats(record),
         "notes": _notes(record),
         "gap": sentences.confidence_gap(record),
         "plan": _plan(record),
-        "target": part(record, "target"),
-        "unlabelled": part(record, "unlabelled"),
         "sure": unlabelled_section.sure(history),
         "blind": sentences.blind(record),
-        "beside_role": sentences.beside_role(record),
+        "unlabelled_role": sentences.unlabelled_role(record),
         **unlabelled_section.candidates(record),
         "loss_parts": unlabelled_section.loss_parts(history),
         "recipe": _recipe(record),
@@ -151,9 +135,9 @@ def _context(run: Run, record: dict[str, Any], pictures: Mapping[str, Image]) ->
 
 
 def _score(record: dict[str, Any]) -> dict[str, Any]:
-    """The number that the run is known by, what it is called, and what guessing would reach."""
-    kind, best = problem(sentences.tasks_of(record)), part(record, "best")
-    name, value = headline({**part(record, "result"), "problem": kind})
+    """The main measure, its name, and its value for guessing."""
+    kind, best, result = problem(sentences.tasks_of(record)), part(record, "best"), part(record, "result")
+    name, value = headline({**result, "problem": kind})
     return {
         "score": value if is_finite(value) else None,
         "score_name": name,
@@ -162,18 +146,15 @@ def _score(record: dict[str, Any]) -> dict[str, Any]:
         "kind": kind,
         "curve_name": name.capitalize() if name.islower() else name,
         "best_score": best.get("score", headline({**best, "problem": kind})[1]),
-        "guess": sentences.guess(part(record, "result")),
-        "guessed": sentences.guessed(part(record, "result")),
-        "baseline": sentences.baseline(part(record, "result")),
+        "guess": sentences.guess(result),
+        "guessed": sentences.guessed(result),
+        "baseline": sentences.baseline(result),
     }
 
 
 def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
-    """The plots that there is something to draw for, by name."""
-    from zoo.runs.report import (
-        domain_plots,
-        plots,  # matplotlib takes a moment to import; reading a record should not
-    )
+    """The plots of this run, by name."""
+    from zoo.runs.report import domain_plots, plots  # not at the top: matplotlib is slow to import
 
     matrix = tables.confusion_matrix(record)
     finder = part(record, "lr_finder")
@@ -183,23 +164,26 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     if any(value is not None for _, value in map(tables.epoch_score, history.epochs)):
         drawn["accuracy"] = plots.accuracy_curve(history, part(record, "best"))
     if any(len(points) > 1 for points in history.rates.values()):
-        drawn["rates"] = plots.rate_curve(history, _group_names(record, history))
+        phases = part(record, "plan").get("phases")  # the groups in forward order, as logged if there is no plan
+        groups = [str(group["name"]) for group in phases[0].get("groups") or ()] if phases else list(history.rates)
+        drawn["rates"] = plots.rate_curve(history, groups)
     if finder.get("lr"):
         drawn["finder"] = plots.rate_test(finder)
     for name, points in part(record, "target", "domains").items():
         if isinstance(points, dict):
             drawn[name] = domain_plots.domain_plot(points, name)
-    losses = unlabelled_section.loss_parts(history)
-    if losses:
-        drawn["objective"] = domain_plots.parts_plot(history, losses, "nats", "objective")
-    if "omega" in history.parts:
-        drawn["omega"] = domain_plots.parts_plot(history, ["omega"], "omega", "omega")
-    if unlabelled_section.sure(history) is not None:
-        drawn["sure"] = domain_plots.parts_plot(history, ["sure"], "share", "sure")
+    sure = ["sure"] if unlabelled_section.sure(history) is not None else []
     losses, weights = task_sections.series(record, history)
-    for name, label, parts in (("task_losses", "nats", losses), ("task_weights", "weight", weights)):
+    for name, label, parts in (
+        ("objective", "nats", unlabelled_section.loss_parts(history)),
+        ("omega", "omega", ["omega"] if "omega" in history.parts else []),
+        ("sure", "share", sure),
+        ("task_losses", "nats", losses),
+        ("task_weights", "weight", weights),
+    ):
         if parts:
-            colours = plots.COLOURS if len(parts) <= len(plots.COLOURS) else plots.shades(len(parts))
+            many = name.startswith("task_") and len(parts) > len(plots.COLOURS)
+            colours = plots.shades(len(parts)) if many else plots.COLOURS
             drawn[name] = domain_plots.parts_plot(history, parts, label, name, colours)
     calibration = part(record, "result").get("calibration")
     if calibration:
@@ -212,41 +196,22 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
     return {name: Markup(svg) for name, svg in drawn.items()}  # texts were escaped by ElementTree
 
 
-def _task_series(record: dict[str, Any], history: tables.History) -> dict[str, Any]:
-    """The tasks whose losses are drawn, and the colour of each."""
-    names, _ = task_sections.series(record, history)
-    return {"task_losses": names, "shades": task_sections.colours(len(names))}
-
-
-def _group_names(record: dict[str, Any], history: tables.History) -> list[str]:
-    """The layer groups in forward order: the plan's, else as logged."""
-    for phase in part(record, "plan").get("phases") or ():
-        return [str(group["name"]) for group in phase.get("groups") or ()]
-    return list(history.rates)
-
-
 def _plan(record: dict[str, Any]) -> dict[str, Any]:
-    """The plan with a colour for every group: the same one in the plan and in the curves."""
+    """The plan with a colour for every group, the same as in the curves."""
     plan = part(record, "plan")
     phases = []
     for phase in plan.get("phases") or ():
-        groups = list(phase.get("groups") or ())
-        last = max(1, len(groups) - 1)
-        shades = [
-            f"color-mix(in oklab, var(--head) {round(100 * place / last)}%, var(--early))"
-            for place in range(len(groups))
-        ]
-        rows = plan_table.group_rows(phase)
+        groups, rows = list(phase.get("groups") or ()), plan_table.group_rows(phase)
         coloured = [
             {**group, "colour": colour, "rate": row.rate}
-            for group, colour, row in zip(groups, shades, rows, strict=False)
+            for group, colour, row in zip(groups, task_sections.shades(len(groups)), rows, strict=False)
         ]
         phases.append({**phase, "beside": plan_table.unlabelled_line(phase), "groups": coloured, "rows": rows})
     return {**plan, "phases": phases}
 
 
 def _recipe(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every choice with its default, what it was resolved to, and whether the person changed it."""
+    """Every choice with its default, its resolved value, and whether the user changed it."""
     chosen, resolved, defaults = part(record, "recipe"), part(record, "resolved"), Recipe().record()
     fields = Recipe.__dataclass_fields__
     return [
@@ -263,14 +228,14 @@ def _recipe(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _resolved(record: dict[str, Any]) -> dict[str, Any]:
-    """What was decided for the machine: precision, threads, …; the recipe's own fields are shown with the recipe."""
+    """The choices made for the machine: precision, threads, …; the others are shown with the recipe."""
     machine = ("precision", "threads", "workers", "processes", "compile", "cache")
     resolved = part(record, "resolved")
     return {name: resolved[name] for name in machine if resolved.get(name) is not None}
 
 
 def _matrix(record: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The confusion matrix row by row with a shade for each cell, when there are few enough classes to read it."""
+    """The rows of the confusion matrix, with a shade for each cell; None for more than `MAX_CELLS` classes."""
     matrix, names = tables.confusion_matrix(record), tables.class_names(record)
     if matrix is None or len(matrix) > MAX_CELLS:
         return None
@@ -288,9 +253,7 @@ def _matrix(record: dict[str, Any]) -> list[dict[str, Any]] | None:
 def _mistakes(record: dict[str, Any], pictures: Mapping[str, Image]) -> list[dict[str, Any]]:
     return [
         {
-            "id": str(entry.get("id")),
-            "label": str(entry.get("label")),
-            "predicted": str(entry.get("predicted")),
+            **{key: str(entry.get(key)) for key in ("id", "label", "predicted")},
             "probability": entry.get("probability"),
             "picture": _thumbnail(pictures[entry["id"]]) if entry.get("id") in pictures else None,
         }
@@ -299,7 +262,7 @@ def _mistakes(record: dict[str, Any], pictures: Mapping[str, Image]) -> list[dic
 
 
 def _thumbnail(picture: Image) -> dict[str, Any]:
-    """A small JPEG as a data URI; pictures smaller than the frame keep their pixels and are scaled by the browser."""
+    """A small JPEG as a data URI; a picture of at most half the size is enlarged by the browser, pixel by pixel."""
     small = picture.convert("RGB")
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
@@ -309,15 +272,9 @@ def _thumbnail(picture: Image) -> dict[str, Any]:
 
 
 def _notes(record: dict[str, Any]) -> list[str]:
-    """Notes of the data and the plan, each once."""
+    """The distinct notes of the data and the plan."""
     notes = [*(part(record, "dataset").get("notes") or ()), *(part(record, "plan").get("notes") or ())]
-    return list(dict.fromkeys(str(note) for note in notes))
-
-
-def _near(path: Path) -> str:
-    """The run's path as a person would type it here: relative when it lies below this folder."""
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return list(dict.fromkeys(map(str, notes)))
 
 
 def _day(record: dict[str, Any]) -> str:
@@ -329,7 +286,7 @@ def _day(record: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """A recipe's or record's value as a person would write it."""
+    """A value of the recipe or record, for people."""
     if value is None:
         return text.DASH
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
-"""Plots as inline SVG that takes its colours from the page, so that they read well on light and on dark.
+"""Plots as inline SVG in the page's colours, light or dark.
 
-Matplotlib draws with stand-in colours; afterwards each becomes a CSS variable. Only `Figure` objects are used: the
-global state of pyplot, which an application around us may be using, is never touched.
+Matplotlib draws with stand-in colours, which then become CSS variables. Only `Figure` objects are used: the global
+state of pyplot may belong to an application.
 """
 
 from __future__ import annotations
@@ -35,10 +35,9 @@ _COLOURS = {
     "#010106": "var(--good)",
 }
 INK, MUTED, GRID, ACCENT, WARM, GOOD = _COLOURS
-COLOURS = (ACCENT, WARM, GOOD, INK)  # of lines that are to be told apart
+COLOURS = (ACCENT, WARM, GOOD, INK)  # distinct ones, for lines
 _HEATMAP = (0.22, 0.47, 0.90)  # drawn with transparency over the page's own background
-_MAX_POINTS = 500  # per line; more is not visible at this size
-_DEPTH = "color-mix(in oklab, var(--head) {}%, var(--early))"
+_MAX_POINTS = 500  # per line; more are not visible at this size
 
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": GRID,
@@ -66,19 +65,14 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def group_colour(position: int, groups: int) -> str:
-    """The CSS colour of a layer group: from the input's colour to the head's, in forward order."""
-    return _DEPTH.format(round(100 * position / max(1, groups - 1)))
-
-
 def shades(count: int) -> list[str]:
-    """So many stand-in colours in order, which become those of `group_colour`."""
+    """Stand-in colours for `task_sections.shades`."""
     return [f"#0102{round(100 * place / max(1, count - 1)):02x}" for place in range(count)]
 
 
-def loss_curve(history: History, name: str = "loss") -> str:
-    """Training loss over steps, smoothed and raw, and validation loss after each epoch (nats)."""
-    with canvas(name, "Training and validation loss over the steps", (5.4, 2.9)) as (figure, finish):
+def loss_curve(history: History) -> str:
+    """Training loss per step, smoothed and raw, and validation loss per epoch (nats)."""
+    with canvas("loss", "Training and validation loss over the steps", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
         top = 0.0
         if history.steps:
@@ -87,10 +81,11 @@ def loss_curve(history: History, name: str = "loss") -> str:
             axes.plot(*line(steps, losses, history), color=ACCENT, alpha=0.22, linewidth=0.8)
             axes.plot(*line(steps, smooth, history), color=ACCENT, linewidth=1.7)
             top = max(float(np.max(smooth)), float(np.percentile(losses, 98)))
-        measured = _epoch_points(history, "val_loss")
-        if measured:
-            axes.plot(*zip(*measured, strict=True), color=WARM, linewidth=1.5, marker="o", markersize=3.2)
-            top = max(top, *(value for _, value in measured))
+        points = [(int(event["step"]), float(event["val_loss"])) for event in history.epochs
+                  if is_finite(event.get("val_loss"))]  # fmt: skip
+        if points:
+            axes.plot(*zip(*points, strict=True), color=WARM, linewidth=1.5, marker="o", markersize=3.2)
+            top = max(top, *(value for _, value in points))
         if top > 0:
             axes.set_ylim(0, top * 1.12)
         steps_axis(axes, history)
@@ -98,11 +93,11 @@ def loss_curve(history: History, name: str = "loss") -> str:
         return finish()
 
 
-def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accuracy") -> str:
-    """Accuracy (or what else counts) on the validation images after each epoch, with the epoch that was kept ringed."""
+def accuracy_curve(history: History, best: Mapping[str, Any]) -> str:
+    """The main measure (usually accuracy) on the validation images per epoch, with the best epoch ringed."""
     measured = [(event, *epoch_score(event)) for event in history.epochs]
     what = measured[0][1] if measured else "accuracy"
-    with canvas(name, f"Validation {what} after each epoch", (5.4, 2.9)) as (figure, finish):
+    with canvas("accuracy", f"Validation {what} after each epoch", (5.4, 2.9)) as (figure, finish):
         axes = figure.add_subplot()
         share = is_share(what)
         unit = 100 if share else 1
@@ -117,8 +112,8 @@ def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accur
             if is_best and score is not None:
                 value = unit * score
                 axes.plot([event["step"]], [value], marker="o", markersize=9, color=INK, fillstyle="none", linewidth=0)
-                said = f"kept: {value:.1f}%" if share else f"kept: {value:.3f}"
-                axes.annotate(said, (event["step"], value), xytext=(-7, 8), ha="right",
+                text = f"kept: {value:.1f}%" if share else f"kept: {value:.3f}"
+                axes.annotate(text, (event["step"], value), xytext=(-7, 8), ha="right",
                               textcoords="offset points", color=INK, fontsize=8.5)  # fmt: skip
         steps_axis(axes, history)
         if share:
@@ -127,9 +122,9 @@ def accuracy_curve(history: History, best: Mapping[str, Any], name: str = "accur
         return finish()
 
 
-def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> str:
-    """The learning rate that each layer group trained with, over steps; a gap is a frozen group."""
-    with canvas(name, "Learning rate of each layer group over the steps", (11.2, 2.7)) as (figure, finish):
+def rate_curve(history: History, groups: Sequence[str]) -> str:
+    """The learning rate of each layer group over the steps, with gaps while it is frozen."""
+    with canvas("rates", "Learning rate of each layer group over the steps", (11.2, 2.7)) as (figure, finish):
         axes = figure.add_subplot()
         for group, shade in zip(groups, shades(len(groups)), strict=True):
             points = [(step, value) for step, value in history.rates.get(group, ()) if value > 0]
@@ -144,9 +139,9 @@ def rate_curve(history: History, groups: Sequence[str], name: str = "rates") -> 
         return finish()
 
 
-def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
-    """The learning-rate range test: loss against rate, with the rate that was chosen."""
-    with canvas(name, "Learning-rate range test", (5.4, 2.7)) as (figure, finish):
+def rate_test(finder: Mapping[str, Any]) -> str:
+    """The learning-rate range test: loss against rate, with the chosen rate."""
+    with canvas("finder", "Learning-rate range test", (5.4, 2.7)) as (figure, finish):
         axes = figure.add_subplot()
         pairs = [(x, y) for x, y in zip(finder.get("lr") or (), finder.get("loss") or (), strict=False)
                  if is_finite(x) and is_finite(y) and x > 0]  # fmt: skip
@@ -168,9 +163,9 @@ def rate_test(finder: Mapping[str, Any], name: str = "finder") -> str:
         return finish()
 
 
-def reliability(bins: Sequence[Mapping[str, Any]], name: str = "calibration") -> str:
-    """Reliability diagram: how often the model is right against how sure it is, and how many images each bar holds."""
-    with canvas(name, "Reliability diagram: accuracy against confidence", (5.4, 4.2)) as (figure, finish):
+def reliability(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Reliability diagram: accuracy against confidence, and the number of images in each bin."""
+    with canvas("calibration", "Reliability diagram: accuracy against confidence", (5.4, 4.2)) as (figure, finish):
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3.4, 1], "hspace": 0.12})
         filled = [entry for entry in bins if entry.get("n")]
         lefts = [100 * entry["lower"] for entry in filled]
@@ -194,14 +189,14 @@ def reliability(bins: Sequence[Mapping[str, Any]], name: str = "calibration") ->
         return finish()
 
 
-def confusion_map(matrix: np.ndarray[Any, Any], name: str = "confusion", cells: int = 60) -> str:
-    """A confusion matrix of many classes as one picture, neighbouring classes merged into at most `cells` blocks."""
-    with canvas(name, "Confusion matrix, neighbouring classes merged", (5.2, 5.0)) as (figure, finish):
+def confusion_map(matrix: np.ndarray[Any, Any]) -> str:
+    """A confusion matrix of many classes, with neighbouring classes merged into at most 60 blocks."""
+    with canvas("confusion", "Confusion matrix, neighbouring classes merged", (5.2, 5.0)) as (figure, finish):
         axes = figure.add_subplot()
-        shares = aggregate(matrix, cells)
+        shares = aggregate(matrix, 60)
         picture = np.empty((*shares.shape, 4))
         picture[..., :3] = _HEATMAP
-        # The square root lifts the few errors beside a strong diagonal into sight.
+        # The square root makes rare errors visible next to a strong diagonal.
         picture[..., 3] = np.sqrt(shares)
         classes = len(matrix)
         axes.grid(False)
@@ -212,9 +207,9 @@ def confusion_map(matrix: np.ndarray[Any, Any], name: str = "confusion", cells: 
         return finish()
 
 
-def member_weights(names: Sequence[str], weights: Sequence[float], name: str = "weights") -> str:
-    """How much each member of a stack counts, a bar each."""
-    with canvas(name, "How much each member counts", (5.4, 0.7 + 0.32 * len(names))) as (figure, finish):
+def member_weights(names: Sequence[str], weights: Sequence[float]) -> str:
+    """The weight of each member of a stack, as bars."""
+    with canvas("weights", "Weight of each member", (5.4, 0.7 + 0.32 * len(names))) as (figure, finish):
         axes = figure.add_subplot()
         places = range(len(names))
         axes.barh(places, weights, color=ACCENT, alpha=0.8, height=0.6, linewidth=0)
@@ -230,15 +225,15 @@ def member_weights(names: Sequence[str], weights: Sequence[float], name: str = "
 
 @contextmanager
 def canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple[Figure, Callable[[], str]]]:
-    """A figure in the page's style, and the function that turns it into inline SVG."""
+    """A figure in the page's style, and a function that returns it as inline SVG."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # glyphs the measuring font lacks; the browser has its own fonts
+        warnings.simplefilter("ignore", UserWarning)  # about missing glyphs: the browser uses its own fonts
         figure = Figure(figsize=inches, layout="constrained")
         yield figure, lambda: _inline(figure, name, label)
 
 
 def _inline(figure: Figure, name: str, label: str) -> str:
-    """The figure as an `<svg>` element without namespaces, fixed size, ids shared with other plots, or metadata."""
+    """The figure as an `<svg>` element without namespaces, metadata or fixed size, its ids prefixed with `name`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())
@@ -273,12 +268,12 @@ def _local(name: str) -> str:
 def _css_colour(match: re.Match[str]) -> str:
     colour = match.group()
     if colour.startswith("#0102"):
-        return _DEPTH.format(int(colour[5:], 16))
+        return f"color-mix(in oklab, var(--head) {int(colour[5:], 16)}%, var(--early))"
     return _COLOURS.get(colour, colour)
 
 
 def steps_axis(axes: Axes, history: History) -> None:
-    """Mark the phases, and label the shared axis."""
+    """Mark the phases on the axis of steps, and label it."""
     last = max((end for _, _, end in history.spans), default=1)
     axes.set_xlim(0, last * 1.01)
     axes.set_xlabel("step")
@@ -295,10 +290,7 @@ def steps_axis(axes: Axes, history: History) -> None:
 def line(
     steps: np.ndarray[Any, Any], values: np.ndarray[Any, Any], history: History
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """At most `_MAX_POINTS` of the points, evenly, first and last kept, with a gap wherever a phase begins.
-
-    Each phase has a schedule of its own, may freeze a group, and may start once more from the first weights.
-    """
+    """At most `_MAX_POINTS` of the points, evenly spaced, with a gap at the start of each phase."""
     if len(steps) > _MAX_POINTS:
         places = np.linspace(0, len(steps) - 1, _MAX_POINTS).astype(int)
         steps, values = steps[places], values[places]
@@ -307,25 +299,21 @@ def line(
 
 
 def _starts(steps: np.ndarray[Any, Any], history: History) -> np.ndarray[Any, Any]:
-    """Where in ascending steps the phases begin that have any of them."""
+    """The indices in ascending steps at which phases begin."""
     starts = np.unique(np.searchsorted(steps, [first for _, first, _ in history.spans]))
     return starts[starts < len(steps)]
 
 
 def smoothed(steps: np.ndarray[Any, Any], values: np.ndarray[Any, Any], history: History) -> np.ndarray[Any, Any]:
-    """The moving average of each phase's values by itself."""
+    """The moving average within each phase."""
     return np.concatenate([_averaged(each) for each in np.split(values, _starts(steps, history)[1:])])
 
 
 def _averaged(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Moving average over a window of a twenty-fifth of the values, shorter at the ends."""
+    """Moving average over a window of 1/25 of the values, shorter at the ends."""
     reach = max(1, len(values) // 50)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
     low, high = np.maximum(0, places - reach), np.minimum(len(values), places + reach + 1)
     averages: np.ndarray[Any, Any] = (sums[high] - sums[low]) / (high - low)
     return averages
-
-
-def _epoch_points(history: History, key: str) -> list[tuple[int, float]]:
-    return [(int(event["step"]), float(event[key])) for event in history.epochs if is_finite(event.get(key))]

@@ -1,4 +1,4 @@
-"""Accuracy against cost, as a plot in the page's style."""
+"""Scatter plot of accuracy against cost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from zoo.runs.report.plots import GOOD, INK, MUTED, canvas
 
-_ROOM = 1.6  # times the smallest and the largest cost that the axis goes beyond them
-_NEAR = 3.0  # times another's cost within which names may overlap
-_NARROW = 10.0  # times its beginning that an axis may end at, for its ticks to be close together
-_INNER = 0.15  # of the axis, to either side of its middle: there a name has room on both sides of its point
-_BESIDE = 1.5  # lines of names within which a point is as high as another's name
-_LINE = 0.055  # of the plot's height that a name takes
+_ROOM = 1.6  # factor by which the axis extends beyond the smallest and largest cost
+_NEAR = 3.0  # ratio of costs below which two names may overlap
+_NARROW = 10.0  # ratio of an axis's ends below which its ticks are close together
+_INNER = 0.15  # share of the axis on either side of its middle, within which a name fits on both sides of its point
+_BESIDE = 1.5  # text lines between a point and a name at the same height
+_LINE = 0.055  # height of a name, as a share of the plot's
 
 
 class Point(NamedTuple):
@@ -25,17 +25,13 @@ class Point(NamedTuple):
     cost: float  # above 0
     accuracy: float  # 0 to 1
     interval: tuple[float, float]
-    front: bool  # no other costs less and is as accurate
+    front: bool  # on the Pareto front: no other is as accurate and costs less
 
 
 def cost_plot(points: Sequence[Point], label: str, written: Callable[[float], str], name: str) -> str:
-    """Accuracy with its 95 % interval over cost, cost on a logarithmic scale, the Pareto front as a line.
+    """Accuracy with its 95 % interval against cost on a logarithmic scale, and the Pareto front as a line.
 
-    Args:
-        points: The members.
-        label: What the cost is.
-        written: How a cost is written at the axis.
-        name: Of the plot, for ids in the page.
+    `label` names the cost, `written` formats its ticks, and `name` prefixes the ids in the page.
     """
     with canvas(name, f"Accuracy against {label}", (5.4, 3.4)) as (figure, finish):
         axes = figure.add_subplot()
@@ -68,13 +64,9 @@ def cost_plot(points: Sequence[Point], label: str, written: Callable[[float], st
 
 
 def _on_the_right(point: Point, points: Sequence[Point], line: float, place: float) -> bool:
-    """Whether a name stands to the right of its point: where it has room, and covers no point that is as high.
+    """Whether a name goes to the right of its point, so that it fits and covers no other point.
 
-    Args:
-        point: Whose name.
-        points: All.
-        line: What a name takes of the height, percent.
-        place: Of the point on the axis, from 0 to 1.
+    `line` is the height of a name in percent, `place` the position of the point on the axis, 0 to 1.
     """
     if abs(place - 0.5) > _INNER:
         return place < 0.5
@@ -83,14 +75,13 @@ def _on_the_right(point: Point, points: Sequence[Point], line: float, place: flo
 
 
 def _heights(points: Sequence[Point], line: float) -> list[float]:
-    """Where each name stands, percent: at its point, or above the name below it where the two would overlap."""
-    heights = [0.0] * len(points)
-    placed: list[tuple[float, float]] = []  # cost and height of the names so far, from below
+    """The height of each name in percent: at its point, or just above a name that it would overlap."""
+    heights: dict[int, float] = {}  # filled from the lowest point up
     for number in sorted(range(len(points)), key=lambda number: points[number].accuracy):
-        point, height = points[number], 100 * points[number].accuracy
-        for cost, other in placed:
-            if max(cost / point.cost, point.cost / cost) < _NEAR and abs(height - other) < line:
-                height = other + line
+        cost, height = points[number].cost, 100 * points[number].accuracy
+        for other, taken in heights.items():
+            near = max(points[other].cost / cost, cost / points[other].cost) < _NEAR
+            if near and abs(height - taken) < line:
+                height = taken + line
         heights[number] = height
-        placed.append((point.cost, height))
-    return heights
+    return [heights[number] for number in range(len(points))]

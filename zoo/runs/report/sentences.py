@@ -1,4 +1,4 @@
-"""What a record's numbers mean, in sentences. Shared by the report and the model card."""
+"""Sentences about a record's numbers, for the report and the model card."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from zoo.recipes import methods
 from zoo.tasks import kinds, schema
 from zoo.tasks.schema import Task
 
-RARE = 10  # training images below which a label is hardly learnt
+RARE = 10  # training images; with fewer, a label is hardly learned
 Record = Mapping[str, Any]
 
 
 def part(record: Record, *keys: str) -> dict[str, Any]:
-    """A nested mapping of the record, empty where it is absent: a run that is not finished lacks several."""
+    """A nested mapping of the record; empty if it is missing, as some are in an unfinished run."""
     value: Any = record
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def waited(record: Mapping[str, Any]) -> float | None:
-    """The share of training in which the next images were not there yet; None where nobody measured it."""
+def waited(record: Record) -> float | None:
+    """The share of training spent waiting for images; None if not measured."""
     seconds = record.get("seconds") or {}
     if not is_finite(seconds.get("data_wait")) or not seconds.get("train"):
         return None
@@ -32,12 +32,12 @@ def waited(record: Mapping[str, Any]) -> float | None:
 
 
 def finished(record: Record) -> bool:
-    """Whether the record may be reported as a result."""
+    """Whether the record has a final result."""
     return record.get("status") == "finished" and bool(part(record, "result"))
 
 
 def trained_parameters(record: Record) -> tuple[int, int] | None:
-    """Parameters that trained in a phase up to the best epoch, and all of them; None without a plan."""
+    """The number of parameters trained up to the best epoch, and of all; None without a plan."""
     sizes: dict[str, int] = {}
     trained: set[str] = set()
     best = part(record, "best").get("phase")
@@ -55,131 +55,131 @@ def trained_parameters(record: Record) -> tuple[int, int] | None:
 
 
 def confidence_gap(record: Record) -> float | None:
-    """Mean confidence minus accuracy over the reported images; above 0: the model is too sure of itself."""
+    """Mean confidence minus accuracy on the test images; above 0 if the model is overconfident."""
     entries = part(record, "result").get("calibration") or ()
     bins = [entry for entry in entries if all(entry.get(key) is not None for key in ("n", "confidence", "accuracy"))]
     total = sum(entry["n"] for entry in bins)
-    if not total:
-        return None
-    return float(sum(entry["n"] * (entry["confidence"] - entry["accuracy"]) for entry in bins) / total)
+    gaps = sum(entry["n"] * (entry["confidence"] - entry["accuracy"]) for entry in bins)
+    return float(gaps / total) if total else None
 
 
 def tasks_of(record: Record) -> tuple[Task, ...]:
-    """What the run's images answer."""
+    """The tasks of a run."""
     dataset = part(record, "dataset")
     return schema.tasks_of(dataset.get("tasks"), dataset.get("classes") or ())
 
 
 def guess(result: Record) -> str:
-    """What the baseline is that a result stands beside."""
+    """The name of the guessing baseline."""
     return schema.facts_of(result).guess
 
 
 def baseline(result: Record) -> float | None:
-    """What guessing reaches of the measure that a result is known by."""
-    found: Any = 0.0 if schema.facts_of(result).chance else result.get("baseline")
-    return float(found) if is_finite(found) else None
+    """The main measure of the guessing baseline."""
+    value: Any = 0.0 if schema.facts_of(result).chance else result.get("baseline")
+    return float(value) if is_finite(value) else None
 
 
 def guessed(result: Record) -> str:
-    """The same, as it is written."""
+    """The main measure of the guessing baseline, formatted."""
     return "0" if schema.facts_of(result).chance else percent(baseline(result))
 
 
 def purpose(record: Record) -> str:
-    """What the model does with an image, in a phrase that follows "a backbone, adapted"."""
-    found = tasks_of(record)
-    if len(found) > 1:
-        return f"to answer {plural(len(found), 'question')} about each image: {', '.join(task.name for task in found)}"
-    (task,) = found
+    """What the model is for, in a phrase that follows "a backbone, adapted"."""
+    tasks = tasks_of(record)
+    if len(tasks) > 1:
+        return f"for {plural(len(tasks), 'task')}: {', '.join(task.name for task in tasks)}"
+    (task,) = tasks
     classes = plural(len(task.classes), task.facts.noun, "classes" if task.facts.noun == "class" else "")
     return kinds.of(task).purpose.format(classes=classes, name=task.name)
 
 
 def blind(record: Record) -> str:
-    """What of target images chose the epoch, without labels; empty where labelled images did."""
+    """The validator that chose the epoch on unlabelled target images; empty if labelled images chose it."""
     by = str(part(record, "resolved").get("select_by") or "")
     return by if by in methods.VALIDATORS and part(record, "target") else ""
 
 
-def beside_role(record: Record) -> str:
-    """What the images without labels were used for."""
+def unlabelled_role(record: Record) -> str:
+    """What the unlabelled images were used for."""
     target, recipe = part(record, "target"), part(record, "recipe")
     align, semi = (target.get(name) or recipe.get(name) or "none" for name in ("align", "semi"))
     if align in methods.ALIGNMENT or semi != "none":
         return "trained on without labels"
-    return "whose norm statistics it has" if align == "adabn" else "looked at without labels"
+    return "used for norm statistics" if align == "adabn" else "looked at without labels"
 
 
 def caveats(record: Record) -> list[str]:
-    """What limits the result, read off its own numbers, in whole sentences."""
-    result, dataset = part(record, "result"), part(record, "dataset")
+    """The limits of the result, as sentences."""
+    result, dataset, tasks = part(record, "result"), part(record, "dataset"), tasks_of(record)
     found: list[str] = []
-    tasks = tasks_of(record)
     by_class = len(tasks) == 1 and schema.alone(tasks[0]).plain
     bounds, chance, n = result.get("interval"), baseline(result), result.get("n")
-    if isinstance(bounds, Sequence) and len(bounds) == 2 and all(is_finite(bound) for bound in bounds):
+    if isinstance(bounds, Sequence) and len(bounds) == 2 and all(map(is_finite, bounds)):
         if chance is not None and bounds[0] <= chance:
-            reached = "is right for" if by_class else "reaches"
-            found.append(f"Not measurably better than {guess(result)}, which {reached} {guessed(result)}.")
+            found.append(f"Not measurably better than {guess(result)}, which scores {guessed(result)}.")
         if bounds[1] - bounds[0] > 0.1:
             found.append(
-                f"Measured on {plural(int(n or 0), 'image')} only: "
+                f"Measured on only {plural(int(n or 0), 'image')}: "
                 f"the 95% interval is {100 * (bounds[1] - bounds[0]):.0f} points wide."
             )
     if result and result.get("split") and result["split"] == result.get("selected_on"):
-        found.append("The same images chose the best epoch and are reported on, so the accuracy is optimistic.")
+        found.append(
+            "The best epoch was chosen on the images that the result is measured on, so the accuracy is optimistic."
+        )
     labels = result.get("labels") or ()
     empty = [entry["name"] for entry in result.get("classes") or labels if entry.get("n") == 0]
     if empty:
-        more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
-        kind = "labels" if labels else "classes"
-        found.append(f"No image of these {kind} was measured: {', '.join(map(str, empty[:3]))}{more}.")
+        found.append(f"No test image has one of these {'labels' if labels else 'classes'}: {_some(empty)}.")
     sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
     if sizes and by_class and max(sizes) > 10 * max(1, min(sizes)):
         found.append(
-            f"Training classes are unequal: the smallest has {plural(min(sizes), 'image')}, "
-            f"the largest {max(sizes):,}. Accuracy leans towards the large ones; macro-F1 does not."
+            f"Training classes are imbalanced: the smallest has {plural(min(sizes), 'image')}, "
+            f"the largest {max(sizes):,}. Accuracy favours the large ones; macro-F1 does not."
         )
     rare = [name for name, size in zip(dataset.get("classes") or (), sizes, strict=False) if size < RARE]
     if labels and rare:
-        more = f" and {len(rare) - 3:,} more" if len(rare) > 3 else ""
-        found.append(f"Fewer than {RARE} training images have these labels: {', '.join(map(str, rare[:3]))}{more}.")
+        found.append(f"Fewer than {RARE} training images have these labels: {_some(rare)}.")
     gap = confidence_gap(record)
     if gap is not None and abs(gap) > 0.1:
-        kind = "higher than they should be" if gap > 0 else "lower than they should be"
-        found.append(f"Probabilities are {abs(gap) * 100:.0f} points {kind} on average: see the calibration.")
+        kind = "high" if gap > 0 else "low"
+        found.append(f"Probabilities are on average {abs(gap) * 100:.0f} points too {kind}: see the calibration.")
     if dataset.get("bad"):
         found.append(f"{plural(len(dataset['bad']), 'unreadable image')} left out.")
     return found
 
 
+def _some(names: Sequence[Any]) -> str:
+    return ", ".join(map(str, names[:3])) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
 def averages(record: Record) -> list[str]:
-    """What of the weights is an average, in whole sentences; none where they are one epoch's."""
+    """How the weights were averaged, as sentences; empty if they are those of one epoch."""
     found = []
     soup, wise = part(record, "soup"), part(record, "wise")
     rows = soup.get("candidates") or []
     if rows:
         of = "runs" if "run" in rows[0] else "epochs"
         if soup.get("kept") == 1:
-            found.append(f"Soup: the best of {len(rows)} {of} alone, for no average was better.")
+            found.append(f"Soup: the best of {len(rows)} {of} alone, because no average was better.")
         else:
             found.append(f"Soup: the average of {soup.get('kept')} of {len(rows)} {of}, added while it got no worse.")
     if wise.get("candidates"):
-        how = "the best of the shares tried" if wise.get("asked") == "sweep" else "as asked for"
+        how = "the best share tried" if wise.get("asked") == "sweep" else "as requested"
         found.append(
-            f"WiSE-FT: {rate(wise.get('alpha'))} of the fine-tuned end and the rest of the start "
+            f"WiSE-FT: {rate(wise.get('alpha'))} of the fine-tuned weights, and the rest of the start "
             f"({wise.get('start')}), {how}."
         )
     return found
 
 
 def weight_meaning(record: Record) -> str:
-    """What the members' weights in a stack are, in a sentence; empty where there are none."""
+    """The meaning of the members' weights in a stack, as a sentence; empty if it is no stack."""
     choice = part(record, "stack").get("choice")
     return {
-        "mean": "Every member counts alike.",
-        "weighted": "A member's weight is the share of its probabilities in the mixture.",
-        "gated": "A member's weight is the share of its probabilities, which depends on the image: the mean is shown.",
-        "logistic": "A member's coefficient is what its own logarithm of a class adds to that class, on average.",
+        "mean": "All members have equal weight.",
+        "weighted": "A member's weight is its share of the mixture of probabilities.",
+        "gated": "A member's weight is its share of the mixture, which depends on the image; the mean is shown.",
+        "logistic": "A member's coefficient is the mean weight of its log-probability of a class in the class's score.",
     }.get(str(choice), "")

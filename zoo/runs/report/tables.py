@@ -1,4 +1,4 @@
-"""What the report tabulates: per class, confusions, training history. Plain values, no markup."""
+"""Tables of the report as plain values: classes, labels, confusions, training history."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from zoo.tasks.schema import measure_name
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """One class's share of the result."""
+    """The result of one class."""
 
     name: str
-    trained_on: int | None  # images it was fitted on
-    n: int  # images measured
-    accuracy: float | None  # share of its images that were recognised (recall); None without images
-    precision: float | None  # share of the images called so that are so; None when none was
+    trained_on: int | None  # training images
+    n: int  # test images
+    accuracy: float | None  # recall; None without test images
+    precision: float | None  # None if it was never predicted
     f1: float | None
-    confused_with: str | None  # the class that its images are most often taken for
+    confused_with: str | None  # the most frequent wrong prediction for its images
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Images of one class taken for another."""
+    """Images of one class predicted as another."""
 
     true: str
     predicted: str
@@ -40,31 +40,31 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A run's metrics file, by what is drawn. Steps count from 1 over the whole run."""
+    """A run's metrics file as series for plots. Steps count from 1 over the whole run."""
 
     steps: list[tuple[int, float]] = field(default_factory=list)  # (step, loss in nats)
     rates: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # group -> (step, rate)
-    parts: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # what the objective logs -> (step, value)
+    parts: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # name logged -> (step, value)
     epochs: list[dict[str, Any]] = field(default_factory=list)  # the epoch events
     spans: list[tuple[str, int, int]] = field(default_factory=list)  # (phase, first step, last step)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One label's share of the result."""
+    """The result of one label."""
 
     name: str
-    trained_on: int | None  # images with it that were fitted on
-    n: int  # images with it that were measured
-    ap: float | None  # average precision; None where none was
-    f1: float | None  # at the threshold, as the next two
-    precision: float | None  # None where it was given to none
+    trained_on: int | None  # training images with it
+    n: int  # test images with it
+    ap: float | None  # average precision; None without test images
+    f1: float | None  # at the threshold, as precision and recall
+    precision: float | None  # None if it was never predicted
     recall: float | None
-    threshold: float | None  # probability from which it is given
+    threshold: float | None  # lowest probability at which it is predicted
 
 
 def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
-    """What the validation images said after an epoch: the name of the number that counts, and the number."""
+    """Name and value of the main validation measure after an epoch."""
     for name, value in part(event, "values").items():
         return measure_name(name), float(value) if is_finite(value) else None
     accuracy: Any = event.get("val_accuracy")
@@ -72,7 +72,7 @@ def epoch_score(event: Mapping[str, Any]) -> tuple[str, float | None]:
 
 
 def read_history(path: Path) -> History:
-    """Read `metrics.jsonl`; lines that are not whole (a run in progress, a crash) are passed over."""
+    """Read `metrics.jsonl`; skips incomplete lines (a run in progress, a crash)."""
     history = History()
     if not path.is_file():
         return history
@@ -108,31 +108,28 @@ def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
 
 
 def class_names(record: Mapping[str, Any]) -> list[str]:
-    """The classes of a run's only task, or what the outputs of several are called."""
+    """The classes of the only task, or the outputs of several tasks."""
     tasks = tasks_of(record)
     outputs = part(record, "dataset").get("classes") or ()
     return [str(name) for name in (tasks[0].classes if len(tasks) == 1 and tasks[0].classes else outputs)]
 
 
 def _of_each(record: Mapping[str, Any], role: str) -> list[int]:
-    """Images of each class in a part; with several tasks those that are a case of each output."""
+    """The number of images of each class, or of each output of several tasks, in a part."""
     tasks, held = tasks_of(record), part(record, "dataset", "counts", role)
     sizes = [int(size) for size in held.get("per_class") or ()]
     return kinds.of(tasks[0]).per_class(int(held.get("n") or 0), sizes) if len(tasks) == 1 else sizes
 
 
 def confusion_matrix(record: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]] | None:
-    """Images by true class (rows) and predicted class (columns), (K, K); None when the record has none."""
-    rows = part(record, "result").get("confusion")
-    if not rows:
-        return None
-    matrix = np.asarray(rows, dtype=np.int64)
+    """Images by true class (rows) and predicted class (columns), (K, K); None if the record has none."""
+    matrix = np.asarray(part(record, "result").get("confusion") or (), dtype=np.int64)
     size = len(class_names(record))
-    return matrix if matrix.shape == (size, size) else None
+    return matrix if len(matrix) and matrix.shape == (size, size) else None
 
 
 def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
-    """Every class, the weakest first; classes that were not measured come last."""
+    """Every class, the weakest first, those without test images last."""
     names, matrix = class_names(record), confusion_matrix(record)
     roles = ("fit", "choose") if record.get("refit") else ("fit",)
     counts = [_of_each(record, role) for role in roles]
@@ -149,23 +146,15 @@ def class_rows(record: Mapping[str, Any]) -> list[ClassRow]:
             others[index] = 0
             if others.any():
                 confused = names[int(others.argmax())]
-        accuracy = entry.get("accuracy")
-        rows.append(
-            ClassRow(
-                name=str(entry.get("name")),
-                trained_on=int(fitted[index]) if index < len(fitted) else None,
-                n=int(entry.get("n") or 0),
-                accuracy=float(accuracy) if is_finite(accuracy) else None,
-                precision=precision,
-                f1=f1,
-                confused_with=confused,
-            )
-        )
+        accuracy = float(entry["accuracy"]) if is_finite(entry.get("accuracy")) else None
+        trained_on = int(fitted[index]) if index < len(fitted) else None
+        name, n = str(entry.get("name")), int(entry.get("n") or 0)
+        rows.append(ClassRow(name, trained_on, n, accuracy, precision, f1, confused))
     return sorted(rows, key=lambda row: (row.accuracy is None, row.accuracy or 0.0, -row.n))
 
 
 def label_rows(record: Mapping[str, Any]) -> list[LabelRow]:
-    """Every label, the weakest first; labels that were not measured come last. Empty where images have one class."""
+    """Every label, the weakest first, those without test images last; empty for other kinds of task."""
     fitted = part(record, "dataset", "counts", "fit").get("per_class") or []
     rows = []
     for index, entry in enumerate(part(record, "result").get("labels") or ()):
@@ -177,7 +166,7 @@ def label_rows(record: Mapping[str, Any]) -> list[LabelRow]:
 
 
 def confusions(record: Mapping[str, Any], limit: int) -> list[Confusion]:
-    """The pairs of classes that are mixed up most often, by number of images."""
+    """The most frequent confusions, by number of images."""
     names, matrix = class_names(record), confusion_matrix(record)
     if matrix is None:
         return []
@@ -194,7 +183,7 @@ def confusions(record: Mapping[str, Any], limit: int) -> list[Confusion]:
 
 
 def aggregate(matrix: np.ndarray[Any, Any], cells: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The matrix in at most `cells` x `cells` blocks of neighbouring classes, each row summing to 1 (or 0)."""
+    """The matrix in at most `cells` x `cells` blocks of neighbouring classes; each row sums to 1, or to 0 if empty."""
     edges = np.unique(np.linspace(0, len(matrix), min(cells, len(matrix)) + 1).astype(int))[:-1]
     blocks = np.add.reduceat(np.add.reduceat(matrix, edges, axis=0), edges, axis=1).astype(float)
     totals = blocks.sum(axis=1, keepdims=True)

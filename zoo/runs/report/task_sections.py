@@ -1,4 +1,4 @@
-"""Several tasks on the page: what each is measured to be, and how their losses went."""
+"""Several tasks in the report: their results and losses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from zoo.tasks.schema import Span, headline, spans, written
 
 
 def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each task with its result, and tables as of a run that answers it alone; empty where there is one or none."""
+    """Each task with its result and tables, as of a run of that task alone; empty for fewer than two tasks."""
     tasks = sentences.tasks_of(record)
-    if len(tasks) < 2:
-        return []
-    rows = []
-    for span in spans(tasks):
-        task = span.task
+    rows: list[dict[str, Any]] = []
+    for span in spans(tasks) if len(tasks) > 1 else ():
+        task, alone = span.task, alone_record(record, span)
         result = part(record, "result", "tasks", task.name)
-        alone = alone_record(record, span)
         name, value = headline({**result, "problem": task.kind})
         rows.append({
             "name": task.name,
@@ -39,10 +36,7 @@ def task_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def alone_record(record: Mapping[str, Any], span: Span) -> dict[str, Any]:
-    """The record as if one task were all that was asked, of its own data set where there are several.
-
-    Images that say nothing of the task do not count.
-    """
+    """The record as if there were only this task, with its own data set and without images that lack its target."""
     task, dataset = span.task, part(record, "dataset")
     own: dict[str, Any] = next(
         (one for one in dataset.pop("sets", None) or () if task.name in (one.get("tasks") or ())), {}
@@ -53,28 +47,32 @@ def alone_record(record: Mapping[str, Any], span: Span) -> dict[str, Any]:
         for role, held in part(dataset, "counts").items()
     }  # fmt: skip
     dataset |= {**own, "classes": list(task.output_names), "counts": counts, "tasks": [task.record()]}
-    if own:  # what is noted of one of several data sets begins with its name
+    if own:  # a note about one of several data sets begins with its name
         prefix = f"{own.get('name')}: "
         notes = [str(note) for note in dataset.get("notes") or ()]
         dataset["notes"] = [note.removeprefix(prefix) for note in notes if note.startswith(prefix)]
     result = part(record, "result", "tasks", task.name)
     if result:
-        said = part(record, "result")
-        result["split"] = own.get("reported_on", said.get("split"))
-        result["selected_on"] = own.get("selected_on", said.get("selected_on"))
+        whole = part(record, "result")
+        result["split"] = own.get("reported_on", whole.get("split"))
+        result["selected_on"] = own.get("selected_on", whole.get("selected_on"))
     return {**record, "dataset": dataset, "result": result or None}
 
 
+def shades(count: int) -> list[str]:
+    """CSS colours from the input's to the head's, as many as `count`."""
+    return [f"color-mix(in oklab, var(--head) {round(100 * place / max(1, count - 1))}%, var(--early))"
+            for place in range(count)]  # fmt: skip
+
+
 def colours(count: int) -> list[str]:
-    """So many CSS colours for lines: those that are easily told apart, or where they do not suffice, shades."""
-    few = ["var(--accent)", "var(--warm)", "var(--good)", "var(--ink)"]
-    last = max(1, count - 1)
-    mixed = [f"color-mix(in oklab, var(--head) {round(100 * n / last)}%, var(--early))" for n in range(count)]
-    return few[:count] if count <= len(few) else mixed
+    """CSS colours for `count` lines: distinct ones, or shades if they do not suffice."""
+    distinct = ["var(--accent)", "var(--warm)", "var(--good)", "var(--ink)"]
+    return distinct[:count] if count <= len(distinct) else shades(count)
 
 
 def series(record: Mapping[str, Any], history: History) -> tuple[list[str], list[str]]:
-    """The names of the tasks' losses, and of their learned weights, among what the objective logged."""
+    """The logged names of the tasks' losses, and of their learned weights."""
     tasks = [str(task.get("name")) for task in part(record, "dataset").get("tasks") or ()]
     losses = [name for name in tasks if len(history.parts.get(name, ())) > 1]
     weights = [f"weight of {name}" for name in losses if len(history.parts.get(f"weight of {name}", ())) > 1]
