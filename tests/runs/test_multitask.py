@@ -192,7 +192,7 @@ def test_two_data_sets_make_one_model(table, tmp_path, monkeypatch):
     assert alone["result"]["split"] == "test" and "sets" not in alone["dataset"]
     whole = contents.public_record(run.record)
     assert [one["ref"] for one in whole["dataset"]["sets"]] == [None, "digits"]
-    for record, dataset, said in ((alone, "x.csv", "taken out of a run of 2 tasks"), (whole, None, "several data sets"),
+    for record, dataset, said in ((alone, "x.csv", "is one task of a run"), (whole, None, "several data sets"),
                                   (run.record, "x.csv", "several data sets")):  # fmt: skip
         with pytest.raises(RunError, match=said):
             reproduce._placed(recipe_of_run(record).recipe, record, dataset, "it")

@@ -92,9 +92,9 @@ def reproduce(
 
 def _first(reference: str | Path | Run, emit: Listener) -> tuple[str, Path, Mapping[str, Any]]:
     """Name, folder and record of the run to reproduce."""
-    found = reference if isinstance(reference, Run) else run.find(reference)
-    if found is not None:
-        return str(found.path), found.path, found.finished_record()
+    local = reference if isinstance(reference, Run) else run.find(reference)
+    if local is not None:
+        return str(local.path), local.path, local.finished_record()
     text = str(reference)
     if text.startswith(HUB_MODEL) or (isinstance(reference, str) and may_be_repo(text)):
         place = text.removeprefix(HUB_MODEL)
@@ -152,9 +152,9 @@ def _differences(record: Mapping[str, Any], loaded: Loaded, plan: Plan) -> tuple
         "weights to start from": (record["backbone"].get("fingerprint"), loaded.fingerprint),
         "plan": (_hash(Plan.from_record(record["plan"])), _hash(plan)),
     }
-    found = [Difference(what, before[:12], now and now[:12])
+    changed = [Difference(what, before[:12], now and now[:12])
              for what, (before, now) in pairs.items() if before is not None and before != now]  # fmt: skip
-    return (*found, *resume.other_environment(record, loaded.machine, everything=True))
+    return (*changed, *resume.other_environment(record, loaded.machine, everything=True))
 
 
 def _hash(plan: Plan) -> str:

@@ -52,23 +52,23 @@ def free_choices(
 
     `before` are the run's resolved choices, `asked` those it was started with, and the rest those of now, if given.
     """
-    found: list[Difference] = []
+    refused: list[Difference] = []
     if backbone is not None and lookup.get(backbone).full_name != before.backbone:
-        found.append(Difference("backbone", before.backbone, backbone))
+        refused.append(Difference("backbone", before.backbone, backbone))
     if dataset is not None and before.dataset not in (dataset, references.absolute(dataset)):
-        found.append(Difference("dataset", before.dataset, dataset))
+        refused.append(Difference("dataset", before.dataset, dataset))
     changed: dict[str, Any] = {}
     if recipe is not None:
         for name, old, new in _other_choices(before.recipe, asked, recipe):
             if name in FREE:
                 changed[name] = new
             else:
-                found.append(Difference(name, old, new))
-    if found:
+                refused.append(Difference(name, old, new))
+    if refused:
         place = shlex.quote(str(this.path))
         raise RecipeError(
             f"{this.path} was started with other choices, and a resumed run keeps its own",
-            why="; ".join(map(str, found)),
+            why="; ".join(map(str, refused)),
             fix=f"to go on with it: zoo adapt --resume {place}; to change something: zoo adapt --recipe {place} …",
         )
     return changed

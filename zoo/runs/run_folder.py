@@ -62,10 +62,10 @@ class Result:
         needed = [*own, *(entry.name for entry in fields(cls) if entry.default is MISSING)]
         # None means that it could not be measured, for example without an image with any label.
         unknown = [name for name in headlines() if name in record and name != "accuracy"]
-        found = [name for name in needed if record.get(name) is None and name not in unknown]
+        lacking = [name for name in needed if record.get(name) is None and name not in unknown]
         for name, each in (record.get("tasks") or {}).items():
-            found += [f"{field} of {name}" for field in cls.missing({"split": "", "selected_on": "", **each})]
-        return found
+            lacking += [f"{field} of {name}" for field in cls.missing({"split": "", "selected_on": "", **each})]
+        return lacking
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +189,10 @@ def find(reference: str | Path) -> Run | None:
 
 def named(reference: str | Path | Run) -> Run:
     """The run at a path, or of a name under `runs/`; raises RunError if there is none."""
-    found = reference if isinstance(reference, Run) else find(reference)
-    if found is None:
+    run = reference if isinstance(reference, Run) else find(reference)
+    if run is None:
         raise not_a_run(reference)
-    return found
+    return run
 
 
 def not_a_run(reference: object) -> RunError:
@@ -204,8 +204,8 @@ def not_a_run(reference: object) -> RunError:
 def near(reference: str) -> str:
     """The run of the closest name, as the start of a fix; empty if there is none."""
     names = [run.name for run in list_runs(Path("runs"))]
-    found = [*get_close_matches(reference, names, n=1), references.near_path(reference)]
-    return references.did_you_mean(next((f"the run {name}" for name in found if name and find(name)), None))
+    candidates = [*get_close_matches(reference, names, n=1), references.near_path(reference)]
+    return references.did_you_mean(next((f"the run {name}" for name in candidates if name and find(name)), None))
 
 
 def list_runs(root: Path) -> list[Run]:

@@ -52,21 +52,21 @@ class Classifier:
 
 def open_classifier(model: str | Path | Run, emit: Listener = ignore) -> Classifier:
     """Load a run by folder or name, a model on the Hub, or a backbone with its pretrained head."""
-    found = model if isinstance(model, Run) else run.find(model)
-    if found is not None:
-        record = found.finished_record()
+    local = model if isinstance(model, Run) else run.find(model)
+    if local is not None:
+        record = local.finished_record()
         if record.get("kind") == "stack":
-            return _stacked(load_stack(found.path, record), record, found, found.name)
-        network = saved.load(found.path)
+            return _stacked(load_stack(local.path, record), record, local, local.name)
+        network = saved.load(local.path)
         classes = tuple((record.get("dataset") or {}).get("classes") or ())
         if len(classes) != network.num_classes:
             raise RunError(
-                f"{found.record_path} does not belong to the model in its folder",
+                f"{local.record_path} does not belong to the model in its folder",
                 why=f"it names {len(classes)} classes, and the model has {network.num_classes}",
                 fix="restore both files of one run",
             )
-        tasks = saved.tasks(found.path, classes)
-        return Classifier(network, classes, preprocessing.data_config(network), found, found.name, tasks)
+        tasks = saved.tasks(local.path, classes)
+        return Classifier(network, classes, preprocessing.data_config(network), local, local.name, tasks)
     text = str(model)
     if text.startswith(HUB_MODEL) and not isinstance(model, Path):
         return _from_hub(text.removeprefix(HUB_MODEL), emit)
@@ -185,10 +185,10 @@ def evaluate(
         reference = dataset or (own.dataset if own is not None else None)
         assert reference is not None
         options = evaluation_options(reference, classifier.tasks, specs, replace(options, specs=()))
-        found = data.open_evaluation(
+        evaluation = data.open_evaluation(
             reference, classifier.classes, options, lambda *progress: emit(Progress(*progress)), split=split
         )
-        part, where, bad = found.part, found.split, found.bad
+        part, where, bad = evaluation.part, evaluation.split, evaluation.bad
     outputs = _outputs(classifier, part, batch_size, emit)
     names = [part.id(place) for place in outputs.positions.tolist()]
     return {
@@ -221,8 +221,8 @@ def _outputs(classifier: Classifier, part: Part, batch_size: int, emit: Listener
     accelerator = machine.make_accelerator(machine.settle(Recipe(precision="fp32")))
     network = classifier.model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if isinstance(network, Stacked):  # each process predicts all images: a stack is used on few of them
-        said = network.panel.over(part, batch_size, count)
-        return Outputs(network.combiner.logs(said.logs, said.features).float(), said.labels)
+        outputs = network.panel.over(part, batch_size, count)
+        return Outputs(network.combiner.logs(outputs.logs, outputs.features).float(), outputs.labels)
     batches = data.eval_batches(
         part,
         config=classifier.config,

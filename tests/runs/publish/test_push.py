@@ -134,7 +134,7 @@ def test_adapting_again_under_the_same_name_updates(client: Client, run: Run, tm
     done = client.push(again.path, "tester/tints", "--json")
     assert done.code == 0, done.err
     assert done.json["replaced"] == first["commit"] != done.json["commit"]
-    assert "note: tester/tints holds the run tints of " in done.err and "this push takes its place" in done.err
+    assert "note: tester/tints holds the run tints of " in done.err and "this push replaces it" in done.err
     config = json.loads(on_hub(client, "tester/tints")["config.json"])
     assert config["zoo"]["run"] == again.record["id"]
 
@@ -185,7 +185,7 @@ def test_somebody_elses_repository_needs_overwrite_and_is_then_replaced_whole(
         (folder / "config.json").write_text(config)
     done = client.push(run.path, "tester/theirs")
     assert done.code == 1
-    assert "error: tester/theirs is there already, and holds no run of zoo's" in done.err
+    assert "error: tester/theirs exists already, and holds no run of zoo" in done.err
     assert "pytorch_model.bin" in done.err and "add --overwrite" in done.err
     assert (folder / "pytorch_model.bin").exists() and not (folder / "model.safetensors").exists()
     assert client.push(run.path, "tester/theirs", "--overwrite").code == 0
@@ -200,7 +200,7 @@ def test_an_empty_repository_is_filled(client: Client, run: Run) -> None:
 def test_private_does_not_publish_where_everybody_reads(client: Client, run: Run) -> None:
     (client.hub.root / "models/tester/open").mkdir(parents=True)
     done = client.push(run.path, "tester/open", "--private")
-    assert done.code == 1 and "tester/open is there already, and is public" in done.err
+    assert done.code == 1 and "tester/open exists already, and is public" in done.err
     assert "hf repos settings tester/open --private" in done.err
     assert not on_hub(client, "tester/open")
 
@@ -211,7 +211,7 @@ def test_private_does_not_publish_where_everybody_reads(client: Client, run: Run
 @pytest.mark.parametrize(
     ("scopes", "role", "repo", "why"),
     [
-        (None, "read", "tester/tints", "the token is for reading only"),
+        (None, "read", "tester/tints", "the token is read-only"),
         (
             {"tester": "read"},
             "fineGrained",
@@ -310,7 +310,7 @@ def test_a_result_edited_by_hand_is_refused(client: Client, run: Run) -> None:
 def test_a_missing_file_is_named(client: Client, run: Run) -> None:
     (run.path / "verify.safetensors").unlink()
     done = client.push(run.path, "tester/tints")
-    assert done.code == 1 and f"{run.path} has no verify.safetensors any more" in done.err
+    assert done.code == 1 and f"verify.safetensors of {run.path} is missing" in done.err
 
 
 def test_a_run_from_before_the_hashes_is_refused(client: Client, run: Run) -> None:

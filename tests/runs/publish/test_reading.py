@@ -109,7 +109,7 @@ def test_a_hub_that_is_gone_leaves_the_cache(there: Path, client: Client, monkey
     image = there.parent / "image.png"
     Image.new("RGB", (32, 32)).save(image)
     done = client.zoo("predict", "hf-hub:tester/tints", image)
-    assert done.code == 0 and f"tester/tints is used as it was when it was fetched last, commit {head[:12]}" in done.err
+    assert done.code == 0 and f"tester/tints is used as it was when last fetched, commit {head[:12]}" in done.err
     assert "note: the Hub cannot be reached; trying again in " in done.err
     with pytest.raises(HubError, match="cannot be had") as caught:
         zoo.load("hf-hub:tester/absent")

@@ -55,10 +55,10 @@ def test_it_is_a_run_like_any_other(soup, images, tmp_path):
 
 
 def test_nobody_takes_its_record_for_a_recipe(soup, tmp_path):
-    with pytest.raises(RecipeError, match="put together from 3 runs") as caught:
+    with pytest.raises(RecipeError, match="made from 3 runs") as caught:
         zoo.runs.recipe_file.read_recipe(soup.path)
     assert "gentle" in caught.value.fix
-    with pytest.raises(RecipeError, match="put together from 3 runs"):
+    with pytest.raises(RecipeError, match="made from 3 runs"):
         zoo.reproduce(soup, out=tmp_path / "again")
     assert not (tmp_path / "again").exists()
 

@@ -106,7 +106,7 @@ def test_it_is_used_like_a_run(stack, images, capsys, tmp_path, monkeypatch):
     assert json.loads(capsys.readouterr().out)[0]["label"] in ("amber", "blue")
     assert main.run(["eval", "tints", "--split", "train"]) == 1
     assert "has no splits of its own" in capsys.readouterr().err
-    with pytest.raises(RecipeError, match="put together from 3 runs"):
+    with pytest.raises(RecipeError, match="made from 3 runs"):
         zoo.runs.recipe_file.read_recipe(folder.path)
     page, card = stack.report.read_text(), (stack.path / "README.md").read_text()
     assert "How much each member counts" in page and "zoo adapt --recipe" not in page and "members/2" in card
@@ -208,7 +208,7 @@ def test_folds_ask_members_about_what_they_did_not_see_and_go_on_after_a_stop(ru
     assert caught.value.fix == f"go on with it: zoo stack --resume {tmp_path / 'folded'}"
     stopped = Run(tmp_path / "folded")
     assert stopped.record["status"] == "interrupted"
-    with pytest.raises(RunError, match="put together of runs") as refused:
+    with pytest.raises(RunError, match="made from runs") as refused:
         zoo.adapt(resume=stopped.path)
     assert refused.value.fix == caught.value.fix
     kept = {path.name: Run(path) for path in (stopped.checkpoints / "folds").iterdir()}
@@ -234,7 +234,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(runs, tmp_path, capsy
         zoo.stack(runs, choice="gated", folds=3, out=tmp_path / "stack")
     with pytest.raises(RecipeError, match="no way of combining called vote"):
         zoo.stack(runs, choice="vote", out=tmp_path / "stack")
-    with pytest.raises(RunError, match="nothing to put together"):
+    with pytest.raises(RunError, match="nothing to combine"):
         zoo.stack(runs[:1], out=tmp_path / "stack")
     with pytest.raises(RunError, match="not a stack's folder"):
         zoo.stack(resume=runs[0].path)

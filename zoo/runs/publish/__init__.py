@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what it sees of a run, publishing one, and models that are there."""
+"""Publish runs on the Hugging Face Hub, and fetch models from it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Who pushes, and whether they may: asked before anything is made or sent.
+"""Check write access to the Hub before anything is created or sent.
 
-The Hub says yes to "create this repository" for one that exists and that the person cannot write to; the refusal
-would come after the upload.
+Creating a repository that exists succeeds even without write access; the refusal would come after the upload.
 """
 
 from __future__ import annotations
@@ -21,20 +20,16 @@ _MAY_WRITE = ("repo.write", "repo.content.write")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the Hub says about a token."""
+    """The account of a token."""
 
     name: str
-    orgs: Mapping[str, str]  # organisation -> the person's role in it: "admin", "write", "contributor", "read"
-    role: str  # of the token: "write", "read", "fineGrained"; "" where the Hub does not say
+    orgs: Mapping[str, str]  # organisation -> the user's role in it: "admin", "write", "contributor", "read"
+    role: str  # of the token: "write", "read", "fineGrained"; "" if the Hub does not say
     scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)  # namespace or repository -> permissions
 
 
 def check_name(repo: str) -> None:
-    """Refuse what cannot be a repository's name, without asking the Hub.
-
-    Raises:
-        HubError: It is not ORG/NAME, or holds something that the Hub refuses.
-    """
+    """Raises HubError if `repo` is not a valid ORG/NAME, without asking the Hub."""
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise HubError(
             f"{repo!r} does not name a repository",
@@ -52,32 +47,19 @@ def check_name(repo: str) -> None:
 
 
 def account(hub: HfApi) -> Account:
-    """Ask the Hub whose token this is.
-
-    Raises:
-        HubError: There is no token, it is not valid, or the Hub cannot be reached.
-    """
+    """Ask the Hub whose token this is; raises HubError without a valid token or network."""
     answer = retrying(lambda: hub.whoami(token=get_token()), "cannot log in to the Hub")
     token = (answer.get("auth") or {}).get("accessToken") or {}
-    fine = token.get("fineGrained") or {}
     scopes: dict[str, frozenset[str]] = {}
-    for scope in fine.get("scoped") or ():
+    for scope in (token.get("fineGrained") or {}).get("scoped") or ():
         name = str((scope.get("entity") or {}).get("name") or "")
         scopes[name] = scopes.get(name, frozenset()) | frozenset(scope.get("permissions") or ())
-    return Account(
-        name=str(answer["name"]),
-        orgs={str(org["name"]): str(org.get("roleInOrg") or "") for org in answer.get("orgs") or ()},
-        role=str(token.get("role") or ""),
-        scopes=scopes,
-    )
+    orgs = {str(org["name"]): str(org.get("roleInOrg") or "") for org in answer.get("orgs") or ()}
+    return Account(str(answer["name"]), orgs, str(token.get("role") or ""), scopes)
 
 
 def check_access(who: Account, repo: str) -> None:
-    """Refuse a push that the Hub would refuse later.
-
-    Raises:
-        HubError: The token only reads, or the namespace is neither the account nor one of its organisations.
-    """
+    """Raises HubError if the token may not write, or the namespace is not the account's or its organisations'."""
     namespace, _, name = repo.partition("/")
     what = f"{who.name} may not write to {repo}"
     if namespace != who.name and namespace not in who.orgs:
@@ -93,9 +75,9 @@ def check_access(who: Account, repo: str) -> None:
             why=f"its role in {namespace} is `read`",
             fix=f"ask an admin of {namespace}, or push to {who.name}/{name}",
         )
-    again = f"make one that may at {tokens_page()}, then: hf auth login"
+    again = f"make one that may write at {tokens_page()}, then: hf auth login"
     if who.role == "read":
-        raise HubError(what, why="the token is for reading only", fix=again)
+        raise HubError(what, why="the token is read-only", fix=again)
     if who.role == "fineGrained":
         allowed: frozenset[str] = frozenset().union(*(who.scopes.get(place, ()) for place in (namespace, repo)))
         if not any(permission in allowed for permission in _MAY_WRITE):

@@ -1,7 +1,6 @@
-"""The model card: `README.md` of a run folder, with the metadata that the Hub reads.
+"""Model card: `README.md` of a run folder, with the Hub's metadata.
 
-It says what was measured and what is known, and leaves out the rest: no licence that nobody stated, no data set that is
-not on the Hub, no path of the machine that trained.
+It leaves out what is not known or not public: a licence that was not stated, local data sets and paths.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from zoo.runs.report.sentences import part
 from zoo.tasks import kinds
 from zoo.tasks.schema import TaskSpec, facts_of
 
-MAX_CLASSES = 100  # written out on the card; all of them are in config.json
+MAX_CLASSES = 100  # listed on the card; config.json has all of them
 
 # What starts markup, a link, a mention or a tag in the Hub's Markdown; an underscore inside a word does not.
 _SPECIAL = re.compile(r"[\\`*\[\]<>#|~&$@^]|(?<!\w)_|_(?!\w)|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
@@ -34,21 +33,15 @@ _STARTS_LIST = re.compile(r"^(\s*\d*)([.)](?=\s|$)|[-+=](?=[\s=-]|$))")  # at th
 
 
 def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: str | None = None) -> str:
-    """Write the card of a finished run.
+    """The card of a run as Markdown with a YAML header; names from the data are escaped.
 
-    Args:
-        record: The content of the run's `run.json`.
-        repo: "ORG/NAME" where it is published; None: the card of a folder.
-        license_: What it is published under; None: what the weights that it started from hand down.
-
-    Returns:
-        Markdown with a YAML header. Names of classes and data sets are escaped: they cannot become markup.
+    `repo` ("ORG/NAME") is None for the card of a folder; `license_` is by default that of the initial weights.
     """
-    from jinja2 import ChainableUndefined, Environment, PackageLoader  # not before there is a card to write
+    from jinja2 import ChainableUndefined, Environment, PackageLoader  # imported only to write a card
 
     environment = Environment(
         loader=PackageLoader("zoo.runs.publish"),
-        autoescape=False,  # escaped for Markdown instead, by `finalize`, unless marked as safe
+        autoescape=False,  # `finalize` escapes for Markdown instead, unless marked as safe
         undefined=ChainableUndefined,
         finalize=_escaped,
         trim_blocks=True,
@@ -64,46 +57,37 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
 
 
 def _context(record: Mapping[str, Any]) -> dict[str, Any]:
-    dataset, backbone = part(record, "dataset"), part(record, "backbone")
-    name = str(backbone.get("name") or "backbone")
+    dataset, result, tasks = part(record, "dataset"), part(record, "result"), sentences.tasks_of(record)
     classes = [str(label) for label in dataset.get("classes") or ()]
-    tasks = sentences.tasks_of(record)
+    parts = ("backbone", "stack", "dataset", "target", "result", "data_config", "resolved", "environment", "seconds")
     return {
-        "name": name.rpartition("/")[2],
+        **{name: part(record, name) for name in parts},
+        "name": str(part(record, "backbone").get("name") or "backbone").rpartition("/")[2],
         "record": record,
         "finished": sentences.finished(record),
-        "backbone": backbone,
         "weights": part(record, "backbone", "weights"),
         "base_model": _base_model(record),
-        "stack": part(record, "stack"),
         "modules": sorted({m["module"] for m in part(record, "stack").get("members") or () if m.get("module")}),
-        "dataset": dataset,
-        "hub_dataset": _hub_dataset(record),
+        "hub_dataset": None if dataset.get("sets") else _place(dataset),
         "unlabelled": _unlabelled(record),
-        "target": part(record, "target"),
         "blind": sentences.blind(record),
         "sets": [{**one, "hub": _place(one)} for one in dataset.get("sets") or ()],
         "classes": classes,
         "shown": classes[:MAX_CLASSES],
-        "result": part(record, "result"),
         "tasks": dataset.get("tasks") or [],
         "sizes": [task.outputs for task in tasks],
         "usages": {task.kind: kinds.of(task).usage for task in tasks},
-        "labels": part(record, "result").get("labels") or [],
+        "labels": result.get("labels") or [],
         "most": MAX_CLASSES,
-        "guess": _capital(sentences.guess(part(record, "result"))),
-        "guesses": {name: _capital(sentences.guess(each)) for name, each in part(record, "result", "tasks").items()},
+        "guess": _capital(sentences.guess(result)),
+        "guesses": {name: _capital(sentences.guess(each)) for name, each in part(result, "tasks").items()},
         "purpose": sentences.purpose(record),
-        "data_config": part(record, "data_config"),
-        "resolved": part(record, "resolved"),
         "recipe": _changed(record),
         # The objective's own parameters, `extra`, are not published.
         "phases": [
             phase | {"rows": group_rows(phase | {"extra": None})} for phase in part(record, "plan").get("phases") or ()
         ],
         "trained": sentences.trained_parameters(record),
-        "environment": part(record, "environment"),
-        "seconds": part(record, "seconds"),
         "caveats": sentences.caveats(record),
         "averages": sentences.averages(record),
         "dash": DASH,
@@ -111,15 +95,14 @@ def _context(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
-    """The YAML header; a key without a known value is left out."""
-    result, base_model = part(record, "result"), _base_model(record)
+    """The YAML header; unknown keys are left out."""
+    base_model, finished = _base_model(record), sentences.finished(record)
     every = [*(part(record, "dataset").get("sets") or [part(record, "dataset")]), _unlabelled(record)]
-    hub_datasets = list(dict.fromkeys(place for place in map(_place, every) if place))
+    hub_datasets = list(dict.fromkeys(filter(None, map(_place, every))))
     license_, license_name = _license(chosen)
-    name = _line(record.get("name") or "model")
     return ModelCardData(
-        model_name=name,
-        library_name=None if record.get("kind") == "stack" else "timm",  # timm loads its members, and not it
+        model_name=_line(record.get("name") or "model"),
+        library_name=None if record.get("kind") == "stack" else "timm",  # timm loads a stack's members only
         pipeline_tag="image-classification",
         tags=["image-classification", "timm", "transfer-learning", "adaptzoo"],
         license=license_,
@@ -127,14 +110,14 @@ def _metadata(record: Mapping[str, Any], chosen: str) -> ModelCardData:
         base_model=base_model,
         base_model_relation="finetune" if base_model else None,
         datasets=hub_datasets or None,
-        metrics=_metrics(record) if sentences.finished(record) else None,
-        eval_results=_eval_results(record, result) if sentences.finished(record) else None,
+        metrics=list(dict.fromkeys(metric for _, metric, _, _ in _measures(record))) if finished else None,
+        eval_results=_eval_results(record) if finished else None,
     )
 
 
-def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[EvalResult]:
-    measured = [(_data_of(record, name), metric, f"{title}, {name}" if name else title, value)
-                for name, each in _each(result).items() for metric, title, value in _measures(each)]  # fmt: skip
+def _eval_results(record: Mapping[str, Any]) -> list[EvalResult]:
+    measured = [(_data_of(record, task), metric, f"{title}, {task}" if task else title, value)
+                for task, metric, title, value in _measures(record)]  # fmt: skip
     return [
         EvalResult(
             task_type="image-classification",
@@ -154,7 +137,7 @@ def _eval_results(record: Mapping[str, Any], result: Mapping[str, Any]) -> list[
 
 
 def _data_of(record: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """What is known of the images that answer a task, of one of several data sets or of the only one; on one line."""
+    """A task's data set, with its name and test split on one line."""
     dataset = part(record, "dataset")
     own = next((one for one in dataset.get("sets") or () if task in (one.get("tasks") or ())), None)
     split = part(record, "result").get("split") if own is None else own.get("reported_on")
@@ -162,20 +145,15 @@ def _data_of(record: Mapping[str, Any], task: str) -> dict[str, Any]:
     return {**found, "name": _line(found.get("name") or "images"), "split": _line(split)}
 
 
-def _metrics(record: Mapping[str, Any]) -> list[str]:
-    """The ids of what is measured."""
-    found = [metric for each in _each(part(record, "result")).values() for metric, _, _ in _measures(each)]
-    return list(dict.fromkeys(found))
-
-
-def _each(result: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """The results of the tasks by name, the only one's without."""
-    return part(result, "tasks") or {"": result}
-
-
-def _measures(result: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """The Hub's id of each measure, what it is called, and its value."""
-    return [(*measure.hub, result.get(measure.key)) for measure in facts_of(result).measures if measure.hub]
+def _measures(record: Mapping[str, Any]) -> list[tuple[str, str, str, Any]]:
+    """Each measure's task (empty for a single one), id on the Hub, title and value."""
+    results = part(record, "result", "tasks") or {"": part(record, "result")}
+    return [
+        (task, *measure.hub, result.get(measure.key))
+        for task, result in results.items()
+        for measure in facts_of(result).measures
+        if measure.hub
+    ]
 
 
 def _capital(text: str) -> str:
@@ -183,41 +161,33 @@ def _capital(text: str) -> str:
 
 
 def _license(chosen: str) -> tuple[str | None, str | None]:
-    """A licence as (Hub id, name for what the Hub has no id for)."""
-    if not chosen:
-        return None, None
-    if chosen in HUB_LICENSES:
-        return chosen, None
+    """A licence as the Hub's id, and a name if the id is "other"."""
+    if not chosen or chosen in HUB_LICENSES:
+        return chosen or None, None
     return "other", re.sub(r"[^a-z0-9.-]+", "-", chosen).strip("-") or None
 
 
 def _base_model(record: Mapping[str, Any]) -> str | None:
-    """The Hub repository that the weights came from; None when they came from anywhere else."""
+    """The Hub repository of the initial weights; None if they are from elsewhere."""
     weights = part(record, "backbone", "weights")
     repo, _ = references.revised(str(weights.get("repo") or ""))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         return repo
     if weights.get("source") != "timm":
         return None
-    from timm.models import get_pretrained_cfg  # takes seconds, and only this case needs it
+    from timm.models import get_pretrained_cfg  # takes seconds to import, and is rarely needed
 
     tagged = f"{part(record, 'backbone').get('arch')}.{weights.get('name')}"
     try:
         config = get_pretrained_cfg(tagged)
-    except (RuntimeError, KeyError, AttributeError):  # a tag or architecture that this timm does not know
+    except (RuntimeError, KeyError, AttributeError):  # a tag or architecture unknown to this timm
         return None
     repo = getattr(config, "hf_hub_id", None) or ""
     return f"{repo}{tagged}" if repo.endswith("/") else repo or None
 
 
-def _hub_dataset(record: Mapping[str, Any]) -> str | None:
-    """The data set's Hub id, where it is one and came from the Hub."""
-    dataset = part(record, "dataset")
-    return None if dataset.get("sets") else _place(dataset)
-
-
 def _place(dataset: Mapping[str, Any]) -> str | None:
-    """Where on the Hub a data set is."""
+    """A data set's repository on the Hub."""
     reference = str(dataset.get("ref") or "")
     hub = str(dataset.get("hub") or (reference.removeprefix(HUB_DATA) if reference.startswith(HUB_DATA) else ""))
     return references.revised(hub)[0] or None
@@ -230,13 +200,13 @@ def _revision(dataset: Mapping[str, Any]) -> str | None:
 
 
 def _unlabelled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The images without labels, with where on the Hub they are and what they were used for; empty without any."""
+    """The unlabelled images, with their place on the Hub and their use; empty if there are none."""
     found = part(record, "target") or part(record, "unlabelled")
     return {**found, "hub": _place(found), "role": sentences.unlabelled_role(record)} if found else {}
 
 
 def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices that differ from zoo's defaults; paths of the training machine stay there."""
+    """Choices that differ from zoo's defaults, without local paths."""
     from zoo.recipes.recipe import Recipe
 
     defaults = Recipe().record()
@@ -250,13 +220,13 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_place(task: str) -> str:
-    """A task as it was asked for, without the folder that its data set is in."""
+    """A task as given by the user, without the path of its data set."""
     spec = TaskSpec.parse(task)
     return str(replace(spec, dataset=references.public(spec.dataset)))
 
 
 def _escaped(value: Any) -> str:
-    """Text as text in Markdown and HTML: every special character becomes a character reference."""
+    """Text for Markdown and HTML: special characters become character references."""
     if isinstance(value, Markup):
         return value
     text = printable(re.sub(r"\s+", " ", str(value)))
@@ -265,15 +235,15 @@ def _escaped(value: Any) -> str:
 
 
 def _line(value: Any) -> str:
-    """Text on one line: a line break in it could end the YAML header early."""
+    """Text on one line: a line break could end the YAML header early."""
     return printable(" ".join(str(value).split()))
 
 
 def _code(value: Any) -> Markup:
-    """Text as inline code; HTML inside, so that no backtick or pipe in it can end the code or a table's cell."""
+    """Text as inline code, in HTML so that no backtick or pipe in it ends the code or a table cell."""
     return Markup(f"<code>{_escaped(str(value))}</code>")
 
 
 def _literal(value: Any) -> Markup:
-    """Plain text for a code block; line breaks are removed, and with them every way out of the block."""
+    """Text for a code block, on one line so that it cannot end the block."""
     return Markup(_line(value).replace("```", ""))

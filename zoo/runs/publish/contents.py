@@ -1,4 +1,4 @@
-"""What of a run is published: the model, its configuration, a card, and the record without what is private."""
+"""Published files of a run: model, configuration, card, and the record without private parts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ from zoo.runs.publish.card import model_card, without_place
 from zoo.runs.run_folder import COMBINER, MEMBERS, Run, seal
 
 _MODEL = ("config.json", "model.safetensors")
-_CHECKED = {*_MODEL, "run.json", "verify.safetensors"}
 RECORD = "zoo.json"  # the published part of run.json
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One file as it goes to the Hub."""
+    """A file to publish."""
 
     name: str
-    content: Path | bytes  # a file of the run, or what was made for publishing
+    content: Path | bytes  # a file of the run, or content made for publishing
     size: int  # bytes
     sha256: str
 
@@ -40,85 +39,69 @@ class Published:
 
 
 def checked_record(run: Run) -> dict[str, Any]:
-    """The record of a run that may be published: finished, of one model, and as it was when it was finished.
-
-    Raises:
-        RunError: It is not; the message says which file differs.
-    """
+    """The record of a run that may be published; raises RunError if it is unfinished or a file has changed."""
     record = run.finished_record()
     if record.get("kind") not in ("classifier", "multitask", "stack"):
-        raise RunError(
-            f"{run.path} cannot be pushed", why=f"it is a {record.get('kind')}, and the Hub takes one timm model"
-        )
+        why = f"it is a {record.get('kind')}, and the Hub takes one timm model"
+        raise RunError(f"{run.path} cannot be pushed", why=why)
     stack = is_stack(record)
     for needing in record["stack"]["members"] if stack else [record["backbone"]]:
-        if needing.get("module"):  # checking the copy imports it: an installed plugin's, or none
+        if needing.get("module"):  # checking the copy imports it, from an installed plugin
             lookup.required(needing, f"the run {run.path}")
     again = "stack them again: zoo stack … --out …" if stack else f"adapt again: zoo adapt --recipe {run.path} --out …"
     hashes = record.get("files")
     if not isinstance(hashes, dict) or not set(hashes) >= _checked(record) or not record.get("id"):
         raise RunError(
             f"{run.path} cannot be pushed",
-            why="its run.json lacks the hashes of its files, so nobody can tell whether they are as they were measured",
+            why="its run.json lacks the hashes of its files, so they cannot be checked",
             fix=again,
         )
     if hashes["run.json"] != seal(record):
         raise RunError(
             f"{run.record_path} was changed after the run was finished",
             why="its content does not match its own hash; the card would claim what was not measured",
-            fix=f"bring the file back as it was, or {again}",
+            fix=f"restore the file, or {again}",
         )
-    for name, expected in sorted(hashes.items()):
-        if name == "run.json":
-            continue
+    for name in sorted(hashes.keys() - {"run.json"}):
         if not (run.path / name).is_file():
-            raise RunError(f"{run.path} has no {name} any more", fix=f"bring it back, or {again}")
-        if file_sha256(run.path / name) != expected:
+            raise RunError(f"{name} of {run.path} is missing", fix=f"restore it, or {again}")
+        if file_sha256(run.path / name) != hashes[name]:
             raise RunError(
                 f"{run.path / name} was changed after the run was finished",
                 why="its sha256 is not the one in run.json, so the result there is not about it",
-                fix=f"bring the file back as it was, or {again}",
+                fix=f"restore the file, or {again}",
             )
     return record
 
 
 def is_stack(record: Mapping[str, Any]) -> bool:
-    """Whether a run combines several models, which lie in its folder."""
+    """Whether a run is a stack, with its members' models in its folder."""
     return record.get("kind") == "stack"
 
 
 def places(record: Mapping[str, Any]) -> list[str]:
-    """Where in a run's folder, and in its repository, the timm models are: "", or "members/0/" and so on."""
+    """The folders of the timm models in a run and its repository: "", or "members/0/" and so on."""
     return [f"{MEMBERS}/{number}/" for number in range(len(record["stack"]["members"]))] if is_stack(record) else [""]
 
 
 def _checked(record: Mapping[str, Any]) -> set[str]:
-    if not is_stack(record):
-        return set(_CHECKED)
-    inside = {f"{place}{name}" for place in places(record) for name in (*_MODEL, "verify.safetensors")}
-    return {COMBINER, "run.json", *inside}
+    files = {f"{place}{name}" for place in places(record) for name in (*_MODEL, "verify.safetensors")}
+    return {"run.json", *files, *([COMBINER] if is_stack(record) else [])}
 
 
 def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: str | None) -> tuple[Published, ...]:
-    """The files of the repository.
-
-    Args:
-        run: The run.
-        record: Its record, from `checked_record`.
-        repo: "ORG/NAME", for the examples on the card.
-        license_: What it is published under; None: nobody knows.
-    """
+    """The files of the repository; `repo` ("ORG/NAME") is for the card, and a `license_` of None is unknown."""
     stack = is_stack(record)
-    made: dict[str, bytes] = {"config.json": _config(run, license_)} if license_ and not stack else {}
-    made["README.md"] = model_card(record, repo=repo, license_=license_).encode("utf-8", "replace")
+    generated: dict[str, bytes] = {"config.json": _config(run, license_)} if license_ and not stack else {}
+    generated["README.md"] = model_card(record, repo=repo, license_=license_).encode("utf-8", "replace")
     own = {f"{place}{name}" for place in places(record) for name in _MODEL} | ({COMBINER} if stack else set())
-    names = sorted({*made, RECORD, *own})
+    names = sorted({*generated, RECORD, *own})
     text = json.dumps({**public_record(record), "published": names}, indent=2, ensure_ascii=False)
-    made[RECORD] = (text + "\n").encode("utf-8", "backslashreplace")
+    generated[RECORD] = (text + "\n").encode("utf-8", "backslashreplace")
     files = []
     for name in names:
-        if name in made:
-            content = made[name]
+        if name in generated:
+            content = generated[name]
             files.append(Published(name, content, len(content), hashlib.sha256(content).hexdigest()))
         else:
             path = run.path / name
@@ -127,7 +110,7 @@ def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: st
 
 
 def _config(run: Run, license_: str) -> bytes:
-    """config.json; where another licence was chosen than the weights', timm's field for it says so."""
+    """config.json, with timm's field for the licence set to the chosen one."""
     content = (run.path / "config.json").read_bytes()
     config = json.loads(content)
     described = config.get("pretrained_cfg", {})
@@ -138,17 +121,15 @@ def _config(run: Run, license_: str) -> bytes:
 
 
 def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without what is of this machine or names somebody's files: paths, unreadable images, mistakes.
+    """A record without local paths and file names: unreadable images, mistakes.
 
-    What it takes to repeat the run stays: choices, plan, versions, the data's fingerprint, and where on the Hub the
-    data is. `ref` is None for data that only this machine has, images without labels among them.
+    It keeps what is needed to reproduce the run: choices, plan, versions, fingerprint and place of the data on the Hub.
+    `ref` is None for data that is only on this machine, labelled or not.
     """
     public: dict[str, Any] = copy.deepcopy({key: value for key, value in record.items() if key != "status"})
     data = [public[kind] for kind in ("dataset", "target", "unlabelled") if public.get(kind)]
     for images in data:
-        if references.is_local(str(images["ref"])) and not images.get("hub"):
-            images["ref"] = None
-        for one in images.get("sets") or ():
+        for one in (images, *(images.get("sets") or ())):
             if references.is_local(str(one["ref"])) and not one.get("hub"):
                 one["ref"] = None
         images.pop("bad", None)
@@ -177,14 +158,9 @@ def public_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_folder(files: tuple[Published, ...], folder: Path) -> None:
-    """Write the files into a new folder, for a look before anything is pushed.
-
-    Raises:
-        HubError: The folder holds something already.
-        ZooError: It cannot be written to.
-    """
+    """Write the files into a new folder, for a dry run; raises HubError if it is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise HubError(f"{folder} is not empty", fix="name a folder that is not there yet: --dry-run FOLDER")
+        raise HubError(f"{folder} is not empty", fix="name a new folder: --dry-run FOLDER")
     for file in files:
         if isinstance(file.content, bytes):
             write_atomic(folder / file.name, file.content)
@@ -194,5 +170,5 @@ def write_folder(files: tuple[Published, ...], folder: Path) -> None:
 
 
 def _without_paths(text: str) -> str:
-    """Text with absolute paths cut down to their last part."""
+    """Text with absolute paths cut to their last part."""
     return re.sub(r"(?:(?<=[\s'\"(])|^)(?:~|[A-Za-z]:)?[/\\][^\s'\")]*[/\\]([^\s'\")/\\]+)", r"\1", text)

@@ -1,4 +1,4 @@
-"""A model on the Hub as a folder here: the two files that make a model, of one commit, from the Hub's cache."""
+"""Download a model from the Hub into its cache: config and weights of one commit."""
 
 from __future__ import annotations
 
@@ -23,60 +23,37 @@ MODEL = ("config.json", "model.safetensors")
 
 
 class NoModel(HubError):
-    """A repository holds no model of timm's; it may hold a stack of them."""
+    """A repository holds no timm model; it may hold a stack."""
 
 
 def fetch(reference: str, emit: Listener = ignore) -> Path:
-    """Get a timm model's config.json and model.safetensors.
+    """Fetch a timm model's config.json and model.safetensors; returns their folder in the Hub's cache.
 
-    Args:
-        reference: "ORG/NAME" or "ORG/NAME@revision"; a branch, tag or commit.
-        emit: Told about waits.
-
-    Returns:
-        The folder in the Hub's cache that holds both, of one commit. Without a network it is what the cache has.
-
-    Raises:
-        HubError: There is no such repository, it holds no such files, or it can be had neither from the Hub nor from
-            the cache.
+    `reference` is "ORG/NAME" or "ORG/NAME@revision" (a branch, tag or commit). Without a network, the cache is used.
+    Raises HubError if there is no such repository or file, or it is in neither the Hub nor the cache.
     """
     repo, revision = _named(reference)
     with session(emit) as hub:
         config = _file(repo, "config.json", revision)
-        # The folder is named after the commit: both files are of that one, whatever happens in between.
+        # The folder is named after the commit, so both files are of the same one.
         folder = _file(repo, "model.safetensors", config.parent.name).parent
         if hub.trouble:
-            emit(Note(f"{repo} is used as it was when it was fetched last, commit {folder.name[:12]}"))
+            emit(Note(f"{repo} is used as it was when last fetched, commit {folder.name[:12]}"))
     return folder
 
 
 def fetch_stack(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, Any]] | None:
-    """Get a stack that zoo published: its members and what combines them.
-
-    Args:
-        reference: As for `fetch`.
-        emit: Told about waits.
-
-    Returns:
-        The folder in the Hub's cache, and the stack's record; None: it is no stack.
-
-    Raises:
-        HubError: It is one, and cannot be had.
-    """
+    """Fetch a stack that zoo published; returns its folder in the Hub's cache and its record, or None if it is none."""
     repo, revision = _named(reference)
     with session(emit):
         try:
             path = _file(repo, RECORD, revision)
-        except HubError:  # what is wrong then, `fetch` says better
-            return None
-        try:
             record = parse_json(read_bytes(path, JSON_LIMIT))
-        except (OSError, ValueError):
+        except (HubError, OSError, ValueError):  # `fetch` has the better message
             return None
         if not isinstance(record, dict) or record.get("kind") != "stack":
             return None
-        faults = record_faults(record)
-        if faults:
+        if faults := record_faults(record):
             raise HubError(f"{RECORD} of {repo} is damaged", why="; ".join(faults))
         if (record.get("schema") or 0) > SCHEMA:
             raise HubError(f"{repo} was published by a newer zoo", fix="pip install --upgrade adaptzoo")
@@ -87,18 +64,7 @@ def fetch_stack(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str
 
 
 def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, Any]]:
-    """Get a model that zoo published, and the record of the run that made it.
-
-    Args:
-        reference: As for `fetch`.
-        emit: Told about waits.
-
-    Returns:
-        The folder as from `fetch`, and the published part of run.json.
-
-    Raises:
-        HubError: As for `fetch`; or nobody published it with zoo.
-    """
+    """Fetch a model that zoo published, as `fetch` does, with the published part of its run.json."""
     folder = fetch(reference, emit)
     repo, _ = references.revised(reference)
     with session(emit):
@@ -118,7 +84,7 @@ def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, 
 
 
 def _named(reference: str) -> tuple[str, str | None]:
-    """Repository and revision of a reference."""
+    """Repository and revision of a reference; raises HubError if it is malformed."""
     repo, revision = references.revised(reference)
     if not references.is_repo(repo):
         form = f"{HUB_MODEL}ORG/NAME"

@@ -1,4 +1,4 @@
-"""Licences that image weights come with, and which of them may follow which."""
+"""Licences of image weights, and which of them may replace another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from zoo.errors import HubError
 
-# Those that the Hub has an id for; others are given on a card as `other` with a name.
+# Those with an id on the Hub; a card gives others as `other` with a name.
 HUB_LICENSES = frozenset(
     {
         *("afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "bsd", "bsd-2-clause", "bsd-3-clause"),
@@ -17,71 +17,61 @@ HUB_LICENSES = frozenset(
         *("openrail", "openrail++", "unlicense"),
     }
 )
-_FREE = frozenset({"cc0-1.0", "unlicense"})  # ask for nothing, not even a name
+_FREE = frozenset({"cc0-1.0", "unlicense"})  # without conditions, not even attribution
 _RESEARCH = frozenset({"apple-amlr", "fair-noncommercial-research-license"})
-# Hand themselves down word for word: what is made from such weights stays under the same licence.
+# Derived models must stay under the same licence.
 _BINDING = frozenset(
     {"agpl-3.0", "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "mpl-2.0", "openrail", "openrail++", "cc"}
 )
 
 
 def stated(license_: object) -> str:
-    """A licence as it is written down, lower case; "" where nobody stated one."""
+    """A licence in lower case; "" if none was stated."""
     text = str(license_ or "").strip().lower()
     return "" if text in ("unknown", "other", "none") else text
 
 
 def permits(inherited: str, chosen: str) -> bool:
-    """Whether what was made from weights under one licence may be published under another.
+    """Whether a model derived from weights under one licence may be published under another.
 
-    It may if the other asks for at least as much: naming the authors, no commercial use. A licence that binds what is
-    made from it, or that is not known here, is followed by itself alone.
+    The other must have at least the same conditions (attribution, no commercial use). A copyleft licence, or one that
+    is not known here, only permits itself.
     """
     if chosen == inherited or not inherited:
         return True
     if inherited not in HUB_LICENSES or inherited in _BINDING or "-sa-" in inherited or "-nd-" in inherited:
         return False
-    return _asks(inherited) <= _asks(chosen)
+    return _conditions(inherited) <= _conditions(chosen)
 
 
 def settle(inherited: object, chosen: str | None) -> str | None:
-    """The licence to publish under.
+    """The licence to publish under: the user's choice, or else the weights' (None if unknown).
 
-    Args:
-        inherited: What run.json says of the weights' licence; None where it is not known or there were none.
-        chosen: What the person asked for; None takes the weights'.
-
-    Raises:
-        HubError: The choice is no licence that the Hub knows, or permits more than the weights do.
+    Raises HubError if the choice is not known to the Hub, or permits more than the weights' licence.
     """
     before = stated(inherited)
     if chosen is None:
         return before or None
-    wanted = chosen.strip().lower()
-    if wanted not in HUB_LICENSES and wanted != before:
-        near = difflib.get_close_matches(wanted, HUB_LICENSES, n=3, cutoff=0.5)
+    licence = chosen.strip().lower()
+    if licence not in HUB_LICENSES and licence != before:
+        near = difflib.get_close_matches(licence, HUB_LICENSES, n=3, cutoff=0.5)
         raise HubError(
             f"{chosen!r} is not a licence that the Hub has an id for",
             fix=f"did you mean {' or '.join(near)}?" if near else "for example: --license apache-2.0",
         )
-    if not permits(before, wanted):
+    if not permits(before, licence):
         raise HubError(
-            f"the model cannot be published under {wanted}",
+            f"the model cannot be published under {licence}",
             why=f"the weights that it started from are under {before}, which permits less",
             fix=f"leave --license out to publish under {before}, or adapt other weights: see `zoo show`",
         )
-    return wanted
+    return licence
 
 
 def settle_all(inherited: Sequence[object], chosen: str | None) -> str | None:
-    """The licence to publish several models under, together.
+    """The licence to publish several models under: the user's choice, or else the strictest of their weights'.
 
-    Args:
-        inherited: What is known of the licence of each one's weights.
-        chosen: What the person asked for; None takes the one that asks for most.
-
-    Raises:
-        HubError: As for `settle`; or none of them asks for as much as all the others do.
+    Raises HubError as `settle` does, or if none of the weights' licences is the strictest.
     """
     before = list(dict.fromkeys(filter(None, map(stated, inherited))))
     if chosen is not None:
@@ -92,16 +82,17 @@ def settle_all(inherited: Sequence[object], chosen: str | None) -> str | None:
     if before and not strictest:
         raise HubError(
             f"the members' weights are under {' and '.join(before)}",
-            why="none of these asks for as much as the others do",
-            fix="choose one that does with --license, or leave a member out",
+            why="none of these has all conditions of the others",
+            fix="choose one that has with --license, or leave a member out",
         )
     return strictest[0] if strictest else None
 
 
-def _asks(license_: str) -> frozenset[str]:
-    asked = set() if license_ in _FREE else {"attribution"}
-    if "-nc-" in license_ or license_ in _RESEARCH:
-        asked.add("no commercial use")
-    if license_ in _RESEARCH:
-        asked.add("research only")
-    return frozenset(asked)
+def _conditions(license_: str) -> set[str]:
+    research = license_ in _RESEARCH
+    conditions = {
+        "attribution": license_ not in _FREE,
+        "no commercial use": "-nc-" in license_ or research,
+        "research only": research,
+    }
+    return {name for name, holds in conditions.items() if holds}

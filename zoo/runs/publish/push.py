@@ -1,4 +1,4 @@
-"""Publish a run on the Hub: who and whether, then one commit with all files, then proof that it loads elsewhere."""
+"""Push a run to the Hub: check access, commit all files at once, verify that the copy loads."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from zoo.runs.publish.verify import Proof, verify
 from zoo.runs.run_folder import Run
 from zoo.version import __version__
 
-_HUBS_OWN = {".gitattributes"}  # the Hub makes it with the repository
+_HUBS_OWN = {".gitattributes"}  # the Hub adds it to a new repository
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What came of a push."""
+    """The result of a push."""
 
     repo: str  # "ORG/NAME"
     url: str  # its page
     commit: str | None  # None: a dry run
     files: tuple[Published, ...]
     license: str | None
-    private: bool | None  # None: not known, in a dry run
-    replaced: str | None  # the commit before; None where the repository was new or empty
-    folder: str | None  # where a dry run wrote the files
-    proof: Proof | None  # what the copy on the Hub was found to do
+    private: bool | None  # None: unknown, in a dry run
+    replaced: str | None  # the commit before; None if the repository was new or empty
+    folder: str | None  # the folder of a dry run
+    proof: Proof | None  # of the copy on the Hub
 
     @property
     def verified(self) -> bool:
-        """Whether the commit was loaded back and does what the run does."""
+        """Whether the commit was loaded back and equals the run."""
         return self.proof is not None
 
     def record(self) -> dict[str, Any]:
-        """Plain values, the form of `zoo push --json`."""
+        """The push as `zoo push --json` prints it."""
         return {
             "repo": self.repo,
             "commit": self.commit,
@@ -61,18 +61,18 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A repository as it is now."""
+class Repository:
+    """The current state of a repository."""
 
     head: str | None  # commit of main; None: there is none yet
     private: bool
     files: tuple[str, ...]
-    run: dict[str, Any]  # `zoo` in its config.json; empty: no run of ours
-    ours: tuple[str, ...]  # files that an earlier push put there
+    run: dict[str, Any]  # `zoo` in its config.json; empty if it holds no run of zoo
+    ours: tuple[str, ...]  # files from an earlier push
 
     @property
     def empty(self) -> bool:
-        """Whether it holds nothing but what the Hub itself puts there."""
+        """Whether it holds nothing but the Hub's own files."""
         return not set(self.files) - _HUBS_OWN
 
 
@@ -101,7 +101,7 @@ def publish(
         if before is not None:
             _refuse_foreign(before, record, repo, overwrite=overwrite, private=private)
             if not before.empty and before.run.get("run") != record["id"]:
-                emit(Note(f"{repo} holds {_describe(before)}; this push takes its place"))
+                emit(Note(f"{repo} holds {_describe(before)}; this push replaces it"))
         else:
             make = partial(hub.create_repo, repo, private=private or None, exist_ok=True)
             retrying(make, f"{repo} cannot be made", repo=repo)
@@ -115,16 +115,16 @@ def publish(
 
 
 def _is_private(hub: HfApi, repo: str) -> bool | None:
-    """Whether a repository that was made just now is private, which its organisation may want; None: not known."""
+    """Whether a new repository is private, which its organisation may decide; None if unknown."""
     try:
         info = _info(hub, repo)
-    except HubError:  # the push is done and verified: this is no reason to call it failed
+    except HubError:  # the push is verified, and must not fail now
         return None
     return bool(info.private) if info else None
 
 
 def _info(hub: HfApi, repo: str) -> Any:
-    """What the Hub says of a repository; None: it is not there."""
+    """The Hub's information on a repository; None if it does not exist."""
 
     def ask() -> Any:
         try:
@@ -135,8 +135,8 @@ def _info(hub: HfApi, repo: str) -> Any:
     return retrying(ask, f"{repo} cannot be read", repo=repo)
 
 
-def _look(hub: HfApi, repo: str) -> Found | None:
-    """What the repository holds; None: it is not there."""
+def _look(hub: HfApi, repo: str) -> Repository | None:
+    """The state of a repository; None if it does not exist."""
     info = _info(hub, repo)
     if info is None:
         return None
@@ -148,11 +148,8 @@ def _look(hub: HfApi, repo: str) -> Found | None:
         if name not in files:
             return {}
         with tempfile.TemporaryDirectory() as folder:
-            path = retrying(
-                lambda: hub.hf_hub_download(repo, name, revision=info.sha, cache_dir=folder),
-                f"{name} of {repo} cannot be read",
-                repo=repo,
-            )
+            get = partial(hub.hf_hub_download, repo, name, revision=info.sha, cache_dir=folder)
+            path = retrying(get, f"{name} of {repo} cannot be read", repo=repo)
             try:
                 content = parse_json(read_bytes(path, JSON_LIMIT))
             except (OSError, ValueError):  # somebody else's file may be anything
@@ -160,100 +157,80 @@ def _look(hub: HfApi, repo: str) -> Found | None:
         return content if isinstance(content, dict) else {}
 
     mark, published = read("config.json").get("zoo"), read(RECORD)
-    if mark is None and is_stack(published):  # whose members have configurations, and it has none of its own
+    if mark is None and is_stack(published):  # only the members of a stack have a config.json
         mark = {"run": published.get("id"), **{key: published.get(key) for key in ("name", "created")}}
     listed = published.get("published")
     ours = [name for name in listed if isinstance(name, str) and name in files] if isinstance(listed, list) else []
-    return Found(info.sha, bool(info.private), files, mark if isinstance(mark, dict) else {}, tuple(ours))
+    return Repository(info.sha, bool(info.private), files, mark if isinstance(mark, dict) else {}, tuple(ours))
 
 
-def _refuse_foreign(found: Found, record: dict[str, Any], repo: str, *, overwrite: bool, private: bool) -> None:
-    """Refuse to put a run over something that it does not continue.
-
-    Raises:
-        HubError: The repository holds another run, a later one, or something else; or it is public and should not be.
-    """
-    if private and not found.private:
+def _refuse_foreign(current: Repository, record: dict[str, Any], repo: str, *, overwrite: bool, private: bool) -> None:
+    """Raises HubError if a repository holds another run, a later one or something else, or is public by mistake."""
+    if private and not current.private:
         raise HubError(
-            f"{repo} is there already, and is public",
+            f"{repo} exists already, and is public",
             why="--private is for a repository that the push makes",
             fix=f"make it private first: hf repos settings {repo} --private",
         )
-    if overwrite or found.empty or found.run.get("run") == record["id"]:
+    if overwrite or current.empty or current.run.get("run") == record["id"]:
+        return
+    if not current.run.get("run"):
+        files = ", ".join(name for name in current.files if name not in _HUBS_OWN)
+        what, why = "exists already, and holds no run of zoo", f"it has: {files[:200]}{'…' if len(files) > 200 else ''}"
+    elif current.run.get("name") != record["name"]:
+        what, why = "holds another run", f"it holds {_describe(current)}; this is {record['name']}"
+    elif str(current.run.get("created") or "") > record["created"]:
+        what, why = (
+            "holds a later run of that name",
+            f"it holds {_describe(current)}; this one is of {record['created']}",
+        )
+    else:
         return
     fix = f"choose another name, or replace what is there: add --overwrite (its history stays on {repo})"
-    if not found.run.get("run"):
-        shown = ", ".join(name for name in found.files if name not in _HUBS_OWN)
-        raise HubError(
-            f"{repo} is there already, and holds no run of zoo's", why=f"it has: {_shortened(shown)}", fix=fix
-        )
-    if found.run.get("name") != record["name"]:
-        raise HubError(
-            f"{repo} holds another run", why=f"it holds {_describe(found)}; this is {record['name']}", fix=fix
-        )
-    if str(found.run.get("created") or "") > record["created"]:
-        raise HubError(
-            f"{repo} holds a later run of that name",
-            why=f"it holds {_describe(found)}; this one is of {record['created']}",
-            fix=fix,
-        )
+    raise HubError(f"{repo} {what}", why=why, fix=fix)
 
 
-def _describe(found: Found) -> str:
-    name = found.run.get("name")
-    return f"the run {name} of {found.run.get('created')}" if name else "something else"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 200 else f"{text[:200]}…"
+def _describe(current: Repository) -> str:
+    name = current.run.get("name")
+    return f"the run {name} of {current.run.get('created')}" if name else "something else"
 
 
 def _commit(
     hub: HfApi, repo: str, files: Sequence[Published], record: dict[str, Any], *, overwrite: bool, private: bool
 ) -> str:
-    """Make the repository hold these files, in one commit.
+    """Replace the files of a repository in one commit; returns its id.
 
-    Each try looks anew. A commit that went through although its answer got lost is found that way, and one that
-    somebody else made in between is not written over: the commit names the one that was looked at as its parent.
-
-    Returns:
-        The commit.
+    Each try looks at the repository again, and names its head as the parent. So a commit whose answer was lost is
+    noticed, and one that somebody else made meanwhile is not overwritten.
     """
     unanswered = False
 
     def once() -> str:
-        found = _look(hub, repo)
-        if found is None:
-            raise HubError(f"{repo} is gone", why="it was there a moment ago", fix="run the same command again")
-        _refuse_foreign(found, record, repo, overwrite=overwrite, private=private)
-        same_run = bool(found.run.get("run")) and found.run.get("name") == record["name"]
-        stale = set(found.ours if same_run else found.files) - {file.name for file in files} - _HUBS_OWN
+        current = _look(hub, repo)
+        if current is None:
+            raise HubError(f"{repo} is gone", why="it existed a moment ago", fix="run the same command again")
+        _refuse_foreign(current, record, repo, overwrite=overwrite, private=private)
+        same_run = bool(current.run.get("run")) and current.run.get("name") == record["name"]
+        stale = set(current.ours if same_run else current.files) - {file.name for file in files} - _HUBS_OWN
         operations: list[Any] = [CommitOperationAdd(file.name, file.content) for file in files]
         operations += [CommitOperationDelete(name, is_folder=False) for name in sorted(stale)]
         nonlocal unanswered
-        earlier, unanswered = unanswered, False  # what an earlier try made is in what was just looked at
+        earlier, unanswered = unanswered, False  # a commit of an earlier try is in the state just read
+        message = f"Push the run {record['name']} with zoo {__version__}"
         try:
-            made = hub.create_commit(
-                repo,
-                operations,
-                commit_message=f"Push the run {record['name']} with zoo {__version__}",
-                parent_commit=found.head,
-            )
+            return hub.create_commit(repo, operations, commit_message=message, parent_commit=current.head).oid
         except Exception as error:
             conflict = isinstance(error, HfHubHTTPError) and error.response.status_code == 412
-            if earlier and conflict:  # it was made after all, later than we looked
+            if earlier and conflict:  # the earlier commit was made after the state was read
                 return once()
             unanswered = maybe_made(error)
             raise
-        return made.oid
 
     what = f"the files cannot be put into {repo}"
     try:
         return retrying(once, what, repo=repo)
     except HubError as error:
-        # All of them or none are there now; which, an answer that did not come would have said.
-        if unanswered:
-            state = "; whether all of them are there or none is not known"
-        else:
-            state = "; it is as it was before" if error.what == what else ""
+        state = "; it is unchanged" if error.what == what else ""
+        if unanswered:  # the answer that was lost would have told
+            state = "; either all of them or none are there, which is not known"
         raise HubError(error.what + state, why=error.why, fix=error.fix) from error

@@ -1,4 +1,4 @@
-"""Prove that what is on the Hub is the run: load it as anybody would, in a fresh process with an empty cache."""
+"""Verify a pushed run: load it from the Hub in a fresh process with an empty cache."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from zoo.models.hub_client import one_line, place, retrying
 from zoo.runs.publish.contents import Published, is_stack, places
 from zoo.runs.run_folder import Run
 
-# How far logits may be from the run's, as a share of the largest: float32 in another order, and what a GPU's
-# convolutions (TF32) round away.
+# Largest difference from the run's logits, as a share of the largest: float32 rounding, and a GPU's TF32 convolutions.
 TOLERANCE = {"cpu": 1e-4}
 TOLERANCE_ELSEWHERE = 1e-2
 _SCRIPT = Path(__file__).with_name("rebuild.py")
@@ -30,35 +29,25 @@ _OWN = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_XET_CACHE", "HF_TOKEN_PATH"
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the copy on the Hub was found to do."""
+    """The comparison of a published copy with its run."""
 
-    images: int  # whose preprocessing and logits were compared
+    images: int  # compared by preprocessing and logits
     difference: float  # largest between its logits and the run's
     allowed: float  # largest that counts as rounding
-    module: str | None  # imported first: it registers the architecture with timm
+    module: str | None  # imported first, to register the architecture with timm
 
     def record(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The proof as plain values."""
         return asdict(self)
 
 
 def verify(
     run: Run, record: Mapping[str, Any], repo: str, commit: str, files: Sequence[Published], *, replaced: str | None
 ) -> Proof:
-    """Fetch a commit into an empty cache, rebuild the model from it with plain timm, and compare it with the run.
+    """Fetch a commit into an empty cache, rebuild the model with plain timm, and compare it with the run.
 
-    The rebuilding is done by a fresh process, which has neither a network nor a token.
-
-    Args:
-        run: The run; its verify.safetensors says what to expect.
-        record: Its record.
-        repo: "ORG/NAME".
-        commit: The commit to look at.
-        files: What it should hold.
-        replaced: The commit before, which is named in the advice if this one is not good; None: there was none.
-
-    Raises:
-        HubError: It could not be fetched or built, or does something else than the run.
+    A fresh process without network or token rebuilds it. `replaced` is the commit before, which the error names.
+    Raises HubError if the copy cannot be fetched or built, or differs from the run.
     """
     needing = record["stack"]["members"] if is_stack(record) else [record["backbone"]]
     modules = list(dict.fromkeys(one["module"] for one in needing if one.get("module")))
@@ -83,16 +72,16 @@ def verify(
 
 
 def _expected(model: Run, record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a model is to say, and how nearly: that depends on the device on which it said so."""
+    """The file with a model's expected logits, and their tolerance, which depends on the run's device."""
     device = (record or model.record)["resolved"].get("device")
     kept = str((model.path / "verify.safetensors").resolve())
     return {"kept": kept, "tolerance": TOLERANCE.get(device, TOLERANCE_ELSEWHERE)}
 
 
 def _rebuild(job: Mapping[str, Any], folder: Path, what: str) -> dict[str, Any]:
-    """What `zoo.runs.publish.rebuild` finds, in a process of its own."""
+    """Run `zoo.runs.publish.rebuild` in a process of its own; returns its answer."""
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    # -P: a script's folder would otherwise be the first place where its imports are looked for.
+    # -P keeps the script's folder out of sys.path.
     command = [sys.executable, "-P", str(_SCRIPT), str(folder / "job.json"), str(folder / "answer.json")]
     done = subprocess.run(
         command, env=_environment(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -103,14 +92,14 @@ def _rebuild(job: Mapping[str, Any], folder: Path, what: str) -> dict[str, Any]:
         raise HubError(
             what,
             why=f"loading it back ended with: {one_line(last or f'exit code {done.returncode}')}",
-            fix="run the same command again: what is there already is not sent twice, and is checked anew",
+            fix="run the same command again: files on the Hub are not sent twice, and are checked again",
         )
     answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     return answer
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """This process's environment, with a cache of its own and nothing that is secret."""
+    """This process's environment with its own cache, without secrets."""
     environment = {name: value for name, value in os.environ.items() if name not in _OWN}
     return environment | {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
 

@@ -113,41 +113,41 @@ def unlabelled_role(record: Record) -> str:
 def caveats(record: Record) -> list[str]:
     """The limits of the result, as sentences."""
     result, dataset, tasks = part(record, "result"), part(record, "dataset"), tasks_of(record)
-    found: list[str] = []
+    limits: list[str] = []
     by_class = len(tasks) == 1 and schema.alone(tasks[0]).plain
     bounds, chance, n = result.get("interval"), baseline(result), result.get("n")
     if isinstance(bounds, Sequence) and len(bounds) == 2 and all(map(is_finite, bounds)):
         if chance is not None and bounds[0] <= chance:
-            found.append(f"Not measurably better than {guess(result)}, which scores {guessed(result)}.")
+            limits.append(f"Not measurably better than {guess(result)}, which scores {guessed(result)}.")
         if bounds[1] - bounds[0] > 0.1:
-            found.append(
+            limits.append(
                 f"Measured on only {plural(int(n or 0), 'image')}: "
                 f"the 95% interval is {100 * (bounds[1] - bounds[0]):.0f} points wide."
             )
     if result and result.get("split") and result["split"] == result.get("selected_on"):
-        found.append(
+        limits.append(
             "The best epoch was chosen on the images that the result is measured on, so the accuracy is optimistic."
         )
     labels = result.get("labels") or ()
     empty = [entry["name"] for entry in result.get("classes") or labels if entry.get("n") == 0]
     if empty:
-        found.append(f"No test image has one of these {'labels' if labels else 'classes'}: {_some(empty)}.")
+        limits.append(f"No test image has one of these {'labels' if labels else 'classes'}: {_some(empty)}.")
     sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
     if sizes and by_class and max(sizes) > 10 * max(1, min(sizes)):
-        found.append(
+        limits.append(
             f"Training classes are imbalanced: the smallest has {plural(min(sizes), 'image')}, "
             f"the largest {max(sizes):,}. Accuracy favours the large ones; macro-F1 does not."
         )
     rare = [name for name, size in zip(dataset.get("classes") or (), sizes, strict=False) if size < RARE]
     if labels and rare:
-        found.append(f"Fewer than {RARE} training images have these labels: {_some(rare)}.")
+        limits.append(f"Fewer than {RARE} training images have these labels: {_some(rare)}.")
     gap = confidence_gap(record)
     if gap is not None and abs(gap) > 0.1:
         kind = "high" if gap > 0 else "low"
-        found.append(f"Probabilities are on average {abs(gap) * 100:.0f} points too {kind}: see the calibration.")
+        limits.append(f"Probabilities are on average {abs(gap) * 100:.0f} points too {kind}: see the calibration.")
     if dataset.get("bad"):
-        found.append(f"{plural(len(dataset['bad']), 'unreadable image')} left out.")
-    return found
+        limits.append(f"{plural(len(dataset['bad']), 'unreadable image')} left out.")
+    return limits
 
 
 def _some(names: Sequence[Any]) -> str:
@@ -156,22 +156,22 @@ def _some(names: Sequence[Any]) -> str:
 
 def averages(record: Record) -> list[str]:
     """How the weights were averaged, as sentences; empty if they are those of one epoch."""
-    found = []
+    lines = []
     soup, wise = part(record, "soup"), part(record, "wise")
     rows = soup.get("candidates") or []
     if rows:
         of = "runs" if "run" in rows[0] else "epochs"
         if soup.get("kept") == 1:
-            found.append(f"Soup: the best of {len(rows)} {of} alone, because no average was better.")
+            lines.append(f"Soup: the best of {len(rows)} {of} alone, because no average was better.")
         else:
-            found.append(f"Soup: the average of {soup.get('kept')} of {len(rows)} {of}, added while it got no worse.")
+            lines.append(f"Soup: the average of {soup.get('kept')} of {len(rows)} {of}, added while it got no worse.")
     if wise.get("candidates"):
         how = "the best share tried" if wise.get("asked") == "sweep" else "as requested"
-        found.append(
+        lines.append(
             f"WiSE-FT: {rate(wise.get('alpha'))} of the fine-tuned weights, and the rest of the start "
             f"({wise.get('start')}), {how}."
         )
-    return found
+    return lines
 
 
 def weight_meaning(record: Record) -> str:

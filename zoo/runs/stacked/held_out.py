@@ -84,19 +84,19 @@ def images_of(stack: Run, emit: Listener) -> HeldOut:
     return replace(found, fit_on=record["stack"]["fit_on"])
 
 
-def refuse_few(found: HeldOut, command: str) -> None:
+def refuse_few(held: HeldOut, command: str) -> None:
     """Raises DataError if a class has fewer than `LEAST` images to fit on."""
-    counts = dict(zip(found.val.classes, found.val.class_counts(), strict=True))
+    counts = dict(zip(held.val.classes, held.val.class_counts(), strict=True))
     short = {name: count for name, count in counts.items() if count < LEAST}
     if not short:
         return
     name = min(short, key=lambda each: short[each])
     why = f"{len(short)} class(es) have fewer than {LEAST} images that no member was trained on; {name}: {short[name]}"
     fix = f"retrain the members, each time without a fold of the images: {command} --folds 5; or adapt them "
-    if found.refitted:
-        why += f"; {', '.join(found.refitted)} also trained on validation images"
+    if held.refitted:
+        why += f"; {', '.join(held.refitted)} also trained on validation images"
         fix += "with --refit off"
-    elif not found.same:
+    elif not held.same:
         why += "; the members have different splits"
         fix += "with one --data-seed"
     else:

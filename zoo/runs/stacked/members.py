@@ -70,11 +70,11 @@ def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
     Raises RunError if there are fewer than two, one is not a finished run of one model or is named twice, or their
     classes differ.
     """
-    found = [run.named(reference) for reference in references]
-    if len(found) < 2:
-        raise RunError("there is nothing to combine", why=f"{len(found)} run was named", fix="name two or more")
-    records = [each.finished_record() for each in found]
-    for each, record in zip(found, records, strict=True):
+    runs = [run.named(reference) for reference in references]
+    if len(runs) < 2:
+        raise RunError("there is nothing to combine", why=f"{len(runs)} run was named", fix="name two or more")
+    records = [each.finished_record() for each in runs]
+    for each, record in zip(runs, records, strict=True):
         if record.get("kind") == "stack":
             raise RunError(f"{each.path} is a stack, not a run of one model", fix="name its members")
         if record.get("kind") == "multitask" or record["dataset"].get("tasks"):
@@ -84,17 +84,17 @@ def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
                 fix="name runs of one class per image",
             )
     seen: dict[str, Run] = {}
-    for each, record in zip(found, records, strict=True):
+    for each, record in zip(runs, records, strict=True):
         own = str(record.get("id") or each.path.resolve())
         if own in seen:
             raise RunError(f"{each.path} and {seen[own].path} are the same run", fix="name each run once")
         seen[own] = each
     classes = list(records[0]["dataset"]["classes"])
     stacked = []
-    for each, record, name in zip(found, records, _names(found), strict=True):
+    for each, record, name in zip(runs, records, _names(runs), strict=True):
         read = recipe_of_run(record)
         assert read.dataset is not None
-        order = _order(classes, found[0], record["dataset"]["classes"], each)
+        order = _order(classes, runs[0], record["dataset"]["classes"], each)
         stacked.append(StackMember(name, each, record, read.recipe, read.dataset, order))
     return stacked
 

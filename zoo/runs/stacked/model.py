@@ -89,8 +89,8 @@ class Stacked(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (B, classes) of images (B, C, H, W), given once for each of `configs`."""
-        said = self.panel.say(inputs)
-        return self.combiner.logs(said.logs, said.features).float()
+        outputs = self.panel.say(inputs)
+        return self.combiner.logs(outputs.logs, outputs.features).float()
 
 
 def load_stack(folder: Path, record: Mapping[str, Any]) -> Stacked:
@@ -119,9 +119,9 @@ def read_combiner(path: Path, kind: str, members: int, classes: int) -> Combiner
     except WeightsError as error:
         raise RunError(error.what, why=error.why) from error
     for name, shape in _shapes(kind, members, classes).items():
-        found = tuple(tensors[name].shape) if name in tensors else ()
-        if len(found) != len(shape) or any(size not in (0, own) for size, own in zip(shape, found, strict=True)):
-            raise RunError(f"{path} is damaged", why=f"{name} has the shape {found}, which does not fit its members")
+        actual = tuple(tensors[name].shape) if name in tensors else ()
+        if len(actual) != len(shape) or any(size not in (0, own) for size, own in zip(shape, actual, strict=True)):
+            raise RunError(f"{path} is damaged", why=f"{name} has the shape {actual}, which does not fit its members")
         if name in ("members", "temperature") and not bool((tensors[name] > 0).all()):
             raise RunError(f"{path} is damaged", why=f"{name} must be above 0")
     return _combiner(kind, tensors)
