@@ -6,7 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from zoo.runs.report import domain_plots, plots
+from zoo.runs.report import plots
 from zoo.runs.report.tables import History, aggregate
 
 
@@ -76,7 +76,7 @@ def test_losses_of_two_phases_are_neither_joined_nor_averaged_together() -> None
     assert [len(heights) for heights in strokes] == [1, 1]  # flat, each at its own height
     assert strokes[0] != strokes[1]
     logged = History(parts={"sure": [(step, float(step > 50)) for step in range(1, 101)]}, spans=spans)
-    plot = domain_plots.parts_plot(logged, ["sure"], "share", "sure")
+    plot = plots.parts_plot(logged, ["sure"], "share", "sure")
     (path,) = [part.split('"')[1] for part in plot.split("<path")[1:]
                if "stroke-width: 1.5" in part]  # fmt: skip
     assert [len({point.split()[1] for point in stroke.split("L ")}) for stroke in path.split("M ")[1:]] == [1, 1]

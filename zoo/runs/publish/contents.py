@@ -49,8 +49,10 @@ def checked_record(run: Run) -> dict[str, Any]:
         if needing.get("module"):  # checking the copy imports it, from an installed plugin
             lookup.required(needing, f"the run {run.path}")
     again = "stack them again: zoo stack … --out …" if stack else f"adapt again: zoo adapt --recipe {run.path} --out …"
+    needed = {f"{place}{name}" for place in places(record) for name in (*_MODEL, "verify.safetensors")}
+    needed |= {"run.json", COMBINER} if stack else {"run.json"}
     hashes = record.get("files")
-    if not isinstance(hashes, dict) or not set(hashes) >= _checked(record) or not record.get("id"):
+    if not isinstance(hashes, dict) or not set(hashes) >= needed or not record.get("id"):
         raise RunError(
             f"{run.path} cannot be pushed",
             why="its run.json lacks the hashes of its files, so they cannot be checked",
@@ -82,11 +84,6 @@ def is_stack(record: Mapping[str, Any]) -> bool:
 def places(record: Mapping[str, Any]) -> list[str]:
     """The folders of the timm models in a run and its repository: "", or "members/0/" and so on."""
     return [f"{MEMBERS}/{number}/" for number in range(len(record["stack"]["members"]))] if is_stack(record) else [""]
-
-
-def _checked(record: Mapping[str, Any]) -> set[str]:
-    files = {f"{place}{name}" for place in places(record) for name in (*_MODEL, "verify.safetensors")}
-    return {"run.json", *files, *([COMBINER] if is_stack(record) else [])}
 
 
 def published_files(run: Run, record: Mapping[str, Any], repo: str, license_: str | None) -> tuple[Published, ...]:

@@ -154,7 +154,7 @@ def _score(record: dict[str, Any]) -> dict[str, Any]:
 
 def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]:
     """The plots of this run, by name."""
-    from zoo.runs.report import domain_plots, plots  # not at the top: matplotlib is slow to import
+    from zoo.runs.report import plots  # not at the top: matplotlib is slow to import
 
     matrix = tables.confusion_matrix(record)
     finder = part(record, "lr_finder")
@@ -171,7 +171,7 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         drawn["finder"] = plots.rate_test(finder)
     for name, points in part(record, "target", "domains").items():
         if isinstance(points, dict):
-            drawn[name] = domain_plots.domain_plot(points, name)
+            drawn[name] = plots.domain_plot(points, name)
     sure = ["sure"] if unlabelled_section.sure(history) is not None else []
     losses, weights = task_sections.series(record, history)
     for name, label, parts in (
@@ -184,7 +184,7 @@ def _plots(record: dict[str, Any], history: tables.History) -> dict[str, Markup]
         if parts:
             many = name.startswith("task_") and len(parts) > len(plots.COLOURS)
             colours = plots.shades(len(parts)) if many else plots.COLOURS
-            drawn[name] = domain_plots.parts_plot(history, parts, label, name, colours)
+            drawn[name] = plots.parts_plot(history, parts, label, name, colours)
     calibration = part(record, "result").get("calibration")
     if calibration:
         drawn["calibration"] = plots.reliability(calibration)

@@ -24,11 +24,6 @@ class Said:
         """The predictions for some of the images."""
         return Said(self.logs[:, rows], tuple(each[rows] for each in self.features), self.labels[rows])
 
-    @property
-    def members(self) -> int:
-        """The number of members."""
-        return len(self.logs)
-
 
 @dataclass(frozen=True, slots=True)
 class Combiner:

@@ -76,12 +76,8 @@ class Stacked(nn.Module):
     def __init__(self, panel: Panel, combiner: Combiner) -> None:
         super().__init__()
         self.panel, self.combiner = panel, combiner
+        self.configs: tuple[DataConfig, ...] = panel.configs  # the members' distinct preprocessings
         self._transforms = [create_transform(**config.as_dict(), is_training=False) for config in panel.configs]
-
-    @property
-    def configs(self) -> tuple[DataConfig, ...]:
-        """The members' distinct preprocessings."""
-        return self.panel.configs
 
     def transform(self, image: Image.Image) -> tuple[torch.Tensor, ...]:
         """An image as a tensor (C, H, W) for each of `configs`."""

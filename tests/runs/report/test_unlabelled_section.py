@@ -1,4 +1,4 @@
-"""What the report shows of a run with images without labels beside the labelled ones."""
+"""The report of a run with unlabelled images."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_choice_oracle_source_only_and_both_plots_are_shown(tmp_path: Path) -> N
     assert f"Validation is val (cut from train): {chosen}" in page.words("training")
     assert "is measured after every epoch" in page.words("data") and "chooses the best epoch" not in page.words("data")
     html = path.read_text(encoding="utf-8")
-    for title in ("Features of both domains, before", "Features of both domains, after", "omega over the steps"):
+    for title in ("both domains before training", "both domains after training", "omega over the steps"):
         assert title in html
     assert "0: the domains as a whole count, 1: their classes" in read(path).words("objective")
 
