@@ -83,11 +83,11 @@ def test_the_card_says_what_came_of_a_target_without_labels(tmp_path: Path) -> N
     del target["result"]
     text = body(model_card(made(tmp_path / "bare", target=target | {"ref": None, "license": None})))
     assert "nothing was measured: its labels are not known" in text
-    assert "Unlabelled images: drawings, whose licence is not known." in text
+    assert "Unlabelled images: drawings, licence unknown." in text
     assert "| best epoch chosen on | val (cut from train) |" in text, "labelled images chose it"
     more = {"ref": None, "name": "more", "n": 70, "license": None}
     text = body(model_card(made(tmp_path / "more", unlabelled=more)))
-    assert "Unlabelled images: more, whose licence is not known." in text and "the domain" not in text
+    assert "Unlabelled images: more, licence unknown." in text and "the domain" not in text
 
 
 def test_tables_are_whole(tmp_path: Path) -> None:
