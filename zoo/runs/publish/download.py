@@ -72,9 +72,8 @@ def fetch_run(reference: str, emit: Listener = ignore) -> tuple[Path, dict[str, 
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["schema"] > SCHEMA:
-            raise HubError(
-                f"{repo} was published by a newer zoo ({record['zoo']})", fix="pip install --upgrade adaptzoo"
-            )
+            what = f"{repo} was published by a newer zoo ({record['zoo']})"
+            raise HubError(what, fix="pip install --upgrade adaptzoo")
         missing = {"backbone", "dataset", "recipe", "resolved", "plan", "result"} - record.keys()
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise HubError(f"{RECORD} of {repo} cannot be read", why=str(error)) from error
@@ -99,14 +98,11 @@ def _file(repo: str, name: str, revision: str | None) -> Path:
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):
                 raise
+            why = f"it has no {name}"
             if name == RECORD:
-                raise HubError(
-                    f"{repo} was not published by zoo", why=f"it has no {RECORD}", fix="name one that was"
-                ) from error
-            raise NoModel(
-                f"{repo} holds no timm model",
-                why=f"it has no {name}" + (", and zoo loads no pickles" if name.endswith("safetensors") else ""),
-                fix="name a repository with config.json and model.safetensors",
-            ) from error
+                raise HubError(f"{repo} was not published by zoo", why=why, fix="name one that was") from error
+            why += ", and zoo loads no pickles" if name.endswith("safetensors") else ""
+            fix = "name a repository with config.json and model.safetensors"
+            raise NoModel(f"{repo} holds no timm model", why=why, fix=fix) from error
 
     return retrying(get, f"the model {repo} cannot be had", repo=repo)

@@ -125,9 +125,7 @@ def caveats(record: Record) -> list[str]:
                 f"the 95% interval is {100 * (bounds[1] - bounds[0]):.0f} points wide."
             )
     if result and result.get("split") and result["split"] == result.get("selected_on"):
-        limits.append(
-            "The best epoch was chosen on the images that the result is measured on, so the accuracy is optimistic."
-        )
+        limits.append("The result is measured on the images that chose the epoch, so the accuracy is optimistic.")
     labels = result.get("labels") or ()
     empty = [entry["name"] for entry in result.get("classes") or labels if entry.get("n") == 0]
     if empty:

@@ -52,11 +52,9 @@ def held_out(members: Sequence[StackMember], configs: Sequence[DataConfig], emit
         )
     emit(Progress("comparing the members' images", 0, 0))
     keys = _Keys()
-    trained: set[bytes] = set()
-    chosen: set[bytes] = set()
+    chosen = set().union(*(keys.of(dataset.val) for dataset in opened))
+    trained = set().union(*(keys.of(dataset.train) for dataset in opened))
     for member, dataset in zip(members, opened, strict=True):
-        trained |= keys.of(dataset.train)
-        chosen |= keys.of(dataset.val)
         trained |= keys.of(dataset.val) if member.refitted else set()
     reported = set.intersection(*(keys.of(dataset.test) for dataset in opened)) - trained - chosen
     report = keys.only(first.test, reported)
