@@ -209,7 +209,7 @@ def confusion_map(matrix: np.ndarray[Any, Any]) -> str:
 
 def member_weights(names: Sequence[str], weights: Sequence[float]) -> str:
     """The weight of each member of a stack, as bars."""
-    with canvas("weights", "Weight of each member", (5.4, 0.7 + 0.32 * len(names))) as (figure, finish):
+    with canvas("weights", "How much each member counts", (5.4, 0.7 + 0.32 * len(names))) as (figure, finish):
         axes = figure.add_subplot()
         places = range(len(names))
         axes.barh(places, weights, color=ACCENT, alpha=0.8, height=0.6, linewidth=0)
