@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +23,26 @@ from tests.faults.record import (  # noqa: F401  # a fixture, and the hooks that
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", MPLBACKEND="agg")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+# Where plots of reports are looked at. Elsewhere reports are written without them: drawing takes longer than a small
+# training.
+DRAWN = ("tests/runs/report/", "tests/studies/compare/", "tests/e2e/", "tests/faults/test_hostile")
+
+
+def pytest_collection_finish() -> None:
+    if "torch" in sys.modules:
+        from zoo.runs.report import page
+
+        draw = page._plots
+
+        def plots(record: dict[str, Any], history: Any) -> Any:
+            return draw(record, history) if os.environ.get("PYTEST_CURRENT_TEST", "").startswith(DRAWN) else {}
+
+        page._plots = plots
+    # What has been imported stays, so the garbage collector need not look through it each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

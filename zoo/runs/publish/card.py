@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from markupsafe import Markup
@@ -25,6 +26,9 @@ from zoo.runs.report.sentences import part
 from zoo.tasks import kinds
 from zoo.tasks.schema import TaskSpec, facts_of
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 MAX_CLASSES = 100  # listed on the card; config.json has all of them
 
 # What starts markup, a link, a mention or a tag in the Hub's Markdown; an underscore inside a word does not.
@@ -37,6 +41,16 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
 
     `repo` ("ORG/NAME") is None for the card of a folder; `license_` is by default that of the initial weights.
     """
+    stack = record.get("kind") == "stack"
+    chosen = license_ or ("" if stack else stated(part(record, "backbone", "weights").get("license")))
+    where = {"repo": repo, "license": chosen, "source": f"hf-hub:{repo}" if repo else "local-dir:."}
+    body = _environment().get_template("stack.md.jinja" if stack else "card.md.jinja").render(_context(record) | where)
+    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    return f"---\n{_metadata(record, chosen).to_yaml()}\n---\n\n{body}\n"
+
+
+@cache
+def _environment() -> Environment:
     from jinja2 import ChainableUndefined, Environment, PackageLoader  # imported only to write a card
 
     environment = Environment(
@@ -48,12 +62,7 @@ def model_card(record: Mapping[str, Any], *, repo: str | None = None, license_: 
         lstrip_blocks=True,
     )
     environment.filters.update(FORMATS, code=_code, literal=_literal)
-    stack = record.get("kind") == "stack"
-    chosen = license_ or ("" if stack else stated(part(record, "backbone", "weights").get("license")))
-    where = {"repo": repo, "license": chosen, "source": f"hf-hub:{repo}" if repo else "local-dir:."}
-    body = environment.get_template("stack.md.jinja" if stack else "card.md.jinja").render(_context(record) | where)
-    body = re.sub(r"\n{3,}", "\n\n", body).strip()
-    return f"---\n{_metadata(record, chosen).to_yaml()}\n---\n\n{body}\n"
+    return environment
 
 
 def _context(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     )
 
 
+@cache
 def _environment() -> Environment:
     from jinja2 import ChainableUndefined, Environment, PackageLoader  # imported only to write a page
 

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -258,7 +259,11 @@ def canvas(name: str, label: str, inches: tuple[float, float]) -> Iterator[tuple
 def _inline(figure: Figure, name: str, label: str) -> str:
     """The figure as an `<svg>` element without namespaces, metadata or fixed size, its ids prefixed with `name`."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set_facecolor("none")
+    # Not `savefig`, which draws everything twice.
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(buffer, metadata={"Date": None})
     root = ElementTree.fromstring(buffer.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):
