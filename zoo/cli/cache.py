@@ -11,6 +11,7 @@ from zoo.base.cache import Stored
 from zoo.base.durations import parse_seconds
 from zoo.base.text import duration, size
 from zoo.cli import render
+from zoo.cli.options import option
 from zoo.cli.output import Answer, Json, WrongUsage, say
 from zoo.cli.render import Column
 
@@ -38,10 +39,7 @@ def list_command(as_json: Json = False) -> Answer:
 @app.command("clear")
 def clear_command(
     older_than: Annotated[
-        str | None,
-        typer.Option(
-            "--older-than", metavar="TIME", help="Only what was not used for so long: 30m, 12h, 7d.", show_default=False
-        ),
+        str | None, option("--older-than", metavar="TIME", help="Only what was unused for this long: 30m, 12h, 7d.")
     ] = None,
     as_json: Json = False,
 ) -> Answer:
@@ -50,22 +48,18 @@ def clear_command(
     For example:
 
         zoo cache clear --older-than 7d
-    """  # fmt: skip
-    removed = cache.clear(0.0 if older_than is None else _seconds(older_than))
+    """
+    seconds = 0.0 if older_than is None else parse_seconds(older_than)
+    if seconds is None:
+        what = f"--older-than takes a time such as 30m, 12h or 7d, not {older_than!r}"
+        raise WrongUsage(what, fix="for example: --older-than 7d")
+    removed = cache.clear(seconds)
 
     def show() -> None:
         _table(removed)
         say(f"removed {size(sum(entry.bytes for entry in removed)) if removed else 'nothing'}")
 
     return Answer([entry.record() for entry in removed], show, as_json)
-
-
-def _seconds(text: str) -> float:
-    found = parse_seconds(text)
-    if found is None:
-        why = f"--older-than takes a time such as 30m, 12h or 7d, not {text!r}"
-        raise WrongUsage(why, fix="for example: --older-than 7d")
-    return found
 
 
 def _table(entries: list[Stored]) -> None:

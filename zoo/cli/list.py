@@ -6,10 +6,9 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import typer
-
 from zoo.base.text import compact
 from zoo.cli import progress, render
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, warn
 from zoo.cli.render import Column
 from zoo.errors import PluginError
@@ -19,17 +18,11 @@ from zoo.models.spec import BackboneSpec, Plugin
 
 _PLACEHOLDER = "<architecture>"
 _SHOWN = 3  # weights named in a row; `zoo show` has them all
+_PATTERN = "Part of a name, or a pattern such as 'resnet/*d'. With 'timm/…' it searches all of timm."
 
 
 def command(
-    pattern: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PATTERN",
-            help="Part of a name, or a pattern such as 'resnet/*d'. With 'timm/…' it searches all of timm.",
-            show_default=False,
-        ),
-    ] = None,
+    pattern: Annotated[str | None, argument("PATTERN", _PATTERN)] = None,
     as_json: Json = False,
 ) -> Answer:
     """List the backbones of the installed plugins.
@@ -68,16 +61,9 @@ def _rows(found: Discovery, pattern: str | None) -> list[dict[str, Any]]:
 
 
 def _row(spec: BackboneSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "full_name": spec.full_name,
-        "plugin": spec.plugin,
-        "arch": spec.arch,
-        "params": spec.params,
-        "input": spec.input,
-        "weights": [weights.name for weights in spec.weights],
-        "groups": [group.name for group in spec.groups],
-    }
+    plain = {key: getattr(spec, key) for key in ("name", "full_name", "plugin", "arch", "params", "input")}
+    weights, groups = ([entry.name for entry in entries] for entries in (spec.weights, spec.groups))
+    return {**plain, "weights": weights, "groups": groups}
 
 
 def _any_architecture(plugin: Plugin) -> dict[str, Any]:

@@ -11,21 +11,18 @@ import typer
 
 from zoo.base.text import plural
 from zoo.cli import output
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.errors import ZooError
 from zoo.models.plugins import install
 from zoo.models.plugins.install import Installed
 
+_WHAT = "A name from `zoo plugins search`, a requirement such as 'adaptzoo-fir>=1.2', a wheel, or a folder."
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
 
 def command(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="WHAT",
-            help="A name from `zoo plugins search`, a requirement such as 'adaptzoo-fir>=1.2', a wheel, or a folder.",
-            show_default=False,
-        ),
-    ],
+    what: Annotated[str, argument("WHAT", _WHAT)],
     yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
@@ -66,28 +63,13 @@ def _show(installed: Installed) -> None:
     for name, instead in installed.shared:
         warn(f"{name} is now offered by two plugins; write {instead}")
     first = next((name for row in installed.plugins for name in row["backbones"] if "/" not in name), None)
-    say()
-    say("next:")
-    say(f"  zoo plugins check {printable(installed.plugins[0]['name'])}")
+    say(f"\nnext:\n  zoo plugins check {printable(installed.plugins[0]['name'])}")
     if first:
         say(f"  zoo show {printable(first)}")
 
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
 def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
-    """Ask on stderr; come back only with a yes.
-
-    Args:
-        question: Ends with a question mark.
-        yes: The answer was given beforehand.
-        as_json: Nobody is there to answer.
-        command: What to type instead where nobody can be asked.
-
-    Raises:
-        ZooError: The answer is no, or nobody can be asked.
-    """
+    """Ask on stderr; raises ZooError if the answer is no, or with the `command` to type if nobody can be asked."""
     if yes:
         return
     if as_json or not output.on_terminal(sys.stdin):
