@@ -1,4 +1,4 @@
-"""`zoo cache`: the decoded images and activations that are kept, to make the next run quick."""
+"""`zoo cache`: decoded images and cached features, which make the next run faster."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from zoo.cli.options import option
 from zoo.cli.output import Answer, Json, WrongUsage, say
 from zoo.cli.render import Column
 
-app = typer.Typer(help="Decoded images and activations that are kept for the next run.", no_args_is_help=True)
+app = typer.Typer(help="Decoded images and cached features for the next run.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> Answer:
-    """List what is kept, the last used first. `zoo adapt` makes again what is missing.
+    """List the cache, the last used first. `zoo adapt` computes again what is missing.
 
     For example:
 
@@ -43,7 +43,7 @@ def clear_command(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Remove what is kept. A run that uses it goes on; what is just being written stays.
+    """Clear the cache. Runs that use it are not disturbed; files that are being written stay.
 
     For example:
 

@@ -72,10 +72,9 @@ def command(
 
 
 def _show(summary: Mapping[str, Any]) -> None:
-    columns = [Column("member", wrap=True), Column("weights", wrap=True), Column("accuracy", right=True),
-               Column("interval", right=True), Column("seeds", right=True), Column("parameters", right=True),
-               Column("FLOPs", right=True), Column("epochs", right=True), Column("training", right=True),
-               Column("memory", right=True), Column("images/s", right=True), Column("front")]  # fmt: skip
+    numbers = ("accuracy", "interval", "seeds", "parameters", "FLOPs", "epochs", "training", "memory", "images/s")
+    columns = [Column("member", wrap=True), Column("weights", wrap=True),
+               *(Column(name, right=True) for name in numbers), Column("front")]  # fmt: skip
     rows = []
     for row in summary["rows"]:
         fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])

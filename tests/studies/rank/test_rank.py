@@ -161,7 +161,7 @@ def test_ranking_goes_on_until_one_fits(quick, monkeypatch, seconds, seen):
 def test_a_choice_among_few_says_so(quick, monkeypatch):
     monkeypatch.setattr(auto, "_SHARE", 0.0)
     found = auto.choose("digits", NAMES, FINETUNE, Budget(seconds=600), lambda event: None)
-    assert found.reason.endswith("; 1 were not looked at, for want of time")
+    assert found.reason.endswith("; 1 were not ranked, for lack of time")
 
 
 @pytest.mark.parametrize("use", [lambda recipe: zoo.rank("digits", NAMES, recipe),
