@@ -187,7 +187,7 @@ def test_auto_adapts_what_was_chosen_and_says_why_in_the_record(tmp_path):
     assert record["chosen"]["budget"] == "2steps"
     assert record["chosen"]["reason"].startswith("resnet_nano ranks 1 of 1")
     assert record["chosen"]["ranking"][0]["adapting"]["fits"] is True
-    with pytest.raises(RecipeError, match="among names what auto chooses from"):
+    with pytest.raises(RecipeError, match="among names the backbones that auto chooses from"):
         zoo.adapt("resnet_nano", "digits", RECIPE, among=["resnet_nano"], out=tmp_path / "other")
     with pytest.raises(RecipeError, match="does not fit into"):
         zoo.adapt("resnet_nano", "digits", RECIPE, budget="0.001s", out=tmp_path / "other")
