@@ -74,7 +74,7 @@ def command(
         work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}
         work |= {"budget": options.read_budget(budget)} if budget is not None else {}
         work |= {"among": among} if among else {}
-    started = processes.wanted(count, resume, recipe)
+    started = processes.number_to_start(count, resume, recipe)
     if started > 1:
         processes.launch(sys.argv[1:], started)
         raise typer.Exit  # the first of them has printed the result

@@ -59,14 +59,15 @@ def command(
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
 
-        found = api.compare(**work, on_event=listen)
-    summary = found.summary
-    document = {"comparison": str(found.path), "page": str(found.page), "table": str(found.table), **summary}
+        comparison = api.compare(**work, on_event=listen)
+    summary = comparison.summary
+    places = {"comparison": comparison.path, "page": comparison.page, "table": comparison.table}
+    document = {**{name: str(path) for name, path in places.items()}, **summary}
 
     def show() -> None:
         _show(summary)
-        say(f"comparison  {render.shell_path(found.path)}")
-        say(f"page        {render.shell_path(found.page)}")
+        say(f"comparison  {render.shell_path(comparison.path)}")
+        say(f"page        {render.shell_path(comparison.page)}")
 
     return Answer(document, show, as_json, exit_code=1 if summary["failed"] else 0)
 

@@ -52,8 +52,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         output.say(f"zoo {__version__}")
         raise typer.Exit
 

@@ -106,8 +106,8 @@ class RecipeCommand(TyperCommand):
             entry.hidden = False
 
 
-def _help_all(ctx: typer.Context, asked: bool) -> None:
-    if asked:
+def _help_all(ctx: typer.Context, requested: bool) -> None:
+    if requested:
         ctx.meta[_EVERYTHING] = True
         typer.echo(ctx.get_help())
         raise typer.Exit

@@ -34,7 +34,7 @@ _GRACE = 10.0  # seconds for the others to end by themselves after one has faile
 _STOPPED = tuple(128 + number for number in STOPS)  # exit codes after a signal to stop
 
 
-def wanted(asked: int | None, resume: str | None, recipe: str | None) -> int:
+def number_to_start(typed: int | None, resume: str | None, recipe: str | None) -> int:
     """The number of processes to start, that of the recorded run by default; 1: the command does the work itself.
 
     Raises WrongUsage if a launcher has started this process already.
@@ -42,11 +42,11 @@ def wanted(asked: int | None, resume: str | None, recipe: str | None) -> int:
     if _FAULTS in os.environ:
         return 1
     if "WORLD_SIZE" in os.environ:
-        if asked is not None:
+        if typed is not None:
             what = "--processes starts processes by itself, and a launcher has started this one already"
             raise WrongUsage(what, fix="leave either the launcher or --processes out")
         return 1
-    return asked or _recorded(resume or recipe)
+    return typed or _recorded(resume or recipe)
 
 
 def _recorded(source: str | None) -> int:

@@ -78,9 +78,9 @@ def plan(record: Mapping[str, Any], stream: IO[str] | None = None) -> None:
 
 def small(result: Mapping[str, Any]) -> dict[str, Any]:
     """A record's result, and that of each task in it, without the large parts."""
-    found = {name: value for name, value in result.items() if name not in _LARGE}
-    tasks = {name: small(each) for name, each in (found.get("tasks") or {}).items()}
-    return found | ({"tasks": tasks} if tasks else {})
+    parts = {name: value for name, value in result.items() if name not in _LARGE}
+    tasks = {name: small(each) for name, each in (parts.get("tasks") or {}).items()}
+    return parts | ({"tasks": tasks} if tasks else {})
 
 
 def run_result(record: Mapping[str, Any], run: Run) -> None:
@@ -102,7 +102,7 @@ def run_measured(record: Mapping[str, Any], run: Run) -> None:
     for sentence in averages(record):
         say(f"averaged  {printable(sentence)}")
     if record.get("refit"):
-        say(f"refit     up to there once more, on all {plural(record['refit']['images'], 'labelled image')}")
+        say(f"refit     again up to this epoch, on all {plural(record['refit']['images'], 'labelled image')}")
     if baseline(result):
         say(f"baseline  {baseline(result)}")
     _target(record.get("target") or {})
@@ -170,14 +170,14 @@ def reproduction(record: Mapping[str, Any], run: Run) -> None:
     say(f"run       {shell_path(run.path)}")
 
 
-def evaluation(found: Mapping[str, Any]) -> None:
+def evaluation(result: Mapping[str, Any]) -> None:
     """Print an evaluation: the measures, then a row for each class."""
-    name, _ = headline(found)
-    say(f"{worth(found)} {name} of {plural(found['n'], 'image')} from {printable(found['split'])}\n")
-    if found.get("tasks") is None:
-        detail(found)
+    name, _ = headline(result)
+    say(f"{worth(result)} {name} of {plural(result['n'], 'image')} from {printable(result['split'])}\n")
+    if result.get("tasks") is None:
+        detail(result)
         return
-    for task, each in found["tasks"].items():
+    for task, each in result["tasks"].items():
         say(f"{printable(task)}: {worth(each)} {headline(each)[0]} of {plural(each['n'], 'image')}\n")
         detail(each)
         say()
@@ -228,22 +228,22 @@ def baseline(result: Mapping[str, Any]) -> str:
 
 def tasks(result: Mapping[str, Any]) -> None:
     """Print a line for each of several tasks."""
-    found = result.get("tasks") or {}
-    width = max((len(printable(name)) for name in found), default=0)
-    for name, each in found.items():
+    by_name = result.get("tasks") or {}
+    width = max((len(printable(name)) for name in by_name), default=0)
+    for name, each in by_name.items():
         chance = baseline(each)
         say(f"  {printable(name):<{width}}  {headline(each)[0]} {worth(each)} of {each['n']:,}"
             + (f"; baseline {chance}" if chance else ""))  # fmt: skip
 
 
-def detail(found: Mapping[str, Any]) -> None:
+def detail(result: Mapping[str, Any]) -> None:
     """Print the measures of one task, then a row for each class, label or level."""
     from zoo.tasks import kinds  # needs torch, which is loaded by now
 
-    kind = kinds.KINDS[facts_of(found).name]
+    kind = kinds.KINDS[facts_of(result).name]
     for name, key, form in kind.shown:
-        say(f"{name:<18}{percent(found[key]) if form == '%' else format(found[key], form):>8}")
-    head, rows = kind.table(found)
+        say(f"{name:<18}{percent(result[key]) if form == '%' else format(result[key], form):>8}")
+    head, rows = kind.table(result)
     if rows:
         say()
         table([Column(head[0], wrap=True), *(Column(name, right=True) for name in head[1:])], rows)

@@ -48,14 +48,14 @@ def named(texts: Sequence[str]) -> list[Entrant]:
     for text in texts:
         name, _, weights = text.partition("=")
         spec = lookup.get(name)
-        asked = weights or "default"
-        resolve_weights(spec, asked)
-        if Path(asked).expanduser().exists() and asked not in {each.name for each in spec.weights}:
-            asked = str(Path(asked).expanduser().resolve())
+        chosen = weights or "default"
+        resolve_weights(spec, chosen)
+        if Path(chosen).expanduser().exists() and chosen not in {each.name for each in spec.weights}:
+            chosen = str(Path(chosen).expanduser().resolve())
         # A tag in the name chooses the weights; the full name alone would lose it.
-        if asked == "default" and spec.weights and name.rpartition("/")[2] != spec.name:
-            asked = spec.weights[0].name
-        entrant = Entrant(spec.full_name, asked)
+        if chosen == "default" and spec.weights and name.rpartition("/")[2] != spec.name:
+            chosen = spec.weights[0].name
+        entrant = Entrant(spec.full_name, chosen)
         if entrant in found:
             raise RecipeError(f"{entrant} is named twice", fix="name it once, or with other weights: NAME=WEIGHTS")
         found.append(entrant)

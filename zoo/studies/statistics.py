@@ -84,7 +84,7 @@ def nested(means: Sequence[float], *, tested: int, trained: int, least: float = 
     """
     values = np.asarray(means, dtype=np.float64)
     variance = (1 / len(values) + tested / max(1, trained)) * float(values.var(ddof=1))
-    covers = "training and which images are measured, cut anew for each seed"
+    covers = "training and which images are measured, with a split for each seed"
     return _normal(float(values.mean()), variance, len(values) - 1, least, covers)
 
 

@@ -26,11 +26,11 @@ def command(
     yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
-    """Install a plugin into this environment, after asking. What is no plugin, or cannot work here, is not installed.
+    """Install a plugin into this environment, after asking. Other packages, and plugins that cannot work, are refused.
 
-    A plugin is Python with all of your rights: nothing keeps it in a sandbox. A wheel's list of files is looked at
-    before it is installed; a folder or a source archive has to be built first, and building runs its code. What is
-    installed keeps its version. A plugin that does not work is taken out again.
+    A plugin is Python with all of your rights: nothing keeps it in a sandbox. A wheel's list of files is checked before
+    it is installed; a folder or a source archive has to be built first, and building runs its code. Installed packages
+    keep their versions. A plugin that does not work is removed again.
 
     For example:
 
@@ -73,7 +73,7 @@ def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
     if yes:
         return
     if as_json or not output.on_terminal(sys.stdin):
-        raise ZooError("nothing was changed: it needs a yes, and there is nobody to ask", fix=command)
+        raise ZooError("nothing was changed: this needs a yes, and there is no terminal to ask on", fix=command)
     # Not typer.confirm: a part of its prompt goes to stdout, which is for results.
     print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -81,6 +81,6 @@ def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
 
 
 def follow(line: str) -> None:
-    """Show a line of the installer, on stderr; not the hundred ones about what is there already."""
+    """Show a line of the installer on stderr, except those about packages that are installed already."""
     if line and "already satisfied" not in line:
         output.warn(f"  {output.printable(line)}")

@@ -30,12 +30,12 @@ def command(
         zoo plugins new fir
         zoo plugins new fir --module --dir work/fir
     """
-    made = scaffold.create(name, directory, module=module)
-    folder = render.shell_path(made.folder)
-    document = {"name": made.name, "distribution": made.distribution, "folder": folder, "files": list(made.files)}
+    plugin = scaffold.create(name, directory, module=module)
+    folder = render.shell_path(plugin.folder)
+    document = {"name": plugin.name, "distribution": plugin.distribution, "folder": folder, "files": list(plugin.files)}
 
     def show() -> None:
-        say("\n  ".join([f"{made.distribution}, in {folder}", *made.files]))
-        say(f"\nnext:\n  zoo plugins install {folder}/\n  zoo plugins check {made.name}\n  python -m pytest {folder}")
+        say("\n  ".join([f"{plugin.distribution}, in {folder}", *plugin.files]))
+        say(f"\nnext:\n  zoo plugins install {folder}/\n  zoo plugins check {plugin.name}\n  python -m pytest {folder}")
 
     return Answer(document, show, as_json)

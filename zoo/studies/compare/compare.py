@@ -173,15 +173,15 @@ def _plan(comparison: Comparison, record: dict[str, Any], emit: Listener, work: 
         job = {"task": "plan", "backbone": member["backbone"], "dataset": record["dataset"]["ref"],
                "recipe": member["recipe"], "budget": record["budget"]}  # fmt: skip
         try:
-            answer = _apart(comparison, work, job, _prefixed(emit, member["name"]))
+            result = _apart(comparison, work, job, _prefixed(emit, member["name"]))
         except TrainingInterrupted:
             raise
         except ZooError as error:
             member["error"] = error.record()
             emit(Note(f"{member['name']} is left out: {_reason(error)}"))
         else:
-            member["recipe"] = answer.pop("recipe")
-            member["plan"] = answer
+            member["recipe"] = result.pop("recipe")
+            member["plan"] = result
         comparison.write_record(record)
     planned = [member for member in record["members"] if member["plan"]]
     left = sum(member["plan"]["seconds"] * (len(record["seeds"]) - len(member["runs"])) for member in planned)
@@ -207,16 +207,16 @@ def _run(comparison: Comparison, record: dict[str, Any], emit: Listener, work: W
         job = {"task": "adapt", "backbone": member["backbone"], "dataset": record["dataset"]["ref"],
                "recipe": recipe, "out": str(this.path), "resume": _stopped(this)}  # fmt: skip
         try:
-            answer = _apart(comparison, work, job, _prefixed(emit, name))
+            result = _apart(comparison, work, job, _prefixed(emit, name))
         except TrainingInterrupted:
             raise
         except ZooError as error:
             member["runs"][str(seed)] = {"run": name, "error": error.record()}
             emit(Note(f"{name} failed: {_reason(error)}"))
         else:
-            record.setdefault("environment", answer["environment"])
-            member["runs"][str(seed)] = {"run": name, **answer}
-            emit(Note(f"{name}: {answer['accuracy']:.1%}, {answer['seconds']['train']:.0f} s of training"))
+            record.setdefault("environment", result["environment"])
+            member["runs"][str(seed)] = {"run": name, **result}
+            emit(Note(f"{name}: {result['accuracy']:.1%}, {result['seconds']['train']:.0f} s of training"))
         comparison.write_record(record)
 
 

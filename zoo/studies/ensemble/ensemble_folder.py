@@ -15,14 +15,14 @@ from zoo.runs.stacked.held_out import HeldOut
 
 
 @contextmanager
-def made(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
+def created(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
     """Make the folder with its first record, lock it within the block, and record a failure."""
-    with lock.made(out, name, lambda this: {**lock.begun(this, kind), **facts}) as this, ended(this):
+    with lock.made(out, name, lambda this: {**lock.begun(this, kind), **facts}) as this, failure_recorded(this):
         yield this
 
 
 @contextmanager
-def ended(this: Run) -> Iterator[None]:
+def failure_recorded(this: Run) -> Iterator[None]:
     """If the block fails or is interrupted, record that and remove the model from the folder."""
     try:
         yield

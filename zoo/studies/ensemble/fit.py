@@ -45,7 +45,7 @@ class Fitted:
 
 
 def fitted(
-    said: Said, kinds: Sequence[str], seed: int, check: Callable[[str], None] = lambda kind: None
+    predictions: Said, kinds: Sequence[str], seed: int, check: Callable[[str], None] = lambda kind: None
 ) -> list[Fitted]:
     """Fit the ways of combining in `kinds` to predictions on held-out images; `check` gets each way first.
 
@@ -54,13 +54,14 @@ def fitted(
     """
     from sklearn.model_selection import StratifiedKFold  # takes seconds to import
 
-    temperatures = torch.tensor([best_temperature(logs, said.labels) for logs in said.logs], dtype=torch.float64)
-    own = replace(said, logs=calibrated(said.logs, temperatures))
-    smallest = int(torch.bincount(said.labels).clamp(min=1).min())
+    best = [best_temperature(logs, predictions.labels) for logs in predictions.logs]
+    temperatures = torch.tensor(best, dtype=torch.float64)
+    own = replace(predictions, logs=calibrated(predictions.logs, temperatures))
+    smallest = int(torch.bincount(predictions.labels).clamp(min=1).min())
     splitter = StratifiedKFold(max(2, min(FOLDS, smallest)), shuffle=True, random_state=derive(seed, "stack") % 2**32)
     folds = [
-        (torch.as_tensor(fit_on), torch.as_tensor(judged))
-        for fit_on, judged in splitter.split(np.zeros(len(own.labels)), own.labels.numpy())
+        (torch.as_tensor(fit_on), torch.as_tensor(held_out))
+        for fit_on, held_out in splitter.split(np.zeros(len(own.labels)), own.labels.numpy())
     ]
     ways = []
     for kind in kinds:
@@ -101,21 +102,21 @@ def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def _cross_validated(
-    kind: str, said: Said, folds: Sequence[Fold], fixed: Tensors, shapes: Shapes
+    kind: str, predictions: Said, folds: Sequence[Fold], fixed: Tensors, shapes: Shapes
 ) -> tuple[float | None, torch.Tensor]:
     """The best strength, and the out-of-fold predictions at it, (N, classes)."""
     if not shapes:
-        return None, raw_logs(kind, fixed, said.logs, said.features)
+        return None, raw_logs(kind, fixed, predictions.logs, predictions.features)
     tried: list[tuple[float, float, torch.Tensor]] = []
     starts: list[Tensors | None] = [None] * len(folds)
     for strength in STRENGTHS:
-        logs = torch.empty_like(said.logs[0])
-        for number, (fit_on, judged) in enumerate(folds):
+        logs = torch.empty_like(predictions.logs[0])
+        for number, (fit_on, held_out) in enumerate(folds):
             # A weaker penalty's solution is near a stronger one's.
-            starts[number] = free = _fit(kind, said.some(fit_on), strength, fixed, shapes, starts[number])
-            about = said.some(judged)
-            logs[judged] = raw_logs(kind, fixed | free, about.logs, about.features)
-        tried.append((float(functional.cross_entropy(logs, said.labels)), strength, logs))
+            starts[number] = free = _fit(kind, predictions.some(fit_on), strength, fixed, shapes, starts[number])
+            about = predictions.some(held_out)
+            logs[held_out] = raw_logs(kind, fixed | free, about.logs, about.features)
+        tried.append((float(functional.cross_entropy(logs, predictions.labels)), strength, logs))
         if len(tried) > 2 and tried[-1][0] > tried[-2][0] > tried[-3][0]:
             break  # it only gets worse from here
     _, best, logs = min(tried, key=lambda each: each[0])
@@ -123,7 +124,7 @@ def _cross_validated(
 
 
 def _fit(
-    kind: str, said: Said, strength: float | None, fixed: Tensors, shapes: Shapes, start: Tensors | None = None
+    kind: str, predictions: Said, strength: float | None, fixed: Tensors, shapes: Shapes, start: Tensors | None = None
 ) -> Tensors:
     """Fit the free parameters. The penalty pulls towards equal weights; for `logistic`, to the geometric mean.
 
@@ -133,7 +134,7 @@ def _fit(
     from scipy import optimize
 
     sizes = [math.prod(shape) for shape in shapes.values()]
-    weight = (strength or 0.0) / len(said.labels)
+    weight = (strength or 0.0) / len(predictions.labels)
 
     def named(flat: torch.Tensor) -> Tensors:
         parts = zip(shapes.items(), torch.split(flat, sizes), strict=True)
@@ -141,8 +142,8 @@ def _fit(
 
     def objective(values: Any) -> tuple[float, Any]:
         flat = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        logs = raw_logs(kind, fixed | named(flat[:-1]), said.logs, said.features) / flat[-1].exp()
-        loss = functional.cross_entropy(logs, said.labels) + weight * flat[:-1].square().sum()
+        logs = raw_logs(kind, fixed | named(flat[:-1]), predictions.logs, predictions.features) / flat[-1].exp()
+        loss = functional.cross_entropy(logs, predictions.labels) + weight * flat[:-1].square().sum()
         (gradient,) = torch.autograd.grad(loss, flat)
         return float(loss.detach()), gradient.numpy()
 
@@ -153,21 +154,21 @@ def _fit(
     return named(torch.as_tensor(done.x[:-1], dtype=torch.float64))
 
 
-def _parameters(kind: str, said: Said) -> tuple[Tensors, Shapes]:
+def _parameters(kind: str, predictions: Said) -> tuple[Tensors, Shapes]:
     """The fixed parameters, and the shapes of the fitted ones."""
-    members, _, classes = said.logs.shape
+    members, _, classes = predictions.logs.shape
     if kind == "mean":
         return {}, {}
     if kind == "weighted":
         return {}, {"weights": (members,)}
     if kind == "logistic":
         return {}, {"matrix": (members, classes, classes), "bias": (classes,)}
-    whole = torch.cat([each.double() for each in said.features], dim=1)
+    whole = torch.cat([each.double() for each in predictions.features], dim=1)
     centre, spread = whole.mean(0), whole.std(0)
     scaled = torch.where(spread > 0, (whole - centre) / spread.clamp(min=1e-12), 0.0)
     _, sizes, directions = torch.linalg.svd(scaled, full_matrices=False)
-    kept = min(COMPONENTS, int((sizes > 1e-9 * sizes[0]).sum()))
+    count = min(COMPONENTS, int((sizes > 1e-9 * sizes[0]).sum()))
     # An image's components are scaled to a length of about 1, whatever their number, so that one penalty fits all.
-    scale = math.sqrt(len(whole)) / sizes[:kept].norm()
-    basis = torch.where(spread > 0, 1 / spread.clamp(min=1e-12), 0.0)[:, None] * directions[:kept].T * scale
-    return {"centre": centre, "basis": basis}, {"gate": (kept, members), "bias": (members,)}
+    scale = math.sqrt(len(whole)) / sizes[:count].norm()
+    basis = torch.where(spread > 0, 1 / spread.clamp(min=1e-12), 0.0)[:, None] * directions[:count].T * scale
+    return {"centre": centre, "basis": basis}, {"gate": (count, members), "bias": (members,)}

@@ -80,9 +80,9 @@ def out_of_fold(
             parts.append(_about_its_fold(run, member, classes, accelerator, emit))
         if len({tuple(ids) for _, ids in parts}) > 1:
             raise DataError("the members' folds contain different images", fix=DIFFERENT)
-        one = [said for said, _ in parts]
-        found.append(Said(torch.cat([said.logs for said in one]), (), one[0].labels))
-    return Said(torch.cat([said.logs for said in found], dim=1), (), torch.cat([said.labels for said in found]))
+        one = [each for each, _ in parts]
+        found.append(Said(torch.cat([each.logs for each in one]), (), one[0].labels))
+    return Said(torch.cat([each.logs for each in found], dim=1), (), torch.cat([each.labels for each in found]))
 
 
 def _adapted(member: StackMember, recipe: Recipe, path: Path, emit: Listener) -> Run:

@@ -60,20 +60,20 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     machine = machines.settle(Recipe(precision="fp32"))
     accelerator = machines.make_accelerator(machine)
 
-    kept = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
+    copied = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
     # Candidates are recorded from the start: an unfinished soup must not be resumed as an adaptation.
-    facts = {key: first[key] for key in kept} | {
+    facts = {key: first[key] for key in copied} | {
         "resolved": first["resolved"] | {"device": accelerator.device.type},  # on which its outputs are measured
         "environment": machines.environment(machine),
         "soup": {"candidates": [member.facts() for member in chosen]},
     }
     name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
-    with ensemble_folder.made(out, name, "classifier", facts) as this:
+    with ensemble_folder.created(out, name, "classifier", facts) as this:
         network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        made = greedy_soup(chosen, network, found.val, config, accelerator, emit)
-        if made.kept == 1:
+        soup = greedy_soup(chosen, network, found.val, config, accelerator, emit)
+        if soup.kept == 1:
             emit(Note("no average is better than the best run alone, so the soup is that run"))
-        network.load_state_dict(made.state)
+        network.load_state_dict(soup.state)
         _save(network, this, config, chosen[0])
         model, result = measured(this, found.dataset, accelerator, _BATCH, 0, emit)
         del result["bad"]  # its members' records have them
@@ -81,7 +81,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
             "status": "finished",
             "result": result,
             "best": None,
-            "soup": soup_record(made, select_by_for(len(found.val))),
+            "soup": soup_record(soup, select_by_for(len(found.val))),
             "seconds": {"total": round(time.monotonic() - began, 3)},
         }
         write_verification(this, found.test, model)
@@ -119,9 +119,9 @@ def greedy_soup(
     return greedy(ingredients, score, select_by_for(len(part)))
 
 
-def soup_record(made: Soup, by: str) -> dict[str, Any]:
+def soup_record(soup: Soup, by: str) -> dict[str, Any]:
     """A record's `soup`."""
-    return {"select_by": by, "kept": made.kept, **made.scores, "candidates": [*made.rows]}
+    return {"select_by": by, "kept": soup.kept, **soup.scores, "candidates": [*soup.rows]}
 
 
 def averageable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -88,7 +88,7 @@ def start(
         "seed": seed,
         "stack": {"asked": choice, "folds": parts, "members": [_facts(member) for member in ready.members]},
     }
-    with ensemble_folder.made(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
+    with ensemble_folder.created(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
         _copy_members(ready.members, this)
         return _carry_out(this, ready, began, emit)
 
@@ -105,7 +105,7 @@ def go_on(path: Path, emit: Listener) -> Run:
     this = Run(found.path.resolve())
     if this.finished:
         raise RunError(f"the stack {path} is finished already", fix=f"see {this.report}, or start another with --out")
-    with lock.held(this), ensemble_folder.ended(this):
+    with lock.held(this), ensemble_folder.failure_recorded(this):
         lock.tidy(this)
         places = [this.path / MEMBERS / str(number) for number in range(len(this.record["stack"]["members"]))]
         if missing := [str(place) for place in places if not (place / "run.json").is_file()]:
@@ -176,11 +176,11 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
         return panel.over(part, _BATCH, lambda done: emit(Progress(stage, done, len(part))))
 
     if parts is None:
-        said, where = predict(ready.panel, ready.found.val, "predicting by the members"), ready.found.fit_on
+        predictions, where = predict(ready.panel, ready.found.val, "predicting by the members"), ready.found.fit_on
     else:
         try:
             root = this.checkpoints / "folds"
-            said = folds.out_of_fold(ready.members, parts, root, classes, ready.accelerator, emit)
+            predictions = folds.out_of_fold(ready.members, parts, root, classes, ready.accelerator, emit)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 "stopped while a member was retrained; what is finished is kept",
@@ -189,13 +189,13 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
             ) from None
         where = f"{parts} folds of the training images"
     kinds = _kinds(facts["asked"], parts, len(classes), notes)
-    ways = fitted(said, kinds, seed, lambda kind: emit(Progress(f"fitting: {kind}", 0, 0)))
+    ways = fitted(predictions, kinds, seed, lambda kind: emit(Progress(f"fitting: {kind}", 0, 0)))
     best = chosen_of(ways) if facts["asked"] == AUTO else next(w for w in ways if w.combiner.kind == facts["asked"])
     combiner = write_combiner(best.combiner, this.path / COMBINER)
 
     report = ready.found.test
     tested = predict(ready.panel, report, "measuring the members")
-    single = names[_best_single(said)]
+    single = names[_best_single(predictions)]
     entries = [Entry(name, "member", logs) for name, logs in zip(names, tested.logs, strict=True)]
     entries.append(Entry(PLAIN, "mean", tested.logs.logsumexp(0)))
     for way in ways:
@@ -218,7 +218,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
         "choice": best.combiner.kind,
         "temperature": combiner.temperature,
         "fit_on": where,
-        "n": len(said.labels),
+        "n": len(predictions.labels),
         "best_single": single,
         "weights": weights.tolist(),
         "ways": [way.record() for way in ways],
@@ -255,11 +255,11 @@ def _kinds(asked: str, parts: int | None, classes: int, notes: list[str]) -> lis
     return kinds
 
 
-def _best_single(said: Said) -> int:
+def _best_single(predictions: Said) -> int:
     """The member with the best score on the images that the stack is fitted on."""
-    score = scores_of(one_class(range(said.logs[0].shape[1])))
-    scores = [score(Outputs(logs.float(), said.labels)) for logs in said.logs]
-    return ranked(scores, select_by_for(len(said.labels)))[0]
+    score = scores_of(one_class(range(predictions.logs[0].shape[1])))
+    scores = [score(Outputs(logs.float(), predictions.labels)) for logs in predictions.logs]
+    return ranked(scores, select_by_for(len(predictions.labels)))[0]
 
 
 def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any], torch.Tensor] | None:
@@ -285,5 +285,5 @@ def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any
     soup = greedy_soup(chosen, network, fit, config, ready.accelerator, emit)
     network.load_state_dict(soup.state)
     panel = Panel([network], ready.members[0].classes)
-    said = panel.over(report, _BATCH, lambda done: emit(Progress("measuring the soup", done, len(report))))
-    return soup_record(soup, select_by_for(len(fit))), said.logs[0]
+    predictions = panel.over(report, _BATCH, lambda done: emit(Progress("measuring the soup", done, len(report))))
+    return soup_record(soup, select_by_for(len(fit))), predictions.logs[0]

@@ -27,7 +27,7 @@ from zoo.studies.rank.scores import h_score, log_me, neighbours
 from zoo.training.probe import Probe, cross_validated
 
 IMAGES = 2000  # at most, by default
-NO_TIME = "there was no more time to look at it"
+NO_TIME = "there was no time left to rank it"
 
 
 @dataclass(frozen=True, slots=True)

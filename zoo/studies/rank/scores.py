@@ -22,12 +22,12 @@ def log_me(features: Floats, labels: Labels) -> float:
     values = features.astype(np.float64)
     count, width = values.shape
     left, singular, _ = np.linalg.svd(values, full_matrices=False)
-    kept = singular > singular.max() * max(values.shape) * np.finfo(np.float64).eps
-    squares = singular[kept] ** 2
+    nonzero = singular > singular.max() * max(values.shape) * np.finfo(np.float64).eps
+    squares = singular[nonzero] ** 2
     scores = []
     for label in np.unique(labels):
         target = (labels == label).astype(np.float64)
-        along = (left[:, kept].T @ target) ** 2  # squared, in each direction of the features
+        along = (left[:, nonzero].T @ target) ** 2  # squared, in each direction of the features
         beyond = max(0.0, float(target @ target - along.sum()))  # squared, in none of them
         scores.append(_evidence(squares, along, beyond, count, width))
     return float(np.mean(scores))
