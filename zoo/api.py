@@ -342,7 +342,7 @@ def evaluate(
     Args:
         model: A run, its folder or its name under `runs/`; a model on the Hub, "hf-hub:ORG/NAME[@revision]" or
             "ORG/NAME"; or a backbone's name.
-        dataset: As for `plan`; default: the run's own test images.
+        dataset: As for `plan`; default: the run's own, on the images of its result.
         split: "train", "val" or "test"; default: test if there is one, else val, else all images.
         batch_size: Images per batch.
         path_column: Column of the image paths in a table.

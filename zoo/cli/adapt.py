@@ -24,7 +24,7 @@ _AMONG = (
     "With the model auto: a backbone to choose from, or MODEL=WEIGHTS. Repeat it for more. If left out: all whose "
     "weights are on this machine."
 )
-_PROCESSES = "Processes on this machine that share each batch; default: 1, or as many as the run to go on with had."
+_PROCESSES = "Processes on this machine that share each batch; default: 1, or that of the run in --resume or --recipe."
 
 
 @options.with_recipe

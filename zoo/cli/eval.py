@@ -30,7 +30,7 @@ def command(
 
     For a model that gives several labels: their mean average precision, F1, and every label with its threshold.
 
-    Without --dataset a run is measured on its own test images.
+    Without --dataset a run is measured on the images of its report.
 
     For example:
 

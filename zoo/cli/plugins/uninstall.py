@@ -17,7 +17,7 @@ def command(
     yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
-    """Remove an installed plugin, after asking. No code of it is imported, so that a broken one goes too.
+    """Remove an installed plugin, after asking. Its code is not imported, so a broken one can be removed too.
 
     For example:
 
