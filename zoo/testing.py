@@ -12,6 +12,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,27 +137,21 @@ def _flow(model: Any, spec: BackboneSpec, groups: tuple[Group, ...], group_of: d
     fed: list[tuple[str, str]] = []
     produced: dict[int, tuple[str, torch.Tensor]] = {}  # holds the tensor, so that its id is not reused
 
-    def before(path: str) -> Callable[[nn.Module, Any], None]:
-        def note(module: nn.Module, inputs: Any) -> None:
-            source = produced.get(id(inputs[0])) if inputs else None
-            if source and layer_groups.is_norm(module):
-                fed.append((source[0], path))
+    def before(path: str, module: nn.Module, inputs: Any) -> None:
+        source = produced.get(id(inputs[0])) if inputs else None
+        if source and layer_groups.is_norm(module):
+            fed.append((source[0], path))
 
-        return note
-
-    def after(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor):
-                produced[id(output)] = (path, output)
-
-        return note
+    def after(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            produced[id(output)] = (path, output)
 
     handles = []
     for path, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd):
-            handles.append(module.register_forward_hook(after(path)))
+            handles.append(module.register_forward_hook(partial(after, path)))
         elif path in owning:
-            handles.append(module.register_forward_pre_hook(before(path)))
+            handles.append(module.register_forward_pre_hook(partial(before, path)))
     try:
         called = derived_groups.call_order(model, owning)
     finally:

@@ -28,7 +28,8 @@ def command(
         zoo show resnet50
         zoo show timm/convnext_tiny
     """
-    if _is_dynamic(backbone):
+    # timm has to be loaded for a dynamic plugin's names, which takes seconds.
+    if any(plugin.dynamic and backbone.startswith(f"{plugin.name}/") for plugin in lookup.discover().plugins):
         with progress.shown("loading timm"):
             spec = lookup.get(backbone)
             facts = _built(spec)
@@ -55,11 +56,6 @@ def weights_document(weights: Weights, *more: str) -> dict[str, Any]:
     known = {"name": weights.name, "source": weights.source, "license": weights.license}
     forbidden = bool(weights.license and _NON_COMMERCIAL.search(weights.license))
     return {**known, "non_commercial": forbidden, **{key: getattr(weights, key) for key in more}}
-
-
-def _is_dynamic(name: str) -> bool:
-    """Whether the name needs timm, which takes seconds to load."""
-    return any(plugin.dynamic and name.startswith(f"{plugin.name}/") for plugin in lookup.discover().plugins)
 
 
 def _built(spec: BackboneSpec) -> dict[str, Any]:
