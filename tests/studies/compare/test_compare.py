@@ -274,7 +274,7 @@ def test_no_two_members_share_a_name(tmp_path):
             {"backbones": ["resnet_nano", "resnet_nano=none"], "strategies": ("probe",)},
             "resnet_nano-none-probe cannot be compared: the recipe has one choice that cannot be",
         ),
-        ({"seeds": 0}, "0 seeds are none to compare with"),
+        ({"seeds": 0}, "a comparison needs at least one seed, not 0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path, choices, what):

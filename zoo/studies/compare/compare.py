@@ -49,7 +49,7 @@ def start(
     if machine.process_count() > 1:
         raise RecipeError("a comparison starts a process for each run", fix="start it without accelerate launch")
     if seeds < 1:
-        raise RecipeError(f"a comparison needs seeds, not {seeds}", fix="use one or more, best 3 or more")
+        raise RecipeError(f"a comparison needs at least one seed, not {seeds}", fix="use 3 or more")
     refuse_several(recipe)
     found = members(backbones, strategies, recipe)
     ref = dataset
