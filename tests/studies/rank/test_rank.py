@@ -133,7 +133,7 @@ def test_the_best_that_fits_is_chosen_and_the_reason_says_what_did_not(quick, mo
     best = choose(monkeypatch, Budget(seconds=6))
     assert best.entrant.backbone == "resnet/resnet_nano"
     assert (best.recipe.probe_epochs, best.recipe.epochs) == (3, 2), "5 of its 10 s are left"
-    assert best.reason.startswith("resnet_nano ranks 1 of 2: a linear probe on its frozen features names")
+    assert best.reason.startswith("resnet_nano ranks 1 of 2: a linear probe on its frozen features is right on ")
     second = choose(monkeypatch, Budget(seconds=2))
     assert second.entrant.backbone == "timm/test_byobnet" and second.recipe.weights == "none"
     assert "resnet_nano would be better but does not fit: one epoch of each of its 2 phase(s)" in second.reason
