@@ -44,7 +44,7 @@ class Recipe:
     probe_epochs: int | None = choice(None, "Epochs of the phases before the last one.", low=0, high=100_000)
     lr: Rate = choice(
         None,
-        "Peak learning rate of the head in the last phase, or auto for a range test.",
+        "Peak learning rate of the head in the last phase, or auto (range test).",
         more_than=0,
         high=100,
         words=("auto",),
@@ -58,9 +58,7 @@ class Recipe:
     phases: tuple[Phase, ...] = choice(tuple, "Phases in full, instead of a strategy's (recipe files only).")
     optimizer: str = choice("adamw", "Any optimizer of timm's factory.")
     weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
-    schedule: str = choice(
-        "one-cycle", "Learning rate schedule of a phase.", choices=("one-cycle", "cosine", "constant")
-    )
+    schedule: str = choice("one-cycle", "Learning rate schedule.", choices=("one-cycle", "cosine", "constant"))
     warmup: float = choice(0.25, "Share of a phase's steps in which the learning rate rises.", low=0, high=0.9)
     batch_size: int | Literal["auto"] | None = choice(
         None,
@@ -163,9 +161,7 @@ class Recipe:
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, validation images included.", low=2)
     limit: int | None = choice(
-        None,
-        "Largest number of training images, and of unlabelled ones; of each data set, if tasks name several.",
-        low=2,
+        None, "At most this many training images, and unlabelled ones; of each data set if tasks name several.", low=2
     )
     val_fraction: float = choice(0.2, "Share cut from train if there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
