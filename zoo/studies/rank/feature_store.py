@@ -55,19 +55,19 @@ def _of_part(loaded: Loaded, part: Part, workers: int, emit: Listener) -> tuple[
         layout = Layout.of(extract(model, blank))
     facts = (*_facts(loaded, layout), dataset.fingerprint, RECORDED[part.role], hash_of_ids(part.ids), loader.look)
     path = path_of(features_folder(), "features", *facts)
-    cached = open_kept(path, len(part), layout, in_memory=True)
-    if cached is None:
+    kept = open_kept(path, len(part), layout, in_memory=True)
+    if kept is None:
         about = {"backbone": loaded.spec.full_name, "entry": _ENTRY, "dataset": dataset.name,
                  "view": f"{part.role} images"}  # fmt: skip
         try:
-            cached = keep(
+            kept = keep(
                 computed(), path, len(part), layout, in_memory=True, limit=int(1e9 * loaded.recipe.cache_gb),
                 others=[], about=about, note=lambda why: emit(Note(why)),
             )  # fmt: skip
         except NoRoom as error:  # pragma: no cover - rows in memory always have room
             raise AssertionError(str(error)) from error
-    labels = np.asarray(part.labels)[cached.present]
-    return flat(layout.unpack(cached.rows[cached.present])).numpy(), labels
+    labels = np.asarray(part.labels)[kept.present]
+    return flat(layout.unpack(kept.rows[kept.present])).numpy(), labels
 
 
 def _facts(loaded: Loaded, layout: Layout) -> tuple[object, ...]:
