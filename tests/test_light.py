@@ -50,13 +50,13 @@ from zoo.base import registry
 from zoo.recipes import recipe
 from zoo.runs import run_folder
 zoo.backbones(); zoo.Recipe().expand(); registry.load(); run_folder.list_runs(run_folder.Path("runs"))
-dir(zoo); zoo.Run; zoo.ZooError
+dir(zoo); zoo.Run; zoo.ZooError; zoo.adapt; zoo.Comparison
 """
     assert run(code)[1] == []
 
 
 def test_adapting_does_not_wait_for_statistics_that_few_runs_need():
-    loaded = run("import zoo\nzoo.adapt")[1]
+    loaded = run("from zoo.runs import train; from zoo.studies import align_auto; from zoo.studies.rank import auto")[1]
     assert "torch" in loaded
     assert not {"sklearn", "pandas", "matplotlib", "datasets"} & set(loaded)
 

@@ -79,7 +79,7 @@ _PUBLIC = {
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names.split()}
 
-# Modules that were documented once, and what they were documented for: all of it is in `zoo` itself.
+# Modules that were once documented, and the names in them that `zoo` itself has now.
 _MOVED = {
     "zoo.adaptation": "Difference, Reproduction",
     "zoo.budget": "Budget",
@@ -96,67 +96,16 @@ _MOVED = {
     "zoo.strategies": "Phase",
 }
 
-__all__ = [
-    "BackboneSpec",
-    "Budget",
-    "CheckpointSaved",
-    "Comparison",
-    "DataError",
-    "Difference",
-    "DiskError",
-    "EpochDone",
-    "Event",
-    "GroupPlan",
-    "HubError",
-    "LayerGroup",
-    "Listener",
-    "ManifestError",
-    "Note",
-    "Phase",
-    "PhasePlan",
-    "PhaseStarted",
-    "Plan",
-    "PlanReady",
-    "Plugin",
-    "PluginError",
-    "Prediction",
-    "Predictor",
-    "Progress",
-    "Ranking",
-    "Recipe",
-    "RecipeError",
-    "RecipeFile",
-    "Reproduction",
-    "Result",
-    "ResultReady",
-    "Run",
-    "RunError",
-    "RunFinished",
-    "RunStarted",
-    "StepDone",
-    "TrainingError",
-    "TrainingInterrupted",
-    "Weights",
-    "WeightsError",
-    "ZooError",
-    "__version__",
-    "adapt",
-    "backbones",
-    "compare",
-    "evaluate",
-    "get",
-    "list_runs",
-    "load",
-    "plan",
-    "predict",
-    "push",
-    "rank",
-    "read_recipe",
-    "reproduce",
-    "soup",
-    "stack",
-    "tee",
-]
+__all__ = ["__version__"]
+__all__ += ["adapt", "compare", "evaluate", "load", "plan", "predict", "push", "rank", "reproduce", "soup", "stack"]
+__all__ += ["DataError", "DiskError", "HubError", "ManifestError", "PluginError", "RecipeError", "RunError"]
+__all__ += ["TrainingError", "TrainingInterrupted", "WeightsError", "ZooError"]
+__all__ += ["CheckpointSaved", "EpochDone", "Event", "Listener", "Note", "PhaseStarted", "PlanReady", "Progress"]
+__all__ += ["ResultReady", "RunFinished", "RunStarted", "StepDone", "tee"]
+__all__ += ["BackboneSpec", "LayerGroup", "Plugin", "Weights", "backbones", "get"]
+__all__ += ["Budget", "GroupPlan", "Phase", "PhasePlan", "Plan", "Recipe", "RecipeFile", "read_recipe"]
+__all__ += ["Comparison", "Difference", "Prediction", "Predictor", "Ranking", "Reproduction", "Result", "Run"]
+__all__ += ["list_runs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -173,7 +122,7 @@ def __dir__() -> list[str]:
 
 
 class _Moved:
-    """Says where the names of a module went that was documented under another path."""
+    """Import hook that says where the names of a moved module are now."""
 
     @staticmethod
     def find_spec(module: str, _path: Any = None, _target: Any = None) -> None:

@@ -1,53 +1,43 @@
-"""The public functions: everything that the command line does goes through here."""
+"""Public functions, which the command line calls too. Each imports its modules when called, to keep `import` fast."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from zoo.data.loose_images import Picture
 from zoo.errors import RecipeError
 from zoo.events import Listener, ignore
 from zoo.recipes import methods
 from zoo.recipes.budget import Budget
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
-from zoo.runs import progress_lines, train, use
-from zoo.runs import reproduce as reproduction
-from zoo.runs import run_folder as runs
-from zoo.runs.extract_task import one_task
-from zoo.runs.lock import refuse_used
-from zoo.runs.prepare import prepare
-from zoo.runs.publish import push as publish
-from zoo.runs.publish.push import Pushed
-from zoo.runs.reproduce import Reproduction
+from zoo.runs import progress_lines, run_folder
 from zoo.runs.run_folder import Run
-from zoo.studies import align_auto
-from zoo.studies.compare import compare as driving
 from zoo.studies.compare.comparison_folder import Comparison
-from zoo.studies.ensemble import soup as soups
-from zoo.studies.ensemble import stack as stacks
-from zoo.studies.rank import auto
-from zoo.studies.rank import rank as judging
-from zoo.studies.rank.rank import Ranking
-from zoo.tasks.predictions import Prediction
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.data.loose_images import Picture
+    from zoo.runs.publish.push import Pushed
+    from zoo.runs.reproduce import Reproduction
+    from zoo.studies.rank.rank import Ranking
+    from zoo.tasks.predictions import Prediction
 
 
 def plan(
     backbone: str, dataset: str | None = None, recipe: Recipe | None = None, *, on_event: Listener = ignore
 ) -> Plan:
-    """Say what `adapt` would do: which layer group trains when, at which rate, and what it will cost.
+    """Plan what `adapt` would do: which layer group trains when, at which learning rate, and at what cost.
 
     Args:
         backbone: A backbone's name, such as `resnet50`, `resnet/resnet50.a1_in1k` or `timm/convnext_tiny`.
-        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`. It may be left
-            out where the recipe has tasks, which name theirs.
+        dataset: A name from the registry, a folder, a table, an archive, or `hf:ORG/NAME[@revision]`. May be left out
+            if the recipe has tasks, which name their own.
         recipe: The choices; default: `Recipe()`.
-        on_event: Told about progress.
+        on_event: Called with progress.
 
     Returns:
         The plan, with estimated seconds of training and bytes of memory on this machine. Printing it shows a table.
@@ -55,8 +45,11 @@ def plan(
     Raises:
         ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
     """
-    asked = recipe or Recipe()
-    return prepare(*train.required(backbone, dataset, asked), asked, on_event).plan
+    from zoo.runs import train
+    from zoo.runs.prepare import prepare
+
+    settled = recipe or Recipe()
+    return prepare(*train.required(backbone, dataset, settled), settled, on_event).plan
 
 
 def adapt(
@@ -78,18 +71,18 @@ def adapt(
 
     Args:
         backbone: As for `plan`; or "auto": backbones are ranked as by `rank`, and the best that fits into the budget is
-            taken. What was chosen and why is in the run's record under `chosen`.
+            taken. The choice and its reason are in the run's record under `chosen`.
         dataset: As for `plan`.
         recipe: The choices; default: `Recipe()`.
         out: The run folder, which must not exist yet; default: a new one under `runs/`.
-        resume: A run to go on with, its folder or its name under `runs/`. What is given besides must be what it was
+        resume: A run to go on with, its folder or its name under `runs/`. Other arguments must be those that it was
             started with; only `workers`, `checkpoint_every` and `checkpoint_keep` may change.
-        budget: What training may take, by the plan's estimate, ranking included: "10m", "500steps". It decides the
-            epochs, in the recipe's proportion.
-        among: The backbones that "auto" chooses from, as for `rank`; default: all whose weights are at hand.
-        progress: Whether to show the plan and every epoch on stderr; default: on a terminal and in a notebook, and
-            nowhere where there is an `on_event`.
-        on_event: Told about progress, every step and every epoch.
+        budget: Limit on training, by the plan's estimate, ranking included: "10m", "500steps". It decides the epochs,
+            in the recipe's proportion.
+        among: The backbones that "auto" chooses from, as for `rank`; default: all whose weights are on this machine.
+        progress: Whether to show the plan and every epoch on stderr; default: on a terminal and in a notebook, unless
+            `on_event` is given.
+        on_event: Called with progress, every step and every epoch.
 
     Returns:
         The finished run. `run.result` is measured on the saved model, loaded back, in float32.
@@ -98,39 +91,43 @@ def adapt(
         TrainingInterrupted: Ctrl-C or SIGTERM; the state is saved first.
         ZooError: Something cannot be used or went wrong; the message says what, why, and what to do.
     """
+    from zoo.runs import train
+    from zoo.runs.lock import refuse_used
+    from zoo.studies import align_auto
+    from zoo.studies.rank import auto
+
     emit = on_event or progress_lines.listener(progress)
     if resume is not None:
         if out or budget or among:
             raise RecipeError(
                 "a resumed run stays in its folder, with the epochs and the backbone that it has",
-                fix="leave out, budget and among away",
+                fix="drop out=, budget= and among=",
             )
         return train.go_on(Path(resume), emit, backbone, dataset, recipe)
-    asked = recipe or Recipe()
-    name, data = train.required(backbone, dataset, asked)
-    folder = None if out is None else Path(out)
+    settled = recipe or Recipe()
+    name, data = train.required(backbone, dataset, settled)
+    folder = _path(out)
     if folder is not None:
         refuse_used(folder)  # before anything that takes long
-    several = len(methods.asked(asked.align)) > 1
+    several = len(methods.asked(settled.align)) > 1
     if several and (name == auto.AUTO or budget is not None):
         raise RecipeError(
-            f"--align {asked.align} trains with several methods, and "
+            f"--align {settled.align} trains with several methods, and "
             f"{'auto plans with one' if name == auto.AUTO else 'a budget is for one training'}",
             fix="name one method" if name == auto.AUTO else "name one method, or leave the budget out",
         )
     if name == auto.AUTO:
-        choice = auto.choose(data, among, asked, _budget(budget), emit)
+        choice = auto.choose(data, among, settled, _budget(budget), emit)
         return train.start(choice.entrant.backbone, data, choice.recipe, folder, emit, chosen=choice.record)
     if among:
-        raise RecipeError(
-            "among names what auto chooses from, and a backbone is named", fix='name "auto", or leave it out'
-        )
+        what = "among names the backbones that auto chooses from, and another backbone is named"
+        raise RecipeError(what, fix='name "auto", or drop among=')
     if budget is not None:
-        cut = auto.cut(name, data, asked, _budget(budget), emit)
+        cut = auto.cut(name, data, settled, _budget(budget), emit)
         return train.start(name, data, cut.recipe, folder, emit, chosen={"budget": str(budget)})
     if several:
-        return align_auto.start(name, data, asked, folder, emit)
-    return train.start(name, data, asked, folder, emit)
+        return align_auto.start(name, data, settled, folder, emit)
+    return train.start(name, data, settled, folder, emit)
 
 
 def rank(
@@ -138,23 +135,23 @@ def rank(
     backbones: Sequence[str] = (),
     recipe: Recipe | None = None,
     *,
-    images: int = judging.IMAGES,
+    images: int = 2000,
     budget: str | Budget | None = None,
     on_event: Listener = ignore,
 ) -> Ranking:
     """Order backbones by how well they should transfer, before any training.
 
-    Each frozen backbone looks at the images once. The order is by what a linear probe on its features reaches in
-    cross-validation; LogME (You et al. 2021), H-score (Bao et al. 2019, shrunk as by Ibrahim et al. 2021) and the
-    accuracy of nearest neighbours stand beside it. The images that report a result are not looked at.
+    Each frozen backbone processes the images once. The order is by the cross-validated accuracy of a linear probe on
+    its features; LogME (You et al. 2021), H-score (Bao et al. 2019, shrunk as by Ibrahim et al. 2021) and the accuracy
+    of nearest neighbours are given too. Test images are not used.
 
     Args:
         dataset: As for `plan`.
         backbones: Names, or "NAME=WEIGHTS"; default: all that plugins declare and whose weights are on this machine.
-        recipe: What time and memory of adapting are estimated for, and which images; default: `Recipe()`.
-        images: How many images are looked at, at most.
-        budget: What adapting may take: "10m", "500steps"; each row says whether it fits, and with how many epochs.
-        on_event: Told about progress.
+        recipe: The recipe for which time and memory of adapting are estimated; default: `Recipe()`.
+        images: Largest number of images to rank on.
+        budget: Limit on adapting: "10m", "500steps"; each row says whether it fits, and with how many epochs.
+        on_event: Called with progress.
 
     Returns:
         The backbones in order, with accuracy, interval, probability of being the best, and cost; and those left out,
@@ -163,7 +160,9 @@ def rank(
     Raises:
         ZooError: The data or the choices cannot be used, or no backbone can be ranked.
     """
-    return judging.ranked(dataset, backbones, recipe or Recipe(), images=images, budget=_budget(budget), emit=on_event)
+    from zoo.studies.rank.rank import ranked
+
+    return ranked(dataset, backbones, recipe or Recipe(), images=images, budget=_budget(budget), emit=on_event)
 
 
 def compare(
@@ -178,10 +177,10 @@ def compare(
     resume: str | Path | None = None,
     on_event: Listener = ignore,
 ) -> Comparison:
-    """Adapt several backbones to a data set, in the same way, and say which differences are more than noise.
+    """Adapt several backbones to a data set, in the same way, and report which differences are more than noise.
 
-    Every backbone is run with every strategy and every seed, each run in a process of its own. One that fails is
-    reported, and the others go on.
+    Every backbone is run with every strategy and every seed, each run in a process of its own. A failed run is reported
+    and does not stop the others.
 
     Args:
         backbones: Names, or "NAME=WEIGHTS", where WEIGHTS is what `Recipe.weights` takes.
@@ -189,31 +188,32 @@ def compare(
         recipe: The choices that all share; default: `Recipe()`.
         strategies: Default: the recipe's.
         seeds: How many, default 3; they count from the recipe's.
-        budget: What each run's training may take, by the plan's estimate: "10m", "500steps"; default: the recipe's
-            epochs. A member that it leaves no epoch for each phase is left out.
+        budget: Limit on each run's training, by the plan's estimate: "10m", "500steps"; default: the recipe's epochs. A
+            member without time for one epoch of each phase is left out.
         out: The folder of the comparison, which must not exist yet; default: a new one under `runs/`.
         resume: The folder of a comparison to go on with, instead of everything above.
-        on_event: Told about progress.
+        on_event: Called with progress.
 
     Returns:
-        The finished comparison: `summary` has a row for each member and the differences; `page` is for people.
+        The finished comparison: `summary` has a row for each member and the differences; `page` is an HTML page.
 
     Raises:
         TrainingInterrupted: Ctrl-C or SIGTERM; what is finished is kept.
         ZooError: Something cannot be used, or no member could be run.
     """
+    from zoo.studies.compare.compare import go_on, start
+
     if resume is not None:
         if backbones or dataset or recipe or strategies or seeds is not None or budget or out:
             raise RecipeError("a resumed comparison takes everything from its folder", fix="give resume alone")
-        return driving.go_on(Path(resume), on_event)
+        return go_on(Path(resume), on_event)
     if dataset is None:
-        raise RecipeError(
-            "a data set must be named", fix="for example: zoo compare resnet18 vgg11_bn --dataset cifar10"
-        )
-    asked = recipe or Recipe()
-    return driving.start(
-        backbones, dataset, asked, strategies=strategies or (asked.strategy,), seeds=3 if seeds is None else seeds,
-        budget=_budget(budget), out=None if out is None else Path(out), emit=on_event,
+        fix = "for example: zoo compare resnet18 vgg11_bn --dataset cifar10"
+        raise RecipeError("a data set must be named", fix=fix)
+    settled = recipe or Recipe()
+    return start(
+        backbones, dataset, settled, strategies=strategies or (settled.strategy,), seeds=3 if seeds is None else seeds,
+        budget=_budget(budget), out=_path(out), emit=on_event,
     )  # fmt: skip
 
 
@@ -227,10 +227,10 @@ def stack(
     resume: str | Path | None = None,
     on_event: Listener = ignore,
 ) -> Run:
-    """Learn to combine what several runs say, and measure that beside each of them, their mean and their soup.
+    """Learn to combine the predictions of several runs, and compare that with each of them, their mean and their soup.
 
     The members' probabilities are combined by a model that is fitted by cross-validation on images that no member was
-    trained on, and calibrated (Guo et al. 2017); it is measured on images that nothing was chosen by either.
+    trained on, and calibrated (Guo et al. 2017); it is measured on test images that chose nothing either.
 
     Args:
         runs: Two or more finished runs with the same classes. They may take images of different sizes, and have their
@@ -238,12 +238,12 @@ def stack(
         choice: "mean", "weighted" (a weight for each member), "gated" (weights that depend on the members' features),
             "logistic" (a logistic regression on log-probabilities); "auto": the simplest that cross-validation does not
             find worse than another by more than chance.
-        folds: Adapt every member so many times anew, without a part of the training images each, and fit on what those
-            say about the parts that they did not see. None: fit on the images that chose the members' epochs.
+        folds: Adapt every member this many times from scratch, each time without a part of the training images, and fit
+            on the predictions for those parts. None: fit on the validation images.
         seed: Of the folds of cross-validation.
         out: The stack's folder; default: a new one under `runs/`.
         resume: The folder of a stack that was interrupted, instead of everything above.
-        on_event: Told about progress.
+        on_event: Called with progress.
 
     Returns:
         A run of kind "stack", for `evaluate`, `predict`, `load` and `push`; the members are inside.
@@ -253,32 +253,39 @@ def stack(
         TrainingInterrupted: Ctrl-C or SIGTERM; folds that are finished are kept.
         ZooError: The runs cannot be combined, or there are fewer than 10 images of a class to fit on.
     """
+    from zoo.studies.ensemble.stack import go_on, start
+
     if resume is not None:
         if runs or out or folds or choice != "auto":
             raise RecipeError("a resumed stack takes everything from its folder", fix="give resume alone")
-        return stacks.go_on(Path(resume), on_event)
-    folder = None if out is None else Path(out)
-    return stacks.start(runs, choice=choice, parts=folds, seed=seed, out=folder, emit=on_event)
+        return go_on(Path(resume), on_event)
+    return start(runs, choice=choice, parts=folds, seed=seed, out=_path(out), emit=on_event)
 
 
 def soup(runs: Sequence[str | Path | Run], *, out: str | Path | None = None, on_event: Listener = ignore) -> Run:
-    """Average the weights of several runs, greedily: one network, as quick as each of them.
+    """Average the weights of several runs, greedily: one network, as fast as each of them.
 
-    From the best run down, each is added to the average if that makes it no worse on the images that chose the runs'
-    epochs (Wortsman et al. 2022, "Model soups"). Norm statistics are averaged like weights.
+    From the best run down, each is added to the average if that makes it no worse on the validation images (Wortsman et
+    al. 2022, "Model soups"). Norm statistics are averaged like weights.
 
     Args:
-        runs: Two or more finished runs of one architecture, with the same images in the same roles.
+        runs: Two or more finished runs of one architecture, with the same train, val and test images.
         out: The new run's folder; default: a new one under `runs/`.
-        on_event: Told about progress.
+        on_event: Called with progress.
 
     Returns:
-        A run like any other. `run.record["soup"]` has what the validation images say of each, and which are in it.
+        An ordinary run. `run.record["soup"]` has the validation scores of each candidate, and which are in it.
 
     Raises:
-        ZooError: The runs cannot be averaged, or there are no images left to choose by.
+        ZooError: The runs cannot be averaged, or there are no validation images to choose by.
     """
-    return soups.put_together(runs, None if out is None else Path(out), on_event)
+    from zoo.studies.ensemble.soup import put_together
+
+    return put_together(runs, _path(out), on_event)
+
+
+def _path(folder: str | Path | None) -> Path | None:
+    return None if folder is None else Path(folder)
 
 
 def _budget(budget: str | Budget | None) -> Budget | None:
@@ -293,26 +300,28 @@ def reproduce(
     out: str | Path | None = None,
     on_event: Listener = ignore,
 ) -> Reproduction:
-    """Do a finished run again from its record, and compare what comes out.
+    """Do a finished run again from its record, and compare the two.
 
     On the CPU of the same machine, with the same versions, the weights are the same to the bit.
 
     Args:
         run: The run, its folder or its name under `runs/`; or a model that zoo published, "ORG/NAME[@revision]".
-        dataset: Where the images are now; default: where they were. A model on the Hub does not say so if they were on
-            somebody's disk.
+        dataset: Where the images are now; default: where they were. Needed for a model on the Hub that was trained on
+            local images.
         weights: Where the weights to start from are now, if they were a file; default: where they were.
         out: The new run's folder; default: a new one under `runs/`.
-        on_event: Told about progress, and about what is not as it was.
+        on_event: Called with progress and differences.
 
     Returns:
-        Whether the weights are the same, else by how much they differ; the accuracy of both; and what differs in data,
-        versions and machine.
+        Whether the weights are the same, else by how much they differ; the accuracy of both; and the differences in
+        data, versions and machine.
 
     Raises:
-        ZooError: The run is not finished, cannot be had, or something that it needs is not here.
+        ZooError: The run is not finished or not found, or something that it needs is missing.
     """
-    return reproduction.reproduce(run, dataset, weights, None if out is None else Path(out), on_event)
+    from zoo.runs import reproduce
+
+    return reproduce.reproduce(run, dataset, weights, _path(out), on_event)
 
 
 def evaluate(
@@ -333,25 +342,27 @@ def evaluate(
     Args:
         model: A run, its folder or its name under `runs/`; a model on the Hub, "hf-hub:ORG/NAME[@revision]" or
             "ORG/NAME"; or a backbone's name.
-        dataset: As for `plan`; default: the run's own, on the images its result is about.
-        split: "train", "val" or "test"; default: test where there is one, else val, else all there is.
-        batch_size: Images at a time.
+        dataset: As for `plan`; default: the run's own, on the images of its result.
+        split: "train", "val" or "test"; default: test if there is one, else val, else all images.
+        batch_size: Images per batch.
         path_column: Column of the image paths in a table.
         label_column: Column of the labels.
-        label_separator: What stands between several labels in a cell; default: as in training.
+        label_separator: Separator of several labels in a cell; default: as in training.
         dataset_config: Configuration of a Hub data set.
         on_bad_image: "error" or "skip".
-        on_event: Told about progress.
+        on_event: Called with progress.
 
     Returns:
         Plain values: accuracy, top5, macro_f1, ece (0 to 1), loss (nats), n, split, interval (95 %, Wilson), classes,
-        confusion (rows: truth), calibration, mistakes. Where images have several labels: map, micro_f1, macro_f1,
-        accuracy (share of images of which every label is right), loss (nats per label), n, split, interval (95 %, of
-        map, bootstrap), labels (ap, f1, precision, recall, threshold of each), mistakes.
+        confusion (rows: targets), calibration, mistakes. For several labels per image: map, micro_f1, macro_f1,
+        accuracy (share of images with every label right), loss (nats per label), n, split, interval (95 %, of map,
+        bootstrap), labels (ap, f1, precision, recall, threshold of each), mistakes.
 
     Raises:
         ZooError: The model or the data cannot be used, or the data has a class that the model does not know.
     """
+    from zoo.runs import use
+
     return use.evaluate(
         model,
         dataset,
@@ -380,15 +391,17 @@ def predict(
         model: As for `evaluate`.
         images: As for `Predictor.predict`.
         top: How many classes to give for each image.
-        batch_size: Images at a time.
-        on_event: Told about progress.
+        batch_size: Images per batch.
+        on_event: Called with progress.
 
     Returns:
-        A prediction per image, in order; one that cannot be read has `error` set and does not stop the others.
+        A prediction per image, in order; an image that cannot be read has `error` set and does not stop the others.
 
     Raises:
         ZooError: The model cannot be used.
     """
+    from zoo.runs import use
+
     return use.Predictor(model, on_event=on_event).predict(images, top=top, batch_size=batch_size)
 
 
@@ -405,6 +418,8 @@ def load(model: str | Path | Run) -> nn.Module:
     Raises:
         ZooError: It cannot be loaded.
     """
+    from zoo.runs import use
+
     return use.load(model)
 
 
@@ -421,34 +436,36 @@ def push(
 ) -> Pushed:
     """Publish a finished run on the Hugging Face Hub, and prove that it loads elsewhere.
 
-    Whose token it is and whether it may write is asked first. All files go in one commit. That commit is then loaded
-    with plain timm in a fresh process with an empty cache, and its preprocessing, labels and logits are compared with
-    the run's on the images in verify.safetensors.
+    The token's owner and rights are checked first. All files go in one commit, which is then loaded with plain timm in
+    a new process with an empty cache, and its preprocessing, labels and logits are compared with the run's on the
+    images in verify.safetensors.
 
     Args:
         run: The run, its folder or its name under `runs/`.
-        repo: "ORG/NAME", your account or one of its organisations before the slash. It is made if it is not there. One
+        repo: "ORG/NAME", your account or one of its organisations before the slash. Created if it does not exist; one
             that holds the same run, or an earlier one of the same name, is updated.
-        task: Of a run of several tasks the one to publish, as an ordinary model with its outputs alone; default: all of
-            them in one model, whose outputs stand side by side.
-        private: Make the repository a private one.
+        task: The task of a multi-task run to publish, as an ordinary model with its outputs alone; default: all of them
+            in one model, with their outputs concatenated.
+        private: Make the repository private.
         overwrite: Replace another run, or whatever else the repository holds.
-        license: A Hub licence id, which must ask for as much as the weights' own; default: that one.
+        license: A Hub licence id, which must be as strict as the weights' own; default: the weights' own.
         dry_run: Write the files to this new folder instead; needs no token and no network.
-        on_event: Told about progress.
+        on_event: Called with progress.
 
     Returns:
-        Where it is, its commit, its files, and what the check found.
+        Its URL, commit and files, and the result of the check.
 
     Raises:
-        RunError: The run is not finished, or was changed since it was.
-        HubError: The Hub cannot be reached or refuses, the repository holds something else, or what is there now is
-            not what the run does; the message says which, and how to put it right.
+        RunError: The run is not finished, or was changed since.
+        HubError: The Hub cannot be reached or refuses, the repository holds something else, or the published model
+            differs from the run; the message says which, and how to put it right.
     """
-    found = runs.named(run)
-    folder = None if dry_run is None else Path(dry_run)
+    from zoo.runs.extract_task import one_task
+    from zoo.runs.publish.push import publish
+
     with tempfile.TemporaryDirectory(prefix="zoo-task-") as place:
+        found = run_folder.named(run)
         chosen = found if task is None else one_task(found, task, Path(place))
-        return publish.publish(
-            chosen, repo, private=private, overwrite=overwrite, license_=license, dry_run=folder, emit=on_event
+        return publish(
+            chosen, repo, private=private, overwrite=overwrite, license_=license, dry_run=_path(dry_run), emit=on_event
         )

@@ -1,4 +1,4 @@
-"""The errors that people see: each says what happened, why, and how to put it right."""
+"""Errors that users see: each says what happened, why, and how to put it right."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ _CONTROL_BUT_LINES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\
 
 
 def printable(text: object, *, lines: bool = False) -> str:
-    """The text without characters that act on a terminal, which a file's or a class's name can hold.
+    """The text without characters that control a terminal, which file and class names can contain.
 
     Args:
-        text: Anything from outside.
-        lines: Keep line ends; without it the text is one line.
+        text: Any untrusted value.
+        lines: Keep line ends; otherwise the text becomes one line.
     """
     return (_CONTROL_BUT_LINES if lines else _CONTROL).sub("\ufffd", str(text))
 
 
 class ZooError(Exception):
-    """Something that the person at the keyboard can understand and put right.
+    """An error that the user can understand and put right.
 
     Args:
         what: What went wrong, in one sentence without a final full stop.
-        why: The cause, when it is more than `what` already says.
-        fix: What to do about it, ready to paste where it is a command.
+        why: The cause, if it is more than `what` already says.
+        fix: What to do about it, ready to paste if it is a command.
 
     All three are made printable: messages quote names that strangers chose.
     """
@@ -38,12 +38,8 @@ class ZooError(Exception):
 
     def __str__(self) -> str:
         """The three parts on lines of their own, empty ones left out."""
-        lines = [self.what]
-        if self.why:
-            lines.append(f"  why: {self.why}")
-        if self.fix:
-            lines.append(f"  fix: {self.fix}")
-        return "\n".join(lines)
+        others = {"why": self.why, "fix": self.fix}
+        return "\n".join([self.what, *(f"  {name}: {text}" for name, text in others.items() if text)])
 
     def record(self) -> dict[str, str]:
         """The error as plain values, the form that `--json` prints."""
@@ -51,7 +47,7 @@ class ZooError(Exception):
 
 
 class ManifestError(ZooError):
-    """A plugin's manifest or a registry file is not what its contract asks for."""
+    """A plugin's manifest or a registry file is not valid."""
 
 
 class PluginError(ZooError):
@@ -71,10 +67,10 @@ class WeightsError(ZooError):
 
 
 class DiskError(ZooError):
-    """A file cannot be written: the disk is full, or not ours to write to.
+    """A file cannot be written: the disk is full, or not writable.
 
     Args:
-        full: Whether space is what it lacks.
+        full: Whether the disk is full.
     """
 
     def __init__(self, what: str, *, why: str = "", fix: str = "", full: bool = False) -> None:
@@ -87,7 +83,7 @@ class RunError(ZooError):
 
 
 class HubError(ZooError):
-    """The Hub cannot be reached, refuses, or holds something else than it should."""
+    """The Hub cannot be reached, refuses, or holds something unexpected."""
 
 
 class TrainingError(ZooError):

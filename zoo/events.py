@@ -1,4 +1,4 @@
-"""What the engine tells whoever listens. It prints nothing itself."""
+"""Events that a running job sends to its listener, which shows or records them; the job prints nothing."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the person should know; training goes on."""
+    """Something the user should know; training goes on."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class PlanReady:
-    """The plan is settled; exactly it will run."""
+    """The plan is settled, and will run exactly like this."""
 
     plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """Training begins in a run folder, or goes on there; what follows in `metrics.jsonl` comes after this step."""
+    """Training starts or resumes in a run folder; later lines of `metrics.jsonl` come after this step."""
 
     path: str
     recipe: Recipe  # with automatic choices replaced
     plan: Plan
-    step: int  # of the whole run, after which it goes on; 0: from the beginning
+    step: int  # of the whole run, after which it resumes; 0: from the start
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """A phase of the plan begins (or goes on after a resume)."""
+    """A phase of the plan starts, or continues after a resume."""
 
     phase: str
     epochs: int
     steps: int  # optimizer steps in the whole phase
-    done_steps: int  # of them done before a resume
+    done_steps: int  # done before a resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +62,28 @@ class StepDone:
     step: int  # from 1, over the whole run
     loss: float  # mean over the step's images, nats
     rates: Mapping[str, float]  # group -> learning rate used in this step
-    parts: Mapping[str, float] = field(default_factory=dict)  # what the objective says of itself, by name
+    parts: Mapping[str, float] = field(default_factory=dict)  # terms of the objective, by name
 
 
 @dataclass(frozen=True, slots=True)
 class EpochDone:
-    """One pass over the training images, and what the validation images say after it."""
+    """One pass over the training images, and the validation scores after it."""
 
     phase: str
     epoch: int
     epochs: int
     train_loss: float
     val_loss: float
-    val_accuracy: float | None  # None: not every question is about classes
+    val_accuracy: float | None  # None: not every task has classes
     seconds: float
     best: bool
-    validators: Mapping[str, float] = field(default_factory=dict)  # what target images say, without their labels
-    values: Mapping[str, float] = field(default_factory=dict)  # what is not about one class, the one that counts first
+    validators: Mapping[str, float] = field(default_factory=dict)  # scores on unlabelled target images
+    values: Mapping[str, float] = field(default_factory=dict)  # scores of other tasks, the headline score first
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A state from which the run can go on."""
+    """A state from which the run can be resumed."""
 
     path: str
     step: int
@@ -94,7 +94,7 @@ class ResultReady:
     """The saved model is measured; the card and the report are still to be written."""
 
     path: str
-    record: Mapping[str, Any]  # as run.json is going to be, but for the hashes of files
+    record: Mapping[str, Any]  # as run.json will be, without the hashes of files
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +117,20 @@ Event = (
     | ResultReady
     | RunFinished
 )
-"""Any of these."""
+"""Any of the events above."""
 Listener = Callable[[Event], None]
-"""What `on_event` takes."""
+"""The type of `on_event`."""
 
 
 def ignore(event: Event) -> None:
-    """A listener for those who do not want to know."""
+    """A listener that ignores every event."""
 
 
 def tee(*listeners: Listener) -> Listener:
-    """One listener that tells several, in order."""
+    """One listener that calls several, in order."""
 
-    def tell(event: Event) -> None:
+    def call_all(event: Event) -> None:
         for listener in listeners:
             listener(event)
 
-    return tell
+    return call_all

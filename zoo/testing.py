@@ -1,4 +1,4 @@
-"""Conformance kit for plugin authors: does a backbone keep the contracts that adaptation relies on?
+"""Conformance kit for plugin authors: checks that a backbone keeps the contracts that adaptation relies on.
 
 from zoo import testing
 
@@ -12,6 +12,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ class ConformanceError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str  # "partition", "forward order", …
     ok: bool
-    detail: str = ""  # what is wrong, with the names
+    detail: str = ""  # the fault, with the names of tensors or groups
 
 
 def assert_conforms(name: str, *, numerics: bool = True) -> None:
@@ -63,11 +64,11 @@ def check_backbone(name: str, numerics: bool = True) -> list[Check]:
 
     Args:
         name: Any name that `zoo.models.lookup.get` takes.
-        numerics: Also build it for real with random weights, train a few steps and save it. Without, no memory is
-            needed for its tensors (meta device).
+        numerics: Also build it with random weights, train a few steps and save it. Otherwise its tensors need no memory
+            (meta device).
 
     Returns:
-        One record per check, failed ones included; nothing is raised for them.
+        One record per check, failed ones included; failures are not raised.
     """
     try:
         spec = lookup.get(name)
@@ -79,78 +80,78 @@ def check_backbone(name: str, numerics: bool = True) -> list[Check]:
             count = sum(parameter.numel() for parameter in model.parameters())
             if model.num_classes == 0:  # weights without a classifier (DINOv2): adaptation gives it one
                 model = saved.build(spec, weights=None, num_classes=_CLASSES)
-        found = layer_groups.assign(model, spec)
+        groups = layer_groups.assign(model, spec)
     except Exception as error:  # a plugin's own code runs here
-        return [Check("builds", False, f"{type(error).__name__}: {error}")]
-    checks = [Check("builds", True), *_structure(model, spec, found)]
+        return [Check("builds", False, _named(error))]
+    checks = [Check("builds", True), *_structure(model, spec, groups)]
     if spec.params is not None:
-        ok = count == spec.params
-        detail = "" if ok else f"the manifest says {spec.params:,}, the model has {count:,}"
-        checks.append(Check("parameter count", ok, detail))
-    if numerics:
-        checks += _numerics(spec)
-    return checks
+        fault = "" if count == spec.params else f"the manifest says {spec.params:,}, the model has {count:,}"
+        checks.append(_check("parameter count", fault))
+    return [*checks, *(_numerics(spec) if numerics else ())]
 
 
-def _structure(model: Any, spec: BackboneSpec, found: tuple[Group, ...]) -> Iterator[Check]:
-    """What can be seen without numbers."""
+def _check(name: str, fault: str) -> Check:
+    return Check(name, not fault, fault)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _structure(model: Any, spec: BackboneSpec, groups: tuple[Group, ...]) -> Iterator[Check]:
+    """The checks that need no numbers."""
     owners: dict[str, list[str]] = {}
-    for group in found:
+    for group in groups:
         for tensor in (*group.parameters, *group.buffers):
             owners.setdefault(tensor, []).append(group.name)
     tensors = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
     wrong = [name for name in tensors if len(owners.get(name, [])) != 1] + sorted(set(owners) - set(tensors))
-    yield Check("partition", not wrong, f"not in exactly one group: {_some(wrong)}" if wrong else "")
+    yield _check("partition", f"not in exactly one group: {_some(wrong)}" if wrong else "")
 
     group_of = {tensor: names[0] for tensor, names in owners.items()}
     torn = []
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         own = {group_of.get(f"{prefix}{name}") for name, _ in module.named_parameters(recurse=False)}
-        kept = {group_of.get(f"{prefix}{name}") for name, _ in module.named_buffers(recurse=False)}
-        if len(own) == 1 and kept - own:
+        buffers = {group_of.get(f"{prefix}{name}") for name, _ in module.named_buffers(recurse=False)}
+        if len(own) == 1 and buffers - own:
             torn.append(path)
-    yield Check("buffers follow their module", not torn, f"parted in {_some(torn)}" if torn else "")
+    yield _check("buffers follow their module", f"parted in {_some(torn)}" if torn else "")
 
     classifier = tuple(f"{name}." for name in derived_groups.classifier_names(model))
     expected = {name for name in tensors if name.startswith(classifier)} if classifier else set()
-    head = {*found[-1].parameters, *found[-1].buffers}
-    right = found[-1].name == "head" and head == expected
-    yield Check("head", right, "" if right else f"the last group is {found[-1].name} with {_some(sorted(head))}")
+    last = groups[-1]
+    head = {*last.parameters, *last.buffers}
+    right = last.name == "head" and head == expected
+    yield _check("head", "" if right else f"the last group is {last.name} with {_some(sorted(head))}")
 
     try:
-        yield from _flow(model, spec, found, group_of)
+        yield from _flow(model, spec, groups, group_of)
     except Exception as error:  # the model's own forward runs here
-        yield Check("forward order", False, f"the forward pass fails on one image: {type(error).__name__}: {error}")
+        yield _check("forward order", f"the forward pass fails on one image: {_named(error)}")
 
 
-def _flow(model: Any, spec: BackboneSpec, found: tuple[Group, ...], group_of: dict[str, str]) -> Iterator[Check]:
-    """What one forward pass shows: the order of the groups, and which norm a convolution feeds."""
+def _flow(model: Any, spec: BackboneSpec, groups: tuple[Group, ...], group_of: dict[str, str]) -> Iterator[Check]:
+    """The checks that need one forward pass: the order of the groups, and which norm a convolution feeds."""
     owning = {path: name for path, name in _module_groups(model, group_of).items() if name is not None}
     fed: list[tuple[str, str]] = []
-    produced: dict[int, tuple[str, torch.Tensor]] = {}  # the tensor is kept so that its id is not given away again
+    produced: dict[int, tuple[str, torch.Tensor]] = {}  # holds the tensor, so that its id is not reused
 
-    def before(path: str) -> Callable[[nn.Module, Any], None]:
-        def note(module: nn.Module, inputs: Any) -> None:
-            source = produced.get(id(inputs[0])) if inputs else None
-            if source and layer_groups.is_norm(module):
-                fed.append((source[0], path))
+    def before(path: str, module: nn.Module, inputs: Any) -> None:
+        source = produced.get(id(inputs[0])) if inputs else None
+        if source and layer_groups.is_norm(module):
+            fed.append((source[0], path))
 
-        return note
-
-    def after(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor):
-                produced[id(output)] = (path, output)
-
-        return note
+    def after(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            produced[id(output)] = (path, output)
 
     handles = []
     for path, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvNd):
-            handles.append(module.register_forward_hook(after(path)))
+            handles.append(module.register_forward_hook(partial(after, path)))
         elif path in owning:
-            handles.append(module.register_forward_pre_hook(before(path)))
+            handles.append(module.register_forward_pre_hook(partial(before, path)))
     try:
         called = derived_groups.call_order(model, owning)
     finally:
@@ -159,23 +160,22 @@ def _flow(model: Any, spec: BackboneSpec, found: tuple[Group, ...], group_of: di
     first: dict[str, int] = {}
     for path, moment in called.items():
         first[owning[path]] = min(moment, first.get(owning[path], moment))
-    order = [group.name for group in found if group.name in first]
+    order = [group.name for group in groups if group.name in first]
     actual = sorted(order, key=lambda name: first[name])
-    detail = "" if order == actual else f"declared {', '.join(order)}; called {', '.join(actual)}"
-    yield Check("forward order", order == actual, detail)
+    yield _check("forward order", "" if order == actual else f"declared {', '.join(order)}; called {', '.join(actual)}")
 
     parted = [
         f"{norm} is in {owning[norm]}, {convolution} in {owning[convolution]}"
         for convolution, norm in fed
         if owning.get(convolution) != owning.get(norm)
-        # Without a manifest, a norm that opens the next block belongs to that block, whoever feeds it.
+        # Without a manifest, a norm that opens the next block belongs to that block, whatever feeds it.
         and (spec.groups or convolution.rpartition(".")[0] == norm.rpartition(".")[0])
     ]
-    yield Check("norm with its convolution", not parted, _some(parted))
+    yield _check("norm with its convolution", _some(parted))
 
 
 def _module_groups(model: nn.Module, group_of: dict[str, str]) -> dict[str, str | None]:
-    """The group of each module that has parameters of its own; None where they are of several groups."""
+    """The group of each module that has parameters of its own; None if they are in several groups."""
     result: dict[str, str | None] = {}
     for path, module in model.named_modules():
         names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)]
@@ -187,12 +187,12 @@ def _module_groups(model: nn.Module, group_of: dict[str, str]) -> dict[str, str 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What the numeric checks share: large models are slow to draw and to save, so each is made once."""
+    """The model of the numeric checks, made once: large ones are slow to initialise and to save."""
 
     spec: BackboneSpec
     model: Any  # random weights, `_CLASSES` classes
     images: torch.Tensor  # (4, 3, S, S), standard normal
-    folder: Path  # the model as it was drawn, saved
+    folder: Path  # the model as initialised, saved
 
 
 def _numerics(spec: BackboneSpec) -> Iterator[Check]:
@@ -200,31 +200,29 @@ def _numerics(spec: BackboneSpec) -> Iterator[Check]:
         try:
             model, images = _sample(spec)
             names = [f"class {index}" for index in range(model.num_classes)]
-            config = preprocessing.data_config(model)
-            saved.save(
-                model, Path(folder), class_names=names, data_config=config, zoo={"requires": saved.requires(spec)}
-            )
-        except Exception as error:  # a plugin's own code runs here; its failure is the finding
-            yield Check("runs", False, f"{type(error).__name__}: {error}")
+            config, requires = preprocessing.data_config(model), {"requires": saved.requires(spec)}
+            saved.save(model, Path(folder), class_names=names, data_config=config, zoo=requires)
+        except Exception as error:  # a plugin's own code runs here, and its failure is the result
+            yield Check("runs", False, _named(error))
             return
         bench = _Bench(spec, model, images, Path(folder))
         for name, check in _NUMERICS.items():
             try:
-                detail = check(bench)
+                fault = check(bench)
             except Exception as error:  # as above
-                detail = f"{type(error).__name__}: {error}"
-            yield Check(name, not detail, detail)
+                fault = _named(error)
+            yield _check(name, fault)
 
 
 def _reloading(bench: _Bench) -> str:
-    """Saved, then loaded by timm from the folder: the same logits."""
+    """Logits are the same after saving, and loading by timm from the folder."""
     images = bench.images[:2]
     before, after = _logits(bench.model, images), _logits(saved.load(bench.folder), images)
     return "" if torch.equal(before, after) else f"logits differ by {float((before - after).abs().max()):.3g}"
 
 
 def _input_channels(bench: _Bench) -> str:
-    """1 and 4 channels work, with weights that were made for 3."""
+    """Weights for 3 input channels also load into models with 1 and 4."""
     weights = saved.resolve_weights(bench.spec, str(bench.folder))
     for channels in (1, 4):
         other = saved.build(bench.spec, weights=weights, num_classes=3, in_chans=channels)
@@ -238,18 +236,17 @@ def _input_channels(bench: _Bench) -> str:
 
 
 def _gradients(bench: _Bench) -> str:
-    """With nothing frozen, gradients that are finite and not all zero reach every group."""
+    """With nothing frozen, every group gets finite gradients that are not all zero."""
     parameters = dict(bench.model.named_parameters())
     classifier = tuple(f"{name}." for name in derived_groups.classifier_names(bench.model))
     for name, parameter in parameters.items():
-        # Some architectures start their classifier at zero, and in the first step nothing flows back through that.
+        # Some architectures start their classifier at zero, through which no gradient flows in the first step.
         if name.startswith(classifier) and not parameter.any():
             nn.init.normal_(parameter, std=0.02)
     bench.model.train()
     _loss(bench.model, bench.images).backward()  # type: ignore[no-untyped-call]
     for group in layer_groups.assign(bench.model, bench.spec):
-        gradients = [parameters[name].grad for name in group.parameters]
-        present = [gradient for gradient in gradients if gradient is not None]
+        present = [gradient for name in group.parameters if (gradient := parameters[name].grad) is not None]
         if not all(bool(gradient.isfinite().all()) for gradient in present):
             return f"{group.name} gets gradients that are not finite"
         if group.parameters and not any(bool(gradient.any()) for gradient in present):
@@ -258,12 +255,11 @@ def _gradients(bench: _Bench) -> str:
 
 
 def _frozen(bench: _Bench) -> str:
-    """Training steps leave the frozen groups' parameters and buffers as they are, bit by bit, and move the others."""
+    """Training steps keep the frozen groups' parameters and buffers bit-equal, and change the others."""
     model = bench.model
-    found = layer_groups.assign(model, bench.spec)
-    names = [group.name for group in found]
-    held = names[: max(1, len(names) // 2)]
-    freezer = freezing.Freezer(model, found, held)
+    groups = layer_groups.assign(model, bench.spec)
+    held = [group.name for group in groups[: max(1, len(groups) // 2)]]
+    freezer = freezing.Freezer(model, groups, held)
     tensors = dict(itertools.chain(model.named_parameters(), model.named_buffers()))
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     model.zero_grad()
@@ -274,7 +270,7 @@ def _frozen(bench: _Bench) -> str:
         optimizer.zero_grad()
         _loss(model, bench.images).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    for group in found:
+    for group in groups:
         moved = [name for name in (*group.parameters, *group.buffers) if not torch.equal(before[name], tensors[name])]
         if group.name in held and moved:
             return f"{group.name} is frozen, but these changed: {_some(moved)}"
@@ -284,7 +280,7 @@ def _frozen(bench: _Bench) -> str:
 
 
 def _class_counts(bench: _Bench) -> str:
-    """A head for other classes, put on later, gives as many logits as asked."""
+    """A new head gives the number of logits that it is made for."""
     for count in (_CLASSES + 4, 2):
         bench.model.reset_classifier(count)
         shape = tuple(_logits(bench.model, bench.images[:1]).shape)
@@ -293,7 +289,7 @@ def _class_counts(bench: _Bench) -> str:
     return ""
 
 
-# In this order: the first need the model as it was drawn, the last change it.
+# In this order: the first need the model as initialised, the last change it.
 _NUMERICS: dict[str, Callable[[_Bench], str]] = {
     "save and reload": _reloading,
     "input channels": _input_channels,
@@ -308,8 +304,9 @@ def _sample(spec: BackboneSpec) -> tuple[Any, torch.Tensor]:
     torch.manual_seed(0)
     model: Any = saved.build(spec, weights=None, num_classes=_CLASSES)
     declared = preprocessing.data_config(model).input_size
-    smaller = () if _fixed(model) else tuple(size for size in (64, 96, 128) if size < declared[-1])
-    for size in smaller:
+    for size in (64, 96, 128):
+        if size >= declared[-1] or _fixed(model):
+            break
         images = torch.randn(_BATCH, declared[0], size, size)
         try:
             _logits(model, images[:1])
@@ -319,14 +316,13 @@ def _sample(spec: BackboneSpec) -> tuple[Any, torch.Tensor]:
     return model, torch.randn(_BATCH, *declared)
 
 
-def _fixed(model: Any) -> int | None:
-    """The image side of a model that takes no other."""
-    size = preprocessing.data_config(model).input_size
+def _fixed(model: Any) -> bool:
+    """Whether the model takes images of one size only."""
     try:
-        preprocessing.data_config(model, image_size=size[-1] + 1)
+        preprocessing.data_config(model, image_size=preprocessing.data_config(model).input_size[-1] + 1)
     except ZooError:
-        return size[-1]
-    return None
+        return True
+    return False
 
 
 def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -343,5 +339,4 @@ def _loss(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def _some(names: list[str]) -> str:
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

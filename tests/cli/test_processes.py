@@ -133,19 +133,19 @@ def test_how_many_are_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     run = Run(tmp_path / "old")
     run.path.mkdir()
     run.write_record({"schema": 1, "resolved": {"processes": 3}})
-    assert processes.wanted(None, None, None) == 1
-    assert processes.wanted(4, None, None) == 4
+    assert processes.number_to_start(None, None, None) == 1
+    assert processes.number_to_start(4, None, None) == 4
     for source in (str(run.path), str(run.record_path)):
-        assert processes.wanted(None, None, source) == 3
-    assert processes.wanted(None, str(run.path), None) == 3
-    assert processes.wanted(1, None, str(run.path)) == 1, "what is typed wins"
-    assert processes.wanted(None, "no such run", None) == 1, "which the work itself will say"
+        assert processes.number_to_start(None, None, source) == 3
+    assert processes.number_to_start(None, str(run.path), None) == 3
+    assert processes.number_to_start(1, None, str(run.path)) == 1, "what is typed wins"
+    assert processes.number_to_start(None, "no such run", None) == 1, "which the work itself will say"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert processes.wanted(None, None, str(run.path)) == 1
+    assert processes.number_to_start(None, None, str(run.path)) == 1
     with pytest.raises(WrongUsage, match="a launcher has started this one already"):
-        processes.wanted(2, None, None)
+        processes.number_to_start(2, None, None)
     monkeypatch.setenv("ZOO_FAULTS", str(tmp_path))
-    assert processes.wanted(2, None, None) == 1, "one of those that --processes started"
+    assert processes.number_to_start(2, None, None) == 1, "one of those that --processes started"
 
 
 def test_a_process_of_several_leaves_its_fault_to_be_told(zoo_, api, monkeypatch, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _REDRAW_EVERY = 0.1  # seconds between two drawings
 
 
 class Bars(ProgressView):
-    """One bar for the phase and one for what happens beside it.
+    """One bar for the phase and one for the current stage.
 
     Nothing draws in the background: a second thread would be alive when the loader's processes are forked.
     """
@@ -47,7 +47,7 @@ class Bars(ProgressView):
         self._drawn = 0.0
 
     def stage(self, stage: str, done: int, total: int) -> None:
-        """Move the stage's bar; where nobody knows how long it takes there are only words."""
+        """Move the stage's bar; without a known total there are only words."""
         if self._stage is None or self._stage[0] != stage:
             self._end_stage()
             text = printable(stage) if total else f"{printable(stage)} …"
@@ -59,9 +59,8 @@ class Bars(ProgressView):
         """Begin the phase's bar."""
         self._end_phase()
         self._loss, self._accuracy, self._epochs = None, "", event.epochs
-        self._phase = self._bars.add_task(
-            printable(event.phase), total=event.steps, completed=event.done_steps, note=""
-        )
+        done = event.done_steps
+        self._phase = self._bars.add_task(printable(event.phase), total=event.steps, completed=done, note="")
         self._draw(now=True)
 
     def step(self, event: StepDone) -> None:
@@ -71,12 +70,8 @@ class Bars(ProgressView):
             return
         # A moving mean: single steps jump too much to be read.
         self._loss = event.loss if self._loss is None else 0.9 * self._loss + 0.1 * event.loss
-        self._bars.update(
-            self._phase,
-            advance=1,
-            description=printable(f"{event.phase} {event.epoch}/{self._epochs}"),
-            note=f"loss {self._loss:.3f}{self._accuracy}",
-        )
+        epoch = printable(f"{event.phase} {event.epoch}/{self._epochs}")
+        self._bars.update(self._phase, advance=1, description=epoch, note=f"loss {self._loss:.3f}{self._accuracy}")
         self._draw()
 
     def epoch(self, event: EpochDone) -> None:

@@ -1,4 +1,4 @@
-"""`zoo cache`: the decoded images and activations that are kept, to make the next run quick."""
+"""`zoo cache`: decoded images and cached features, which make the next run faster."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from zoo.base.cache import Stored
 from zoo.base.durations import parse_seconds
 from zoo.base.text import duration, size
 from zoo.cli import render
+from zoo.cli.options import option
 from zoo.cli.output import Answer, Json, WrongUsage, say
 from zoo.cli.render import Column
 
-app = typer.Typer(help="Decoded images and activations that are kept for the next run.", no_args_is_help=True)
+app = typer.Typer(help="Decoded images and cached features for the next run.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_command(as_json: Json = False) -> Answer:
-    """List what is kept, the last used first. `zoo adapt` makes again what is missing.
+    """List the cache, the last used first. `zoo adapt` computes again what is missing.
 
     For example:
 
@@ -38,34 +39,27 @@ def list_command(as_json: Json = False) -> Answer:
 @app.command("clear")
 def clear_command(
     older_than: Annotated[
-        str | None,
-        typer.Option(
-            "--older-than", metavar="TIME", help="Only what was not used for so long: 30m, 12h, 7d.", show_default=False
-        ),
+        str | None, option("--older-than", metavar="TIME", help="Only what was unused for this long: 30m, 12h, 7d.")
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Remove what is kept. A run that uses it goes on; what is just being written stays.
+    """Clear the cache. Runs that use it are not disturbed; files that are being written stay.
 
     For example:
 
         zoo cache clear --older-than 7d
-    """  # fmt: skip
-    removed = cache.clear(0.0 if older_than is None else _seconds(older_than))
+    """
+    seconds = 0.0 if older_than is None else parse_seconds(older_than)
+    if seconds is None:
+        what = f"--older-than takes a time such as 30m, 12h or 7d, not {older_than!r}"
+        raise WrongUsage(what, fix="for example: --older-than 7d")
+    removed = cache.clear(seconds)
 
     def show() -> None:
         _table(removed)
         say(f"removed {size(sum(entry.bytes for entry in removed)) if removed else 'nothing'}")
 
     return Answer([entry.record() for entry in removed], show, as_json)
-
-
-def _seconds(text: str) -> float:
-    found = parse_seconds(text)
-    if found is None:
-        why = f"--older-than takes a time such as 30m, 12h or 7d, not {text!r}"
-        raise WrongUsage(why, fix="for example: --older-than 7d")
-    return found
 
 
 def _table(entries: list[Stored]) -> None:

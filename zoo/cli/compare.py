@@ -6,65 +6,29 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-import typer
-
-from zoo.base.text import compact, duration, interval, p_value, percent, plural, size
+from zoo.base.text import compact, duration, interval, percent, plural, size
 from zoo.cli import complete, options, progress, render
-from zoo.cli.options import BudgetText, Dataset, RecipeSource
+from zoo.cli.options import BudgetText, Dataset, Out, RecipeSource, argument, option
 from zoo.cli.output import Answer, Json, WrongUsage, printable, say
 from zoo.cli.render import Column
 
-Backbones = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="MODEL...",
-        help="Backbones from `zoo list`, or timm/ARCHITECTURE; with weights of its own as MODEL=WEIGHTS.",
-        autocompletion=complete.backbone,
-        show_default=False,
-    ),
-]
+_BACKBONES = "Backbones from `zoo list`, or timm/ARCHITECTURE; with weights of its own as MODEL=WEIGHTS."
+Backbones = Annotated[list[str] | None, argument("MODEL...", _BACKBONES, complete.backbone)]
+_STRATEGIES = "Strategies that each backbone is adapted with. (default: lp-ft, or the recipe's)"
+_SEEDS = "Runs of each, with seeds from --seed on. (default: 3)"
+_RESUME = "Go on with a comparison: what is finished stays, what failed is tried again."
 
 
 @partial(options.with_recipe, but=("strategy", "weights"))
 def command(
     models: Backbones = None,
     dataset: Dataset = None,
-    strategies: Annotated[
-        str | None,
-        typer.Option(
-            "--strategies",
-            metavar="NAME,NAME",
-            help="Strategies that each backbone is adapted with. (default: lp-ft, or the recipe's)",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds", min=1, help="Runs of each, with seeds from --seed on. (default: 3)", show_default=False
-        ),
-    ] = None,
+    strategies: Annotated[str | None, option("--strategies", metavar="NAME,NAME", help=_STRATEGIES)] = None,
+    seeds: Annotated[int | None, option("--seeds", min=1, help=_SEEDS)] = None,
     budget: BudgetText = None,
     recipe: RecipeSource = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FOLDER",
-            help="Folder of the comparison; a new one under runs/ if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume",
-            metavar="FOLDER",
-            help="Go on with a comparison: what is finished stays, what failed is tried again.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Out = None,
+    resume: Annotated[str | None, option("--resume", metavar="FOLDER", help=_RESUME)] = None,
     as_json: Json = False,
     *,
     choices: Mapping[str, Any],
@@ -83,12 +47,7 @@ def command(
     if resume is not None:
         given = {"MODEL": models, "--dataset": dataset, "--strategies": strategies, "--seeds": seeds,
                  "--budget": budget, "--recipe": recipe, "--out": out}  # fmt: skip
-        typed = [name for name, value in given.items() if value] + [options.flag(name) for name in choices]
-        if typed:
-            raise WrongUsage(
-                f"--resume goes on with the comparison's own choices and takes no others, but got {', '.join(typed)}",
-                fix=f"to go on: zoo compare --resume {resume}",
-            )
+        options.refuse_with_resume("compare", resume, {**given, **{options.flag(name): True for name in choices}})
         work: dict[str, Any] = {"resume": resume}
     else:
         data, settled = options.settle_shared(dataset, recipe, choices, "zoo compare MODEL MODEL")
@@ -100,24 +59,23 @@ def command(
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
 
-        found = api.compare(**work, on_event=listen)
-    summary = found.summary
-    document = {"comparison": str(found.path), "page": str(found.page), "table": str(found.table), **summary}
+        comparison = api.compare(**work, on_event=listen)
+    summary = comparison.summary
+    places = {"comparison": comparison.path, "page": comparison.page, "table": comparison.table}
+    document = {**{name: str(path) for name, path in places.items()}, **summary}
 
     def show() -> None:
         _show(summary)
-        say(f"comparison  {render.shell_path(found.path)}")
-        say(f"page        {render.shell_path(found.page)}")
+        say(f"comparison  {render.shell_path(comparison.path)}")
+        say(f"page        {render.shell_path(comparison.page)}")
 
     return Answer(document, show, as_json, exit_code=1 if summary["failed"] else 0)
 
 
 def _show(summary: Mapping[str, Any]) -> None:
-    """The table of members, the differences, and what failed."""
-    columns = [Column("member", wrap=True), Column("weights", wrap=True), Column("accuracy", right=True),
-               Column("interval", right=True), Column("seeds", right=True), Column("parameters", right=True),
-               Column("FLOPs", right=True), Column("epochs", right=True), Column("training", right=True),
-               Column("memory", right=True), Column("images/s", right=True), Column("front")]  # fmt: skip
+    numbers = ("accuracy", "interval", "seeds", "parameters", "FLOPs", "epochs", "training", "memory", "images/s")
+    columns = [Column("member", wrap=True), Column("weights", wrap=True),
+               *(Column(name, right=True) for name in numbers), Column("front")]  # fmt: skip
     rows = []
     for row in summary["rows"]:
         fronts = ", ".join(_FRONTS[cost] for cost in row["pareto"])
@@ -135,10 +93,7 @@ def _show(summary: Mapping[str, Any]) -> None:
             f"({'; '.join(dict.fromkeys(pair['test'] for pair in differences))}; p adjusted for all, "
             "intervals for none):")  # fmt: skip
     for pair in differences:
-        low, high = (100 * bound for bound in pair["interval"])
-        verdict = "within noise" if pair["within_noise"] else "more than noise"
-        points = f"{100 * pair['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
-        say(f"  {pair['first']} over {pair['second']}: {points}, p {p_value(pair['p_adjusted'])}, {verdict}")
+        say(render.difference(pair))
     for note in summary["notes"]:
         say(f"note: {printable(note)}")
     for fault in summary["failed"]:

@@ -1,7 +1,7 @@
-"""What the shell offers after a Tab: names from manifests, the registry and run records, and nothing that is slow.
+"""Shell completion: names from manifests, the registry and run records, without slow imports.
 
-A shell asks with every Tab, in the middle of a line that somebody types: a completer prints nothing, and a file that
-cannot be read offers nothing. Where a completer has no answer the shell completes file names itself.
+A completer prints nothing, not even for a file that it cannot read. If it returns nothing, the shell completes file
+names.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ def backbone(incomplete: str) -> list[str]:
 
 
 def dataset(incomplete: str) -> list[str]:
-    """Data sets that have a name, and the folders here; what lies deeper is left to the shell."""
-    try:
-        named = list(registry.load().datasets)
-    except ZooError:  # the person's own file has faults; the command itself will list them
-        named = []
+    """Named data sets, and the folders here; deeper paths are left to the shell."""
+    named: list[str] = []
+    with contextlib.suppress(ZooError):  # the user's registry has faults, which the command itself lists
+        named += registry.load().datasets
     with contextlib.suppress(OSError):  # the folder cannot be listed
         named += [f"{path.name}/" for path in sorted(Path().iterdir()) if path.is_dir() and path.name[0] != "."]
     return [name for name in named if name.startswith(incomplete)]
 
 
 def trained_model(incomplete: str) -> list[str]:
-    """Finished runs, then backbones, whose pretrained heads can be used as they are."""
+    """Finished runs, then backbones, which have pretrained heads."""
     return _runs(incomplete, finished=True) + backbone(incomplete)
 
 
 def finished_run(incomplete: str) -> list[str]:
-    """Finished runs, to put together or publish."""
+    """Finished runs, to combine or publish."""
     return _runs(incomplete, finished=True)
 
 
@@ -49,7 +48,7 @@ def unfinished_run(incomplete: str) -> list[str]:
 
 
 def _runs(incomplete: str, *, finished: bool) -> list[str]:
-    """Run folders by path, or by bare name where that was begun: commands find both under runs/."""
+    """Run folders by path, or by bare name if one is being typed: commands find both under runs/."""
     folder, slash, _ = incomplete.rpartition("/")
     root = Path(folder or "/") if slash else Path("runs")
     found = [entry for entry in run_folder.list_runs(root) if _finished(entry) is finished]

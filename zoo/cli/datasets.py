@@ -8,6 +8,8 @@ from zoo.cli import render
 from zoo.cli.output import Answer, Json, say
 from zoo.cli.render import Column
 
+_FACTS = ("config", "revision", "image", "label", "splits", "classes", "license", "gated", "page")
+
 
 def command(as_json: Json = False) -> Answer:
     """List the data sets that have a name; any folder, table, archive or hf:ORG/NAME works as well.
@@ -24,15 +26,7 @@ def command(as_json: Json = False) -> Answer:
             "name": entry.name,
             "summary": entry.summary,
             "source": f"{HUB_DATA}{entry.hub}" if entry.hub else f"builtin:{entry.builtin}",
-            "config": entry.config,
-            "revision": entry.revision,
-            "image": entry.image,
-            "label": entry.label,
-            "splits": entry.splits,
-            "classes": entry.classes,
-            "license": entry.license,
-            "gated": entry.gated,
-            "page": entry.page,
+            **{key: getattr(entry, key) for key in _FACTS},
         }
         for entry in entries
     ]

@@ -7,24 +7,17 @@ from typing import Annotated, Literal
 import typer
 
 from zoo.cli import options, progress, render
-from zoo.cli.options import Dataset, TrainedModel
+from zoo.cli.options import Dataset, TrainedModel, option
 from zoo.cli.output import Answer, Json
 
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images that are worked on at once.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images per batch.")]
+_SPLIT = "Which images: train, val or test. If left out: test if there is one, else val, else all."
 
 
 def command(
     model: TrainedModel,
     dataset: Dataset = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            metavar="NAME",
-            help="Which images: train, val or test. If left out: test where there is one, else val, else all.",
-            show_default=False,
-        ),
-    ] = None,
+    split: Annotated[str | None, option("--split", metavar="NAME", help=_SPLIT)] = None,
     batch_size: BatchSize = 32,
     path_column: Annotated[str | None, options.field_option("path_column")] = None,
     label_column: Annotated[str | None, options.field_option("label_column")] = None,
@@ -35,9 +28,9 @@ def command(
 ) -> Answer:
     """Measure a model: accuracy, top-5, loss, macro F1, calibration, and every class.
 
-    Of a model that gives several labels: their mean average precision, F1, and every label with its threshold.
+    For a model that gives several labels: their mean average precision, F1, and every label with its threshold.
 
-    Without --dataset a run is measured on the images that it reported on.
+    Without --dataset a run is measured on the images of its report.
 
     For example:
 
@@ -47,16 +40,9 @@ def command(
     with progress.shown("loading torch and timm") as listen:
         from zoo import api
 
+        reading = {"path_column": path_column, "label_column": label_column, "label_separator": label_separator,
+                   "dataset_config": dataset_config}  # fmt: skip
         found = api.evaluate(
-            model,
-            dataset,
-            split=split,
-            batch_size=batch_size,
-            path_column=path_column,
-            label_column=label_column,
-            label_separator=label_separator,
-            dataset_config=dataset_config,
-            on_bad_image=on_bad_image,
-            on_event=listen,
+            model, dataset, split=split, batch_size=batch_size, on_bad_image=on_bad_image, **reading, on_event=listen
         )
     return Answer(found, lambda: render.evaluation(found), as_json)

@@ -6,10 +6,9 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import typer
-
 from zoo.base.text import compact
 from zoo.cli import progress, render
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, warn
 from zoo.cli.render import Column
 from zoo.errors import PluginError
@@ -19,17 +18,11 @@ from zoo.models.spec import BackboneSpec, Plugin
 
 _PLACEHOLDER = "<architecture>"
 _SHOWN = 3  # weights named in a row; `zoo show` has them all
+_PATTERN = "Part of a name, or a pattern such as 'resnet/*d'. With 'timm/…' it searches all of timm."
 
 
 def command(
-    pattern: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="PATTERN",
-            help="Part of a name, or a pattern such as 'resnet/*d'. With 'timm/…' it searches all of timm.",
-            show_default=False,
-        ),
-    ] = None,
+    pattern: Annotated[str | None, argument("PATTERN", _PATTERN)] = None,
     as_json: Json = False,
 ) -> Answer:
     """List the backbones of the installed plugins.
@@ -60,31 +53,29 @@ def _rows(found: Discovery, pattern: str | None) -> list[dict[str, Any]]:
         if pattern is not None and plugin.dynamic and pattern.startswith(f"{plugin.name}/"):
             return _architectures(plugin, pattern.partition("/")[2] or "*")
     rows = [_row(spec) for plugin in found.plugins for spec in plugin.backbones]
-    rows += [_any_architecture(plugin) for plugin in found.plugins if plugin.dynamic]
+    for plugin in found.plugins:
+        if plugin.dynamic:  # one row stands for all of its architectures
+            name = f"{plugin.name}/{_PLACEHOLDER}"
+            rows.append(_architecture(plugin, name, name))
     if pattern is None:
         return rows
-    wanted = pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
-    return [row for row in rows if any(fnmatch.fnmatchcase(row[key], wanted) for key in ("name", "full_name"))]
+    glob = _glob(pattern)
+    return [row for row in rows if any(fnmatch.fnmatchcase(row[key], glob) for key in ("name", "full_name"))]
+
+
+def _glob(pattern: str) -> str:
+    return pattern if any(sign in pattern for sign in "*?[") else f"*{pattern}*"
 
 
 def _row(spec: BackboneSpec) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "full_name": spec.full_name,
-        "plugin": spec.plugin,
-        "arch": spec.arch,
-        "params": spec.params,
-        "input": spec.input,
-        "weights": [weights.name for weights in spec.weights],
-        "groups": [group.name for group in spec.groups],
-    }
+    plain = {key: getattr(spec, key) for key in ("name", "full_name", "plugin", "arch", "params", "input")}
+    weights, groups = ([entry.name for entry in entries] for entries in (spec.weights, spec.groups))
+    return {**plain, "weights": weights, "groups": groups}
 
 
-def _any_architecture(plugin: Plugin) -> dict[str, Any]:
-    """The one row that stands for everything a dynamic plugin offers."""
-    name = f"{plugin.name}/{_PLACEHOLDER}"
-    return {"name": name, "full_name": name, "plugin": plugin.name, "arch": None, "params": None, "input": None,
-            "weights": [], "groups": []}  # fmt: skip
+def _architecture(plugin: Plugin, name: str, full_name: str, **facts: Any) -> dict[str, Any]:
+    return {"name": name, "full_name": full_name, "plugin": plugin.name, "arch": None, "params": None, "input": None,
+            "weights": [], "groups": [], **facts}  # fmt: skip
 
 
 def _architectures(plugin: Plugin, pattern: str) -> list[dict[str, Any]]:
@@ -97,19 +88,14 @@ def _architectures(plugin: Plugin, pattern: str) -> list[dict[str, Any]]:
         for name in timm.list_pretrained():
             arch, _, tag = str(name).partition(".")
             tagged.setdefault(arch, []).append(tag)
-    if not any(sign in pattern for sign in "*?["):
-        pattern = f"*{pattern}*"
     rows = []
-    for arch in names:
-        if not fnmatch.fnmatchcase(arch, pattern):
-            continue
+    for arch in fnmatch.filter(names, _glob(pattern)):
         declared = timm.get_pretrained_cfg(arch, allow_unregistered=False)
         default = str(getattr(declared, "tag", "") or "")
         tags = sorted(tagged.get(arch, []), key=lambda tag: tag != default)  # stable: the default goes first
         size = getattr(declared, "input_size", None)
-        name = f"{plugin.name}/{arch}"
-        rows.append({"name": arch, "full_name": name, "plugin": plugin.name, "arch": arch, "params": None,
-                     "input": int(size[-1]) if size else None, "weights": tags, "groups": []})  # fmt: skip
+        facts = {"arch": arch, "input": int(size[-1]) if size else None, "weights": tags}
+        rows.append(_architecture(plugin, arch, f"{plugin.name}/{arch}", **facts))
     return rows
 
 

@@ -1,8 +1,9 @@
-"""The `zoo` command: its commands put together, and every way in which it can end."""
+"""Entry point of the `zoo` command: the commands, their errors and exit codes."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -38,7 +39,7 @@ from zoo.cli import list as list_command
 from zoo.errors import TrainingError, TrainingInterrupted, ZooError
 from zoo.version import __version__
 
-# The faults of a typed command: click's own classes, or in later versions of typer those that it brings along.
+# The base of usage errors: click's, or in later versions typer's own.
 _TypingFault: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
@@ -51,8 +52,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         output.say(f"zoo {__version__}")
         raise typer.Exit
 
@@ -64,21 +65,22 @@ def _global_options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; also ZOO_DEBUG=1. Goes anywhere.")] = False,
 ) -> None:
-    """What comes before the command; both have done their work by the time this is called."""
+    """Options before the command; both have taken effect when this is called."""
 
 
+of_recipe = functools.partial(app.command, no_args_is_help=True, cls=options.RecipeCommand)
 app.command("list")(list_command.command)
 app.command("show")(show.command)
-app.command("plan", no_args_is_help=True, cls=options.RecipeCommand)(plan.command)
-app.command("adapt", no_args_is_help=True, cls=options.RecipeCommand)(adapt.command)
+of_recipe("plan")(plan.command)
+of_recipe("adapt")(adapt.command)
 app.command("eval")(eval_command.command)
 app.command("predict")(predict.command)
 app.command("push", no_args_is_help=True)(push.command)
 app.command("reproduce", no_args_is_help=True)(reproduce.command)
-app.command("compare", no_args_is_help=True, cls=options.RecipeCommand)(compare.command)
+of_recipe("compare")(compare.command)
 app.command("stack", no_args_is_help=True)(stack.command)
 app.command("soup", no_args_is_help=True)(soup.command)
-app.command("rank", no_args_is_help=True, cls=options.RecipeCommand)(rank.command)
+of_recipe("rank")(rank.command)
 app.command("datasets")(datasets.command)
 app.add_typer(plugins.app, name="plugins")
 app.command("runs")(runs.command)
@@ -88,41 +90,35 @@ app.add_typer(cache.app, name="cache")
 def main() -> None:
     """Run the command that was typed, and exit with its code."""
     if not sys.warnoptions and "--debug" not in sys.argv:
-        warnings.simplefilter("ignore")  # libraries warn programmers there; what people should know is an event
+        warnings.simplefilter("ignore")  # libraries warn programmers; what users should know is an event
     processes.follow_launcher()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command line.
+    """Run the words after `zoo`.
 
-    Args:
-        args: The words after `zoo`.
-
-    Returns:
-        The exit code: 0 done, 1 it failed, 2 wrong usage, 128 plus the signal's number after an interruption.
+    Returns the exit code: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interruption.
     """
-    before, dashes, after = _split(args)
+    place = args.index("--") if "--" in args else len(args)  # the words after it are never options
+    before, after = args[:place], args[place:]
     as_json = "--json" in before
     debug = "--debug" in before or os.environ.get("ZOO_DEBUG", "") not in ("", "0")
-    words = [word for word in before if word != "--debug"] + dashes + after
+    words = [*(word for word in before if word != "--debug"), *after]
     with _streams(as_json) as stdout:
         try:
             code = _answer(words, stdout)
             stdout.flush()
             return code
-        except BrokenPipeError:  # `zoo list | head`: nobody reads on, which is no fault worth a message
+        except BrokenPipeError:  # `zoo list | head`: the reader is gone, which needs no message
             _discard(stdout)
             return 1
         except BaseException as error:
             code, fault = _explain(error)
-            if fault is None:
-                return code
-            if processes.hand_over(fault, code):
-                if debug:
-                    traceback.print_exception(error, file=sys.stderr)
-                return code
-            _report(error, fault, as_json=as_json, debug=debug, stdout=stdout)
+            if fault is not None and not processes.hand_over(fault, code):
+                _report(error, fault, as_json=as_json, debug=debug, stdout=stdout)
+            elif fault is not None and debug:
+                traceback.print_exception(error, file=sys.stderr)
             return code
 
 
@@ -140,22 +136,14 @@ def _answer(words: list[str], stdout: IO[str]) -> int:
     return answer.exit_code
 
 
-def _split(args: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """The words before `--`, itself, and those after it, which are never options."""
-    if "--" not in args:
-        return list(args), [], []
-    place = list(args).index("--")
-    return list(args[:place]), ["--"], list(args[place + 1 :])
-
-
 @contextlib.contextmanager
 def _streams(as_json: bool) -> Iterator[IO[str]]:
-    """Give the stream that results go to, and keep everything else away from it.
+    """Yield the stream for results, and keep everything else away from it.
 
-    Under `--json`, what a library prints goes to stderr. Of several processes only the first prints results.
+    With `--json`, the output of libraries goes to stderr. Of several processes only the first prints results.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks must not end a command
+        if hasattr(stream, "reconfigure"):  # a character that the terminal's encoding lacks must not end a command
             stream.reconfigure(errors="backslashreplace")
     with contextlib.ExitStack() as stack:
         real = sys.stdout
@@ -168,7 +156,7 @@ def _streams(as_json: bool) -> Iterator[IO[str]]:
 
 
 def _explain(error: BaseException) -> tuple[int, ZooError | None]:
-    """The exit code for an exception, and what to tell the person; None: it has been said."""
+    """The exit code of an exception, and the error to show; None: it has been shown."""
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else 1 if error.code else 0), None
     if isinstance(error, TrainingInterrupted):
@@ -195,11 +183,11 @@ def _explain(error: BaseException) -> tuple[int, ZooError | None]:
 
 
 def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool, stdout: IO[str]) -> None:
-    """Tell the person about a fault: one message, and a traceback only if asked for."""
+    """Show an error: one message, and a traceback only with --debug."""
     ours = isinstance(error, ZooError) and not isinstance(error, TrainingError)
     if output.rank() > 0 and ours:
-        return  # the first process says the same; what can befall one process alone is said by each
-    with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+        return  # the first process shows it; errors that one process can have alone are shown by each
+    with contextlib.suppress(OSError, ValueError):  # the reader may be gone
         if debug:
             output.warn(output.without_token("".join(traceback.format_exception(error)).rstrip("\n")))
         record = {part: output.without_token(text) for part, text in fault.record().items()}
@@ -211,15 +199,15 @@ def _report(error: BaseException, fault: ZooError, *, as_json: bool, debug: bool
         label = "error:"
         if output.on_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
             label = f"\x1b[1;31m{label}\x1b[0m"
-        stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # asked for: no error
-        # The label's colour is the one escape that may go out: it is ours.
+        stopped = isinstance(error, TrainingInterrupted | KeyboardInterrupt | typer.Abort)  # requested: no error
+        # The label's colour is the only escape sequence that may go out: it is ours.
         sys.stderr.write(prefix if stopped else f"{prefix}{label} ")
         output.warn(str(ZooError(**record)))
         sys.stderr.flush()
 
 
 def _discard(stream: IO[str]) -> None:
-    """Point a stream whose reader is gone at nothing, so that the interpreter's last flush is silent."""
+    """Point a stream without a reader at os.devnull, so that the interpreter's last flush is silent."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

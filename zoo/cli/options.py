@@ -1,10 +1,11 @@
-"""A recipe's fields as command-line options: names, help, choices and defaults come from the dataclass alone."""
+"""Command-line options: a recipe's fields, with names, help, choices and defaults of the dataclass, and shared ones."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -31,8 +32,8 @@ _PANELS = {
              "problem", "label_separator", "dataset_config", "data_seed", "fold", "augment", "mixup", "cutmix",
              "balance"),
     "Tasks": ("tasks", "task_weights", "task_weighting", "task_temperature"),
-    "Images without labels": ("target", "align", "align_weight", "unlabelled", "semi", "semi_weight",
-                               "unlabelled_ratio", "threshold"),
+    "Unlabelled images": ("target", "align", "align_weight", "unlabelled", "semi", "semi_weight", "unlabelled_ratio",
+                          "threshold"),
     "Machine": ("seed", "precision", "compile", "device", "threads", "workers", "cache", "cache_views", "cache_ram_gb",
                 "cache_gb", "store_gb", "checkpoint_every", "checkpoint_keep"),
 }  # fmt: skip
@@ -42,62 +43,44 @@ _NUMBERS_OR_WORDS: tuple[tuple[str, Callable[[str], float], str, str], ...] = (
     ("wise", float, "sweep", "0.5"),
 )
 _PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
-# What `--help` shows of a command that takes a recipe; `--help-all` shows the rest as well.
+# The options of a recipe command that `--help` shows; `--help-all` shows the others too.
 _SHOWN = {"help", "help_all", "as_json", "dataset", "recipe", "out", "resume", "budget", "strategies", "seeds",
           "images", "strategy", "epochs", "lr", "batch_size", "augment", "device"}  # fmt: skip
 _EVERYTHING = "zoo.cli.options.everything"  # in a context: help is to show every option
 
 
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        "-d",
-        help="A name from `zoo datasets`, hf:ORG/NAME, a folder of class folders, a table (CSV, Parquet, JSONL), "
-        "or an archive of a folder.",
-        autocompletion=complete.dataset,
-        show_default=False,
-    ),
-]
+def option(*names: str, help: str, **settings: Any) -> Any:
+    """A typer option that shows no default: its help says what happens if it is left out."""
+    return typer.Option(*names, help=help, show_default=False, **settings)
+
+
+def argument(metavar: str, help: str, autocompletion: Callable[[str], list[str]] | None = None) -> Any:
+    """A typer argument that shows no default."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=autocompletion, show_default=False)
+
+
+_DATASET = (
+    "A name from `zoo datasets`, hf:ORG/NAME, a folder of class folders, a table (CSV, Parquet, JSONL), or an archive "
+    "of a folder."
+)
+_TRAINED = (
+    "A run (its folder, or its name under runs/), a model on the Hub (hf-hub:ORG/NAME), or a backbone's name: its "
+    "pretrained head and labels."
+)
+_BUDGET = (
+    "Limit on training: a time (90s, 10m, 2h) by the plan's estimate, or 500steps. It decides the epochs, in the "
+    "recipe's proportion."
+)
+_RECIPE = "Start from a YAML recipe, a run.json or a run folder; the options here go on top."
+Dataset = Annotated[str | None, option("--dataset", "-d", help=_DATASET, autocompletion=complete.dataset)]
 Backbone = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL",
-        help="A backbone from `zoo list`, or timm/ARCHITECTURE.",
-        autocompletion=complete.backbone,
-        show_default=False,
-    ),
+    str | None, argument("MODEL", "A backbone from `zoo list`, or timm/ARCHITECTURE.", complete.backbone)
 ]
-TrainedModel = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run (its folder, or its name under runs/), a model on the Hub (hf-hub:ORG/NAME), or a backbone's name: "
-        "its pretrained head and labels.",
-        autocompletion=complete.trained_model,
-        show_default=False,
-    ),
-]
-RecipeSource = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        metavar="FILE",
-        help="Start from a YAML recipe, a run.json or a run folder; the options here go on top.",
-        show_default=False,
-    ),
-]
-
-
-BudgetText = Annotated[
-    str | None,
-    typer.Option(
-        "--budget",
-        metavar="TIME|STEPS",
-        help="What training may take: a time (90s, 10m, 2h) by the plan's estimate, or 500steps. It decides the "
-        "epochs, in the recipe's proportion.",
-        show_default=False,
-    ),
+TrainedModel = Annotated[str, argument("MODEL", _TRAINED, complete.trained_model)]
+RecipeSource = Annotated[str | None, option("--recipe", metavar="FILE", help=_RECIPE)]
+BudgetText = Annotated[str | None, option("--budget", metavar="TIME|STEPS", help=_BUDGET)]
+Out = Annotated[
+    str | None, option("--out", "-o", metavar="FOLDER", help="Folder to write; a new one under runs/ if left out.")
 ]
 
 
@@ -115,16 +98,16 @@ class RecipeCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help with the options that most people need, or with all of them."""
-        rest = [entry for entry in self.params if isinstance(entry, TyperOption) and entry.name not in _SHOWN]
-        for entry in rest:
+        others = [entry for entry in self.params if isinstance(entry, TyperOption) and entry.name not in _SHOWN]
+        for entry in others:
             entry.hidden = _EVERYTHING not in ctx.meta
         super().format_help(ctx, formatter)
-        for entry in rest:
+        for entry in others:
             entry.hidden = False
 
 
-def _help_all(ctx: typer.Context, asked: bool) -> None:
-    if asked:
+def _help_all(ctx: typer.Context, requested: bool) -> None:
+    if requested:
         ctx.meta[_EVERYTHING] = True
         typer.echo(ctx.get_help())
         raise typer.Exit
@@ -141,31 +124,26 @@ def field_option(name: str) -> Any:
 
 
 def with_recipe(command: Callable[..., Answer], *, but: tuple[str, ...] = ()) -> Callable[..., Answer]:
-    """Give a command every recipe field as an option.
+    """Give a command every recipe field as an option, except those in `but`, which it takes in another way.
 
-    The command declares a parameter `choices` and gets in it the fields that were typed, by name, as a recipe takes
-    them.
-
-    Args:
-        command: The command.
-        but: Fields that it has another way to say.
+    Its parameter `choices` gets the fields that were typed, by name, as a recipe takes them.
     """
     own = [entry for name, entry in inspect.signature(command, eval_str=True).parameters.items() if name != "choices"]
-    names = [entry.name for entry in fields(Recipe) if entry.name not in (*_HIDDEN, *but)]
     keyword = inspect.Parameter.KEYWORD_ONLY
     kinds = get_type_hints(Recipe)
     generated = [
         inspect.Parameter(entry.name, keyword, annotation=_annotation(entry, kinds[entry.name]), default=None)
         for entry in fields(Recipe)
-        if entry.name in names
+        if entry.name not in (*_HIDDEN, *but)
     ]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> Answer:
         del values["help_all"]  # it has done its work
-        typed = {name: values.pop(name) for name in names}
-        choices = {name: value for name, value in typed.items() if value is not None and value != []}
-        return command(**values, choices=_read(choices))
+        typed = {entry.name: values.pop(entry.name) for entry in generated}
+        return command(
+            **values, choices=_read({name: value for name, value in typed.items() if value not in (None, [])})
+        )
 
     del wrapper.__wrapped__  # or its signature would be taken for this one's
     everything = inspect.Parameter("help_all", keyword, annotation=HelpAll, default=False)
@@ -178,103 +156,96 @@ def with_recipe(command: Callable[..., Answer], *, but: tuple[str, ...] = ()) ->
 def settle(
     model: str | None, dataset: str | None, source: str | None, choices: Mapping[str, Any]
 ) -> tuple[str, str, Recipe]:
-    """Put together what was typed and what a recipe file says.
+    """Returns the backbone's name, the data set and the recipe: what was typed, on top of a recipe file.
 
-    Returns:
-        The backbone's name, the data set and the recipe.
-
-    Raises:
-        WrongUsage: No backbone or no data set was named, or the typed choices cannot be.
-        RecipeError: The file cannot be used.
+    Raises WrongUsage if no backbone or data set is named or the choices do not fit, RecipeError for a bad file.
     """
-    base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
+    base = _recipe_file(source)
     settled = _on_top(base.recipe, choices)
     specs = settled.task_specs
     if dataset is not None and choices.get("tasks"):
         raise WrongUsage(
-            "each task names its data set, so --dataset has nothing to say",
+            "each task names its data set, so --dataset has no effect",
             fix=f"leave it out, or write --task {specs[0].name}={dataset}:COLUMN",
         )
-    try:
+    with _as_wrong_usage():
         rules.refuse_other_data(settled, dataset)
-    except RecipeError as error:
-        raise WrongUsage(error.what, why=error.why, fix=error.fix) from error
-    backbone, data = model or base.backbone, specs[0].dataset if specs else dataset or base.dataset
+    backbone = model or base.backbone
     if backbone is None:
         raise WrongUsage("which backbone? none was named", fix="name one: zoo adapt MODEL --dataset …; see `zoo list`")
-    if data is None:
-        raise WrongUsage(
-            "which images? no data set was named", fix=f"name one: zoo adapt {backbone} --dataset …; see `zoo datasets`"
-        )
+    data = specs[0].dataset if specs else _named(dataset or base.dataset, f"zoo adapt {backbone}")
     return backbone, data, settled
 
 
-def on_top_of(source: str, choices: Mapping[str, Any]) -> Recipe:
-    """The recipe of a file or a run, with what was typed on top.
+def refuse_with_resume(command: str, folder: str, given: Mapping[str, Any]) -> None:
+    """Raises WrongUsage if options besides `--resume` were typed, as `given` has them by name."""
+    if typed := [name for name, value in given.items() if value]:
+        raise WrongUsage(
+            f"--resume goes on with the recorded choices and takes no others, but got {', '.join(typed)}",
+            fix=f"to go on: zoo {command} --resume {folder}",
+        )
 
-    Raises:
-        WrongUsage: The typed choices cannot be.
-        RecipeError: The file cannot be used.
-    """
+
+def on_top_of(source: str, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe of a file or a run, with what was typed on top; raises like `settle`."""
     return _on_top(_recipe_file(source).recipe, choices)
 
 
 def settle_shared(
     dataset: str | None, source: str | None, choices: Mapping[str, Any], command: str
 ) -> tuple[str, Recipe]:
-    """The same for a command that takes many backbones: the data set and the recipe.
-
-    Raises:
-        WrongUsage: No data set was named, or the typed choices cannot be.
-        RecipeError: The file cannot be used.
-    """
-    base = _recipe_file(source) if source is not None else RecipeFile(Recipe())
-    data = dataset or base.dataset
+    """The data set and the recipe of a command that takes many backbones; raises like `settle`."""
+    base = _recipe_file(source)
     if choices.get("tasks") or base.recipe.tasks:
         raise WrongUsage(
             f"{' '.join(command.split()[:2])} takes images of one class each, and tasks ask more of them",
             fix="adapt one backbone after another: zoo adapt MODEL --task …",
         )
-    if data is None:
-        raise WrongUsage(
-            "which images? no data set was named", fix=f"name one: {command} --dataset …; see `zoo datasets`"
-        )
+    data = _named(dataset or base.dataset, command)
     return data, _on_top(recipe.with_choices(base.recipe, {"weights": "default"}), choices)
 
 
 def read_budget(text: str | None) -> Budget | None:
-    """What was typed after `--budget`.
+    """The value of `--budget`; raises WrongUsage if it is none."""
+    with _as_wrong_usage():
+        budget = None if text is None else Budget.parse(text)
+    return budget
 
-    Raises:
-        WrongUsage: It is no budget.
-    """
-    try:
-        return None if text is None else Budget.parse(text)
-    except RecipeError as error:
-        raise WrongUsage(error.what, fix=error.fix) from error
+
+def _named(dataset: str | None, command: str) -> str:
+    if dataset is None:
+        fix = f"name one: {command} --dataset …; see `zoo datasets`"
+        raise WrongUsage("which images? no data set was named", fix=fix)
+    return dataset
 
 
 def _on_top(base: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    typed = dict(choices)
-    for name in _MAPPINGS:
-        if name in typed:
-            typed[name] = {**getattr(base, name), **typed[name]}
+    mappings = {name: {**getattr(base, name), **choices[name]} for name in _MAPPINGS if name in choices}
+    with _as_wrong_usage():
+        settled = recipe.with_choices(base, {**choices, **mappings})
+    return settled
+
+
+@contextlib.contextmanager
+def _as_wrong_usage() -> Iterator[None]:
+    """What a recipe refuses in the block was typed."""
     try:
-        return recipe.with_choices(base, typed)
+        yield
     except RecipeError as error:
         raise WrongUsage(error.what, why=error.why, fix=error.fix) from error
 
 
 def flag(name: str) -> str:
-    """How a field is typed: `train_per_class` as `--train-per-class`; one that is repeated, as one of its kind."""
-    name = _SINGULAR.get(name, name)
-    return f"--{name.replace('_', '-')}"
+    """How a field is typed: `train_per_class` as `--train-per-class`; one that is repeated, in the singular."""
+    return f"--{_SINGULAR.get(name, name).replace('_', '-')}"
 
 
-def _recipe_file(source: str) -> RecipeFile:
+def _recipe_file(source: str | None) -> RecipeFile:
+    if source is None:
+        return RecipeFile(Recipe())
     path = Path(source)
-    found = run_folder.find(source) if not path.exists() else None  # a run's bare name
-    return read_recipe(found.path if found else path)
+    run = run_folder.find(source) if not path.exists() else None  # a run's bare name
+    return read_recipe(run.path if run else path)
 
 
 def _annotation(entry: Field[Any], kind: Any) -> Any:
@@ -291,13 +262,10 @@ def _annotation(entry: Field[Any], kind: Any) -> Any:
 
 def _option(entry: Field[Any]) -> Any:
     name = flag(entry.name)
-    return typer.Option(
-        f"{name}/--no-{name.removeprefix('--')}" if isinstance(entry.default, bool) else name,
-        help=_help(entry),
-        metavar=_metavar(entry),
-        show_default=False,  # the default is None, "not typed"; the help says what that means
-        rich_help_panel=_PANEL_OF.get(entry.name, "Recipe"),
-    )
+    spelling = f"{name}/--no-{name.removeprefix('--')}" if isinstance(entry.default, bool) else name
+    panel = _PANEL_OF.get(entry.name, "Recipe")
+    # The default is None, "not typed"; the help says what that means.
+    return option(spelling, help=_help(entry), metavar=_metavar(entry), rich_help_panel=panel)
 
 
 def _metavar(entry: Field[Any]) -> str | None:
@@ -320,32 +288,31 @@ def _help(entry: Field[Any]) -> str:
     return text
 
 
-def _read(choices: dict[str, Any]) -> dict[str, Any]:
-    """Turn the options that are typed as text into what a recipe takes."""
+def _read(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are typed as text, as a recipe takes them."""
     read = dict(choices)
     for name, number, word, example in _NUMBERS_OR_WORDS:
         if name in read and read[name] != word:
             try:
                 read[name] = number(read[name])
             except ValueError:
-                raise WrongUsage(
-                    f"{flag(name)} takes a number or {word}, not {read[name]!r}",
-                    fix=f"for example: {flag(name)} {example}",
-                ) from None
+                raise _malformed(name, f"a number or {word}", read[name], example) from None
     for name, example in _MAPPINGS.items():
         if name in read:
             read[name] = dict(_named_number(text, name, example) for text in read[name])
     return read
 
 
-def _named_number(text: str, option: str, example: str) -> tuple[str, float]:
-    name, _, rate = text.partition("=")
+def _named_number(text: str, field: str, example: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
     try:
         if not name.strip():
             raise ValueError
-        return name.strip(), float(rate)
+        return name.strip(), float(number)
     except ValueError:
-        form = "GROUP=RATE" if option == "group_lr" else "TASK=WEIGHT"
-        raise WrongUsage(
-            f"{flag(option)} takes {form}, not {text!r}", fix=f"for example: {flag(option)} {example}"
-        ) from None
+        form = "GROUP=RATE" if field == "group_lr" else "TASK=WEIGHT"
+        raise _malformed(field, form, text, example) from None
+
+
+def _malformed(field: str, form: str, text: str, example: str) -> WrongUsage:
+    return WrongUsage(f"{flag(field)} takes {form}, not {text!r}", fix=f"for example: {flag(field)} {example}")

@@ -1,4 +1,4 @@
-"""What a command gives back, and the two streams it may write to."""
+"""Results of commands, and output to stdout and stderr."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _C1 = re.compile("[\x7f-\x9f]")
 
 
 class WrongUsage(ZooError):
-    """The command was typed in a way that cannot be meant; exit code 2."""
+    """The command line is wrong; exit code 2."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A command's result in both of its forms."""
 
-    document: Any  # what `--json` prints: plain values
-    show: Callable[[], None]  # prints the same for a person, on stdout
+    document: Any  # plain values, for `--json`
+    show: Callable[[], None]  # prints the same as text, on stdout
     as_json: bool
     exit_code: int = 0
 
@@ -41,7 +41,7 @@ def rank() -> int:
 
 
 def on_terminal(stream: IO[str]) -> bool:
-    """Whether a person watches the stream, so that colours and moving bars make sense."""
+    """Whether the stream is a terminal that shows colours and moving bars."""
     try:
         return stream.isatty() and os.environ.get("TERM") != "dumb"
     except ValueError:  # closed
@@ -49,9 +49,9 @@ def on_terminal(stream: IO[str]) -> bool:
 
 
 def without_token(text: str) -> str:
-    """Text without the person's token for the Hub, which a library's error may quote."""
-    network: Any = sys.modules.get("zoo.models.hub_client")  # not loaded: nothing has read the token yet
-    return str(network.without_token(text)) if network is not None else text
+    """Text without the user's Hub token, which a library's error may quote."""
+    client: Any = sys.modules.get("zoo.models.hub_client")  # not loaded: nothing has read the token yet
+    return str(client.without_token(text)) if client is not None else text
 
 
 def say(text: str = "") -> None:
@@ -68,5 +68,5 @@ def write_json(document: Any, stream: IO[str]) -> None:
     """Write one JSON document and a line end."""
     unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     text = json.dumps(document, indent=2, ensure_ascii=not unicode, default=str)
-    # JSON escapes the first kind of control characters by itself; a terminal listens to the second kind as well.
+    # JSON escapes C0 control characters by itself, but terminals interpret C1 ones too.
     stream.write(_C1.sub(lambda found: f"\\u{ord(found.group()):04x}", text) + "\n")

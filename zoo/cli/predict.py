@@ -9,25 +9,20 @@ import typer
 
 from zoo.cli import progress, render
 from zoo.cli.eval import BatchSize
-from zoo.cli.options import TrainedModel
+from zoo.cli.options import TrainedModel, argument
 from zoo.cli.output import Answer, Json, WrongUsage, printable, warn
 
 
 def command(
     model: TrainedModel,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE...", help="Images, folders of images, or - to read paths from stdin.", show_default=False
-        ),
-    ],
-    top: Annotated[int, typer.Option("--top", min=1, help="Guesses to give for each image.")] = 5,
+    images: Annotated[list[str], argument("IMAGE...", "Images, folders of images, or - to read paths from stdin.")],
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to give for each image.")] = 5,
     batch_size: BatchSize = 32,
     as_json: Json = False,
 ) -> Answer:
     """Label images, with probabilities.
 
-    An image that cannot be read is reported, the others are labelled, and the exit code is 1.
+    If an image cannot be read, it is reported, the others are labelled, and the exit code is 1.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""What a person sees while a command takes long: moving bars on a terminal, plain lines elsewhere; on stderr."""
+"""Progress of a long command on stderr: moving bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from zoo.runs.progress_lines import Lines, ProgressView, undisturbed
 def shown(
     first: str, *, show_plan: bool = True, result: Callable[[ResultReady], None] | None = None
 ) -> Iterator[Listener]:
-    """Show progress while the block runs.
+    """Show progress while the block runs, with the words of `first` until the first event.
 
-    Args:
-        first: What happens until the first event, such as "loading torch and timm".
-        show_plan: Whether to print the plan when it is settled.
-        result: Prints what was measured, on stdout, before the report is drawn; None: that is left for the end.
+    `result` prints what was measured, on stdout, before the report is drawn; None: that is left for the end.
     """
     if rank() > 0:  # the first process speaks for all
         yield ignore

@@ -8,48 +8,24 @@ import typer
 
 from zoo.base.text import plural, size
 from zoo.cli import progress
+from zoo.cli.options import argument, option
 from zoo.cli.output import Answer, Json, say
+
+_RUN = "A finished run: its folder, or its name under runs/."
+_TASK = "Publish this task of a multi-task run as an ordinary model; all tasks in one model if left out."
+_OVERWRITE = "Replace another run, or whatever else the repository holds."
+_LICENSE = "Publish under this licence, which must be as strict as the weights' own; the weights' own if left out."
+_DRY_RUN = "Write the files to a new folder, and push nothing; needs no token."
 
 
 def command(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A finished run: its folder, or its name under runs/.", show_default=False),
-    ],
-    repo: Annotated[
-        str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it is not there.", show_default=False)
-    ],
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            metavar="NAME",
-            help="Of a run of several tasks, publish this one as an ordinary model; all of them in one if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another run, or whatever else the repository holds.")
-    ] = False,
-    license_: Annotated[
-        str | None,
-        typer.Option(
-            "--license",
-            metavar="ID",
-            help="Publish under this licence, which must ask for as much as the weights' own; that one if left out.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        str | None,
-        typer.Option(
-            "--dry-run",
-            metavar="FOLDER",
-            help="Write what would be pushed to a new folder, and push nothing; needs no token.",
-            show_default=False,
-        ),
-    ] = None,
+    run: Annotated[str, argument("RUN", _RUN)],
+    repo: Annotated[str, argument("ORG/NAME", "The repository; created if it does not exist.")],
+    task: Annotated[str | None, option("--task", metavar="NAME", help=_TASK)] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=_OVERWRITE)] = False,
+    license_: Annotated[str | None, option("--license", metavar="ID", help=_LICENSE)] = None,
+    dry_run: Annotated[str | None, option("--dry-run", metavar="FOLDER", help=_DRY_RUN)] = None,
     as_json: Json = False,
 ) -> Answer:
     """Publish a run on the Hugging Face Hub, in a form that timm and transformers load.
@@ -67,17 +43,8 @@ def command(
     with progress.shown("loading torch and timm") as listen:
         from zoo import api
 
-        done = api.push(
-            run,
-            repo,
-            task=task,
-            private=private,
-            overwrite=overwrite,
-            license=license_,
-            dry_run=dry_run,
-            on_event=listen,
-        )  # fmt: skip
-    record = done.record()
+        chosen = {"task": task, "license": license_, "dry_run": dry_run}
+        record = api.push(run, repo, private=private, overwrite=overwrite, **chosen, on_event=listen).record()
     return Answer(record, lambda: _show(record), as_json)
 
 

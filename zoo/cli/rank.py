@@ -21,9 +21,7 @@ from zoo.cli.render import Column
 def command(
     models: Backbones = None,
     dataset: Dataset = None,
-    images: Annotated[
-        int, typer.Option("--images", min=10, help="Images that each backbone looks at, at most.")
-    ] = 2000,
+    images: Annotated[int, typer.Option("--images", min=10, help="Largest number of images to rank on.")] = 2000,
     budget: BudgetText = None,
     recipe: RecipeSource = None,
     as_json: Json = False,
@@ -32,8 +30,8 @@ def command(
 ) -> Answer:
     """Order backbones by how well they should transfer, from their frozen features alone.
 
-    The order is by what a linear probe reaches in cross-validation, on images that are not those of the report. Without
-    MODEL, all backbones whose weights are on this machine are ranked.
+    The order is by the cross-validated accuracy of a linear probe on train and validation images. Without MODEL, all
+    backbones whose weights are on this machine are ranked.
 
     For example:
 
@@ -44,20 +42,20 @@ def command(
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
 
-        found = api.rank(
-            data, models or (), settled, images=images, budget=options.read_budget(budget), on_event=listen
-        )
-    record = found.record()
+        limit = options.read_budget(budget)
+        record = api.rank(data, models or (), settled, images=images, budget=limit, on_event=listen).record()
     return Answer(record, lambda: _show(record), as_json)
 
 
 def _show(record: Mapping[str, Any]) -> None:
     say(f"{plural(record['images'], 'image')} of {printable(record['dataset'])}, "
         f"{plural(record['classes'], 'class', 'classes')}; the time is for {record['strategy']}\n")  # fmt: skip
-    columns = [Column("rank", right=True), Column("backbone", wrap=True), Column("predicted", right=True),
-               Column("interval", right=True), Column("best", right=True), Column("ranks", right=True),
-               Column("LogME", right=True), Column("H-score", right=True), Column("kNN", right=True),
-               Column("epochs", right=True), Column("time", right=True), Column("memory", right=True)]  # fmt: skip
+    numbers = ("predicted", "interval", "best", "ranks", "LogME", "H-score", "kNN", "epochs", "time", "memory")
+    columns = [
+        Column("rank", right=True),
+        Column("backbone", wrap=True),
+        *(Column(name, right=True) for name in numbers),
+    ]
     if record["budget"]:
         columns.append(Column("fits"))
     rows = []
@@ -70,8 +68,7 @@ def _show(record: Mapping[str, Any]) -> None:
                  size(cost["memory_bytes"])]  # fmt: skip
         rows.append([*cells, "yes" if cost["fits"] else "no"] if record["budget"] else cells)
     render.table(columns, rows)
-    say()
-    say("predicted: what a linear probe on the frozen features reaches; fine-tuning mostly reaches more")
+    say("\npredicted: accuracy of a linear probe on the frozen features; fine-tuning mostly reaches more")
     if record["left_out"]:
         say(f"left out: {plural(len(record['left_out']), 'backbone')}")
     by_reason: dict[str, list[str]] = {}

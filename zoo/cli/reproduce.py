@@ -1,41 +1,28 @@
-"""`zoo reproduce`: do a run again, and say what came out otherwise."""
+"""`zoo reproduce`: do a run again, and report the differences."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from zoo.cli import complete, progress, render
-from zoo.cli.options import Dataset
+from zoo.cli.options import Dataset, Out, argument, option
 from zoo.cli.output import Answer, Json
+
+_RUN = "A finished run (its folder, or its name under runs/), or a model that zoo published (ORG/NAME)."
+_WEIGHTS = "Where the weights to start from are now, if they were a file."
 
 
 def command(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A finished run (its folder, or its name under runs/), or a model that zoo published (ORG/NAME).",
-            autocompletion=complete.trained_model,
-            show_default=False,
-        ),
-    ],
+    run: Annotated[str, argument("RUN", _RUN, complete.trained_model)],
     dataset: Dataset = None,
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", metavar="FILE", help="Where the weights to start from are now, if they were a file."),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--out", "-o", metavar="FOLDER", help="Folder of the new run; one under runs/ if left out."),
-    ] = None,
+    weights: Annotated[str | None, option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> Answer:
-    """Do a run again from its record: are the weights the same, is the accuracy, and what differs around them?
+    """Do a run again from its record, and compare weights, accuracy, data, versions and machine.
 
     On the CPU of the same machine, with the same versions, the weights are identical to the bit. A model on the Hub
-    whose images were on somebody's disk needs --dataset.
+    that was trained on local images needs --dataset.
 
     For example:
 

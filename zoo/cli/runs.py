@@ -18,9 +18,7 @@ from zoo.tasks.schema import ONE, headline, written
 
 
 def command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="The folder that the runs are in.", show_default=True)
-    ] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that holds the runs.")] = Path("runs"),
     as_json: Json = False,
 ) -> Answer:
     """List the runs, newest last: finished, interrupted and failed ones.
@@ -50,43 +48,39 @@ def command(
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """What one run's record says; a record that cannot be read gives a row that says so."""
-    row: dict[str, Any] = {"run": str(run.path), "name": run.name, "status": "damaged", "kind": None, "backbone": None,
-                           "dataset": None, "strategy": None, "problem": None, "score": None, "accuracy": None,
-                           "n": None, "split": None,
-                           "created": None}  # fmt: skip
+    """The row of one run; one whose record cannot be read is "damaged", with the reason on stderr."""
+    row: dict[str, Any] = {"run": str(run.path), "name": run.name, "status": "damaged"}
+    record: dict[str, Any] = {}
     try:
         record = run.record
+        row["status"] = record.get("status")
     except RunError as error:
         warn(str(error))
-        return row
-    row.update(status=record.get("status"), kind=record.get("kind"), created=record.get("created"))
-    row.update(
-        backbone=_part(record, "backbone").get("name"),
-        dataset=_part(record, "dataset").get("name"),
-        strategy=_part(record, "recipe").get("strategy"),
-    )
-    if record.get("kind") == "stack":
-        row["strategy"] = _part(record, "stack").get("choice")
-    result = _part(record, "result")
-    row.update(problem=result.get("problem", ONE), score=headline(result)[1])
-    row.update(accuracy=result.get("accuracy"), n=result.get("n"), split=result.get("split"))
-    return row
 
+    def part(name: str) -> dict[str, Any]:
+        value = record.get(name)
+        return value if isinstance(value, dict) else {}
 
-def _part(record: dict[str, Any], name: str) -> dict[str, Any]:
-    value = record.get(name)
-    return value if isinstance(value, dict) else {}
+    result, stacked = part("result"), record.get("kind") == "stack"
+    return row | {
+        "kind": record.get("kind"),
+        "backbone": part("backbone").get("name"),
+        "dataset": part("dataset").get("name"),
+        "strategy": part("stack").get("choice") if stacked else part("recipe").get("strategy"),
+        "problem": result.get("problem", ONE) if record else None,
+        "score": headline(result)[1],
+        **{key: result.get(key) for key in ("accuracy", "n", "split")},
+        "created": record.get("created"),
+    }
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    images = count(row["n"])
     texts = [str(row[key] or "-") for key in ("name", "status", "backbone", "dataset", "strategy")]
-    return [*texts, _score(row), images, _date(row["created"])]
+    return [*texts, _score(row), count(row["n"]), _date(row["created"])]
 
 
 def _score(row: dict[str, Any]) -> str:
-    """Accuracy is what a score is, unless it says otherwise."""
+    """The headline number, with its name unless it is accuracy."""
     name = headline(row)[0]
     if row["score"] is None or name == "accuracy":
         return percent(row["score"])
@@ -94,7 +88,7 @@ def _score(row: dict[str, Any]) -> str:
 
 
 def _date(created: str | None) -> str:
-    """The local date and time of a record's time stamp."""
+    """A record's time stamp as local date and time."""
     try:
         return datetime.fromisoformat(str(created)).astimezone().strftime("%Y-%m-%d %H:%M")
     except ValueError:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-import typer
-
 from zoo.base.text import compact
 from zoo.cli import complete, progress, render
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
 from zoo.models import lookup
@@ -19,15 +18,7 @@ _NON_COMMERCIAL = re.compile(r"(?:^|-)nc(?:-|$)|non-?commercial", re.IGNORECASE)
 
 
 def command(
-    backbone: Annotated[
-        str,
-        typer.Argument(
-            metavar="BACKBONE",
-            help="A name from `zoo list`, or timm/ARCHITECTURE.",
-            autocompletion=complete.backbone,
-            show_default=False,
-        ),
-    ],
+    backbone: Annotated[str, argument("BACKBONE", "A name from `zoo list`, or timm/ARCHITECTURE.", complete.backbone)],
     as_json: Json = False,
 ) -> Answer:
     """Show one backbone: its layer groups, its weights with their licences, and how to adapt it.
@@ -37,7 +28,8 @@ def command(
         zoo show resnet50
         zoo show timm/convnext_tiny
     """
-    if _is_dynamic(backbone):
+    # timm has to be loaded for a dynamic plugin's names, which takes seconds.
+    if any(plugin.dynamic and backbone.startswith(f"{plugin.name}/") for plugin in lookup.discover().plugins):
         with progress.shown("loading timm"):
             spec = lookup.get(backbone)
             facts = _built(spec)
@@ -54,23 +46,20 @@ def command(
         "params": facts["params"],
         "input": spec.input,
         "groups": facts["groups"],
-        "weights": [_weights(weights) for weights in spec.weights],
+        "weights": [weights_document(weights, "num_classes", "input") for weights in spec.weights],
     }
     return Answer(document, lambda: _show(document), as_json)
 
 
-def non_commercial(license_name: str | None) -> bool:
-    """Whether a licence's name says that the weights are not for commercial use."""
-    return bool(license_name and _NON_COMMERCIAL.search(license_name))
-
-
-def _is_dynamic(name: str) -> bool:
-    """Whether timm has to be asked about this name, which takes seconds."""
-    return any(plugin.dynamic and name.startswith(f"{plugin.name}/") for plugin in lookup.discover().plugins)
+def weights_document(weights: Weights, *more: str) -> dict[str, Any]:
+    """Name, source and licence of weights, whether its name says that it forbids commercial use, and further fields."""
+    known = {"name": weights.name, "source": weights.source, "license": weights.license}
+    forbidden = bool(weights.license and _NON_COMMERCIAL.search(weights.license))
+    return {**known, "non_commercial": forbidden, **{key: getattr(weights, key) for key in more}}
 
 
 def _built(spec: BackboneSpec) -> dict[str, Any]:
-    """Groups and sizes of a backbone whose manifest leaves them to the architecture; it is built without memory."""
+    """Layer groups and parameter counts if the manifest leaves them to the architecture; built on the meta device."""
     import torch
 
     from zoo.models import layer_groups, saved
@@ -87,17 +76,6 @@ def _built(spec: BackboneSpec) -> dict[str, Any]:
     }
 
 
-def _weights(weights: Weights) -> dict[str, Any]:
-    return {
-        "name": weights.name,
-        "source": weights.source,
-        "license": weights.license,
-        "non_commercial": non_commercial(weights.license),
-        "num_classes": weights.num_classes,
-        "input": weights.input,
-    }
-
-
 def _show(facts: dict[str, Any]) -> None:
     say(f"{facts['full_name']}, from {facts['distribution']} {facts['version']}")
     side = f", {facts['input']} x {facts['input']} images" if facts["input"] else ""
@@ -107,20 +85,18 @@ def _show(facts: dict[str, Any]) -> None:
     counted = all("params" in group for group in facts["groups"])
     columns = [Column("group"), *([Column("parameters", right=True)] if counted else [])]
     render.table(columns, [[row["name"], *([compact(row["params"])] if counted else [])] for row in facts["groups"]])
-    say()
     if facts["weights"]:
-        say("Weights, the default first")
+        say("\nWeights, the default first")
         known = [key for key in ("num_classes", "input") if any(weights[key] for weights in facts["weights"])]
         columns = [Column("name"), Column("source"), Column("licence", wrap=True)]
         columns += [Column(key.removeprefix("num_"), right=True) for key in known]
         render.table(columns, [_weights_row(weights, known) for weights in facts["weights"]])
     else:
-        say("Weights: none; it trains with --strategy scratch, or with --weights FILE")
-    say()
-    say("Adapt it:")
-    say(f"  zoo adapt {printable(_shortest(facts))} --dataset FOLDER")
+        say("\nWeights: none; it trains with --strategy scratch, or with --weights FILE")
+    name = printable(_shortest(facts))
+    say(f"\nAdapt it:\n  zoo adapt {name} --dataset FOLDER")
     if len(facts["weights"]) > 1:
-        say(f"  zoo adapt {printable(_shortest(facts))} --weights {facts['weights'][1]['name']} --dataset FOLDER")
+        say(f"  zoo adapt {name} --weights {facts['weights'][1]['name']} --dataset FOLDER")
 
 
 def _weights_row(weights: dict[str, Any], known: list[str]) -> list[str]:
@@ -131,6 +107,6 @@ def _weights_row(weights: dict[str, Any], known: list[str]) -> list[str]:
 
 
 def _shortest(facts: dict[str, Any]) -> str:
-    """The short name where it means this backbone alone."""
+    """The short name, if only this backbone has it."""
     same = [spec for spec in lookup.backbones() if spec.name == facts["name"]]
     return str(facts["name"] if len(same) == 1 and same[0].full_name == facts["full_name"] else facts["full_name"])

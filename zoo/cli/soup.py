@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from zoo.base.text import percent
 from zoo.cli import complete, progress, render
+from zoo.cli.options import Out, argument
 from zoo.cli.output import Answer, Json, say
 
-RUNS = typer.Argument(
-    metavar="RUN...",
-    help="Finished runs: their folders, or names under runs/.",
-    autocompletion=complete.finished_run,
-    show_default=False,
-)
-Out = Annotated[
-    str | None,
-    typer.Option(
-        "--out", "-o", metavar="FOLDER", help="Folder of the new run; a new one under runs/ if left out.",
-        show_default=False,
-    ),
-]  # fmt: skip
+RUNS = argument("RUN...", "Finished runs: their folders, or names under runs/.", complete.finished_run)
 
 
 def command(runs: Annotated[list[str], RUNS], out: Out = None, as_json: Json = False) -> Answer:
-    """Average the weights of several runs of one architecture, greedily: a soup, one network as quick as each.
+    """Average the weights of several runs of one architecture, greedily: a soup, one network as fast as each.
 
-    From the best run down, each is added if that makes the average no worse on the images that chose the runs' epochs.
-    The runs must have the same images in the same roles; with several seeds that takes one --data-seed. What comes out
-    is a run like any other.
+    From the best run down, each is added if that makes the average no worse on the validation images. The runs must
+    have the same train, val and test images; with several seeds that takes one --data-seed. The result is an ordinary
+    run.
 
     For example:
 
@@ -48,9 +35,7 @@ def command(runs: Annotated[list[str], RUNS], out: Out = None, as_json: Json = F
         rows = [[row["name"], percent(row["accuracy"]), percent(row["with"]["accuracy"]) if row["with"] else "-",
                  "yes" if row["kept"] else "no"] for row in record["soup"]["candidates"]]  # fmt: skip
         render.table(columns, rows)
-        say(f"(accuracy on the images that choose: {record['dataset']['selected_on']})\n")
+        say(f"(accuracy on the validation images: {record['dataset']['selected_on']})\n")
         render.run_result(record, run)
 
-    document = {"run": str(run.path), "result": render.small(record["result"]), "soup": record["soup"],
-                "seconds": record["seconds"], "report": str(run.report)}  # fmt: skip
-    return Answer(document, show, as_json)
+    return Answer(render.ensemble_document(record, run, "soup"), show, as_json)

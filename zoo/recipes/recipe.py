@@ -43,28 +43,32 @@ class Recipe:
     epochs: int | None = choice(None, "Epochs of the last phase.", low=1, high=100_000)
     probe_epochs: int | None = choice(None, "Epochs of the phases before the last one.", low=0, high=100_000)
     lr: Rate = choice(
-        None, "Peak rate of the head in the last phase, or auto: a range test.", more_than=0, high=100, words=("auto",)
+        None,
+        "Peak learning rate of the head in the last phase, or auto (range test).",
+        more_than=0,
+        high=100,
+        words=("auto",),
     )
-    probe_lr: float | None = choice(None, "Peak rate of the head while only it trains.", more_than=0, high=100)
+    probe_lr: float | None = choice(None, "Peak learning rate of the head while only it trains.", more_than=0, high=100)
     lr_decay: float | None = choice(None, "Each earlier layer group's rate, relative to the next.", low=0, high=1)
-    group_lr: Mapping[str, float] = choice(dict, "Peak rate of one layer group.", metavar="GROUP=RATE", low=0)
+    group_lr: Mapping[str, float] = choice(dict, "Peak learning rate of one layer group.", metavar="GROUP=RATE", low=0)
     train_from: str | None = choice(
         None, "First layer group that trains in the last phase: a name from `zoo show`, head-N, or all."
     )
     phases: tuple[Phase, ...] = choice(tuple, "Phases in full, instead of a strategy's (recipe files only).")
     optimizer: str = choice("adamw", "Any optimizer of timm's factory.")
     weight_decay: float | None = choice(None, "Weight decay; biases and norms get none.", low=0, high=10)
-    schedule: str = choice("one-cycle", "Rate schedule of a phase.", choices=("one-cycle", "cosine", "constant"))
-    warmup: float = choice(0.25, "Share of a phase's steps in which the rate rises.", low=0, high=0.9)
+    schedule: str = choice("one-cycle", "Learning rate schedule.", choices=("one-cycle", "cosine", "constant"))
+    warmup: float = choice(0.25, "Share of a phase's steps in which the learning rate rises.", low=0, high=0.9)
     batch_size: int | Literal["auto"] | None = choice(
         None,
-        "Images per batch, over all processes, or auto for the largest that fits and is worth it; default: 32, or "
-        "with few images 16 or 8, for an epoch of five batches.",
+        "Images per batch over all processes, or auto for the largest that fits and is worth it; default: 32, or 16 "
+        "or 8 with few images, so that an epoch has five batches.",
         low=1,
         high=65_536,
         words=("auto",),
     )
-    accumulate: int = choice(1, "Batches whose gradients make one step.", low=1, high=4096)
+    accumulate: int = choice(1, "Batches per optimizer step (gradient accumulation).", low=1, high=4096)
     clip: float = choice(1.0, "Largest gradient norm; 0 turns clipping off.", low=0)
     label_smoothing: float | None = choice(
         None,
@@ -79,47 +83,47 @@ class Recipe:
         choices=FACTS[MANY].losses,
     )
     ema: float = choice(
-        0.0, "Decay of an average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
+        0.0, "Decay of a moving average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
     )
     soup: bool = choice(
-        False, "Average the weights of the run's best epochs, each one that makes the average better (greedy soup)."
+        False, "Average the weights of the run's best epochs, adding each that improves the average (greedy soup)."
     )
-    soup_keep: int = choice(5, "Epochs whose weights are kept for --soup, at most.", low=2, high=100)
+    soup_keep: int = choice(5, "Largest number of epochs whose weights are kept for --soup.", low=2, high=100)
     wise: float | Literal["sweep"] | None = choice(
         None,
-        "Average the weights before the body trained (0) and after (1) with this share of the latter, or sweep to try "
-        "eleven shares (WiSE-FT).",
+        "Average the weights from before (0) and after (1) the body trains, with this share of the latter; sweep "
+        "tries eleven shares (WiSE-FT).",
         low=0,
         high=1,
         words=("sweep",),
     )
-    dropout: float = choice(0.0, "Dropout before the head.", low=0, high=0.95)
+    dropout: float = choice(0.0, "Dropout rate before the head.", low=0, high=0.95)
     norm: str = choice("auto", "Batch-norm statistics of the groups that train.", choices=("auto", "live", "fixed"))
     recalibrate: str = choice(
         "auto",
-        "Re-estimate pretrained norm statistics on the training images before training: auto (if these look "
-        "different and a trial shows that it is better), on, off.",
+        "Re-estimate pretrained norm statistics on the training images before training: auto (if the images look "
+        "different and a trial shows an improvement), on, off.",
         choices=("auto", "on", "off"),
     )
     augment: Augment | None = choice(None, "Augmentation.", choices=("none", "light", "standard", "strong"))
     mixup: float = choice(0.0, "Mixup's alpha; 0 turns it off.", low=0, high=10)
     cutmix: float = choice(0.0, "CutMix's alpha; 0 turns it off.", low=0, high=10)
-    balance: Balance = choice("none", "Against class imbalance.", choices=("none", "weights", "sampler"))
-    patience: int | None = choice(None, "Stop a phase after this many epochs without a better one.", low=1)
+    balance: Balance = choice("none", "Method against class imbalance.", choices=("none", "weights", "sampler"))
+    patience: int | None = choice(None, "Stop a phase after this many epochs without improvement.", low=1)
     select_by: str = choice(
         "auto",
-        "What makes an epoch the best one; auto: the refinement error with few validation images, else accuracy; with "
-        "--align: information, which like entropy and density looks at target images, without labels; for several "
-        "labels per image: map, their mean average precision; for several tasks: score, the mean of theirs.",
+        "Score that chooses the best epoch; auto: the refinement error with few validation images, else accuracy; "
+        "with --align: information, which like entropy and density uses unlabelled target images; for several labels "
+        "per image: map, their mean average precision; for several tasks: score, the mean of theirs.",
         choices=("auto", "accuracy", "loss", "refinement", "entropy", "information", "density", "map", "score"),
     )
     target: str | None = choice(
-        None, "Images of another domain to adapt to, as for --dataset. Any labels are used for the report alone."
+        None, "Images of another domain to adapt to, named like --dataset; their labels are used for the report only."
     )
     align: str = choice(
         "none",
-        "How to align the features of both domains; adabn takes the target's norm statistics after training. "
-        "Several with commas between are all tried, and the best is taken without labels; auto: none,adabn,dann,cdan.",
+        "How to align the features of both domains; adabn takes the target's norm statistics after training. Several, "
+        "separated by commas, are all tried; the best is chosen without labels; auto: none,adabn,dann,cdan.",
         choices=(*methods.SOURCE_ONLY, *methods.ALIGNMENT, methods.AUTO),
         several=(*methods.SOURCE_ONLY, *methods.ALIGNMENT),
     )
@@ -141,48 +145,48 @@ class Recipe:
         metavar="auto|on|off|PHASES",
     )
     cache_views: int | None = choice(
-        None, "Cached augmented views of each training image, which epochs take in turn; default: 4.", low=1, high=1000
+        None, "Augmented views cached per training image, which epochs use in turn; default: 4.", low=1, high=1000
     )
-    cache_ram_gb: float = choice(2.0, "Gigabytes of features cached in memory; more goes into a file.", low=0)
-    cache_gb: float = choice(10.0, "Gigabytes that files of features may take, all runs together.", low=0)
+    cache_ram_gb: float = choice(2.0, "Gigabytes of cached features in memory; more goes into a file.", low=0)
+    cache_gb: float = choice(10.0, "Gigabytes of cached features on disk, all runs together.", low=0)
     store_gb: float = choice(
-        8.0, "Gigabytes that decoded images may take on disk, all runs together; 0: decode in every epoch.", low=0
+        8.0, "Gigabytes of decoded images on disk, all runs together; 0: decode in every epoch.", low=0
     )
     checkpoint_every: str = choice(
         "1m",
-        "How often to save a checkpoint: after a time (90s, 10m, 2h), steps (500 steps), or both with a comma.",
+        "How often to save a checkpoint: a time (90s, 10m, 2h), steps (500 steps), or both separated by a comma.",
         metavar="TIME|STEPS",
     )
-    checkpoint_keep: int = choice(2, "Checkpoints that are kept, in case the newest is damaged.", low=2, high=1000)
+    checkpoint_keep: int = choice(2, "Checkpoints to keep, in case the newest is damaged.", low=2, high=1000)
     image_size: int | None = choice(None, "Side of the square input, pixels; default: the weights'.", low=8, high=4096)
     train_per_class: int | None = choice(None, "Few-shot: images per class, validation images included.", low=2)
     limit: int | None = choice(
-        None, "Most training images, and most unlabelled ones, to use; of each data set if tasks name several.", low=2
+        None, "At most this many training images, and unlabelled ones; of each data set if tasks name several.", low=2
     )
     val_fraction: float = choice(0.2, "Share cut from train if there is no validation split.", more_than=0, high=0.9)
     on_bad_image: OnBadImage = choice("error", "What to do about unreadable images.", choices=("error", "skip"))
     path_column: str | None = choice(None, "Column of the image paths or images; default: path, or the data set's.")
     label_column: str | None = choice(
-        None, "Column of the labels, or one for each label with commas between; default: label, or the data set's."
+        None, "Column of the labels, or one column per label, separated by commas; default: label, or the data set's."
     )
     problem: Problem = choice(
         "auto",
-        "What an image has: single-label, one class; multi-label, several (if a table has several rows of a path, all "
-        "of theirs); auto: several if the separator, the columns or lists in cells say so.",
+        "Targets of an image: single-label, one class; multi-label, several (collected from all rows of a table with "
+        "its path); auto: multi-label if the separator, the columns or lists in cells say so.",
         choices=get_args(Problem),
     )
     label_separator: str | None = choice(None, "Separator of several labels in one cell, such as ;")
     tasks: tuple[str, ...] = choice(
         tuple,
-        "A task, instead of --dataset: its name, a data set, and of a table the column, perhaps with the kind "
+        "A task, instead of --dataset: its name, a data set, and for a table the column, with the kind if needed "
         "(single-label, multi-label, regression, ordinal, or levels such as low<high).",
         metavar="NAME=DATASET[:COLUMN[:KIND]]",
     )
     task_weights: Mapping[str, float] = choice(dict, "Weight of one task's loss.", metavar="TASK=WEIGHT", low=0)
     task_weighting: TaskWeighting = choice(
         "fixed",
-        "How to combine the tasks' losses: fixed weights; uncertainty, which learns them; or pcgrad, which removes "
-        "from each task's gradient what works against another's.",
+        "How the tasks' losses are combined: fixed weights; uncertainty, which learns them; or pcgrad, which removes "
+        "from each task's gradient what conflicts with another's.",
         choices=("fixed", "uncertainty", "pcgrad"),
     )
     task_temperature: float = choice(
@@ -199,19 +203,19 @@ class Recipe:
     )
     fold: str | None = choice(
         None,
-        "Hold out one of several equal parts of the training images and report on it, such as 2/5 (cross-validation).",
+        "Hold out one of K equal parts of the training images and test on it, such as 2/5 (cross-validation).",
         metavar="K/N",
     )
     refit: str = choice(
         "auto",
         "Train again up to the best epoch, on the validation images too: auto (if there are under 500 labelled "
-        "images, and the validation ones were cut from them), on, off.",
+        "images, and the validation images were cut from them), on, off.",
         choices=("auto", "on", "off"),
     )
-    precision: str = choice("auto", "Arithmetic of training.", choices=("auto", "fp32", "bf16", "fp16"))
+    precision: str = choice("auto", "Numeric precision of training.", choices=("auto", "fp32", "bf16", "fp16"))
     compile: str = choice(
         "auto",
-        "Compile the training step with torch.compile: auto (if a trial shows that it pays back), on, off, or phases.",
+        "Compile the training step with torch.compile: auto (if a trial shows that it pays off), on, off, or phases.",
         metavar="auto|on|off|PHASES",
     )
     device: str = choice("auto", "Where to train.", choices=("auto", "cpu", "cuda", "mps"))

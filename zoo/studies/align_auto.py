@@ -1,4 +1,4 @@
-"""Several ways to adapt to a domain tried, and the best taken, without the domain's labels; doing nothing is one."""
+"""Automatic choice of an alignment method: train with each, and take the best by a score without target labels."""
 
 from __future__ import annotations
 
@@ -26,22 +26,14 @@ from zoo.training.loaded import Loaded, Work
 from zoo.training.selection import rises
 from zoo.training.validators import VALIDATORS
 
-FOLDER = "tried"  # in the run's own: the runs of the methods that were not taken
+FOLDER = "tried"  # in the run's folder: the runs of the methods that were not chosen
 
 
 def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: Listener) -> Run:
-    """Adapt with each method in turn, and make the run of the best one the run.
+    """Adapt with each method of `recipe.align` in turn, and make the run of the best one the run in `out`.
 
-    What a method is worth is told by what `recipe.select_by` says: of its finished model on target images, without
-    labels, or of its best epoch on source images; by `information` where nothing was chosen. Methods that this network
-    cannot be adapted by are left out before the first trains.
-
-    Args:
-        backbone: Its name.
-        dataset: The labelled images.
-        recipe: The choices, with `align` left to be found.
-        out: The folder; None: a new one under `runs/`.
-        emit: Told about progress.
+    Methods are compared by `recipe.select_by`, `information` by default: of the finished model on unlabelled target
+    images, or of the best epoch on source images. Methods that do not fit the network are left out before any trains.
     """
     methods = asked(recipe.align)
     place = _place(out, f"{backbone.rpartition('/')[2]}-auto")
@@ -51,41 +43,39 @@ def start(backbone: str, dataset: str, recipe: Recipe, out: Path | None, emit: L
     unfit = left_out(ready.loaded, ready.work, ready.plan, methods)
     for method, why in unfit.items():
         emit(Note(f"--align {method} is not tried: {why}"))
-    found: dict[str, Run] = {}
+    runs: dict[str, Run] = {}
     fit = [method for method in methods if method not in unfit]
     if not fit:
-        raise RecipeError("no method that was asked for fits this network", why="; ".join(unfit.values()))
+        raise RecipeError("no method of --align fits this network", why="; ".join(unfit.values()))
     for method in fit:
         emit(Note(f"trying --align {method}"))
-        if found or method != "none":
+        if runs or method != "none":
             began = time.monotonic()
             ready = prepare(backbone, dataset, replace(recipe, align=method), emit)
-        try:  # named as the run will be: its name is in its files
-            found[method] = train.begin(ready, place / FOLDER / method / place.name, emit, began)
+        try:  # the folder has the final run's name, which is in its files
+            runs[method] = train.begin(ready, place / FOLDER / method / place.name, emit, began)
         except TrainingInterrupted as error:
-            raise TrainingInterrupted(
-                error.what,
-                why=f"that goes on with {method} alone. What is finished is in {place / FOLDER}; several are tried in "
-                "one go, or anew in another folder",
-                fix=error.fix,
-                signal_number=error.signal_number,
-            ) from error
-    records = {method: each.record for method, each in found.items()}
-    best = max(records, key=lambda method: _merit(records[method], by))
+            why = (
+                f"that goes on with {method} alone. What is finished is in {place / FOLDER}; several are tried in one "
+                "go, or again in another folder"
+            )
+            raise TrainingInterrupted(error.what, why=why, fix=error.fix, signal_number=error.signal_number) from error
+    records = {method: run.record for method, run in runs.items()}
+    best = (max if rises(by) else min)(records, key=lambda method: score(records[method], by))
     rows = [_row(method, records[method], by, method == best) for method in records]
-    emit(Note(f"--align {best} is taken: of all that were tried, {by} speaks for it most"))
+    emit(Note(f"--align {best} is chosen: it has the best {by} of all methods that were tried"))
     this = Run(place)
     if machine.process_index() == 0:
         record = records[best]
         record["target"] |= {"tried": {"by": by, "rows": rows, "left_out": unfit}}
-        _move_up(found[best].path, place)
+        _move_up(runs[best].path, place)
         write_up(this, ready.loaded.dataset.test, record)
     ready.loaded.accelerator.wait_for_everyone()
     return this
 
 
 def _place(out: Path | None, name: str) -> Path:
-    """The run's folder: it must not be one already, and all processes must mean the same."""
+    """The run's folder, which must not exist; the same in all processes."""
     if out is not None:
         lock.refuse_used(out)
         return out.resolve()
@@ -97,26 +87,21 @@ def _place(out: Path | None, name: str) -> Path:
 
 
 def left_out(loaded: Loaded, work: Work, plan: Plan, methods: Sequence[str]) -> dict[str, str]:
-    """The methods that a prepared network cannot be adapted by, and why; nothing has trained yet."""
-    found = {}
+    """The methods that do not fit a prepared network, with the reasons."""
+    unfit = {}
     for method in methods:
         recipe = replace(work.settled, align=method)
         try:
             assemble(recipe, loaded)
             require_body(recipe, trained=any(phase.trains_body for phase in plan.phases))
         except RecipeError as error:
-            found[method] = error.why or error.what
-    return found
+            unfit[method] = error.why or error.what
+    return unfit
 
 
 def score(record: Mapping[str, Any], by: str) -> float:
-    """What target images say of a finished run's model, or source images of its best epoch."""
+    """The score of a finished run's model on target images, or of its best epoch on source images."""
     return float((record["target"]["validators"] if by in VALIDATORS else record["best"])[by])
-
-
-def _merit(record: Mapping[str, Any], by: str) -> float:
-    value = score(record, by)
-    return value if rises(by) else -value
 
 
 def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[str, Any]:
@@ -133,7 +118,7 @@ def _row(method: str, record: Mapping[str, Any], by: str, chosen: bool) -> dict[
 
 
 def _move_up(path: Path, place: Path) -> None:
-    """Make a finished run's folder the contents of another; its record comes last, so that no half of it is a run."""
+    """Move the contents of a finished run's folder to another, the record last, so that a partial one is not a run."""
     with files.friendly_os_errors(place):
         for name in sorted(os.listdir(path), key=lambda name: name == "run.json"):
             os.replace(path / name, place / name)

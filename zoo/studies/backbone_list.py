@@ -1,4 +1,4 @@
-"""Backbones that are to be compared or ranked: named with the weights they start from, or all that are at hand."""
+"""Backbones to compare or rank: named with their weights, or all whose weights are on this machine."""
 
 from __future__ import annotations
 
@@ -25,43 +25,37 @@ class Entrant:
         return self.backbone.rpartition("/")[2]
 
     def __str__(self) -> str:
-        """As a person would write it."""
+        """As a user would write it."""
         return self.backbone if self.weights == "default" else f"{self.backbone}={self.weights}"
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A backbone that is not looked at, and why."""
+    """A backbone that is left out, and why."""
 
     backbone: str
     why: str
     fix: str = ""
 
     def record(self) -> dict[str, str]:
-        """The same as plain values."""
+        """Plain values."""
         return {"backbone": self.backbone, "why": self.why, "fix": self.fix}
 
 
 def named(texts: Sequence[str]) -> list[Entrant]:
-    """Backbones as a person names them, `NAME` or `NAME=WEIGHTS`, each checked.
-
-    Raises:
-        PluginError: There is no such backbone.
-        WeightsError: There are no such weights.
-        RecipeError: The same one is named twice.
-    """
+    """Parse `NAME` or `NAME=WEIGHTS`; raises PluginError or WeightsError if unknown, RecipeError if named twice."""
     found: list[Entrant] = []
     for text in texts:
         name, _, weights = text.partition("=")
         spec = lookup.get(name)
-        asked = weights or "default"
-        resolve_weights(spec, asked)
-        if Path(asked).expanduser().exists() and asked not in {each.name for each in spec.weights}:
-            asked = str(Path(asked).expanduser().resolve())
+        chosen = weights or "default"
+        resolve_weights(spec, chosen)
+        if Path(chosen).expanduser().exists() and chosen not in {each.name for each in spec.weights}:
+            chosen = str(Path(chosen).expanduser().resolve())
         # A tag in the name chooses the weights; the full name alone would lose it.
-        if asked == "default" and spec.weights and name.rpartition("/")[2] != spec.name:
-            asked = spec.weights[0].name
-        entrant = Entrant(spec.full_name, asked)
+        if chosen == "default" and spec.weights and name.rpartition("/")[2] != spec.name:
+            chosen = spec.weights[0].name
+        entrant = Entrant(spec.full_name, chosen)
         if entrant in found:
             raise RecipeError(f"{entrant} is named twice", fix="name it once, or with other weights: NAME=WEIGHTS")
         found.append(entrant)
@@ -69,33 +63,33 @@ def named(texts: Sequence[str]) -> list[Entrant]:
 
 
 def every() -> tuple[list[Entrant], list[LeftOut]]:
-    """Every backbone that plugins declare and some of whose weights are on this machine; the others, with reasons."""
+    """All declared backbones with weights on this machine; and the others, with reasons."""
     found, left_out = [], []
     for spec in lookup.backbones():
         try:
-            there = next((weights for weights in spec.weights if at_hand(spec, weights)), None)
+            local = next((weights for weights in spec.weights if at_hand(spec, weights)), None)
         except ZooError as error:
             left_out.append(LeftOut(spec.full_name, error.what, error.fix))
             continue
-        if there is None:
+        if local is None:
             fix = f"fetch them by naming it: zoo rank {spec.full_name} …"
             left_out.append(LeftOut(spec.full_name, "its weights are not on this machine", fix))
         else:
-            found.append(Entrant(spec.full_name, "default" if there is spec.weights[0] else there.name))
+            found.append(Entrant(spec.full_name, "default" if local is spec.weights[0] else local.name))
     return found, left_out
 
 
 def labels(entrants: Sequence[Entrant]) -> list[str]:
-    """A short name for each, different from the others, and fit for a folder's name."""
+    """A short, unique name for each, valid as a folder's name."""
     shorts = [entrant.short for entrant in entrants]
-    texts = []
-    for entrant in entrants:
-        text = entrant.short
-        if shorts.count(text) > 1:
-            text += f"-{_origin(entrant.weights)}"
-        texts.append(files.slug(text))
-    return [text if texts.count(text) == 1 else f"{text}-{texts[:place].count(text) + 1}"
-            for place, text in enumerate(texts)]  # fmt: skip
+    texts = [
+        files.slug(entrant.short if shorts.count(entrant.short) == 1 else f"{entrant.short}-{_origin(entrant.weights)}")
+        for entrant in entrants
+    ]
+    return [
+        text if texts.count(text) == 1 else f"{text}-{texts[:place].count(text) + 1}"
+        for place, text in enumerate(texts)
+    ]
 
 
 def _origin(weights: str) -> str:

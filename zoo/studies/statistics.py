@@ -1,22 +1,23 @@
-"""What is more than noise: accuracies of several seeds on the same images, and their paired differences."""
+"""Statistics of accuracies: intervals and tests over seeds and images, for single runs and paired differences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.05  # a difference is called one below this, all pairs of a comparison together
+LEVEL = 0.05  # significance level of all pairs of a comparison together
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean over seeds and images, and how well it is known."""
+    """A mean over seeds and images, with its uncertainty."""
 
     value: float
     interval: tuple[float, float]  # 95 %
@@ -25,12 +26,9 @@ class Mean:
 
 
 def share_variance(right: npt.NDArray[np.bool_]) -> float:
-    """Variance of a share of images, with two images of either kind added (Agresti and Coull 1998).
+    """Variance of the share of `right` (images,), with two images of either kind added (Agresti and Coull 1998).
 
-    They keep it above 0 where all images are named alike: 20 of 20 are no proof of 100 %.
-
-    Args:
-        right: (images,).
+    They keep it above 0 if all images are right, or none is: 20 of 20 do not prove 100 %.
     """
     count = len(right) + 4
     share = (int(right.sum()) + 2) / count
@@ -38,11 +36,9 @@ def share_variance(right: npt.NDArray[np.bool_]) -> float:
 
 
 def difference_variance(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """Variance of a paired difference of shares, with half an image added of each kind (Agresti and Min 2005).
+    """Variance of the difference between the shares (images,) that two classifiers get right.
 
-    Args:
-        first: (images,), whether one classifier is right.
-        second: (images,), the same of the other.
+    Half an image of each kind is added (Agresti and Min 2005).
     """
     count = len(first) + 2
     gained, lost = int((first & ~second).sum()) + 0.5, int((~first & second).sum()) + 0.5
@@ -50,15 +46,11 @@ def difference_variance(first: npt.NDArray[np.bool_], second: npt.NDArray[np.boo
 
 
 def crossed(values: Values, *, least: float = 0.0) -> Mean:
-    """Mean of values by seed and image, every seed on the same images: both count as drawn at random.
+    """Mean of `values` (seeds, images), every seed on the same images, with seeds and images both drawn at random.
 
     The two-way random-effects model without repetition. The variance of the mean is (MS_images + MS_seeds - MS_rest) /
-    (seeds x images), with the degrees of freedom of Satterthwaite (1946). Several seeds on the same few images do not
-    make these images more; many images do not make one seed more.
-
-    Args:
-        values: (seeds, images); with one seed, only the images vary.
-        least: Variance of the mean over one seed's images, by counting; the mean is never taken to be known better.
+    (seeds x images), with the degrees of freedom of Satterthwaite (1946). More seeds do not stand in for more images,
+    nor the reverse. `least` is the variance of the mean over one seed's images, by counting: a lower bound.
     """
     seeds, images = values.shape
     mean = float(values.mean())
@@ -73,7 +65,7 @@ def crossed(values: Values, *, least: float = 0.0) -> Mean:
     of_images = seeds * float(by_image.var(ddof=1))
     rest = float(((values - by_seed[:, None] - by_image[None, :] + mean) ** 2).sum()) / ((seeds - 1) * (images - 1))
     terms = [(of_images, images - 1), (of_seeds, seeds - 1), (-rest, (seeds - 1) * (images - 1))]
-    # Where seeds differ less than chance would have it, their part is estimated as nothing, not as less than that.
+    # If seeds differ less than by chance, their variance is estimated as 0, not as negative.
     if of_seeds < rest:
         terms = [(of_images, images - 1)]
     elif of_images < rest:
@@ -84,40 +76,31 @@ def crossed(values: Values, *, least: float = 0.0) -> Mean:
 
 
 def nested(means: Sequence[float], *, tested: int, trained: int, least: float = 0.0) -> Mean:
-    """Mean over seeds, each of which cut the images that train and those that test anew.
+    """Mean over two or more seeds, each with its own split into `trained` and `tested` images.
 
-    The cuts share most of their images, so the seeds' means are more alike than those of other images would be. Their
-    variance s^2 is corrected for it: (1/seeds + tested/trained) s^2 (Nadeau and Bengio 2003, "Inference for the
-    generalization error").
-
-    Args:
-        means: One for each seed, two or more.
-        tested: Images that a seed was measured on.
-        trained: Images that it was trained on.
-        least: As for `crossed`.
+    The splits share most of their images, so the seeds' means are more similar than those of new images would be. Their
+    variance s^2 is corrected for that: (1/seeds + tested/trained) s^2 (Nadeau and Bengio 2003, "Inference for the
+    generalization error"). `least` is as in `crossed`.
     """
     values = np.asarray(means, dtype=np.float64)
     variance = (1 / len(values) + tested / max(1, trained)) * float(values.var(ddof=1))
-    covers = "training and which images are measured, cut anew for each seed"
+    covers = "training and which images are measured, with a split for each seed"
     return _normal(float(values.mean()), variance, len(values) - 1, least, covers)
 
 
 def by_seed(means: Sequence[float]) -> Mean:
-    """Mean over seeds on images that are given: what varies is training alone."""
+    """Mean over seeds on fixed images: only training varies."""
     values = np.asarray(means, dtype=np.float64)
     variance = float(values.var(ddof=1)) / len(values)
     return _normal(float(values.mean()), variance, len(values) - 1, 0.0, "training")
 
 
 def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """The exact test of McNemar (1947): whether two classifiers are right equally often on the same images.
+    """Two-sided p value of McNemar's exact test (1947) that two classifiers are right equally often.
 
-    Only the images on which one is right and the other wrong count, and a fair coin would share them out.
-
-    Returns:
-        The two-sided p value.
+    Only images (images,) on which one is right and the other wrong count; a fair coin would divide them.
     """
-    from scipy import stats  # takes a while to import, and adapting does not need it
+    from scipy import stats  # slow to import, and adapting does not need it
 
     gained, lost = int((first & ~second).sum()), int((~first & second).sum())
     if gained + lost == 0:
@@ -126,33 +109,39 @@ def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> floa
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """The p values of several tests, made good for all of them together (Holm 1979)."""
-    adjusted = [1.0] * len(values)
+    """The p values of several tests, adjusted for all of them together (Holm 1979)."""
+    result = [1.0] * len(values)
     highest = 0.0
     for place, number in enumerate(sorted(range(len(values)), key=lambda number: values[number])):
         highest = max(highest, min(1.0, (len(values) - place) * values[number]))
-        adjusted[number] = highest
-    return adjusted
+        result[number] = highest
+    return result
+
+
+def adjusted(pairs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pairs, by their `p`, with `p_adjusted` for all of them together, and whether each is `within_noise`."""
+    for pair, value in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+        pair["p_adjusted"] = value
+        pair["within_noise"] = value >= LEVEL
+    return pairs
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Which (cost, gain) no other beats: none costs less or as little and gains as much or more, unless it is equal."""
+    """Whether each (cost, gain) is on the Pareto front: no other point is at least as good in both, unless equal."""
     return [
-        not any(
-            (other[0] <= cost and other[1] >= gain) and other != (cost, gain) for other in points
-        )
+        not any(other[0] <= cost and other[1] >= gain and other != (cost, gain) for other in points)
         for cost, gain in points
-    ]  # fmt: skip
+    ]
 
 
 def _normal(mean: float, variance: float, freedom: float, least: float, covers: str) -> Mean:
-    """By the variance that was found, and no surer than by the one that is known: few seeds may agree by chance."""
+    """The mean by its estimated variance, but no surer than by the known one (`least`): few seeds agree by chance."""
     from scipy import stats
 
     error, known = math.sqrt(max(0.0, variance)), math.sqrt(least)
     reach = max(float(stats.t.ppf(0.975, freedom)) * error, float(stats.norm.ppf(0.975)) * known)
     if reach == 0:
         return Mean(mean, (mean, mean), 1.0 if mean == 0 else 0.0, covers)
-    found = [float(2 * stats.t.sf(abs(mean) / error, freedom))] if error else []
-    found += [float(2 * stats.norm.sf(abs(mean) / known))] if known else []
-    return Mean(mean, (mean - reach, mean + reach), max(found), covers)
+    values = [float(2 * stats.t.sf(abs(mean) / error, freedom))] if error else []
+    values += [float(2 * stats.norm.sf(abs(mean) / known))] if known else []
+    return Mean(mean, (mean - reach, mean + reach), max(values), covers)

@@ -227,7 +227,7 @@ def test_the_weights_are_named_and_the_note_goes_by_where_they_come_from(tmp_pat
             return answer | ({"weights": starts[short]} if job["task"] == "plan" else {})
 
     found = start(tmp_path, Told(), strategies=("probe",), seeds=1)
-    about = [note for note in found.summary["notes"] if "different training" in note]
+    about = [note for note in found.summary["notes"] if "different pretraining" in note]
     assert len(about) == (said is not None) and (said is None or said in about[0])
     (row,) = [row for row in found.summary["rows"] if row["backbone"] == "timm/test_vit"]
     facts = starts["test_vit"]
@@ -274,7 +274,7 @@ def test_no_two_members_share_a_name(tmp_path):
             {"backbones": ["resnet_nano", "resnet_nano=none"], "strategies": ("probe",)},
             "resnet_nano-none-probe cannot be compared: the recipe has one choice that cannot be",
         ),
-        ({"seeds": 0}, "0 seeds are none to compare with"),
+        ({"seeds": 0}, "a comparison needs at least one seed, not 0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(tmp_path, choices, what):

@@ -115,14 +115,14 @@ def test_runs_that_cannot_be_averaged_are_refused_and_nothing_is_written(runs, i
 
 def test_images_that_a_run_was_trained_on_choose_nothing(runs, images, tmp_path):
     recut = zoo.adapt("resnet_nano", str(images), replace(RECIPE, seed=1), out=tmp_path / "recut")
-    with pytest.raises(DataError, match="same images in the same roles") as caught:
+    with pytest.raises(DataError, match="same train, val and test images") as caught:
         zoo.soup([runs[0], recut], out=tmp_path / "soup")
     assert "--data-seed" in caught.value.fix
     again = zoo.adapt("resnet_nano", str(images), replace(RECIPE, seed=1, data_seed=0), out=tmp_path / "again")
     assert again.record["dataset"]["fingerprint"] == runs[0].record["dataset"]["fingerprint"]
     refitted = Run(Path(shutil.copytree(again.path, tmp_path / "refitted")))
     refitted.write_record(again.record | {"refit": {"images": 56, "epochs": {"probe": 1}}, "id": "refitted"})
-    with pytest.raises(DataError, match="no image is left to choose a soup by") as caught:
+    with pytest.raises(DataError, match="no validation image is left to choose a soup by") as caught:
         zoo.soup([runs[0], refitted], out=tmp_path / "soup")
     assert caught.value.fix == "adapt with --refit off" and not (tmp_path / "soup").exists()
 
@@ -134,7 +134,7 @@ def test_a_network_that_two_runs_hold_is_averaged_once(runs, tmp_path):
     made = zoo.soup([runs[0], twin, runs[2]], out=tmp_path / "soup",
                     on_event=lambda event: told.append(event.text) if isinstance(event, Note) else None)  # fmt: skip
     assert {row["name"] for row in made.record["soup"]["candidates"]} == {"gentle", "hasty"}
-    assert any(text.startswith("twin holds the same network as gentle") for text in told)
+    assert any(text.startswith("twin has the same network as gentle") for text in told)
 
 
 def test_two_runs_of_one_name_are_told_apart(runs, tmp_path):

@@ -58,4 +58,4 @@ def test_more_classes_than_can_be_looked_at_are_drawn():
 def test_what_leaves_one_class_is_refused():
     with pytest.raises(DataError, match="too few images to rank by") as caught:
         sampled(dataset([50, 1, 1]), 40, seed=0)
-    assert caught.value.why == "1 class(es) have 2 images or more that train or choose"
+    assert caught.value.why == "1 class(es) have 2 or more train and validation images"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from zoo.base.text import plural
 from zoo.cli import progress, render
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
 from zoo.errors import PluginError
@@ -17,17 +19,13 @@ from zoo.models.plugins import discovery
 
 
 def command(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A plugin, or one backbone as PLUGIN/BACKBONE.", show_default=False)
-    ],
-    fast: Annotated[
-        bool, typer.Option("--fast", help="Only what can be seen without training and saving a model.")
-    ] = False,
+    name: Annotated[str, argument("NAME", "A plugin, or one backbone as PLUGIN/BACKBONE.")],
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out the checks that train and save a model.")] = False,
     as_json: Json = False,
 ) -> Answer:
     """Check that a plugin's backbones keep the contracts that adaptation relies on. This runs the plugin's code.
 
-    It needs no pretrained weights. Exit code 1 says that a check failed; the page about writing plugins has them all.
+    It needs no pretrained weights. The exit code is 1 if a check fails; the page about writing plugins lists them all.
 
     For example:
 
@@ -42,23 +40,23 @@ def command(
         for number, backbone in enumerate(names):
             listen(Progress(f"checking {backbone}", number, len(names)))
             checks = testing.check_backbone(backbone, numerics=not fast)
-            listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
-            rows.append({"backbone": backbone, "ok": all(check.ok for check in checks), "checks": listed})
+            ok = all(check.ok for check in checks)
+            rows.append({"backbone": backbone, "ok": ok, "checks": list(map(asdict, checks))})
         listen(Progress("checking", len(names), len(names)))
     failed = [row for row in rows if not row["ok"]]
     return Answer(rows, lambda: _show(rows, failed), as_json, exit_code=1 if failed else 0)
 
 
 def _backbones(name: str) -> list[str]:
-    """The full names of what is to be checked."""
-    found = discovery.scan()
+    """The full names of the backbones to check."""
     if "/" in name:
         return [lookup.get(name).full_name]
-    plugin = next((item for item in found.plugins if item.name == name), None) or next(
-        (item for item in found.plugins if discovery.same_name(item.distribution, name)), None
-    )
+    found = discovery.scan()
+    named = [item for item in found.plugins if item.name == name]
+    named += [item for item in found.plugins if discovery.same_name(item.distribution, name)]
+    plugin = next(iter(named), None)
     if plugin is None:
-        broken = next((item for item in found.faults if item.name == name or item.distribution == name), None)
+        broken = next((item for item in found.faults if name in (item.name, item.distribution)), None)
         if broken is not None:
             raise PluginError(f"the plugin {name!r} cannot be checked", why=str(broken), fix=broken.fix)
         installed = ", ".join(item.name for item in found.plugins) or "none"

@@ -11,29 +11,26 @@ import typer
 
 from zoo.base.text import plural
 from zoo.cli import output
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.errors import ZooError
 from zoo.models.plugins import install
 from zoo.models.plugins.install import Installed
 
+_WHAT = "A name from `zoo plugins search`, a requirement such as 'adaptzoo-fir>=1.2', a wheel, or a folder."
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
 
 def command(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="WHAT",
-            help="A name from `zoo plugins search`, a requirement such as 'adaptzoo-fir>=1.2', a wheel, or a folder.",
-            show_default=False,
-        ),
-    ],
+    what: Annotated[str, argument("WHAT", _WHAT)],
     yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
-    """Install a plugin into this environment, after asking. What is no plugin, or cannot work here, is not installed.
+    """Install a plugin into this environment, after asking. Other packages, and plugins that cannot work, are refused.
 
-    A plugin is Python with all of your rights: nothing keeps it in a sandbox. A wheel's list of files is looked at
-    before it is installed; a folder or a source archive has to be built first, and building runs its code. What is
-    installed keeps its version. A plugin that does not work is taken out again.
+    A plugin is Python with all of your rights: nothing keeps it in a sandbox. A wheel's list of files is checked before
+    it is installed; a folder or a source archive has to be built first, and building runs its code. Installed packages
+    keep their versions. A plugin that does not work is removed again.
 
     For example:
 
@@ -66,32 +63,17 @@ def _show(installed: Installed) -> None:
     for name, instead in installed.shared:
         warn(f"{name} is now offered by two plugins; write {instead}")
     first = next((name for row in installed.plugins for name in row["backbones"] if "/" not in name), None)
-    say()
-    say("next:")
-    say(f"  zoo plugins check {printable(installed.plugins[0]['name'])}")
+    say(f"\nnext:\n  zoo plugins check {printable(installed.plugins[0]['name'])}")
     if first:
         say(f"  zoo show {printable(first)}")
 
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
 def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
-    """Ask on stderr; come back only with a yes.
-
-    Args:
-        question: Ends with a question mark.
-        yes: The answer was given beforehand.
-        as_json: Nobody is there to answer.
-        command: What to type instead where nobody can be asked.
-
-    Raises:
-        ZooError: The answer is no, or nobody can be asked.
-    """
+    """Ask on stderr; raises ZooError if the answer is no, or with the `command` to type if nobody can be asked."""
     if yes:
         return
     if as_json or not output.on_terminal(sys.stdin):
-        raise ZooError("nothing was changed: it needs a yes, and there is nobody to ask", fix=command)
+        raise ZooError("nothing was changed: this needs a yes, and there is no terminal to ask on", fix=command)
     # Not typer.confirm: a part of its prompt goes to stdout, which is for results.
     print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -99,6 +81,6 @@ def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
 
 
 def follow(line: str) -> None:
-    """Show a line of the installer, on stderr; not the hundred ones about what is there already."""
+    """Show a line of the installer on stderr, except those about packages that are installed already."""
     if line and "already satisfied" not in line:
         output.warn(f"  {output.printable(line)}")

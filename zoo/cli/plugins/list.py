@@ -8,6 +8,7 @@ from zoo.cli import render
 from zoo.cli.output import Answer, Json, printable, say, warn
 from zoo.cli.render import Column
 from zoo.models.plugins import discovery
+from zoo.models.plugins.discovery import PluginFault
 from zoo.models.spec import Plugin
 
 
@@ -20,27 +21,11 @@ def command(as_json: Json = False) -> Answer:
     """
     found = discovery.scan()
     rows = [
-        {
-            "name": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "status": "ok",
-            "error": None,
-            "backbones": offer(plugin),
-            "summary": plugin.summary,
-        }
+        {**_identity(plugin), "status": "ok", "error": None, "backbones": offer(plugin), "summary": plugin.summary}
         for plugin in found.plugins
     ]
     rows += [
-        {
-            "name": fault.name,
-            "distribution": fault.distribution,
-            "version": fault.version,
-            "status": fault.status,
-            "error": fault.cause,
-            "backbones": [],
-            "summary": "",
-        }
+        {**_identity(fault), "status": fault.status, "error": fault.cause, "backbones": [], "summary": ""}
         for fault in found.faults
     ]
     rows.sort(key=lambda row: (str(row["name"]), str(row["distribution"])))
@@ -62,8 +47,12 @@ def command(as_json: Json = False) -> Answer:
     return Answer(rows, show, as_json)
 
 
+def _identity(entry: Plugin | PluginFault) -> dict[str, Any]:
+    return {"name": entry.name, "distribution": entry.distribution, "version": entry.version}
+
+
 def offer(plugin: Plugin) -> list[str]:
-    """The names that a plugin offers, with one for everything that a dynamic one does."""
+    """The names that a plugin offers, or the one pattern that stands for all of a dynamic plugin."""
     names = [spec.name for spec in plugin.backbones]
     return names + ([f"{plugin.name}/<architecture>"] if plugin.dynamic else [])
 

@@ -8,23 +8,16 @@ from typing import Annotated
 import typer
 
 from zoo.cli import render
+from zoo.cli.options import argument, option
 from zoo.cli.output import Answer, Json, say
 from zoo.models.plugins import scaffold
 
+_DIR = "Where to; must not exist. Default: ./adaptzoo-NAME."
+
 
 def command(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="The plugin's name: lower case letters, digits, '_' and '-'.", show_default=False
-        ),
-    ],
-    directory: Annotated[
-        Path | None,
-        typer.Option(
-            "--dir", metavar="FOLDER", help="Where to; must not exist. Default: ./adaptzoo-NAME.", show_default=False
-        ),
-    ] = None,
+    name: Annotated[str, argument("NAME", "The plugin's name: lower case letters, digits, '_' and '-'.")],
+    directory: Annotated[Path | None, option("--dir", metavar="FOLDER", help=_DIR)] = None,
     module: Annotated[
         bool, typer.Option("--module", help="With a module that registers an architecture of its own with timm.")
     ] = False,
@@ -37,18 +30,12 @@ def command(
         zoo plugins new fir
         zoo plugins new fir --module --dir work/fir
     """
-    made = scaffold.create(name, directory, module=module)
-    folder = render.shell_path(made.folder)
-    document = {"name": made.name, "distribution": made.distribution, "folder": folder, "files": list(made.files)}
+    plugin = scaffold.create(name, directory, module=module)
+    folder = render.shell_path(plugin.folder)
+    document = {"name": plugin.name, "distribution": plugin.distribution, "folder": folder, "files": list(plugin.files)}
 
     def show() -> None:
-        say(f"{made.distribution}, in {folder}")
-        for file in made.files:
-            say(f"  {file}")
-        say()
-        say("next:")
-        say(f"  zoo plugins install {folder}/")
-        say(f"  zoo plugins check {made.name}")
-        say(f"  python -m pytest {folder}")
+        say("\n  ".join([f"{plugin.distribution}, in {folder}", *plugin.files]))
+        say(f"\nnext:\n  zoo plugins install {folder}/\n  zoo plugins check {plugin.name}\n  python -m pytest {folder}")
 
     return Answer(document, show, as_json)

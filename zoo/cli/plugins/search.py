@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from zoo.base import registry
 from zoo.cli import render
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.render import Column
 from zoo.errors import PluginError
@@ -18,10 +17,7 @@ _SHOWN = 4  # backbones named in a row; `zoo plugins show` has them all
 
 def command(
     text: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="TEXT", help="Part of a plugin's name, its description or a backbone's name.", show_default=False
-        ),
+        str | None, argument("TEXT", "Part of a plugin's name, its description or a backbone's name.")
     ] = None,
     as_json: Json = False,
 ) -> Answer:

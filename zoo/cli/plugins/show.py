@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 from zoo.base import registry
 from zoo.base.registry import PluginEntry
 from zoo.base.text import compact
 from zoo.cli import render
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.plugins.list import offer
 from zoo.cli.render import Column
-from zoo.cli.show import non_commercial
+from zoo.cli.show import weights_document
 from zoo.errors import PluginError
 from zoo.models.plugins import discovery
 from zoo.models.plugins.discovery import PluginFault
@@ -21,12 +20,7 @@ from zoo.models.spec import Plugin
 
 
 def command(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="A plugin from `zoo plugins list` or `zoo plugins search`.", show_default=False
-        ),
-    ],
+    name: Annotated[str, argument("NAME", "A plugin from `zoo plugins list` or `zoo plugins search`.")],
     as_json: Json = False,
 ) -> Answer:
     """Show one plugin, installed or not: where it comes from, its backbones, groups, weights and their licences.
@@ -44,7 +38,7 @@ def command(
         return Answer(document, lambda: _show_installed(document), as_json)
     if faults:
         document = _broken(faults[0])
-        return Answer(document, lambda: _show_broken(faults), as_json)
+        return Answer(document, lambda: say("\n".join(map(printable, faults))), as_json)
     if entry is not None:
         document = _available(entry)
         return Answer(document, lambda: _show_available(entry), as_json)
@@ -74,15 +68,11 @@ def _installed(plugin: Plugin) -> dict[str, Any]:
                 "params": spec.params,
                 "input": spec.input,
                 "groups": [group.name for group in spec.groups],
-                "weights": [
-                    {"name": weights.name, "source": weights.source, "license": weights.license,
-                     "non_commercial": non_commercial(weights.license)}
-                    for weights in spec.weights
-                ],
+                "weights": [weights_document(weights) for weights in spec.weights],
             }
             for spec in plugin.backbones
         ],
-    }  # fmt: skip
+    }
 
 
 def _broken(fault: PluginFault) -> dict[str, Any]:
@@ -102,8 +92,7 @@ def _show_installed(facts: dict[str, Any]) -> None:
         say(printable(facts["summary"]))
     code = f"the module {facts['module']}, imported when a backbone is built" if facts["module"] else "none"
     say(f"manifest  {printable(facts['manifest'])}, api {facts['api']}")
-    say(f"code      {printable(code)}")
-    say()
+    say(f"code      {printable(code)}\n")
     if not facts["backbones"]:
         say(f"It offers {', '.join(facts['offers'])}")
         return
@@ -120,16 +109,10 @@ def _licensed(weights: dict[str, Any]) -> str:
     return f"{weights['name']} ({terms}{', NOT for commercial use' if weights['non_commercial'] else ''})"
 
 
-def _show_broken(faults: list[PluginFault]) -> None:
-    for fault in faults:
-        say(printable(str(fault)))
-
-
 def _show_available(entry: PluginEntry) -> None:
     say(f"{entry.name}, not installed; distribution {printable(entry.requirement)}")
     say(printable(entry.summary))
     if entry.homepage:
         say(f"homepage  {printable(entry.homepage)}")
-    say(f"offers    {printable(', '.join(entry.backbones) or 'see its homepage')}")
-    say()
+    say(f"offers    {printable(', '.join(entry.backbones) or 'see its homepage')}\n")
     say(f"to install it: {printable(entry.how_to_install)}")

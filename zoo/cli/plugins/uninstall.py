@@ -6,21 +6,18 @@ import shlex
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
-
+from zoo.cli.options import argument
 from zoo.cli.output import Answer, Json, printable, say
 from zoo.cli.plugins.install import Yes, ask, follow
 from zoo.models.plugins import install
 
 
 def command(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A plugin's name, or its distribution's.", show_default=False)
-    ],
+    name: Annotated[str, argument("NAME", "A plugin's name, or its distribution's.")],
     yes: Yes = False,
     as_json: Json = False,
 ) -> Answer:
-    """Remove an installed plugin, after asking. No code of it is imported, so that a broken one goes too.
+    """Remove an installed plugin, after asking. Its code is not imported, so a broken one can be removed too.
 
     For example:
 
@@ -29,9 +26,8 @@ def command(
     target = install.find(name)
     installer = install.find_installer("uninstall", target.distribution)
     plugins = ", ".join(target.plugins)
-    question = f"Remove {printable(target.distribution)} {printable(target.version)} (plugin {printable(plugins)})?"
+    named = f"{printable(target.distribution)} {printable(target.version)}"
+    question = f"Remove {named} (plugin {printable(plugins)})?"
     ask(question, yes=yes, as_json=as_json, command=f"zoo plugins uninstall {shlex.quote(name)} --yes")
     install.uninstall(target, installer, follow)
-    return Answer(
-        asdict(target), lambda: say(f"removed {printable(target.distribution)} {printable(target.version)}"), as_json
-    )
+    return Answer(asdict(target), lambda: say(f"removed {named}"), as_json)

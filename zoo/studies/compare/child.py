@@ -1,7 +1,7 @@
-"""One member of a comparison in a process of its own: `python -m zoo.studies.compare.child`, a job on stdin.
+"""Worker process of a comparison, for one member: `python -m zoo.studies.compare.child`, with a job on stdin.
 
-What happens goes to stdout as lines of JSON, the answer last; `process.py` reads them. A process each keeps
-the members' memory apart, and a member that kills its process kills nobody else's.
+Events go to stdout as lines of JSON, the answer last; `process.py` reads them. With a process each, members do not
+share memory, and a member that kills its process kills no other.
 """
 
 from __future__ import annotations
@@ -28,55 +28,48 @@ from zoo.runs.use import own_outputs
 from zoo.studies.compare import origin
 from zoo.studies.compare.inference_cost import flops, images_per_second, peak_memory
 
-TOLD = (Progress, PhaseStarted, StepDone)  # what the comparison shows of a member
+TOLD = (Progress, PhaseStarted, StepDone)  # the events that the comparison shows
 
 
 def plan(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
-    """What a member will do and what it costs to use: its recipe within the budget, parameters, FLOPs."""
+    """A member's recipe within the budget, its planned training, and what its network costs: parameters, FLOPs."""
     recipe = Recipe.from_record(job["recipe"])
     ready = prepare(job["backbone"], job["dataset"], recipe, emit)
     cut = fitted(ready.plan, recipe, Budget.parse(job["budget"]) if job["budget"] else None)
     if cut.fault is not None:
         raise cut.fault
+    loaded = ready.loaded
     return {
         "recipe": cut.recipe.record(),
-        "epochs": cut.epochs,
-        "steps": cut.steps,
-        "seconds": cut.seconds,
-        "memory_bytes": cut.memory_bytes,
-        "params": sum(parameter.numel() for parameter in ready.loaded.model.parameters()),
-        "flops": flops(ready.loaded.model, ready.loaded.config.input_size),
-        "input": list(ready.loaded.config.input_size),
-        "weights": origin.of(ready.loaded.spec, ready.loaded.weights),
+        **{key: getattr(cut, key) for key in ("epochs", "steps", "seconds", "memory_bytes")},
+        "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "flops": flops(loaded.model, loaded.config.input_size),
+        "input": list(loaded.config.input_size),
+        "weights": origin.of(loaded.spec, loaded.weights),
         "notes": list(ready.plan.notes),
     }
 
 
 def adapt(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
-    """One run of a member, begun or gone on with, and what it says about every image that it reports on."""
+    """One run of a member, started or resumed, and its result on each test image."""
     run = Run(Path(job["out"]))
     if job["resume"]:
         if not run.finished:
             train.go_on(run.path, emit)
     else:
         train.start(job["backbone"], job["dataset"], Recipe.from_record(job["recipe"]), run.path, emit)
-    record = run.record
-    memory = peak_memory(record["resolved"]["device"])  # before anything else that would take some
+    memory = peak_memory(run.record["resolved"]["device"])  # before measuring takes some
     return {**measured(run, emit), "memory_bytes": None if job["resume"] else memory}
 
 
 def measured(run: Run, emit: Listener) -> dict[str, Any]:
-    """What a finished run says about every image that it reports on, and how quickly."""
+    """A finished run's result, whether it is right on each test image, and its speed."""
     outputs, ids, classifier = own_outputs(run, emit)
     right = (outputs.logits.argmax(1) == outputs.labels).numpy()
     emit(Progress("timing the network", 0, 0))
     record = run.record
     return {
-        "accuracy": record["result"]["accuracy"],
-        "loss": record["result"]["loss"],
-        "n": record["result"]["n"],
-        "split": record["result"]["split"],
-        "selected_on": record["result"]["selected_on"],
+        **{key: record["result"][key] for key in ("accuracy", "loss", "n", "split", "selected_on")},
         "seconds": record["seconds"],
         "environment": record["environment"],
         "fingerprint": record["dataset"]["fingerprint"],
@@ -90,29 +83,28 @@ TASKS = {"plan": plan, "adapt": adapt}
 
 
 def do(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
-    """Do a job. It finds no activations that another one has left: those would make its training look quicker."""
+    """Do a job, without cached features of another one, which would make its training look faster."""
     with activations_apart(Path(job["activations"])):
         return TASKS[job["task"]](job, emit)
 
 
 def main() -> int:
-    """Do the job on stdin; what libraries print goes to stderr."""
+    """Do the job on stdin; the output of libraries goes to stderr."""
     warnings.simplefilter("ignore")
     stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = json.loads(sys.stdin.read())
-
-    deaf = False
+    closed = False
 
     def write(kind: str, content: Any) -> None:
-        nonlocal deaf
-        if deaf:
+        nonlocal closed
+        if closed:
             return
         try:
             stream.write(json.dumps([kind, content], ensure_ascii=True) + "\n")
             stream.flush()
-        except BrokenPipeError:  # the comparison is gone: save what there is, and stop
-            deaf = True
+        except BrokenPipeError:  # the comparison is gone: save the state, and stop
+            closed = True
             os.kill(os.getpid(), signal.SIGTERM)
 
     def emit(event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Run a comparison: plan every member, run them seed by seed, go on after one fails, and sum up."""
+"""Comparison of backbones: plan every member, run them seed by seed, go on if one fails, and summarise."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def start(
     emit: Listener,
     work: Work = carry_out,
 ) -> Comparison:
-    """Begin a comparison: see `zoo.api.compare`. `work` does a job, in a process of its own unless told otherwise."""
+    """Start a comparison: see `zoo.api.compare`. `work` does a job, by default in a new process."""
     if machine.process_count() > 1:
         raise RecipeError("a comparison starts a process for each run", fix="start it without accelerate launch")
     if seeds < 1:
-        raise RecipeError(f"{seeds} seeds are none to compare with", fix="use one or more, best 3 or more")
+        raise RecipeError(f"a comparison needs at least one seed, not {seeds}", fix="use 3 or more")
     refuse_several(recipe)
     found = members(backbones, strategies, recipe)
     ref = dataset
@@ -85,19 +85,18 @@ def start(
         "summary": None,
     }
     with _held(comparison):
-        _refuse_another(path)  # which another process has begun while the data set was opened
+        _refuse_another(path)  # another process may have started one while the data set was opened
         comparison.write_record(record)
         return _go(comparison, record, emit, work)
 
 
 def go_on(path: Path, emit: Listener, work: Work = carry_out) -> Comparison:
-    """Go on with a comparison: what is finished stays, what failed or was interrupted is tried again.
+    """Resume a comparison: finished runs stay, those that failed or were interrupted are tried again.
 
-    Raises:
-        RunError: It is none, or another process works on it.
+    Raises RunError if the folder is not a comparison, or another process works on it.
     """
     comparison = Comparison(path.resolve())
-    _ = comparison.record  # or a folder that is none would get a lock
+    _ = comparison.record  # raises before another kind of folder gets a lock
     with _held(comparison):
         record = comparison.record
         for member in record["members"]:
@@ -116,7 +115,7 @@ def _refuse_another(path: Path) -> None:
 
 @contextlib.contextmanager
 def _held(comparison: Comparison) -> Iterator[None]:
-    """Keep other processes from the folder within the block."""
+    """Keep other processes out of the folder within the block."""
     with held_by(comparison.path, comparison.work):
         try:
             yield
@@ -125,10 +124,10 @@ def _held(comparison: Comparison) -> Iterator[None]:
 
 
 def _apart(comparison: Comparison, work: Work, job: dict[str, Any], emit: Listener) -> dict[str, Any]:
-    """Do a job with a folder of activations that is empty, and gone afterwards.
+    """Do a job with an empty folder of cached features, which is removed afterwards.
 
-    Were it shared, a seed would read what the seed before had computed, or somebody last week, and its time, and the
-    epochs that a budget leaves it, would be those of a luckier member.
+    If it were shared, a seed would reuse the features of an earlier one, and its time and budgeted epochs would not be
+    comparable.
     """
     folder = comparison.work / "activations"
     shutil.rmtree(folder, ignore_errors=True)
@@ -167,35 +166,31 @@ def _go(comparison: Comparison, record: dict[str, Any], emit: Listener, work: Wo
 
 
 def _plan(comparison: Comparison, record: dict[str, Any], emit: Listener, work: Work) -> None:
-    """Settle what each member will do, before any trains: what cannot be is known at once, and so is the time."""
+    """Plan each member before any trains, so that faults and the total time are known at once."""
     waiting = [member for member in record["members"] if member["plan"] is None]
     for number, member in enumerate(waiting):
         emit(Progress(f"planning {member['name']} ({number + 1} of {len(waiting)})", 0, 0))
         job = {"task": "plan", "backbone": member["backbone"], "dataset": record["dataset"]["ref"],
                "recipe": member["recipe"], "budget": record["budget"]}  # fmt: skip
         try:
-            answer = _apart(comparison, work, job, _muted(emit, member["name"]))
+            result = _apart(comparison, work, job, _prefixed(emit, member["name"]))
         except TrainingInterrupted:
             raise
         except ZooError as error:
             member["error"] = error.record()
-            emit(Note(f"{member['name']} is left out: {error.what}{f' ({error.why})' if error.why else ''}"))
+            emit(Note(f"{member['name']} is left out: {_reason(error)}"))
         else:
-            member["recipe"] = answer.pop("recipe")
-            member["plan"] = answer
+            member["recipe"] = result.pop("recipe")
+            member["plan"] = result
         comparison.write_record(record)
-    planned = [member["plan"]["seconds"] for member in record["members"] if member["plan"]]
-    left = sum(
-        member["plan"]["seconds"] * (len(record["seeds"]) - len(member["runs"]))
-        for member in record["members"]
-        if member["plan"]
-    )
-    if planned and left:
+    planned = [member for member in record["members"] if member["plan"]]
+    left = sum(member["plan"]["seconds"] * (len(record["seeds"]) - len(member["runs"])) for member in planned)
+    if left:
         emit(Note(f"{len(planned)} members, {len(record['seeds'])} seed(s): about {left / 60:.1f} min of training"))
 
 
 def _run(comparison: Comparison, record: dict[str, Any], emit: Listener, work: Work) -> None:
-    """Run what is not finished, seed by seed: a comparison that is stopped early has something of every member."""
+    """Run what is not finished, seed by seed, so that a comparison stopped early has runs of every member."""
     waiting = [
         (seed, member)
         for seed in record["seeds"]
@@ -212,35 +207,37 @@ def _run(comparison: Comparison, record: dict[str, Any], emit: Listener, work: W
         job = {"task": "adapt", "backbone": member["backbone"], "dataset": record["dataset"]["ref"],
                "recipe": recipe, "out": str(this.path), "resume": _stopped(this)}  # fmt: skip
         try:
-            answer = _apart(comparison, work, job, _muted(emit, name))
+            result = _apart(comparison, work, job, _prefixed(emit, name))
         except TrainingInterrupted:
             raise
         except ZooError as error:
             member["runs"][str(seed)] = {"run": name, "error": error.record()}
-            emit(Note(f"{name} failed: {error.what}{f' ({error.why})' if error.why else ''}"))
+            emit(Note(f"{name} failed: {_reason(error)}"))
         else:
-            record.setdefault("environment", answer["environment"])
-            member["runs"][str(seed)] = {"run": name, **answer}
-            emit(Note(f"{name}: {answer['accuracy']:.1%}, {answer['seconds']['train']:.0f} s of training"))
+            record.setdefault("environment", result["environment"])
+            member["runs"][str(seed)] = {"run": name, **result}
+            emit(Note(f"{name}: {result['accuracy']:.1%}, {result['seconds']['train']:.0f} s of training"))
         comparison.write_record(record)
 
 
+def _reason(error: ZooError) -> str:
+    return f"{error.what} ({error.why})" if error.why else error.what
+
+
 def _stopped(this: Run) -> bool:
-    """Whether a run can be gone on with; what is left of one that cannot is removed."""
-    if this.path.exists():
-        try:
-            if this.finished:  # stopped before it could say so
-                return True
-            if this.record.get("status") != "failed" and any(this.checkpoints.glob("*")):
-                return True
-        except RunError:
-            pass
-        shutil.rmtree(this.path)
+    """Whether a run can be resumed; the folder of one that cannot is removed."""
+    if not this.path.exists():
+        return False
+    with contextlib.suppress(RunError):
+        # A finished one was stopped before it could report.
+        if this.finished or (this.record.get("status") != "failed" and any(this.checkpoints.glob("*"))):
+            return True
+    shutil.rmtree(this.path)
     return False
 
 
-def _muted(emit: Listener, name: str) -> Listener:
-    """A member's events under its name."""
+def _prefixed(emit: Listener, name: str) -> Listener:
+    """A listener that puts the member's name before each stage."""
 
     def listen(event: Any) -> None:
         emit(Progress(f"{name}: {event.stage}", event.done, event.total) if isinstance(event, Progress) else event)
@@ -249,12 +246,8 @@ def _muted(emit: Listener, name: str) -> Listener:
 
 
 def _opened(member: Member, ref: str, emit: Listener) -> data.Dataset:
-    """The data set, opened once before anything is written: its faults are no member's."""
+    """The data set, opened once before anything is written: its faults are not those of a member."""
     spec = lookup.get(member.entrant.backbone)
     weights = saved.resolve_weights(spec, member.entrant.weights)
     expected = preprocessing.expected_data_config(spec, weights, member.recipe.image_size)
-
-    def tell(stage: str, done: int, total: int) -> None:
-        emit(Progress(stage, done, total))
-
-    return data.open_dataset(ref, data_options(member.recipe, expected), tell)
+    return data.open_dataset(ref, data_options(member.recipe, expected), lambda *state: emit(Progress(*state)))

@@ -27,7 +27,7 @@ class Comparison:
 
     @property
     def record_path(self) -> Path:
-        """`comparison.json`: what was asked for, what each run said, the summary."""
+        """`comparison.json`: the choices, the result of each run, the summary."""
         return self.path / "comparison.json"
 
     @property
@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def work(self) -> Path:
-        """What is there only while the comparison is worked on: the lock, and the activations of one run at a time."""
+        """Files of a running comparison: the lock, and the cached features of one run at a time."""
         return self.path / ".work"
 
     @property
@@ -55,25 +55,20 @@ class Comparison:
         try:
             record = json.loads(self.record_path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(
-                f"{self.path} is not a comparison",
-                why="it has no comparison.json",
-                fix="begin one: zoo compare MODEL …",
-            ) from None
+            fix = "start one: zoo compare MODEL …"
+            raise RunError(f"{self.path} is not a comparison", why="it has no comparison.json", fix=fix) from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.record_path} cannot be read", why=str(error)) from error
         if not isinstance(record, dict) or not isinstance(record.get("schema"), int) or "members" not in record:
             raise RunError(f"{self.record_path} is not a comparison's record")
         if record["schema"] > SCHEMA:
-            raise RunError(
-                f"{self.record_path} was written by a newer zoo ({record.get('zoo')})",
-                fix="pip install --upgrade adaptzoo",
-            )
+            what = f"{self.record_path} was written by a newer zoo ({record.get('zoo')})"
+            raise RunError(what, fix="pip install --upgrade adaptzoo")
         return record
 
     @property
     def finished(self) -> bool:
-        """Whether every run of it has ended, well or not."""
+        """Whether every run has ended, in success or failure."""
         return bool(self.record.get("status") == "finished")
 
     @property

@@ -1,7 +1,8 @@
-"""What a comparison compares: backbones x strategies, each with its recipe."""
+"""Members of a comparison: backbones x strategies, each with its recipe."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,12 +18,12 @@ from zoo.studies.backbone_list import Entrant
 class Member:
     """One backbone with one strategy."""
 
-    name: str  # fit for a folder's name, different from the others'
+    name: str  # unique, and valid as a folder's name
     entrant: Entrant
     recipe: Recipe  # its seed is each run's own
 
     def record(self) -> dict[str, Any]:
-        """What is known of it before anything runs."""
+        """The member's record before it runs."""
         scratch = self.recipe.strategy == "scratch"
         return {
             "name": self.name,
@@ -39,9 +40,7 @@ class Member:
 def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe) -> list[Member]:
     """Every backbone with every strategy.
 
-    Raises:
-        RecipeError: There is nothing to compare, or the choices do not go with a strategy.
-        ZooError: A backbone or its weights cannot be found.
+    Raises RecipeError if there are fewer than two, or the choices contradict a strategy.
     """
     unknown = [name for name in strategies if name not in PRESETS]
     if unknown or len(set(strategies)) < len(strategies):
@@ -51,7 +50,7 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
         raise RecipeError("each backbone has weights of its own", fix="name them with it: MODEL=WEIGHTS")
     field = backbone_list.named(backbones)
     if len(strategies) > 1 and recipe.phases:
-        raise RecipeError("phases in full leave no use for several strategies", fix="leave out one of the two")
+        raise RecipeError("phases in full replace a strategy, so several have no use", fix="leave out one of the two")
     found = label_members(field, strategies, recipe)
     if len(found) < 2:
         raise RecipeError(
@@ -62,27 +61,21 @@ def members(backbones: Sequence[str], strategies: Sequence[str], recipe: Recipe)
 
 
 def label_members(field: Sequence[Entrant], strategies: Sequence[str], recipe: Recipe) -> list[Member]:
-    """Every entrant with every strategy, under names that differ.
-
-    Raises:
-        RecipeError: The choices do not go with one of them, which the message names.
-    """
-    # From random weights, the same backbone is the same, whatever weights it was named with.
+    """Every entrant with every strategy, under unique names; raises RecipeError for choices that contradict one."""
+    # From random weights a backbone is the same, whatever weights it was named with.
     bare = list(dict.fromkeys(Entrant(entrant.backbone, "default") for entrant in field))
     labels = dict(zip(field, backbone_list.labels(field), strict=True))
     bare_labels = dict(zip(bare, backbone_list.labels(bare), strict=True))
     found: dict[tuple[Entrant, str], Member] = {}
-    for entrant in field:
-        for strategy in strategies:
-            scratch = strategy == "scratch"
-            start = Entrant(entrant.backbone, "default") if scratch else entrant
-            if (start, strategy) not in found:
-                name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
-                chosen: Any = {"strategy": strategy, "weights": start.weights}
-                try:
-                    found[start, strategy] = Member(name, entrant, replace(recipe, **chosen))
-                except RecipeError as error:
-                    raise RecipeError(
-                        f"{name} cannot be compared: {error.what}", why=error.why, fix=error.fix
-                    ) from None
+    for entrant, strategy in itertools.product(field, strategies):
+        scratch = strategy == "scratch"
+        start = Entrant(entrant.backbone, "default") if scratch else entrant
+        if (start, strategy) in found:
+            continue
+        name = f"{(bare_labels if scratch else labels)[start]}-{strategy}"
+        chosen: Any = {"strategy": strategy, "weights": start.weights}
+        try:
+            found[start, strategy] = Member(name, entrant, replace(recipe, **chosen))
+        except RecipeError as error:
+            raise RecipeError(f"{name} cannot be compared: {error.what}", why=error.why, fix=error.fix) from None
     return [*found.values()]

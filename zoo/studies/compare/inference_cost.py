@@ -1,4 +1,4 @@
-"""What a network costs to use, and what a process has used."""
+"""Inference cost of a network (FLOPs, images per second), and peak memory of a process."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+_BATCH = 32
 _SECONDS = 1.0  # of timing, at least
 _PASSES = 5  # timed, at least
 
 
 def flops(model: nn.Module, input_size: tuple[int, int, int]) -> int:
-    """Floating-point operations of one image's way through the network, a multiply-add counted as two.
+    """Floating-point operations for one image (C, H, W), a multiply-add counted as two.
 
     Convolutions and matrix products are counted (torch's FlopCounterMode); norms, activations and pooling are not.
-
-    Args:
-        model: The network.
-        input_size: (C, H, W), pixels.
     """
     training = model.training
     device = next(model.parameters()).device
@@ -33,17 +30,11 @@ def flops(model: nn.Module, input_size: tuple[int, int, int]) -> int:
 
 
 @torch.no_grad()
-def images_per_second(model: nn.Module, input_size: tuple[int, int, int], batch: int = 32) -> float:
-    """How many images a second go through the network in float32, as in `zoo predict`; reading them is not in it.
-
-    Args:
-        model: The network, on its device, in eval mode.
-        input_size: (C, H, W), pixels.
-        batch: Images at once.
-    """
+def images_per_second(model: nn.Module, input_size: tuple[int, int, int]) -> float:
+    """Images (C, H, W) per second through the network in eval mode and float32, as in `zoo predict`, not read."""
     device = next(model.parameters()).device
-    images = torch.randn(batch, *input_size, device=device).to(memory_format=torch.channels_last)
-    for _ in range(2):  # the first passes pay for what later ones find ready
+    images = torch.randn(_BATCH, *input_size, device=device).to(memory_format=torch.channels_last)
+    for _ in range(2):  # to warm up
         model(images)
     taken: list[float] = []
     while sum(taken) < _SECONDS or len(taken) < _PASSES:
@@ -52,15 +43,15 @@ def images_per_second(model: nn.Module, input_size: tuple[int, int, int], batch:
         model(images)
         _wait(device)
         taken.append(time.perf_counter() - started)
-    return batch / statistics.median(taken)
+    return _BATCH / statistics.median(taken)
 
 
 def peak_memory(device: str) -> int:
-    """Bytes at this process's peak so far: on a GPU what torch reserved there, elsewhere all that the process held."""
+    """Peak bytes of this process so far: reserved by torch on the GPU, or else resident in host memory."""
     if device == "cuda":
         return int(torch.cuda.max_memory_reserved())
     if sys.platform == "linux":
-        # Not getrusage: there a process starts with the peak of the one that started it.
+        # Not getrusage: a process inherits the peak of its parent there.
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             for line in file:
                 if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""Where the weights that a member starts from come from, as far as anything says so."""
+"""Origin of a member's initial weights: their source, licence and training data, as far as recorded."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ NONE = "random weights"
 
 
 def of(spec: BackboneSpec, weights: Weights | None) -> dict[str, str | None]:
-    """Facts about weights, None being random ones.
+    """Name, source ("timm", "url", "hf-hub", "file", "random"), licence and origin of weights; None: random ones.
 
-    Returns:
-        `name`; `source` ("timm", "url", "hf-hub", "file", "random"); `license` or None; and `origin`: what they were
-        trained on, as a run's record says it, else the name that they go by. Two that share it differ by architecture
-        alone.
+    The origin is the training data by a run's record, or else the weights' name. Members that share it differ by
+    architecture alone.
     """
     if weights is None:
         return {"name": "none", "source": "random", "license": None, "origin": NONE}
     origin = weights.repo or weights.name
-    if weights.path is not None and weights not in spec.weights:  # a person's own
+    if weights.path is not None and weights not in spec.weights:  # the user's own
         origin = _by_its_run(Path(weights.path)) or weights.path
     return {"name": weights.name, "source": weights.source, "license": weights.license, "origin": origin}
 
 
 def words(facts: Mapping[str, Any] | None, asked: str) -> str:
-    """The same for a person; where nothing is known, what was asked for."""
+    """The same as text; if nothing is known, the weights that were asked for."""
     if facts is None:
         return asked
     if facts["source"] == "random":

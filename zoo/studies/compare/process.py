@@ -1,4 +1,4 @@
-"""A job in a process of its own: started, listened to, stopped when we are, and its end explained."""
+"""Jobs of a comparison in processes of their own: start one, forward its events and signals, explain its end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from zoo.errors import TrainingError, TrainingInterrupted, ZooError
 from zoo.events import Event, Listener, PhaseStarted, Progress, StepDone
 
 _EVENTS: dict[str, type[Event]] = {"Progress": Progress, "PhaseStarted": PhaseStarted, "StepDone": StepDone}
-_TAIL = 600  # characters of what a process last wrote that a message quotes
+_TAIL = 600  # characters of a process's last output that a message quotes
 
 
 def carry_out(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
-    """Do a job of `zoo.studies.compare.child` in a fresh process.
+    """Do a job of `zoo.studies.compare.child` in a new process.
 
-    Ctrl-C and SIGTERM are handed on to it: it saves its state, and then this raises.
-
-    Raises:
-        TrainingInterrupted: We were told to stop.
-        ZooError: The job failed, or its process died; the message says why.
+    Ctrl-C and SIGTERM are handed on: it saves its state, then this raises TrainingInterrupted. Raises ZooError if the
+    job fails or its process dies.
     """
     with tempfile.TemporaryFile() as errors, supervising() as children:
         process = children.start(
@@ -39,8 +36,7 @@ def carry_out(job: dict[str, Any], emit: Listener) -> dict[str, Any]:
             with contextlib.suppress(BrokenPipeError):  # it died at once; its end says why
                 process.stdin.write(json.dumps(job).encode())
                 process.stdin.close()
-            kind: str = ""
-            content: dict[str, Any] = {}
+            kind, content = "", {}
             for line in lines:
                 kind, content = json.loads(line)
                 if kind in _EVENTS:
@@ -59,12 +55,10 @@ def _death(code: int) -> str:
     name = killer(code)
     if not name:
         return f"its process ended with exit code {code}"
-    return f"its process was ended by {name}" + (
-        ": most likely the system ran out of memory" if name == "SIGKILL" else ""
-    )
+    cause = ": most likely the system ran out of memory" if name == "SIGKILL" else ""
+    return f"its process was ended by {name}{cause}"
 
 
 def _last_words(errors: Any) -> str:
     errors.seek(0)
-    text = errors.read().decode("utf-8", "replace").strip()
-    return " ".join(text[-_TAIL:].split())
+    return " ".join(errors.read().decode("utf-8", "replace").strip()[-_TAIL:].split())

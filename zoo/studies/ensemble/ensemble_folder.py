@@ -1,10 +1,9 @@
-"""The folder of what several runs are put together to, from its first record to its last."""
+"""Folder of a stack or soup: its first record, and its status if it does not finish."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,16 @@ from zoo.runs.run_folder import Run
 from zoo.runs.stacked.held_out import HeldOut
 
 
-@contextlib.contextmanager
-def made(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
-    """Make the folder with its first record, hold it within the block, and write down how that ended."""
-    with lock.made(out, name, lambda this: {**lock.begun(this, kind), **facts}) as this, ended(this):
+@contextmanager
+def created(out: Path | None, name: str, kind: str, facts: dict[str, Any]) -> Iterator[Run]:
+    """Make the folder with its first record, lock it within the block, and record a failure."""
+    with lock.made(out, name, lambda this: {**lock.begun(this, kind), **facts}) as this, failure_recorded(this):
         yield this
 
 
-@contextlib.contextmanager
-def ended(this: Run) -> Iterator[None]:
-    """Write down how what is done in the block ended when it did not end well, and leave no model in the folder."""
+@contextmanager
+def failure_recorded(this: Run) -> Iterator[None]:
+    """If the block fails or is interrupted, record that and remove the model from the folder."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -38,7 +37,7 @@ def ended(this: Run) -> Iterator[None]:
 
 
 def dataset_record(first: dict[str, Any], found: HeldOut) -> dict[str, Any]:
-    """A record's `dataset`: the first member's, with the images in the roles that they have here."""
+    """A record's `dataset`: the first member's, with the val and test images of this folder."""
     counts = found.dataset.counts()
     for role, part in (("val", found.val), ("test", found.test)):
         counts[RECORDED[role]] = {"n": len(part), "per_class": part.class_counts()}

@@ -1,4 +1,4 @@
-"""What retrained members say about images that they were not trained on: each member once for each fold left out."""
+"""Out-of-fold predictions: each member is retrained once for each fold that is left out."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ _BATCH = 32
 
 
 def refuse_other_images(chosen: Sequence[StackMember], found: HeldOut) -> None:
-    """Folds are of one set of images.
+    """Raises DataError if members have different images, or fewer than `LEAST` of a class.
 
-    Raises:
-        DataError: The members were not all trained on the same ones, or there are fewer than `LEAST` of a class.
-        RecipeError: One was trained without a fold already, or was not trained at all.
+    Raises RecipeError if one was trained without a fold already, or was not trained at all.
     """
     for member in chosen:
         if of_runs(member.record):
@@ -42,14 +40,14 @@ def refuse_other_images(chosen: Sequence[StackMember], found: HeldOut) -> None:
             )
     if not found.same:
         raise DataError("the members were not adapted to the same images, so no folds are common", fix=DIFFERENT)
-    # What folds are cut from: images that were given to choose by are never trained on.
+    # Folds are cut from train, and from val if that was cut from train too.
     cut = [found.dataset.train, *([found.dataset.val] if found.dataset.val_cut else [])]
     each = [sum(count) for count in zip(*(part.class_counts() for part in cut), strict=True)]
     if min(each) < held_out.LEAST:
         raise DataError(
             "there are too few images to fit a combination on",
             why=f"the class {found.val.classes[each.index(min(each))]} has {min(each)} training images in all, "
-            f"and {held_out.LEAST} of each are the least",
+            f"and at least {held_out.LEAST} of each are needed",
             fix="adapt with more images",
         )
     for member in chosen:
@@ -65,37 +63,26 @@ def out_of_fold(
     accelerator: Accelerator,
     emit: Listener,
 ) -> Said:
-    """Adapt every member anew without each fold, and ask it about that fold.
+    """Adapt every member again without each fold, and predict that fold.
 
-    Runs that are finished in `root` are not done again, and one that was stopped goes on.
-
-    Args:
-        chosen: The members.
-        folds: How many.
-        root: The folder of the runs.
-        classes: In the shared order.
-        accelerator: Where members are asked.
-        emit: Told about progress.
-
-    Returns:
-        What the members say about all images of all folds; without their features, for those of another training of a
-        network mean something else.
+    Finished runs in `root` are not done again, and one that was stopped is resumed. Features are left out: those of
+    another training of a network mean something else.
     """
-    # Their images are the same, so their seeds have cut nothing else; but they would cut folds.
+    # The members' images are the same, but their seeds would cut different folds.
     cut_seed = chosen[0].recipe.cut_seed
     found: list[Said] = []
     for number in range(1, folds + 1):
-        asked = []
+        parts = []
         for place, member in enumerate(chosen):
             emit(Note(f"fold {number} of {folds}: {member.name}"))
             recipe = replace(member.recipe, fold=f"{number}/{folds}", data_seed=cut_seed)
             run = _adapted(member, recipe, root / f"{place}-{number}-of-{folds}", emit)
-            asked.append(_about_its_fold(run, member, classes, accelerator, emit))
-        if len({tuple(ids) for _, ids in asked}) > 1:
-            raise DataError("the members' folds have other images in them", fix=DIFFERENT)
-        one = [said for said, _ in asked]
-        found.append(Said(torch.cat([said.logs for said in one]), (), one[0].labels))
-    return Said(torch.cat([said.logs for said in found], dim=1), (), torch.cat([said.labels for said in found]))
+            parts.append(_about_its_fold(run, member, classes, accelerator, emit))
+        if len({tuple(ids) for _, ids in parts}) > 1:
+            raise DataError("the members' folds contain different images", fix=DIFFERENT)
+        one = [each for each, _ in parts]
+        found.append(Said(torch.cat([each.logs for each in one]), (), one[0].labels))
+    return Said(torch.cat([each.logs for each in found], dim=1), (), torch.cat([each.labels for each in found]))
 
 
 def _adapted(member: StackMember, recipe: Recipe, path: Path, emit: Listener) -> Run:
@@ -112,5 +99,4 @@ def _about_its_fold(
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])
     part = data.open_dataset(member.dataset, options).test
-    said = panel.over(part, _BATCH, lambda done: emit(Progress("asking about the fold", done, len(part))))
-    return said, part.ids
+    return panel.over(part, _BATCH, lambda done: emit(Progress("predicting the fold", done, len(part)))), part.ids

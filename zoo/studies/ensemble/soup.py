@@ -1,4 +1,4 @@
-"""A greedy soup of several runs: one network, as quick as each of them."""
+"""Greedy soup of several runs: one network, as fast as each of them."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
     found = held_out(chosen, [config] * len(chosen), emit)
     if not found.same:
         raise DataError(
-            "the runs do not have the same images in the same roles",
-            why="an image that would choose the soup, or judge it, is one that a run was trained on",
+            "the runs do not have the same train, val and test images",
+            why="a validation or test image of the soup may be one that a run was trained on",
             fix=DIFFERENT,
         )
     if not len(found.val):
-        why = f"{', '.join(found.refitted)} trained on those that chose the epoch as well" if found.refitted else ""
+        why = f"{', '.join(found.refitted)} trained on the validation images too" if found.refitted else ""
         fix = "adapt with --refit off" if found.refitted else "adapt with more images"
-        raise DataError("no image is left to choose a soup by", why=why, fix=fix)
+        raise DataError("no validation image is left to choose a soup by", why=why, fix=fix)
     first = chosen[0].record
     machine = machines.settle(Recipe(precision="fp32"))
     accelerator = machines.make_accelerator(machine)
 
-    kept = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
-    # Of what it is made stands in it from the start: an unfinished soup is no adaptation to go on with.
-    facts = {key: first[key] for key in kept} | {
+    copied = ("backbone", "dataset", "recipe", "resolved", "plan", "data_config", "seed")
+    # Candidates are recorded from the start: an unfinished soup must not be resumed as an adaptation.
+    facts = {key: first[key] for key in copied} | {
         "resolved": first["resolved"] | {"device": accelerator.device.type},  # on which its outputs are measured
         "environment": machines.environment(machine),
         "soup": {"candidates": [member.facts() for member in chosen]},
     }
     name = f"soup-{first['backbone']['name'].rpartition('/')[2]}-{found.dataset.name}"
-    with ensemble_folder.made(out, name, "classifier", facts) as this:
+    with ensemble_folder.created(out, name, "classifier", facts) as this:
         network.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        made = greedy_soup(chosen, network, found.val, config, accelerator, emit)
-        if made.kept == 1:
-            emit(Note("no average is better than the best run alone, which is what the soup is"))
-        network.load_state_dict(made.state)
+        soup = greedy_soup(chosen, network, found.val, config, accelerator, emit)
+        if soup.kept == 1:
+            emit(Note("no average is better than the best run alone, so the soup is that run"))
+        network.load_state_dict(soup.state)
         _save(network, this, config, chosen[0])
         model, result = measured(this, found.dataset, accelerator, _BATCH, 0, emit)
         del result["bad"]  # its members' records have them
@@ -81,7 +81,7 @@ def put_together(references: Sequence[str | Path | Run], out: Path | None, emit:
             "status": "finished",
             "result": result,
             "best": None,
-            "soup": soup_record(made, select_by_for(len(found.val))),
+            "soup": soup_record(soup, select_by_for(len(found.val))),
             "seconds": {"total": round(time.monotonic() - began, 3)},
         }
         write_verification(this, found.test, model)
@@ -99,15 +99,9 @@ def greedy_soup(
     accelerator: Accelerator,
     emit: Listener,
 ) -> Soup:
-    """Average runs of one architecture, greedily. A network that several runs hold is tried once.
+    """Average runs of one architecture, greedily, by the validation images in `part`.
 
-    Args:
-        chosen: The runs.
-        network: Any of them, on the device; it holds the last weights that were tried.
-        part: The images that choose.
-        config: Their preprocessing.
-        accelerator: The device.
-        emit: Told about progress.
+    `network` is any of them, on the device; it ends with the last weights that were tried.
     """
     chosen = _distinct(chosen, emit)
     done, total = 0, 2 * len(chosen) - 1
@@ -125,32 +119,28 @@ def greedy_soup(
     return greedy(ingredients, score, select_by_for(len(part)))
 
 
-def soup_record(made: Soup, by: str) -> dict[str, Any]:
-    """What a record says of a soup."""
-    return {"select_by": by, "kept": made.kept, **made.scores, "candidates": [*made.rows]}
+def soup_record(soup: Soup, by: str) -> dict[str, Any]:
+    """A record's `soup`."""
+    return {"select_by": by, "kept": soup.kept, **soup.scores, "candidates": [*soup.rows]}
 
 
 def averageable(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What keeps two runs' weights from being averaged, in words; nothing where they can be."""
+    """Reasons why two runs' weights cannot be averaged."""
     faults = []
     if one["backbone"]["arch"] != other["backbone"]["arch"]:
         faults.append(f"one is a {one['backbone']['arch']}, the other a {other['backbone']['arch']}")
     if one["dataset"]["classes"] != other["dataset"]["classes"]:
         faults.append("their heads have the classes in another order")
     if one["data_config"] != other["data_config"]:
-        sizes = [record["data_config"]["input_size"][-1] for record in (one, other)]
-        faults.append(
-            f"one takes images of {sizes[0]} pixels, the other of {sizes[1]}"
-            if sizes[0] != sizes[1]
-            else "they normalise images differently"
-        )
+        first, second = (record["data_config"]["input_size"][-1] for record in (one, other))
+        sizes = f"one takes images of {first} pixels, the other of {second}"
+        faults.append(sizes if first != second else "they normalise images differently")
     return faults
 
 
 def _refuse_other_networks(chosen: Sequence[StackMember]) -> None:
     for member in chosen[1:]:
-        faults = averageable(chosen[0].record, member.record)
-        if faults:
+        if faults := averageable(chosen[0].record, member.record):
             raise RunError(
                 f"the weights of {chosen[0].run.path} and {member.run.path} cannot be averaged",
                 why="; ".join(faults),
@@ -159,17 +149,17 @@ def _refuse_other_networks(chosen: Sequence[StackMember]) -> None:
 
 
 def _distinct(chosen: Sequence[StackMember], emit: Listener) -> list[StackMember]:
-    """The runs without those whose network an earlier one holds: an average would count it several times."""
-    found: list[StackMember] = []
+    """The runs with different networks: an average would count one that several runs have several times."""
+    distinct: list[StackMember] = []
     for member in chosen:
         state = _reader(member)()
-        twin = next((other for other in found if _same(state, _reader(other)())), None)
+        twin = next((other for other in distinct if _same(state, _reader(other)())), None)
         if twin is None:
-            found.append(member)
+            distinct.append(member)
         else:
-            emit(Note(f"{member.name} holds the same network as {twin.name}, so it is not tried a second time; "
-                      "runs do where all kept the same epoch of a probe that they share"))  # fmt: skip
-    return found
+            emit(Note(f"{member.name} has the same network as {twin.name}, so it is not tried a second time; runs do "
+                      "if they share a probe and all kept the same epoch of it"))  # fmt: skip
+    return distinct
 
 
 def _same(one: State, other: State) -> bool:
@@ -182,21 +172,12 @@ def _reader(member: StackMember) -> Callable[[], State]:
 
 def _save(network: nn.Module, this: Run, config: DataConfig, first: StackMember) -> None:
     record = this.record
-    saved.save(
-        network,
-        this.path,
-        class_names=record["dataset"]["classes"],
-        data_config=config,
-        zoo={
-            "run": record["id"],
-            **{key: record[key] for key in ("name", "created")},
-            "backbone": record["backbone"]["name"],
-            "requires": required(first.record),
-        },
-    )
+    named = {"run": record["id"], "name": record["name"], "created": record["created"]}
+    facts = {**named, "backbone": record["backbone"]["name"], "requires": required(first.record)}
+    saved.save(network, this.path, class_names=record["dataset"]["classes"], data_config=config, zoo=facts)
 
 
 def required(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a run's model needs installed beside timm, from its record; None where timm is enough."""
+    """The plugin that a run's model needs besides timm, from its record; None if timm is enough."""
     backbone = record["backbone"]
     return {key: backbone[key] for key in ("distribution", "version", "module")} if backbone.get("module") else None

@@ -1,4 +1,4 @@
-"""Stack several runs: what they say about held-out images, the best way to combine that, and how well it does."""
+"""Stack of several runs: predict held-out images, choose the best way to combine, and measure it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from zoo.base import files
+from zoo.data import Part
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Listener, Note, Progress, RunFinished
 from zoo.models import preprocessing, saved
@@ -39,13 +40,13 @@ from zoo.training.machine import Machine
 from zoo.training.selection import ranked, select_by_for
 
 AUTO = "auto"
-MOST_CLASSES = 200  # of a logistic regression: its matrices grow with the square
+MOST_CLASSES = 200  # for a logistic regression: its matrices grow with the square
 _BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Everything opened, nothing fitted yet."""
+    """Everything loaded, nothing fitted yet."""
 
     members: list[StackMember]
     panel: Panel  # on its device
@@ -69,49 +70,47 @@ def start(
     if out is not None:
         lock.refuse_used(out)
     ready = _opened(members(references), emit)
-    _refuse_images(ready, parts)
-    asked = {"asked": choice, "folds": parts, "members": [_facts(member) for member in ready.members]}
-    first = ready.members[0].record
-
+    if parts is None:
+        names = " ".join(shlex.quote(str(member.run.path)) for member in ready.members)
+        refuse_few(ready.found, f"zoo stack {names}")
+    else:
+        folds.refuse_other_images(ready.members, ready.found)
     facts = {
         "backbone": {
             "name": f"stack of {len(ready.members)}",
             "params": sum(parameter.numel() for parameter in ready.panel.parameters()),
             "weights": None,
         },
-        "dataset": ensemble_folder.dataset_record(first["dataset"], ready.found),
+        "dataset": ensemble_folder.dataset_record(ready.members[0].record["dataset"], ready.found),
         "recipe": {},
         "resolved": {"device": ready.accelerator.device.type},
         "environment": machines.environment(ready.machine),
         "seed": seed,
-        "stack": asked,
+        "stack": {"asked": choice, "folds": parts, "members": [_facts(member) for member in ready.members]},
     }
-    with ensemble_folder.made(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
+    with ensemble_folder.created(out, f"stack-{ready.found.dataset.name}", "stack", facts) as this:
         _copy_members(ready.members, this)
         return _carry_out(this, ready, began, emit)
 
 
 def go_on(path: Path, emit: Listener) -> Run:
-    """Go on with a stack whose folds were interrupted.
+    """Resume a stack whose folds were interrupted.
 
-    Raises:
-        RunError: It is no stack, is finished, or another process works on it.
+    Raises RunError if it is not a stack, is finished, or another process works on it.
     """
     began = time.monotonic()
     found = run.find(path)
     if found is None or found.record.get("kind") != "stack":
-        raise RunError(f"{path} is not a stack's folder", fix="begin one: zoo stack RUN RUN …")
+        raise RunError(f"{path} is not a stack's folder", fix="start one: zoo stack RUN RUN …")
     this = Run(found.path.resolve())
     if this.finished:
         raise RunError(f"the stack {path} is finished already", fix=f"see {this.report}, or start another with --out")
-    with lock.held(this), ensemble_folder.ended(this):
+    with lock.held(this), ensemble_folder.failure_recorded(this):
         lock.tidy(this)
         places = [this.path / MEMBERS / str(number) for number in range(len(this.record["stack"]["members"]))]
-        missing = [str(place) for place in places if not (place / "run.json").is_file()]
-        if missing:
-            raise RunError(
-                f"{path} lacks members: {', '.join(missing)}", fix="delete it, and stack the runs again: zoo stack …"
-            )
+        if missing := [str(place) for place in places if not (place / "run.json").is_file()]:
+            fix = "delete it, and stack the runs again: zoo stack …"
+            raise RunError(f"{path} lacks members: {', '.join(missing)}", fix=fix)
         this.write_record(this.record | {"status": "running"})
         ready = _opened(again_members(this.record, places), emit)
         return _carry_out(this, ready, began, emit)
@@ -119,15 +118,14 @@ def go_on(path: Path, emit: Listener) -> Run:
 
 def _refuse_choice(choice: str, parts: int | None) -> None:
     if choice not in (AUTO, *KINDS):
-        raise RecipeError(
-            f"there is no way of combining called {choice}", fix=f"there are: {', '.join((AUTO, *KINDS))}"
-        )
+        fix = f"there are: {', '.join((AUTO, *KINDS))}"
+        raise RecipeError(f"there is no way of combining called {choice}", fix=fix)
     if parts is not None and not 2 <= parts <= 100:
-        raise RecipeError(f"{parts} folds cannot be", fix="give 2 to 100, best 5")
+        raise RecipeError(f"{parts} folds are not possible", fix="give 2 to 100, best 5")
     if parts is not None and choice == "gated":
         raise RecipeError(
             "a gate cannot be fitted by retrained members",
-            why="it looks at features, and those of another training of the same network mean something else",
+            why="it uses features, and those of another training of the same network mean something else",
             fix="leave --folds out, or choose another way",
         )
 
@@ -142,27 +140,19 @@ def _opened(chosen: list[StackMember], emit: Listener) -> Ready:
     return Ready(chosen, panel, held_out(chosen, configs, emit), machine, accelerator)
 
 
-def _refuse_images(ready: Ready, parts: int | None) -> None:
-    if parts is None:
-        refuse_few(ready.found, f"zoo stack {' '.join(shlex.quote(str(member.run.path)) for member in ready.members)}")
-    else:
-        folds.refuse_other_images(ready.members, ready.found)
-
-
 def _facts(member: StackMember) -> dict[str, Any]:
     backbone = member.record["backbone"]
     return member.facts() | {
         "arch": backbone["arch"],
         "params": backbone.get("params"),
         "license": (backbone.get("weights") or {}).get("license"),
-        "module": backbone.get("module"),
-        "distribution": backbone.get("distribution"),
+        **{key: backbone.get(key) for key in ("module", "distribution")},
         "input": member.record["data_config"]["input_size"][-1],
     }
 
 
 def _copy_members(chosen: Sequence[StackMember], this: Run) -> None:
-    """Whole run folders, so that the stack's own is enough."""
+    """Copy whole run folders, so that the stack needs no others."""
     for number, member in enumerate(chosen):
         place = this.path / MEMBERS / str(number)
         with files.friendly_os_errors(place):
@@ -174,30 +164,23 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
     facts, names = record["stack"], [entry["name"] for entry in record["stack"]["members"]]
     parts, seed, classes = facts["folds"], record["seed"], ready.members[0].classes
     notes: list[str] = []
-    unlabelled = [m.name for m in ready.members if m.record.get("unlabelled") or m.record.get("target")]
-    if unlabelled:
-        notes.append(
-            f"{', '.join(unlabelled)} learned from images without labels too, which may be among those used here"
-        )
-    started = [m.name for m in ready.members if m.started_here]
-    if started:
+    if unlabelled := [m.name for m in ready.members if m.record.get("unlabelled") or m.record.get("target")]:
+        notes.append(f"{', '.join(unlabelled)} learned from unlabelled images too, which may be among those used here")
+    if started := [m.name for m in ready.members if m.started_here]:
         notes.append(
             f"{', '.join(started)} started from weights of a run on the same data, or of a file that is gone: they may "
-            "have been trained on images used here, and what it says of these may be better than what it says of others"
+            "have been trained on images used here, on which predictions may then be better than on others"
         )
 
-    def tell(stage: str, total: int) -> Any:
-        return lambda done: emit(Progress(stage, done, total))
+    def predict(panel: Panel, part: Part, stage: str) -> Said:
+        return panel.over(part, _BATCH, lambda done: emit(Progress(stage, done, len(part))))
 
     if parts is None:
-        fit_on = ready.found.val
-        said = ready.panel.over(fit_on, _BATCH, tell("asking the members", len(fit_on)))
-        where = ready.found.fit_on
+        predictions, where = predict(ready.panel, ready.found.val, "predicting by the members"), ready.found.fit_on
     else:
         try:
-            said = folds.out_of_fold(
-                ready.members, parts, this.checkpoints / "folds", classes, ready.accelerator, emit
-            )  # fmt: skip
+            root = this.checkpoints / "folds"
+            predictions = folds.out_of_fold(ready.members, parts, root, classes, ready.accelerator, emit)
         except TrainingInterrupted as error:
             raise TrainingInterrupted(
                 "stopped while a member was retrained; what is finished is kept",
@@ -206,27 +189,27 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
             ) from None
         where = f"{parts} folds of the training images"
     kinds = _kinds(facts["asked"], parts, len(classes), notes)
-    ways = fitted(said, kinds, seed, lambda kind: emit(Progress(f"fitting: {kind}", 0, 0)))
+    ways = fitted(predictions, kinds, seed, lambda kind: emit(Progress(f"fitting: {kind}", 0, 0)))
     best = chosen_of(ways) if facts["asked"] == AUTO else next(w for w in ways if w.combiner.kind == facts["asked"])
     combiner = write_combiner(best.combiner, this.path / COMBINER)
 
     report = ready.found.test
-    tested = ready.panel.over(report, _BATCH, tell("measuring the members", len(report)))
-    single = names[_best_single(said)]
+    tested = predict(ready.panel, report, "measuring the members")
+    single = names[_best_single(predictions)]
     entries = [Entry(name, "member", logs) for name, logs in zip(names, tested.logs, strict=True)]
     entries.append(Entry(PLAIN, "mean", tested.logs.logsumexp(0)))
     for way in ways:
-        way_combiner = combiner if way is best else way.combiner
-        entries.append(Entry(way.combiner.kind, "way", way_combiner.logs(tested.logs, tested.features)))
+        logs = (combiner if way is best else way.combiner).logs(tested.logs, tested.features)
+        entries.append(Entry(way.combiner.kind, "way", logs))
     mixed = _soup(ready, notes, emit)
     if mixed is not None:
         entries.append(Entry(SOUP, "soup", mixed[1]))
     table = contest(entries, tested.labels, classes, against=[single, PLAIN], chosen=best.combiner.kind)
 
-    # The result is that of the folder as it is now, loaded back.
+    # The result is measured on the saved folder, loaded back.
     reloaded = load_stack(this.path, this.record | {"stack": facts | {"choice": best.combiner.kind}})
     reloaded.to(ready.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    again = reloaded.panel.over(report, _BATCH, tell("measuring the saved stack", len(report)))
+    again = predict(reloaded.panel, report, "measuring the saved stack")
     logs = reloaded.combiner.logs(again.logs, again.features)
     result = measure(Outputs(logs.float(), again.labels), classes, report.ids)
     result |= {"split": ready.found.reported_on, "selected_on": where}
@@ -235,7 +218,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
         "choice": best.combiner.kind,
         "temperature": combiner.temperature,
         "fit_on": where,
-        "n": len(said.labels),
+        "n": len(predictions.labels),
         "best_single": single,
         "weights": weights.tolist(),
         "ways": [way.record() for way in ways],
@@ -260,49 +243,47 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
 
 
 def _kinds(asked: str, parts: int | None, classes: int, notes: list[str]) -> list[str]:
-    """The ways that are tried: all that can be, for the table has them side by side."""
+    """The ways to try: all that are possible, since the table compares them."""
     kinds = list(KINDS)
     if parts is not None:
         kinds.remove("gated")
-        notes.append("no gate was fitted: it looks at features, and those of retrained members mean something else")
+        notes.append("no gate was fitted: it uses features, and those of retrained members mean something else")
     if classes > MOST_CLASSES and asked != "logistic":
         kinds.remove("logistic")
-        notes.append(
-            f"no logistic regression was fitted: {classes} classes make too many weights; --choice logistic does"
-        )
+        why = f"{classes} classes need too many weights"
+        notes.append(f"no logistic regression was fitted: {why}; --choice logistic fits one")
     return kinds
 
 
-def _best_single(said: Said) -> int:
-    """The member that the images which fit the stack would choose."""
-    score = scores_of(one_class(range(said.logs[0].shape[1])))
-    scores = [score(Outputs(logs.float(), said.labels)) for logs in said.logs]
-    return ranked(scores, select_by_for(len(said.labels)))[0]
+def _best_single(predictions: Said) -> int:
+    """The member with the best score on the images that the stack is fitted on."""
+    score = scores_of(one_class(range(predictions.logs[0].shape[1])))
+    scores = [score(Outputs(logs.float(), predictions.labels)) for logs in predictions.logs]
+    return ranked(scores, select_by_for(len(predictions.labels)))[0]
 
 
 def _soup(ready: Ready, notes: list[str], emit: Listener) -> tuple[dict[str, Any], torch.Tensor] | None:
-    """A greedy soup of the largest group of members that can be averaged, and what it says about the images."""
-    groups: list[list[int]] = []
-    for place, member in enumerate(ready.members):
+    """The record of a greedy soup of the largest group of members that can be averaged, and its log-probabilities."""
+    groups: list[list[StackMember]] = []
+    for member in ready.members:
         for group in groups:
-            if not averageable(ready.members[group[0]].record, member.record):
-                group.append(place)
+            if not averageable(group[0].record, member.record):
+                group.append(member)
                 break
         else:
-            groups.append([place])
-    largest = max(groups, key=len)
-    if len(largest) < 2:
+            groups.append([member])
+    chosen = max(groups, key=len)
+    if len(chosen) < 2:
         return None
     fit, report = ready.found.val, ready.found.test
     if not len(fit):
-        notes.append("no greedy soup: there are no images left to choose it by")
+        notes.append("no greedy soup: there are no validation images to choose it by")
         return None
-    chosen = [ready.members[place] for place in largest]
     network = saved.load(chosen[0].run.path)
     network.to(ready.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     config = preprocessing.data_config(network)
-    made = greedy_soup(chosen, network, fit, config, ready.accelerator, emit)
-    network.load_state_dict(made.state)
+    soup = greedy_soup(chosen, network, fit, config, ready.accelerator, emit)
+    network.load_state_dict(soup.state)
     panel = Panel([network], ready.members[0].classes)
-    said = panel.over(report, _BATCH, lambda done: emit(Progress("measuring the soup", done, len(report))))
-    return soup_record(made, select_by_for(len(fit))), said.logs[0]
+    predictions = panel.over(report, _BATCH, lambda done: emit(Progress("measuring the soup", done, len(report))))
+    return soup_record(soup, select_by_for(len(fit))), predictions.logs[0]

@@ -1,4 +1,4 @@
-"""How well each member, each way of combining and a soup do on the same images, and which differences are noise."""
+"""Standings of members, ways of combining and a soup on the same images, and which differences are noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from zoo.studies.statistics import LEVEL, crossed, difference_variance, holm, mcnemar
+from zoo.studies.statistics import adjusted, crossed, difference_variance, mcnemar
 from zoo.tasks.outputs import Outputs
 from zoo.tasks.single_label import measure
 
@@ -20,44 +20,32 @@ class Entry:
 
     name: str
     kind: str  # "member", "mean" (plain), "way", "soup"
-    logs: torch.Tensor  # (N, classes) on the images that report, logarithms up to a constant of each row
+    logs: torch.Tensor  # (N, classes) on the test images, log-probabilities up to a constant of each row
 
 
 def contest(
     entries: Sequence[Entry], labels: torch.Tensor, classes: Sequence[str], *, against: Sequence[str], chosen: str
 ) -> dict[str, Any]:
-    """The table.
+    """The standings, by labels (N,); each other entry is compared with those in `against`.
 
-    Args:
-        entries: All that take part.
-        labels: (N,).
-        classes: Their names.
-        against: The entries that each other one is compared with: the best single member, the plain mean.
-        chosen: The entry that the stack is.
-
-    Returns:
-        `rows` (best first) with accuracy, its interval (Wilson), loss and calibration error; `differences` with the
-        exact McNemar test on each pair, p values adjusted for all of them together (Holm).
+    Returns `rows` (best first) with accuracy, its interval (Wilson), loss and calibration error; and `differences` with
+    the exact McNemar test on each pair, p values adjusted for all of them together (Holm).
     """
     ids = [str(number) for number in range(len(labels))]
     rows, right = [], {}
     for entry in entries:
-        found = measure(Outputs(entry.logs.float(), labels), classes, ids)
+        result = measure(Outputs(entry.logs.float(), labels), classes, ids)
         right[entry.name] = (entry.logs.argmax(1) == labels).numpy()
-        facts = {name: found[name] for name in ("accuracy", "interval", "loss", "ece", "n")}
+        facts = {name: result[name] for name in ("accuracy", "interval", "loss", "ece", "n")}
         rows.append({"name": entry.name, "kind": entry.kind, "chosen": entry.name == chosen, **facts})
     rows.sort(key=lambda row: (-row["accuracy"], row["loss"]))
-    differences = []
-    for second in against:
-        for row in rows:
-            first = row["name"]
-            if first == second or (first in against and against.index(first) < against.index(second)):
-                continue
-            differences.append(_difference(first, second, right))
-    for pair, adjusted in zip(differences, holm([pair["p"] for pair in differences]), strict=True):
-        pair["p_adjusted"] = adjusted
-        pair["within_noise"] = adjusted >= LEVEL
-    return {"rows": rows, "differences": differences}
+    differences = [
+        _difference(row["name"], second, right)
+        for number, second in enumerate(against)
+        for row in rows
+        if row["name"] not in against[: number + 1]
+    ]
+    return {"rows": rows, "differences": adjusted(differences)}
 
 
 def _difference(first: str, second: str, right: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Choose the backbone to adapt: rank them, and take the best that fits into the budget."""
+"""Automatic choice of the backbone: rank them, and take the best that fits into the budget."""
 
 from __future__ import annotations
 
@@ -16,22 +16,18 @@ from zoo.studies.backbone_list import Entrant
 from zoo.studies.rank.rank import IMAGES, NO_TIME, ranked
 from zoo.training import machine
 
-AUTO = "auto"  # the name that stands for the backbone that is best here
-_SHARE = 0.5  # of a budget, after which no further backbone is looked at: the rest is for training
+AUTO = "auto"  # the name of the backbone to choose
+_SHARE = 0.5  # of the budget for ranking; the rest is for training
 
 
 def cut(backbone: str, dataset: str, recipe: Recipe, budget: Budget | None, emit: Listener) -> FittedBudget:
-    """One backbone's recipe within a budget.
-
-    Raises:
-        RecipeError: It does not fit, or there are several processes.
-    """
+    """One backbone's recipe within a budget; raises RecipeError if it does not fit, or there are several processes."""
     _require_one_process()
-    found = fitted(prepare(backbone, dataset, recipe, emit).plan, recipe, budget)
-    if found.fault is not None:
-        raise found.fault
-    emit(Note(f"{found.epochs} epochs fit into {budget}: about {found.seconds:.0f} s of training, {found.steps} steps"))
-    return found
+    cut = fitted(prepare(backbone, dataset, recipe, emit).plan, recipe, budget)
+    if cut.fault is not None:
+        raise cut.fault
+    emit(Note(f"{cut.epochs} epochs fit into {budget}: about {cut.seconds:.0f} s of training, {cut.steps} steps"))
+    return cut
 
 
 def _require_one_process() -> None:
@@ -39,14 +35,14 @@ def _require_one_process() -> None:
     if count > 1:
         raise RecipeError(
             f"a backbone or its epochs cannot be chosen by {count} processes",
-            why="each would time for itself, and choose otherwise than the others",
+            why="each measures its own times, so they could choose differently",
             fix="choose in one with `zoo rank --budget …`, then name the backbone and --epochs",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The backbone to adapt, cut to what is left of the budget."""
+    """The backbone to adapt, with its recipe within the rest of the budget."""
 
     entrant: Entrant
     recipe: Recipe
@@ -55,12 +51,9 @@ class Choice:
 
 
 def choose(dataset: str, names: Sequence[str], recipe: Recipe, budget: Budget | None, emit: Listener) -> Choice:
-    """Rank backbones and take the first whose adaptation fits into what ranking left of the budget.
+    """Rank backbones and take the first whose adaptation fits into the budget that ranking left.
 
-    Raises:
-        TrainingError: None does.
-        RecipeError: There are several processes.
-        ZooError: As for ranking.
+    Raises TrainingError if none does, RecipeError if there are several processes.
     """
     _require_one_process()
     share = None if budget is None or budget.seconds is None else _SHARE * budget.seconds
@@ -74,20 +67,20 @@ def choose(dataset: str, names: Sequence[str], recipe: Recipe, budget: Budget | 
             )
         left = Budget(seconds=budget.seconds - ranking.seconds)
     passed: list[str] = []
-    for number, one in enumerate(ranking.judged):
-        recipe_of_it = replace(recipe, weights=one.entrant.weights)
-        within = fitted(one.plan, recipe_of_it, left)
+    for number, (one, place) in enumerate(zip(ranking.judged, ranking.places, strict=True), start=1):
+        within = fitted(one.plan, replace(recipe, weights=one.entrant.weights), left)
         if within.fault is not None:
             passed.append(f"{one.entrant.short} would be better but does not fit: {within.fault.why}")
             continue
-        place = ranking.places[number]
-        reason = (
-            f"{one.entrant.short} ranks {number + 1} of {len(ranking.judged)}: a linear probe on its frozen features "
-            f"names {one.probe.accuracy:.1%} of {ranking.images} images rightly, and it is the best with probability "
-            f"{place.best:.2f}"
-        )
-        unseen = sum(each.why == NO_TIME for each in ranking.left_out)
-        reason = "; ".join([reason, *passed, *([f"{unseen} were not looked at, for want of time"] if unseen else [])])
+        reasons = [
+            f"{one.entrant.short} ranks {number} of {len(ranking.judged)}: a linear probe on its frozen features is "
+            f"right on {one.probe.accuracy:.1%} of {ranking.images} images, and it is the best with probability "
+            f"{place.best:.2f}",
+            *passed,
+        ]
+        if unseen := sum(each.why == NO_TIME for each in ranking.left_out):
+            reasons.append(f"{unseen} were not ranked, for lack of time")
+        reason = "; ".join(reasons)
         emit(Note(reason))
         record = {"budget": str(budget) if budget else None, "reason": reason, **ranking.record()}
         return Choice(one.entrant, within.recipe, reason, record)

@@ -1,4 +1,4 @@
-"""What a frozen backbone says about images, in one pass, kept for the next time."""
+"""Cached features of images by a frozen backbone, computed in one pass."""
 
 from __future__ import annotations
 
@@ -21,22 +21,12 @@ from zoo.training.loaded import Loaded
 from zoo.training.probe import Floats, Labels
 from zoo.version import __version__
 
-_CHUNK = 32  # images at once: always as many, so that the same bits come out again
+_CHUNK = 32  # images per batch; always the same, so that the features are bit-equal
 _ENTRY = "the classifier"
 
 
 def frozen_features(loaded: Loaded, parts: Sequence[Part], workers: int, emit: Listener) -> tuple[Floats, Labels]:
-    """What goes into the classifier, for every image of some parts of the data set.
-
-    Args:
-        loaded: The backbone, nothing trained yet.
-        parts: The images.
-        workers: Processes that load images.
-        emit: Told about progress.
-
-    Returns:
-        Features (N, D) and labels (N,), unreadable images left out.
-    """
+    """The classifier's inputs (N, D) by the untrained backbone, and labels (N,), unreadable images left out."""
     found = [_of_part(loaded, part, workers, emit) for part in parts]
     return np.concatenate([features for features, _ in found]), np.concatenate([labels for _, labels in found])
 
@@ -81,8 +71,8 @@ def _of_part(loaded: Loaded, part: Part, workers: int, emit: Listener) -> tuple[
 
 
 def _facts(loaded: Loaded, layout: Layout) -> tuple[object, ...]:
-    """All that the features depend on, beside the images."""
-    weights = fingerprint(loaded.model, loaded.groups[:-1])  # without the head, which is new, and random each time
+    """Everything that the features depend on, except the images."""
+    weights = fingerprint(loaded.model, loaded.groups[:-1])  # without the head, which is random
     return (
         *(__version__, torch.__version__, timm.__version__, torchvision.__version__, loaded.code),
         *(loaded.spec.full_name, weights, layout),

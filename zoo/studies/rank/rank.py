@@ -1,7 +1,8 @@
-"""Rank backbones by how well they should transfer to a data set, before any training."""
+"""Ranking of backbones by how well they should transfer to a data set, before any training."""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,13 +26,13 @@ from zoo.studies.rank.sample import LEAST, sampled
 from zoo.studies.rank.scores import h_score, log_me, neighbours
 from zoo.training.probe import Probe, cross_validated
 
-IMAGES = 2000  # looked at where nobody says otherwise
-NO_TIME = "there was no more time to look at it"
+IMAGES = 2000  # at most, by default
+NO_TIME = "there was no time left to rank it"
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is known of one backbone before it trains."""
+    """One backbone's scores, and what adapting it takes."""
 
     entrant: Entrant
     params: int  # with the new head
@@ -42,7 +43,7 @@ class Judged:
     probe: Probe
     plan: Plan  # of adapting it by the recipe, with its estimate
     adapting: FittedBudget  # the same within the budget
-    seconds: float  # that judging it took
+    seconds: float  # that computing the scores took
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,15 @@ class Ranking:
     """Backbones in order, best first, by what a linear probe on their frozen features reaches in cross-validation."""
 
     dataset: str  # name
-    ref: str  # as it was asked for
-    images: int  # looked at: of those that train or choose, never of those that report
+    ref: str  # as given by the user
+    images: int  # that scores are computed on: train and validation images, never test images
     classes: int
-    recipe: Recipe  # that the time and memory of adapting are for
+    recipe: Recipe  # for the time and memory of adapting
     budget: Budget | None
     judged: tuple[Judged, ...]
     places: tuple[Place, ...]  # of each
     left_out: tuple[LeftOut, ...]
-    seconds: float  # that all of it took
+    seconds: float  # in all
 
     def record(self) -> dict[str, Any]:
         """The ranking as plain values, the form of `zoo rank --json`."""
@@ -95,16 +96,11 @@ class Ranking:
             "probe_loss": one.probe.loss,
             "probe_strength": one.probe.strength,
             "folds": one.probe.folds,
-            "log_me": one.log_me,
-            "h_score": one.h_score,
-            "knn": one.knn,
+            **{key: getattr(one, key) for key in ("log_me", "h_score", "knn")},
             "features": one.width,
             "params": one.params,
             "adapting": {
-                "epochs": one.adapting.epochs,
-                "steps": one.adapting.steps,
-                "seconds": one.adapting.seconds,
-                "memory_bytes": one.adapting.memory_bytes,
+                **{key: getattr(one.adapting, key) for key in ("epochs", "steps", "seconds", "memory_bytes")},
                 "fits": one.adapting.fault is None,
             },
             "seconds": round(one.seconds, 2),
@@ -123,15 +119,7 @@ def ranked(
 ) -> Ranking:
     """Rank backbones: see `zoo.api.rank`.
 
-    Args:
-        dataset: As there, like what follows.
-        names: Backbones; none: all.
-        recipe: The choices.
-        images: At most so many are looked at.
-        budget: What adapting may take.
-        emit: Told about progress.
-        within: Seconds after which no further backbone is looked at, if one of those before fits into what is left of
-            the budget; the others are named as left out.
+    After `within` seconds the remaining ones are left out, if one so far fits into what is left of the budget.
     """
     began = time.monotonic()
     _refuse(recipe, images)
@@ -139,17 +127,14 @@ def ranked(
     if names:
         field = backbone_list.named(names)
     else:
-        emit(Progress("looking which weights are on this machine", 0, 0))
+        emit(Progress("finding the weights on this machine", 0, 0))
         field, left_out = backbone_list.every()
     if not field:
-        raise RecipeError(
-            "there is no backbone to rank",
-            why="no weights of any are on this machine",
-            fix="name some: zoo rank MODEL …",
-        )
+        why = "no weights of any are on this machine"
+        raise RecipeError("there is no backbone to rank", why=why, fix="name some: zoo rank MODEL …")
     emit = _once(emit)
     judged: list[Judged] = []
-    dataset_seen: Dataset | None = None
+    opened: Dataset | None = None
     count = 0
     for entrant in field:
         if within is not None and _settled(judged, recipe, budget, within, time.monotonic() - began):
@@ -158,6 +143,7 @@ def ranked(
             continue
         try:
             one, opened, count = _judge(entrant, dataset, recipe, images, budget, emit)
+            judged.append(one)
         except DataError:
             raise
         except ZooError as error:
@@ -165,19 +151,15 @@ def ranked(
                 raise
             emit(Note(f"{entrant} is left out: {error.what}"))
             left_out.append(LeftOut(str(entrant), f"{error.what}: {error.why}" if error.why else error.what, error.fix))
-            continue
-        dataset_seen = opened
-        judged.append(one)
-    if dataset_seen is None:
-        raise RecipeError(
-            "no backbone could be ranked", why="; ".join(f"{each.backbone}: {each.why}" for each in left_out)
-        )
+    if opened is None:
+        why = "; ".join(f"{each.backbone}: {each.why}" for each in left_out)
+        raise RecipeError("no backbone could be ranked", why=why)
     judged.sort(key=lambda one: (-one.probe.accuracy, one.probe.loss, one.entrant.backbone))
     return Ranking(
-        dataset=dataset_seen.name,
+        dataset=opened.name,
         ref=dataset,
         images=count,
-        classes=len(dataset_seen.classes),
+        classes=len(opened.classes),
         recipe=recipe,
         budget=budget,
         judged=tuple(judged),
@@ -188,7 +170,7 @@ def ranked(
 
 
 def _settled(judged: Sequence[Judged], recipe: Recipe, budget: Budget | None, within: float, spent: float) -> bool:
-    """Whether the time to look at backbones is over, and one that fits has been found, or nothing is left."""
+    """Whether the time for ranking is over, and a backbone fits into the rest of the budget, or nothing is left."""
     if spent < within or not judged:
         return False
     if budget is None or budget.seconds is None or spent >= budget.seconds:
@@ -207,17 +189,12 @@ def _judge(
     for note in notes:
         emit(Note(note))
     features, labels = frozen_features(ready.loaded, parts, ready.work.settled.workers or 0, emit)
-    enough = np.bincount(labels)[labels] >= LEAST  # an image that cannot be read may have been one of two
+    enough = np.bincount(labels)[labels] >= LEAST  # unreadable images may leave a class with one
     features, labels = features[enough], labels[enough]
-    stage = f"linear probe of {ready.loaded.spec.full_name}"
-    fits = 0
-
-    def count() -> None:
-        nonlocal fits
-        emit(Progress(stage, fits, 0))
-        fits += 1
-
-    probe = cross_validated(features, labels, seed=recipe.seed, uneven=True, check=count)
+    stage, fits = f"linear probe of {ready.loaded.spec.full_name}", itertools.count()
+    probe = cross_validated(
+        features, labels, seed=recipe.seed, uneven=True, check=lambda: emit(Progress(stage, next(fits), 0))
+    )
     emit(Progress(f"scores of {ready.loaded.spec.full_name}", 0, 0))
     one = Judged(
         entrant=entrant,
@@ -235,15 +212,14 @@ def _judge(
 
 
 def _once(emit: Listener) -> Listener:
-    """Tell a note about the images once, though it holds for every backbone."""
-    told: set[str] = set()
+    """A listener that gets each note once, though it holds for every backbone."""
+    texts: set[str] = set()
 
     def listen(event: Event) -> None:
+        if not isinstance(event, Note) or event.text not in texts:
+            emit(event)
         if isinstance(event, Note):
-            if event.text in told:
-                return
-            told.add(event.text)
-        emit(event)
+            texts.add(event.text)
 
     return listen
 

@@ -1,4 +1,4 @@
-"""Which images backbones are ranked by: of those that train or choose, so many, and of every class enough to judge."""
+"""Sample of the train and validation images that backbones are ranked on, with enough of every class."""
 
 from __future__ import annotations
 
@@ -10,24 +10,15 @@ from zoo.data.splits.cut import limited, per_class
 from zoo.data.types import ranked
 from zoo.errors import DataError
 
-LEAST = 2  # images of a class: a probe that is fitted on one is judged by the other
+LEAST = 2  # images of a class: one to fit a probe on, one to score it by
 _SHOWN = 5  # classes that a note lists
 
 
 def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], list[str]]:
-    """Draw images: two of every class, and the rest in the classes' proportion.
+    """Draw at most `images` images: two of every class, and the rest in the classes' proportion.
 
-    Args:
-        dataset: The images.
-        images: How many at most, in all parts together.
-        seed: Of the draw.
-
-    Returns:
-        The parts that are looked at, and what a person should know about them: a class with one image is left out, and
-        so are some where there are more classes than half of `images`.
-
-    Raises:
-        DataError: Fewer than two classes have two images.
+    Returns their parts, and notes: classes with one image are left out, and so are those beyond `images // 2`. Raises
+    DataError if fewer than two classes have two images.
     """
     parts = [dataset.train] if dataset.val.samples == dataset.train.samples else [dataset.train, dataset.val]
     places = [(number, index) for number, part in enumerate(parts) for index in range(len(part))]
@@ -37,7 +28,7 @@ def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], li
     if len(enough) < 2:
         raise DataError(
             "there are too few images to rank by",
-            why=f"{len(enough)} class(es) have {LEAST} images or more that train or choose",
+            why=f"{len(enough)} class(es) have {LEAST} or more train and validation images",
             fix=f"give more images, at least {LEAST} of each class",
         )
     notes = []
@@ -47,29 +38,21 @@ def sampled(dataset: Dataset, images: int, *, seed: int) -> tuple[list[Part], li
         notes.append(f"{images} images are two of each of {most} classes; the other {len(enough) - most} are left out")
         drawn = ranked([dataset.classes[label] for label in enough], seed=seed, purpose="classes")[:most]
         enough = [enough[position] for position in drawn]
-    there = set(enough)
-    open_to = [position for position, label in enumerate(labels) if label in there]
+    kept = set(enough)
+    open_to = [position for position, label in enumerate(labels) if label in kept]
     ids = [f"{number}/{parts[number].id(index)}" for number, index in places]
-    first = _drawn(
-        open_to, lambda names, classes: per_class(names, classes, LEAST, seed=seed, purpose="rank"), ids, labels
-    )
-    taken = set(first)
-    others = [position for position in open_to if position not in taken]
-    room = images - len(first)
-    more = _drawn(others, lambda names, classes: limited(names, classes, room, seed=seed), ids, labels)
+
+    def draw(among: Sequence[int], how: Callable[..., list[int]], count: int, **named: str) -> list[int]:
+        chosen = how([ids[at] for at in among], [labels[at] for at in among], count, seed=seed, **named)
+        return [among[place] for place in chosen]
+
+    first = draw(open_to, per_class, LEAST, purpose="rank")
+    more = draw(sorted(set(open_to) - set(first)), limited, images - len(first))
     rows: list[list[int]] = [[] for _ in parts]
     for position in sorted([*first, *more]):
         number, index = places[position]
         rows[number].append(index)
     return [part.some(mine) for part, mine in zip(parts, rows, strict=True) if mine], notes
-
-
-def _drawn(
-    among: Sequence[int], draw: Callable[[list[str], list[int]], list[int]], ids: Sequence[str], labels: Sequence[int]
-) -> list[int]:
-    """The positions that a draw takes of those that are open to it."""
-    chosen = draw([ids[position] for position in among], [labels[position] for position in among])
-    return [among[place] for place in chosen]
 
 
 def _some(names: Sequence[str]) -> str:

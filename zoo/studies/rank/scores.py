@@ -1,4 +1,4 @@
-"""How well frozen features tell classes apart, without training anything: LogME, H-score, nearest neighbours."""
+"""Transferability scores of frozen features, without training: LogME, H-score, nearest neighbours."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 from zoo.training.probe import Floats, Labels
 
 NEIGHBOURS = 5
-_ROUNDS = 100  # of LogME's fixed point, which takes about ten
-_CLOSE = 1e-6  # relative change at which it has arrived
+_ROUNDS = 100  # at most, of LogME's fixed point, which takes about ten
+_CLOSE = 1e-6  # relative change at which it has converged
 _BLOCK = 1024  # images whose similarities are in memory at once
 
 
@@ -16,27 +16,21 @@ def log_me(features: Floats, labels: Labels) -> float:
     """LogME: the log of the maximum evidence of a linear model of each class's 0/1 labels (You et al., ICML 2021).
 
     For a class with labels y, weights w ~ N(0, 1/alpha) and noise 1/beta, the evidence p(y | F, alpha, beta) is
-    maximised over alpha and beta by MacKay's fixed point. The score is its log per image, averaged over classes.
-
-    Args:
-        features: (N, D).
-        labels: (N,), 0 to K - 1.
-
-    Returns:
-        Nats per image; more is better.
+    maximised over alpha and beta by MacKay's fixed point. The score for features (N, D) and labels (N,) is its log in
+    nats per image, averaged over classes; more is better.
     """
     values = features.astype(np.float64)
     count, width = values.shape
     left, singular, _ = np.linalg.svd(values, full_matrices=False)
-    kept = singular > singular.max() * max(values.shape) * np.finfo(np.float64).eps
-    squares = singular[kept] ** 2
-    found = []
+    nonzero = singular > singular.max() * max(values.shape) * np.finfo(np.float64).eps
+    squares = singular[nonzero] ** 2
+    scores = []
     for label in np.unique(labels):
         target = (labels == label).astype(np.float64)
-        along = (left[:, kept].T @ target) ** 2  # squared, in each direction of the features
+        along = (left[:, nonzero].T @ target) ** 2  # squared, in each direction of the features
         beyond = max(0.0, float(target @ target - along.sum()))  # squared, in none of them
-        found.append(_evidence(squares, along, beyond, count, width))
-    return float(np.mean(found))
+        scores.append(_evidence(squares, along, beyond, count, width))
+    return float(np.mean(scores))
 
 
 def _evidence(squares: Floats, along: Floats, beyond: float, count: int, width: int) -> float:
@@ -67,16 +61,9 @@ def _evidence(squares: Floats, along: Floats, beyond: float, count: int, width: 
 def h_score(features: Floats, labels: Labels) -> float:
     """H-score: the share of the features' variance that lies between the classes, summed over whitened directions.
 
-    tr(cov(f)^-1 cov(E[f | y])) (Bao et al., ICIP 2019). The covariance is shrunk as Ledoit and Wolf (2004) estimate and
-    the class means are shrunk with it (Ibrahim et al., NeurIPS 2021): without that, the inverse of a covariance of more
-    features than images says nothing.
-
-    Args:
-        features: (N, D).
-        labels: (N,), 0 to K - 1.
-
-    Returns:
-        0 to about K - 1; more is better.
+    tr(cov(f)^-1 cov(E[f | y])) for features (N, D) and labels (N,) (Bao et al., ICIP 2019); 0 to about K - 1, more is
+    better. The covariance is shrunk as Ledoit and Wolf (2004) estimate, and the class means with it (Ibrahim et al.,
+    NeurIPS 2021): otherwise its inverse means nothing if there are more features than images.
     """
     from sklearn.covariance import LedoitWolf  # takes seconds to import, and adapting does not need it
 
@@ -92,17 +79,9 @@ def h_score(features: Floats, labels: Labels) -> float:
 
 
 def neighbours(features: Floats, labels: Labels, count: int = NEIGHBOURS) -> float:
-    """Accuracy of naming each image after its nearest neighbours by cosine similarity, itself left out.
+    """Leave-one-out accuracy, 0 to 1, of k nearest neighbours by cosine similarity of features (N, D).
 
     Each neighbour votes with its similarity, so that there are no ties between classes.
-
-    Args:
-        features: (N, D).
-        labels: (N,), 0 to K - 1.
-        count: Neighbours that vote; fewer where there are fewer images.
-
-    Returns:
-        A share, 0 to 1.
     """
     values = features.astype(np.float32)
     values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
@@ -111,10 +90,11 @@ def neighbours(features: Floats, labels: Labels, count: int = NEIGHBOURS) -> flo
     right = 0
     for start in range(0, len(values), _BLOCK):
         block = values[start : start + _BLOCK]
-        alike = block @ values.T
-        alike[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
-        nearest = np.argpartition(-alike, count - 1, axis=1)[:, :count]
-        weights = 1 + np.take_along_axis(alike, nearest, axis=1)  # of 0 to 2: an opposite one has no say
+        similarity = block @ values.T
+        # An image is no neighbour of itself.
+        similarity[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
+        nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+        weights = 1 + np.take_along_axis(similarity, nearest, axis=1)  # 0 (opposite) to 2
         votes = (weights[:, :, None] * classes[nearest]).sum(1)
         right += int((votes.argmax(1) == labels[start : start + len(block)]).sum())
     return right / len(values)
