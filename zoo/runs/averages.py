@@ -10,7 +10,7 @@ from torch import nn
 
 from zoo.events import Note, Progress
 from zoo.tasks.scoring import scores_of
-from zoo.training.averaging import SHARES, Ingredient, State, along, greedy
+from zoo.training.averaging import SHARES, Ingredient, State, greedy, wise_ft
 from zoo.training.collect import collect
 from zoo.training.loaded import Loaded, Work
 from zoo.training.state.position import START_FILE, epoch_file
@@ -43,11 +43,11 @@ def averaged(loaded: Loaded, work: Work, session: Session) -> dict[str, Any]:
     if recipe.wise is not None and position.start is not None:
         tried = len(SHARES) if recipe.wise == "sweep" else 3
         judge = _Judge(loaded, work, session, "trying averages with the start", tried)
-        start, end = session.read_kept(START_FILE), _state(model)
+        start, end = session.read_weights(START_FILE), _state(model)
         after = position.start["after"]
         # A head that nobody had trained yet would only add noise.
         keep = loaded.groups[-1].parameters + loaded.groups[-1].buffers if after is None else ()
-        line = along(start, end, recipe.wise, judge.score, recipe.select_by, keep)
+        line = wise_ft(start, end, recipe.wise, judge.score, recipe.select_by, keep)
         model.load_state_dict(line.state)
         found["wise"] = {
             "alpha": line.share,
@@ -63,7 +63,7 @@ def averaged(loaded: Loaded, work: Work, session: Session) -> dict[str, Any]:
 
 def _epoch(entry: Mapping[str, Any], session: Session) -> Ingredient:
     facts = {name: entry[name] for name in ("phase", "epoch", "step")}
-    return Ingredient(facts, lambda: session.read_kept(epoch_file(entry["step"])))
+    return Ingredient(facts, lambda: session.read_weights(epoch_file(entry["step"])))
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:

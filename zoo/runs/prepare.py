@@ -74,7 +74,7 @@ def check(recipe: Recipe) -> None:
     """
     refuse_several(recipe)
     phases = recipe.expand()
-    asked_phases(recipe.cache, phases, "keep activations for")
+    asked_phases(recipe.cache, phases, "cache features for")
     asked_phases(recipe.compile, phases, "compile")
     require_body(recipe, trained=any(phase.train_from not in ("head", "head-0") for phase in phases))
     optim.require(recipe.optimizer)
@@ -100,7 +100,7 @@ def assemble(settled: Recipe, loaded: Loaded) -> Work:
         unlabelled_stream.require_enough(
             settled, len(images.train), len(loaded.unlabelled.train), loaded.machine.processes
         )
-        stream = unlabelled_stream.streamed(loaded.unlabelled, len(images.train), settled, config, accelerator)
+        stream = unlabelled_stream.make_stream(loaded.unlabelled, len(images.train), settled, config, accelerator)
     loader = data.train_loader(
         images.train,
         augment=settled.augment or "none",
@@ -110,20 +110,17 @@ def assemble(settled: Recipe, loaded: Loaded) -> Work:
         **shared,
     )
     choosing = data.eval_batches(images.val, **shared)
-    minimised = make_objective.objective(
-        settled, images.train, stream, loaded.model, loaded.groups[-1], config, accelerator
-    )
-    return Work(settled, loader, choosing, minimised, stream)
+    return Work(settled, loader, choosing, make_objective.objective(settled, loaded, stream), stream)
 
 
 def _with_rate(work: Work, loaded: Loaded) -> tuple[Work, RangeTest | None]:
     """The work with the rate that a range test finds, where it is to be found."""
-    settled, model, accelerator = work.settled, loaded.model, loaded.accelerator
+    settled = work.settled
     if settled.lr != "auto":
         return work, None
     loaded.emit(Progress("range test for the learning rate", 0, 0))
     trial = loaded.planned(settled, work.steps, settled.norm).phases[-1]
-    shared = synchronised(model, loaded.groups, trial, accelerator)
+    shared = synchronised(loaded.model, loaded.groups, trial, loaded.accelerator)
     with explained_memory(settled.batch, loaded.config.input_size[-1]), shared:
-        found = find_rate(model, loaded.groups, trial, settled, work.loader, work.objective, accelerator)
+        found = find_rate(loaded, work, trial)
     return replace(work, settled=replace(settled, lr=found.chosen)), found
