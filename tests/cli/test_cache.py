@@ -10,16 +10,16 @@ import torch
 
 from tests.cli.conftest import Outcome
 from zoo.base import cache
-from zoo.training.frozen_cache.feature_file import Kept, Layout, keep
+from zoo.training.frozen_cache.feature_file import CachedFeatures, Layout, write_cached
 
 Zoo = Callable[..., Outcome]
 VALUES = torch.arange(40.0).reshape(10, 4)
 
 
-def kept(name: str = "a", view: str = "training images") -> tuple[Path, Kept]:
+def kept(name: str = "a", view: str = "training images") -> tuple[Path, CachedFeatures]:
     path = cache.features_folder() / f"{name}{cache.ACTIVATIONS}"
     about = {"backbone": "kit/net", "entry": "fc", "dataset": "photos", "view": view}
-    found = keep([(range(10), VALUES)], path, 10, Layout.of(VALUES), in_memory=False, limit=10**9, others=(),
+    found = write_cached([(range(10), VALUES)], path, 10, Layout.of(VALUES), in_memory=False, limit=10**9, others=(),
                  about=about, note=pytest.fail)  # fmt: skip
     return path, found
 

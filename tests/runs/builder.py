@@ -14,7 +14,7 @@ from zoo.events import ignore
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import prepare
 from zoo.training.frozen_cache import compute
-from zoo.training.frozen_cache.compute import Keeper
+from zoo.training.frozen_cache.compute import FeatureCache
 
 SMALL = 8  # images a chunk, so that there are several
 
@@ -24,7 +24,7 @@ def main() -> None:
     recipe = Recipe(**{**CHOICES, "cache": "on", "cache_ram_gb": 0})
     ready = prepare("resnet_nano", sys.argv[1], recipe, ignore, cost=(0.0, 0, 0.0))
     (option,) = ready.caches.values()
-    keeper = Keeper(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, range(1))
+    keeper = FeatureCache(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, range(1))
     computed = 0
 
     def wait() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         print("ready", flush=True)
         sys.stdin.readline()
 
-    kept = keeper.make(keeper.folds(), ignore, wait)
+    kept = keeper.load(keeper.folds(), ignore, wait)
     digest = hashlib.sha256(b"".join(piece.rows.tobytes() for piece in kept))
     print(digest.hexdigest(), "computed" if computed else "found", flush=True)
 

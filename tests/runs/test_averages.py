@@ -10,7 +10,7 @@ import zoo
 from tests.runs.photos import make_photos
 from zoo.runs import averages as averaging
 from zoo.runs import train
-from zoo.training.averaging import between
+from zoo.training.averaging import interpolate
 
 BRIEF = {"image_size": 32, "batch_size": 11, "threads": 1, "workers": 0, "precision": "fp32", "cache": "off",
          "recalibrate": "off"}  # fmt: skip
@@ -20,7 +20,7 @@ def test_a_run_is_saved_as_the_average_that_it_says_it_is(tmp_path, monkeypatch)
     ends = {}
 
     def watch(loaded, work, session):
-        ends["start"] = session.read_kept("start.safetensors")
+        ends["start"] = session.read_weights("start.safetensors")
         ends["kept"] = [dict(entry) for entry in session.position.epochs_kept]
         found = averaging.averaged(loaded, work, session)
         ends["saved"] = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
@@ -58,18 +58,18 @@ def test_an_untrained_head_is_not_averaged_with(tmp_path, monkeypatch):
         train, "finish", lambda this, ready, session, averages, tasks, **_: this.record | {"end": averages}
     )
     lines = []
-    real = averaging.along
+    real = averaging.wise_ft
 
     def watch(start, end, asked, score, select_by, keep):
         lines.append((start, end, keep))
         return real(start, end, asked, score, select_by, keep)
 
-    monkeypatch.setattr(averaging, "along", watch)
+    monkeypatch.setattr(averaging, "wise_ft", watch)
     recipe = zoo.Recipe(strategy="finetune", epochs=1, wise=0.0, **BRIEF)
     zoo.adapt("resnet_nano", str(make_photos(tmp_path)), recipe, out=tmp_path / "run")
     ((start, end, keep),) = lines
     assert set(keep) == {"fc.weight", "fc.bias"}
-    mixed = between(start, end, 0.0, keep)
+    mixed = interpolate(start, end, 0.0, keep)
     assert torch.equal(mixed["fc.weight"], end["fc.weight"]) and not torch.equal(end["fc.weight"], start["fc.weight"])
     assert all(
         torch.equal(mixed[name], start[name]) for name in mixed if name.startswith("layer") and "num" not in name

@@ -22,7 +22,6 @@ import zoo
 from tests.pictures import four
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import Event, Note, StepDone, ignore
-from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import Prepared, prepare
@@ -199,10 +198,10 @@ def test_adabn_changes_norm_statistics_and_nothing_else(tmp_path: Path, source: 
 
 def test_adabn_without_statistics_is_refused() -> None:
     recipe = Recipe(strategy="finetune", target="elsewhere", align="adabn")
-    config = DataConfig((3, 8, 8), (0.5,) * 3, (0.5,) * 3, "bicubic", 1.0, "center")
 
     def made(recipe: Recipe, network: torch.nn.Module) -> object:
-        return make_objective.unlabelled_objective(recipe, Supervised(2), None, network, config, torch.device("cpu"))
+        loaded: Any = SimpleNamespace(model=network)
+        return make_objective.unlabelled_objective(recipe, Supervised(2), loaded, None)
 
     folded = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))  # mean 0, variance 1
     for network, why in ((torch.nn.Linear(3, 2), "no norms that keep statistics"), (folded, "folded batch norms")):

@@ -167,16 +167,18 @@ def test_losses_go_by_how_much_of_the_drawn_images_is_known() -> None:
     recipe, _ = recipe_and_data(KIND, AGE)
     truth = torch.tensor([[0.0, 3.0], [1.0, 5.0], *[[0.0, math.nan]] * 6])
     part: Any = SimpleNamespace(tasks=(KIND, AGE), truth=lambda: truth, targets=[tuple(row) for row in truth.tolist()])
-    head: Any = SimpleNamespace(parameters=())
-    place: Any = SimpleNamespace(device="cpu")
-    nothing: Any = None
-    even = objective(recipe, part, None, nothing, head, nothing, place)
+
+    def loaded(part: Any) -> Any:
+        groups, accelerator = (SimpleNamespace(parameters=()),), SimpleNamespace(device="cpu")
+        return SimpleNamespace(dataset=SimpleNamespace(train=part), groups=groups, accelerator=accelerator)
+
+    even = objective(recipe, loaded(part), None)
     assert even.shares.tolist() == [1.0, 0.25]
-    drawn = objective(replace(recipe, task_temperature=0.0), part, None, nothing, head, nothing, place)
+    drawn = objective(replace(recipe, task_temperature=0.0), loaded(part), None)
     often = (1 / 8 + 1 / 2) / 2  # an image of both tasks, beside 1/8 for one of `kind` alone
     assert drawn.shares.tolist() == pytest.approx([1.0, 2 * often / (2 * often + 6 / 8)])
     signs: Any = SimpleNamespace(tasks=(SIGNS,), truth=lambda: truth)
-    labels = objective(recipe_and_data(SIGNS)[0], signs, None, nothing, head, nothing, place)
+    labels = objective(recipe_and_data(SIGNS)[0], loaded(signs), None)
     batch = Batch(torch.zeros(8, 2), truth.clamp(max=1), torch.arange(8))
     assert labels(torch.nn.Identity(), batch, 0.0).total.item() == pytest.approx(math.log(2)), "the mean, over all"
 
@@ -189,7 +191,7 @@ def test_on_the_cpu_a_kernel_that_covers_its_input_is_a_matrix_product() -> None
 @pytest.mark.parametrize(
     ("choices", "what"),
     [
-        ({"cache": "warmup"}, "there is no phase named warmup to keep activations for"),
+        ({"cache": "warmup"}, "there is no phase named warmup to cache features for"),
         ({"compile": "probe,warmup"}, "there is no phase named warmup to compile"),
         ({"optimizer": "sdg"}, "there is no optimizer named 'sdg'"),
         ({"strategy": "probe", "wise": 0.5}, "wise averages the network before and after its body trains"),

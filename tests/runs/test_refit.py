@@ -47,8 +47,8 @@ def test_the_second_training_ends_at_the_best_epoch_and_takes_all_labelled_image
     counts, best = record["dataset"]["counts"], record["best"]
     labelled = counts["fit"]["n"] + counts["choose"]["n"]
     assert record["resolved"]["refit"] == "on" and record["refit"]["images"] == labelled > counts["fit"]["n"]
-    why = "training is done twice, for fewer than 500 labelled images all count: "
-    assert any(f"{why}when the best epoch is known, again up to it, on all {labelled} labelled images" in note
+    why = "training is done twice, because there are fewer than 500 labelled images: "
+    assert any(f"{why}first to find the best epoch, then up to it on all {labelled} labelled images" in note
                for note in record["plan"]["notes"])  # fmt: skip
     taken = record["refit"]["epochs"]
     expected = {"probe": best["epoch"]} if best["phase"] == "probe" else {"probe": 2, "finetune": best["epoch"]}
@@ -81,7 +81,7 @@ def test_the_estimate_and_a_budget_count_both_trainings(photos: Path, monkeypatc
     assert once.plan.data_wait == 0.5 and both.plan.data_wait == pytest.approx(0.5 * times)
     half = Budget(seconds=16.0 * times)
     assert fitted(once.plan, recipe, half).epochs > fitted(both.plan, recipe, half).epochs == 4
-    start = "training is done twice, as --refit on asks: when the best epoch is known, again up to it, on all"
+    start = "training is done twice, as --refit on asks: first to find the best epoch, then up to it on all"
     (note,) = (note for note in both.plan.notes if note.startswith(start))
     assert note.endswith(f"{labelled} labelled images; the estimated time is that of both at the longest")
 

@@ -53,7 +53,7 @@ def accelerator(kind: str, processes: int = 1) -> Any:
 def test_on_the_cpu_a_loss_is_known_at_its_step() -> None:
     losses = Losses(accelerator("cpu"), ["a", "b", "c"])
     (event,) = losses.add(step(1), torch.tensor([0.25]))
-    assert event == StepDone("probe", 1, 1, 0.25, {"head": 0.5}) and losses.rest() == []
+    assert event == StepDone("probe", 1, 1, 0.25, {"head": 0.5}) and losses.flush() == []
     with pytest.raises(TrainingError, match=r"the loss is nan at step 2 .*; nothing was updated by it"):
         losses.add(step(2), torch.tensor([float("nan")]))
 
@@ -66,7 +66,7 @@ def test_an_accelerator_is_asked_for_a_group_when_the_next_one_is_sent(
     losses = Losses(accelerator("mps", processes), list("abcdefghij"))
     known = [[event.step for event in losses.add(step(number), torch.tensor([1.0]))] for number in range(1, 8)]
     assert known == [[], [], [], [], [], [1, 2, 3], []]
-    assert [event.step for event in losses.rest()] == [4, 5, 6, 7] and losses.rest() == []
+    assert [event.step for event in losses.flush()] == [4, 5, 6, 7] and losses.flush() == []
 
 
 def test_alone_a_slow_step_is_read_by_the_clock_and_beside_others_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

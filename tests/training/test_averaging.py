@@ -14,7 +14,7 @@ from tests.training.toy import Toy, same, state_of
 from zoo.errors import RecipeError, RunError, TrainingInterrupted
 from zoo.events import EpochDone, StepDone
 from zoo.recipes.recipe import Recipe
-from zoo.training.averaging import SHARES, Ingredient, Sum, along, between, greedy
+from zoo.training.averaging import SHARES, Ingredient, Sum, greedy, interpolate, wise_ft
 from zoo.training.state.checkpoint import load_checkpoint, needed_files
 from zoo.training.state.position import START_FILE, epoch_file
 
@@ -28,7 +28,7 @@ def weights(value: float) -> dict[str, torch.Tensor]:
 def test_a_mean_of_equal_weights_is_these_weights_to_the_bit():
     odd = {"body": torch.rand(1000) * 0.1 + 1e-7, "half": torch.rand(9).half(), "count": torch.tensor(7)}
     assert same(Sum(odd).plus(odd).plus(odd).mean(), odd)
-    assert same(between(odd, odd, 0.3), odd)
+    assert same(interpolate(odd, odd, 0.3), odd)
 
 
 def test_a_mean_leaves_the_sum_before_as_it_was():
@@ -40,9 +40,9 @@ def test_a_mean_leaves_the_sum_before_as_it_was():
 
 def test_the_line_between_two_networks():
     start, end = weights(1.0), weights(3.0)
-    assert between(start, end, 0.25)["body"].tolist() == [1.5] * 3
-    assert same(between(start, end, 1.0), end)
-    kept = between(start, end, 0.0, keep=("head",))
+    assert interpolate(start, end, 0.25)["body"].tolist() == [1.5] * 3
+    assert same(interpolate(start, end, 1.0), end)
+    kept = interpolate(start, end, 0.0, keep=("head",))
     assert kept["body"].tolist() == [1.0] * 3 and kept["head"].tolist() == [3.0] * 2
     assert kept["count"] == 3, "counts are the end's"
 
@@ -70,15 +70,15 @@ def test_a_soup_of_one_is_that_one():
 
 def test_a_sweep_takes_the_best_share_and_of_equal_ones_the_nearest_to_the_end():
     start, end = weights(0.0), weights(10.0)
-    line = along(start, end, "sweep", by_value(3.0), "accuracy")
+    line = wise_ft(start, end, "sweep", by_value(3.0), "accuracy")
     assert line.share == 0.3 and line.state["body"][0] == 3.0
     assert [row["alpha"] for row in line.rows] == list(SHARES)
     assert [row["alpha"] for row in line.rows if row["kept"]] == [0.3]
-    assert along(start, end, "sweep", by_value(3.5), "accuracy").share == 0.4
+    assert wise_ft(start, end, "sweep", by_value(3.5), "accuracy").share == 0.4
 
 
 def test_a_share_that_is_asked_for_is_taken_with_both_ends_beside_it():
-    line = along(weights(0.0), weights(10.0), 0.9, by_value(0.0), "accuracy")
+    line = wise_ft(weights(0.0), weights(10.0), 0.9, by_value(0.0), "accuracy")
     assert line.share == 0.9 and [(row["alpha"], row["kept"]) for row in line.rows] == [
         (0, False),
         (0.9, True),
@@ -138,7 +138,7 @@ def test_a_resumed_run_keeps_the_same_weights(tmp_path, whole, stop):
     assert one.weights() == other.weights() and len(one.weights()) == 4
     assert one.epochs_kept == other.epochs_kept and one.start == other.start
     for name in one.weights():
-        assert same(second.session.read_kept(name), whole.session.read_kept(name))
+        assert same(second.session.read_weights(name), whole.session.read_weights(name))
 
 
 def test_a_state_is_of_no_use_without_the_epochs_that_it_keeps(tmp_path):
@@ -148,8 +148,8 @@ def test_a_state_is_of_no_use_without_the_epochs_that_it_keeps(tmp_path):
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     _, damaged = load_checkpoint(tmp_path / "checkpoints")
     assert f"({path.name} is damaged" in damaged[0]
-    with pytest.raises(RunError, match=f"the kept weights of the run are damaged: .*{path.name}"):
-        toy.session.read_kept(path.name)
+    with pytest.raises(RunError, match=f"the saved weights of the run are damaged: .*{path.name}"):
+        toy.session.read_weights(path.name)
 
 
 def test_wise_needs_a_body_that_trains(tmp_path):

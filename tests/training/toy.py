@@ -176,7 +176,17 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def pieces(model: nn.Module, accelerator: Any, fit: Sequence[Any] = (), choose: Sequence[Any] = ()) -> Any:
-    """What is loaded, as far as automatic choices look at it."""
-    dataset, config = SimpleNamespace(train=fit, val=choose), SimpleNamespace(input_size=(3, 6, 6))
-    return SimpleNamespace(model=model, groups=GROUPS, accelerator=accelerator, dataset=dataset, config=config)
+def pieces(
+    model: nn.Module, accelerator: Any, train: Sequence[Any] = (), val: Sequence[Any] = (), **others: Any
+) -> Any:
+    """What is loaded, as far as automatic choices use it."""
+    loaded: dict[str, Any] = {
+        "model": model,
+        "groups": GROUPS,
+        "accelerator": accelerator,
+        "machine": SimpleNamespace(processes=accelerator.num_processes),
+        "dataset": SimpleNamespace(train=train, val=val),
+        "unlabelled": None,
+        "config": SimpleNamespace(input_size=(3, 6, 6)),
+    }
+    return SimpleNamespace(**{**loaded, **others})

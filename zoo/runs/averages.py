@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.events import Note, Progress
 from zoo.tasks.scoring import scores_of
-from zoo.training.averaging import SHARES, Ingredient, State, along, greedy
+from zoo.training.averaging import SHARES, Ingredient, State, greedy, wise_ft
 from zoo.training.collect import collect
 from zoo.training.loaded import Loaded, Work
 from zoo.training.state.position import START_FILE, epoch_file
@@ -32,12 +32,12 @@ def averaged(loaded: Loaded, work: Work, session: Session) -> dict[str, Any]:
     if recipe.wise is not None and position.start is not None:
         total = len(SHARES) if recipe.wise == "sweep" else 3
         score = _scorer(loaded, work, session, "trying averages with the start", total)
-        start = session.read_kept(START_FILE)
+        start = session.read_weights(START_FILE)
         end = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
         after = position.start["after"]
         # An untrained head would only add noise.
         keep = loaded.groups[-1].parameters + loaded.groups[-1].buffers if after is None else ()
-        line = along(start, end, recipe.wise, score, recipe.select_by, keep)
+        line = wise_ft(start, end, recipe.wise, score, recipe.select_by, keep)
         model.load_state_dict(line.state)
         facts["wise"] = {
             "alpha": line.share,
@@ -53,7 +53,7 @@ def averaged(loaded: Loaded, work: Work, session: Session) -> dict[str, Any]:
 
 def _epoch(entry: Mapping[str, Any], session: Session) -> Ingredient:
     facts = {name: entry[name] for name in ("phase", "epoch", "step")}
-    return Ingredient(facts, lambda: session.read_kept(epoch_file(entry["step"])))
+    return Ingredient(facts, lambda: session.read_weights(epoch_file(entry["step"])))
 
 
 def _scorer(

@@ -113,7 +113,7 @@ def _epoch_accuracies(this: Run, plan: Plan, best: dict[str, Any], labels: tuple
     true = np.asarray(labels)
     epochs: list[dict[str, Any]] = [
         {"phase": plan.phases[phase].name, "epoch": epoch, "accuracy": float((guesses == true).mean())}
-        for phase, epoch, guesses in unlabelled_stream.guesses(this.checkpoints)
+        for phase, epoch, guesses in unlabelled_stream.target_predictions(this.checkpoints)
     ]
     place = best.get("phase"), best.get("epoch")
     chosen = next((row for row in epochs if (row["phase"], row["epoch"]) == place), None)

@@ -62,7 +62,7 @@ def check(recipe: Recipe) -> None:
     """
     refuse_several(recipe)
     phases = recipe.expand()
-    asked_phases(recipe.cache, phases, "keep activations for")
+    asked_phases(recipe.cache, phases, "cache features for")
     asked_phases(recipe.compile, phases, "compile")
     require_body(recipe, trained=any(phase.train_from not in ("head", "head-0") for phase in phases))
     optim.require(recipe.optimizer)
@@ -84,7 +84,7 @@ def assemble(settled: Recipe, loaded: Loaded) -> Work:
         unlabelled_stream.require_enough(
             settled, len(images.train), len(loaded.unlabelled.train), loaded.machine.processes
         )
-        stream = unlabelled_stream.streamed(loaded.unlabelled, len(images.train), settled, config, accelerator)
+        stream = unlabelled_stream.make_stream(loaded.unlabelled, len(images.train), settled, config, accelerator)
     loader = data.train_loader(
         images.train,
         augment=settled.augment or "none",
@@ -94,19 +94,17 @@ def assemble(settled: Recipe, loaded: Loaded) -> Work:
         **shared,
     )
     val_loader = data.eval_batches(images.val, **shared)
-    head = loaded.groups[-1]
-    objective = make_objective.objective(settled, images.train, stream, loaded.model, head, config, accelerator)
-    return Work(settled, loader, val_loader, objective, stream)
+    return Work(settled, loader, val_loader, make_objective.objective(settled, loaded, stream), stream)
 
 
 def _with_rate(work: Work, loaded: Loaded) -> tuple[Work, RangeTest | None]:
     """The work with the learning rate from a range test, if lr is "auto"."""
-    settled, model, accelerator = work.settled, loaded.model, loaded.accelerator
+    settled = work.settled
     if settled.lr != "auto":
         return work, None
     loaded.emit(Progress("range test for the learning rate", 0, 0))
     trial = loaded.planned(settled, work.steps, settled.norm).phases[-1]
-    shared = synchronised(model, loaded.groups, trial, accelerator)
+    shared = synchronised(loaded.model, loaded.groups, trial, loaded.accelerator)
     with explained_memory(settled.batch, loaded.config.input_size[-1]), shared:
-        found = find_rate(model, loaded.groups, trial, settled, work.loader, work.objective, accelerator)
+        found = find_rate(loaded, work, trial)
     return replace(work, settled=replace(settled, lr=found.chosen)), found

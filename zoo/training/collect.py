@@ -1,4 +1,4 @@
-"""Run a model over images and say how well it did."""
+"""Evaluation: run a model over batches and collect its outputs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,14 @@ def collect(
     mixed: bool,
     on_batch: Callable[[int], None] | None = None,
 ) -> Outputs:
-    """Run the model in eval mode over batches, each process over its own, and put all outputs in order.
+    """Run the model, (B, C, H, W) -> (B, classes), in eval mode; returns all processes' outputs in order, in each.
 
     Args:
-        model: Returns (B, classes); put in eval mode here and left so.
+        model: Stays in eval mode.
         batches: This process's batches; each image comes once over all processes.
-        accelerator: Gives device, precision and processes.
-        mixed: True computes in the run's precision, False in float32 whatever that is.
-        on_batch: Told the number of images done so far.
-
-    Returns:
-        The outputs of all processes together, the same in each.
+        accelerator: Device, precision and processes.
+        mixed: True computes in the run's precision, False in float32.
+        on_batch: Called with the number of images done so far.
     """
     model.eval()
     logits, labels, indices = [], [], []
@@ -47,10 +44,9 @@ def collect(
         done += len(batch.labels)
         if on_batch is not None:
             on_batch(done)
-    mine = (
-        [(torch.cat(logits).cpu(), torch.cat(labels).cpu(), torch.cat(indices).cpu())] if logits else []
-    )  # fewer images than processes: this one has none
-    everyone = gather_object(mine) if accelerator.num_processes > 1 else mine
-    said, truth, places = (torch.cat(found) for found in zip(*everyone, strict=True))
-    order = places.argsort()
-    return Outputs(said[order], truth[order], positions=places[order])
+    # With fewer images than processes, some have none.
+    own = [tuple(torch.cat(each).cpu() for each in (logits, labels, indices))] if logits else []
+    everyone = gather_object(own) if accelerator.num_processes > 1 else own
+    predictions, truth, positions = (torch.cat(each) for each in zip(*everyone, strict=True))
+    order = positions.argsort()
+    return Outputs(predictions[order], truth[order], positions=positions[order])

@@ -1,4 +1,4 @@
-"""What a training starts from, as records: what was loaded, what is decided of it, how it is to be trained."""
+"""Records of a training's inputs: what was loaded, what was decided, how to train it."""
 
 from __future__ import annotations
 
@@ -27,41 +27,34 @@ from zoo.training.unlabelled_stream import UnlabelledStream
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Images and a network, and the choices as they were asked for."""
+    """Images, a network, and the recipe as the user gave it."""
 
     spec: BackboneSpec
     weights: Weights | None
-    fingerprint: str | None  # sha256 of all that pretrained weights brought, as they came; None from scratch
+    fingerprint: str | None  # sha256 of all pretrained tensors, as loaded; None from scratch
     model: nn.Module  # on the device, with its new head
     groups: tuple[Group, ...]
     config: DataConfig
     dataset: Dataset
     dataset_ref: str
-    unlabelled: UnlabelledSet | None  # images without labels
-    true_labels: TrueLabels | None  # their labels, for the report alone
-    recipe: Recipe  # as asked for, with paths that mean the same from another folder
+    unlabelled: UnlabelledSet | None
+    true_labels: TrueLabels | None  # of the unlabelled images, for the report only
+    recipe: Recipe  # the user's, with paths that mean the same from another folder
     machine: Machine
     accelerator: Accelerator
-    emit: Listener  # whoever listens to this process
-    data_seconds: float  # that opening, reading and decoding the data took
+    emit: Listener  # receives this process's events
+    data_seconds: float  # to open, read and decode the data
 
     @property
     def code(self) -> str:
-        """Whose code the network is."""
+        """The distribution and version that define the network."""
         return f"{self.spec.distribution} {self.spec.version}"
 
     def planned(self, recipe: Recipe, steps: tuple[int, int], norm: str, notes: Sequence[str] = ()) -> Plan:
-        """The plan of choices.
-
-        Args:
-            recipe: The choices.
-            steps: Optimizer steps of an epoch where the head alone trains, and where more does.
-            norm: What `norm` came to.
-            notes: What a person should know besides what loading has found.
-        """
-        found = [*self.dataset.notes, *(self.unlabelled.notes if self.unlabelled else ())]
+        """Returns the plan of a recipe; `steps` are those of `Work.steps`, `norm` is the resolved norm mode."""
+        loading = [*self.dataset.notes, *(self.unlabelled.notes if self.unlabelled else ())]
         if self.dataset.bad:
-            found.append(f"{len(self.dataset.bad)} unreadable image(s) were left out; run.json lists them")
+            loading.append(f"{len(self.dataset.bad)} unreadable image(s) were left out; run.json lists them")
         return make_plan(
             recipe,
             [facts(self.model, group) for group in self.groups],
@@ -70,7 +63,7 @@ class Loaded:
             steps_per_epoch=steps[1],
             head_steps=steps[0],
             norm=norm,
-            notes=[*found, *notes],
+            notes=[*loading, *notes],
         )
 
 
@@ -80,37 +73,36 @@ class Work:
 
     settled: Recipe  # with automatic choices replaced
     loader: TrainLoader  # this process's batches of the training images
-    val_loader: EvaluationLoader  # and of those that choose the epoch
+    val_loader: EvaluationLoader  # and of the validation images
     objective: Objective  # what is minimised
-    stream: UnlabelledStream | None  # images without labels, in batches
+    stream: UnlabelledStream | None  # batches of unlabelled images
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Optimizer steps of an epoch: where the head alone trains, and where more does.
+        """Optimizer steps of an epoch: while only the head trains, and while more does.
 
-        Images without labels change nothing but the features, so they do not make the head's epochs longer.
+        Unlabelled images only train the features, so they do not make the head's epochs longer.
         """
-        alone = self.loader.steps_per_pass
-        batches = alone, self.stream.steps if self.stream else alone
-        alone, more = (-(-each // self.settled.accumulate) for each in batches)
-        return alone, more
+        head = self.loader.steps_per_pass
+        body = self.stream.steps if self.stream else head
+        return -(-head // self.settled.accumulate), -(-body // self.settled.accumulate)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a decider came to; nothing where the recipe says it already."""
+    """The result of a decider; empty if the recipe settles the choice already."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)  # fields of the recipe
-    note: str = ""  # what a person should know
+    note: str = ""  # for the user
 
 
 def facts(model: nn.Module, group: Group) -> GroupFacts:
-    """What planning has to know of a layer group."""
+    """Returns what planning needs to know of a layer group."""
     parameters = dict(model.named_parameters())
-    mine = [parameters[name] for name in group.parameters]
+    tensors = [parameters[name] for name in group.parameters]
     return GroupFacts(
         name=group.name,
         params=layer_groups.parameter_count(model, group),
-        undecayed=sum(tensor.numel() for tensor in mine if not decays(tensor)),
+        undecayed=sum(tensor.numel() for tensor in tensors if not decays(tensor)),
         has_norm=any(name.endswith("running_mean") for name in group.buffers),
     )

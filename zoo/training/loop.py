@@ -32,12 +32,12 @@ from zoo.training.selection import has_improved, is_better
 from zoo.training.state.session import Session
 from zoo.training.validators import VALIDATORS, with_target
 
-PLAIN = ("accuracy", "loss", "refinement")  # what every epoch's line has a place for, or none
+PLAIN = ("accuracy", "loss", "refinement")  # with fields of their own in an epoch's line, or none
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training: what trains, on what, towards what."""
+    """One training: the model, its data and its objective."""
 
     model: nn.Module  # on the device
     groups: Sequence[Group]
@@ -46,20 +46,14 @@ class Job:
     sources: Sequence[PhaseSource]  # what each phase trains on
     objective: Objective  # on the device
     accelerator: Accelerator
-    scores: Scores  # what the validation images say of the network; "loss" among them
-    sample_ids: Sequence[str]  # of the training images, to name the ones in a faulty batch
-    epochs: Mapping[str, int] | None = None  # of each phase, where fewer than the plan's are wanted
-    judged: bool = True  # whether the best epoch is looked for; otherwise the last one's weights are kept
+    scores: Scores  # computes the scores on the validation images, "loss" among them
+    sample_ids: Sequence[str]  # of the training images, to name those in a faulty batch
+    epochs: Mapping[str, int] | None = None  # of each phase, if fewer than the plan's
+    judged: bool = True  # whether the best epoch is selected; otherwise the last one's weights are
 
 
 def train(job: Job, session: Session, started: Callable[[int], None] = lambda step: None) -> None:
-    """Run a plan from where the session stands, and leave the best weights in the model.
-
-    Args:
-        job: The training.
-        session: Where it stands.
-        started: Told the step after which it begins or goes on, if there is anything left to train.
-    """
+    """Run a plan from the session's position and load the best weights; `started` gets the last step done before it."""
     average = ModelEmaV3(job.model, decay=job.recipe.ema, use_warmup=True) if job.recipe.ema else None
     session.restore(job.model, average, job.objective)
     if session.position.phase < len(job.plan.phases):
@@ -74,16 +68,16 @@ def train(job: Job, session: Session, started: Callable[[int], None] = lambda st
 
 
 def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 | None) -> None:
-    """Run one phase with its own freezing, optimizer and schedule, from the session's position on."""
+    """Run one phase from the session's position, with its own freezing, optimizer and schedule."""
     at, accelerator = session.position, job.accelerator
     if job.recipe.wise is not None and at.start is None and phase.trains_body:
         before = job.plan.phases[at.phase - 1].name if at.phase else None
-        session.keep_start(job.model if average is None else average.module, before)
+        session.save_start(job.model if average is None else average.module, before)
     freezer = hold(job.model, job.groups, phase)
     job.objective.requires_grad_(phase.extra is not None)
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
     losses = Losses(accelerator, job.sample_ids)
-    session.restore_optimizer(optimizer, losses.rest)
+    session.restore_optimizer(optimizer, losses.flush)
     source = job.sources[at.phase].begin(session)
     network = compiled(source.network) if phase.compiled else source.network
     joined, optimizer = accelerator.prepare(Joined(network, job.objective), optimizer)
@@ -106,11 +100,11 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
                 values = values + loss.values / len(micro_batches)
             if job.recipe.clip:
                 accelerator.clip_grad_norm_(job.model.parameters(), job.recipe.clip)
-                if phase.extra:  # on its own: its gradients are not to cut the network's short
+                if phase.extra:  # separately, so that its gradients do not shorten the network's
                     nn.utils.clip_grad_norm_(job.objective.parameters(), job.recipe.clip)
             positions = [batch.indices for batch in micro_batches]
             step = Step(phase, at.epoch, at.step + 1, rates, positions, tuple(loss.parts), tuple(loss.amounts))
-            known = losses.add(step, accelerator.reduce(values, "mean"))  # raises where the loss is not finite
+            known = losses.add(step, accelerator.reduce(values, "mean"))  # raises if the loss is not finite
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             at.step, at.phase_step, at.epoch_step = at.step + 1, at.phase_step + 1, at.epoch_step + 1
@@ -120,7 +114,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
                 session.log_steps(known)
                 session.checkpoint()
 
-        session.log_steps(losses.rest())
+        session.log_steps(losses.flush())
         is_last = at.epoch == epochs and phase is job.plan.phases[-1]
         finish_epoch(job, session, phase, source, average, time.monotonic() - started, is_last)
         session.checkpoint()
@@ -128,26 +122,20 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
 
 
 def finish_epoch(
-    job: Job,
-    session: Session,
-    phase: PhasePlan,
-    source: Source,
-    average: ModelEmaV3 | None,
-    seconds: float,
-    is_last: bool,
+    job: Job, session: Session, phase: PhasePlan, source: Source, average: ModelEmaV3 | None, seconds: float, last: bool
 ) -> None:
-    """Evaluate, keep the weights if they are the best so far (unjudged: the last), and move on to the next epoch."""
+    """Evaluate, save the weights if they are the best so far (unjudged: the last), and move on to the next epoch."""
     at = session.position
     candidate = job.model if average is None else average.module
     at.done[phase.name] = at.epoch
     if not job.judged:
-        if is_last:
-            session.keep_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step})
+        if last:
+            session.save_best(candidate, {"phase": phase.name, "epoch": at.epoch, "step": at.step})
         at.next_epoch()
         return
     outputs = source.evaluate(candidate)
     if outputs.target is not None:
-        session.keep_guesses(outputs.target)
+        session.save_predictions(outputs.target)
     scores = with_target(job.scores(outputs), outputs)
     if not math.isfinite(scores["loss"]):
         raise TrainingError(
@@ -158,29 +146,19 @@ def finish_epoch(
     best = phase.eligible and is_better(scores, at.best, job.recipe.select_by)
     facts = {"phase": phase.name, "epoch": at.epoch, "step": at.step, **scores}
     if best:
-        session.keep_best(candidate, facts)
+        session.save_best(candidate, facts)
     if job.recipe.soup and phase.eligible:
-        session.keep_epoch(candidate, facts, most=job.recipe.soup_keep, select_by=job.recipe.select_by)
-    # Patience goes by the phase's own best: unfreezing may cost at first what it wins back later.
+        session.save_epoch(candidate, facts, most=job.recipe.soup_keep, select_by=job.recipe.select_by)
+    # Patience compares with the phase's own best: unfreezing may cost at first what it wins back later.
     if has_improved(scores, at.phase_best, job.recipe.select_by):
         at.stale, at.phase_best = 0, scores
     else:
         at.stale += 1
-    train_loss = at.loss_sum / max(1, at.epoch_step)
-    said = {name: scores[name] for name in VALIDATORS if name in scores}
+    losses, accuracy = (at.loss_sum / max(1, at.epoch_step), scores["loss"]), scores.get("accuracy")
+    validators = {name: scores[name] for name in VALIDATORS if name in scores}
     values = {name: value for name, value in scores.items() if name not in (*PLAIN, *VALIDATORS)}
+    seconds = round(seconds, 3)
     session.log_epoch(
-        EpochDone(
-            phase.name,
-            at.epoch,
-            phase.epochs,
-            train_loss,
-            scores["loss"],
-            scores.get("accuracy"),
-            round(seconds, 3),
-            best,
-            said,
-            values,
-        )
+        EpochDone(phase.name, at.epoch, phase.epochs, *losses, accuracy, seconds, best, validators, values)
     )
     at.next_epoch()

@@ -1,9 +1,10 @@
-"""What this machine can do, and the choices that follow from it: settled once, recorded, reused."""
+"""The machine's devices, precision, threads and processes: settled once, recorded, reused."""
 
 from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -36,38 +37,36 @@ class Machine:
 
 
 def settle(recipe: Recipe) -> Machine:
-    """Decide device, precision and threads, and set torch's thread count.
-
-    Raises:
-        RecipeError: The recipe asks for a device or a precision that is not here.
-    """
+    """Decide device, precision and threads and set torch's thread count; raises RecipeError if one is not available."""
     processes = process_count()
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    device = _best_device() if recipe.device == "auto" else recipe.device
-    if device not in devices():
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", processes))  # on this machine
+    available = devices()
+    best = next(name for name in ("cuda", "mps", "cpu") if name in available)
+    device = best if recipe.device == "auto" else recipe.device
+    if device not in available:
         raise RecipeError(
             f"there is no {device} device here",
-            why=f"torch {torch.__version__} sees: {', '.join(devices())}",
+            why=f"torch {torch.__version__} sees: {', '.join(available)}",
             fix="leave --device out, or say --device cpu",
         )
-    most = {"cpu": here, "cuda": torch.cuda.device_count(), "mps": 1}[device]
-    if here > most:
+    most = {"cpu": local, "cuda": torch.cuda.device_count(), "mps": 1}[device]
+    if local > most:
         raise RecipeError(
-            f"{here} processes need as many {device} devices, and there are {most} here",
+            f"{local} processes need {local} {device} devices, and there are {most} here",
             fix=f"use {most} or fewer, or add --device cpu",
         )
     precision = _best_precision(device) if recipe.precision == "auto" else recipe.precision
     if precision == "fp16" and recipe.task_weighting == "pcgrad":
         if recipe.precision != "auto":
             raise RecipeError(
-                "pcgrad cannot be had in fp16",
+                "pcgrad does not work in fp16",
                 why="it compares the tasks' gradients before they are scaled up, and in fp16 small ones are 0 there",
-                fix="use --precision fp32, or bf16 where the GPU has it",
+                fix="use --precision fp32, or bf16 if the GPU has it",
             )
         precision = "fp32"
     if precision == "fp16" and device != "cuda":
         raise RecipeError(f"fp16 training needs CUDA, and the device is {device}", fix="use --precision bf16 or fp32")
-    threads = recipe.threads or _threads_asked() or max(1, _cores() // here)
+    threads = recipe.threads or _threads_of_environment() or max(1, _cores() // local)
     torch.set_num_threads(threads)
     if device == "cpu":
         keep_freed_memory()
@@ -75,27 +74,23 @@ def settle(recipe: Recipe) -> Machine:
 
 
 def devices() -> list[str]:
-    """The devices that are here, as recipes call them."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return [name for name, found in there.items() if found]
+    """The available devices, by their names in recipes."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [name for name, is_available in available.items() if is_available]
 
 
 def process_count() -> int:
-    """How many processes one launch has started, before there is an accelerator to ask."""
+    """How many processes the launch started, before there is an accelerator."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def process_index() -> int:
-    """This process's number among those of one launch, before there is an accelerator to ask."""
+    """This process's index in the launch, before there is an accelerator."""
     return int(os.environ.get("RANK", "0"))
 
 
 def require_equal_shares(batch_size: int, processes: int) -> None:
-    """Refuse a training batch that the processes cannot share equally.
-
-    Raises:
-        RecipeError: They cannot.
-    """
+    """Raises RecipeError if the processes cannot share a training batch equally."""
     if batch_size % processes:
         raise RecipeError(
             f"a batch of {batch_size} cannot be shared by {processes} processes",
@@ -105,11 +100,11 @@ def require_equal_shares(batch_size: int, processes: int) -> None:
 
 
 def make_accelerator(machine: Machine) -> Accelerator:
-    """The driver of devices, precision and processes for one run."""
-    # accelerate keeps one state per process and refuses another precision; a second run starts afresh.
+    """The accelerator, which handles devices, precision and processes for one run."""
+    # accelerate keeps one state per process and refuses another precision, so a second run needs a new one.
     AcceleratorState._reset_state(reset_partial_state=machine.processes == 1)
     precision = "no" if machine.precision == "fp32" else machine.precision
-    # The others wait while one reads the images or computes activations; whether one is gone, its launcher sees.
+    # The others wait while one reads the images or computes features; the launcher notices if one is gone.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=1))
     accelerator = Accelerator(cpu=machine.device == "cpu", mixed_precision=precision, kwargs_handlers=[patience])
     torch.set_num_threads(machine.threads)  # accelerate may have chosen otherwise
@@ -117,8 +112,7 @@ def make_accelerator(machine: Machine) -> Accelerator:
 
 
 def environment(machine: Machine) -> dict[str, Any]:
-    """What somebody else needs to know to repeat a run."""
-    device = torch.cuda.get_device_name() if machine.device == "cuda" else machine.device
+    """What another user needs to know to repeat a run."""
     return {
         "zoo": __version__,
         "python": platform.python_version(),
@@ -128,15 +122,9 @@ def environment(machine: Machine) -> dict[str, Any]:
         "accelerate": str(accelerate.__version__),
         "cpu": _cpu_name(),
         "cores": _cores(),
-        "device": device,
-        **{name: getattr(machine, name) for name in ("precision", "threads", "processes")},
+        **machine.record(),
+        "device": torch.cuda.get_device_name() if machine.device == "cuda" else machine.device,
     }
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _best_precision(device: str) -> str:
@@ -151,12 +139,12 @@ def _best_precision(device: str) -> str:
     return "fp32"
 
 
-def _threads_asked() -> int | None:
-    """OMP_NUM_THREADS, as far as a person chose it: torchrun and `accelerate launch` set it to 1 by themselves."""
+def _threads_of_environment() -> int | None:
+    """OMP_NUM_THREADS if the user set it: torchrun and `accelerate launch` set it to 1 by themselves."""
     if any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "ACCELERATE_MIXED_PRECISION")):
         return None
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of nested levels, the outermost
-    return min(int(first), 1024) or None if first.isdecimal() else None
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # of nested levels
+    return min(int(outermost), 1024) or None if outermost.isdecimal() else None
 
 
 def _cores() -> int:
@@ -168,12 +156,7 @@ def _cpu_name() -> str:
 
 
 def _cpu_fact(name: str) -> str:
-    """What Linux says of the first processor; empty elsewhere."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(name):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
+    """A field of the first processor in Linux's /proc/cpuinfo; empty on other systems."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return next((line.partition(":")[2].strip() for line in file if line.startswith(name)), "")
     return ""

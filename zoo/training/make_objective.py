@@ -1,4 +1,4 @@
-"""What a recipe comes to for what images answer: the loss, what chooses the epoch, and what does not go together."""
+"""The objective and selection score of a recipe for given tasks, and checks that both fit."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from zoo import data
-from zoo.data import Dataset, EvaluationLoader, Part
+from zoo.data import Dataset, EvaluationLoader
 from zoo.data.targets import draw_weights
 from zoo.errors import RecipeError
 from zoo.models import saved
 from zoo.models.features import width
-from zoo.models.layer_groups import Group
-from zoo.models.preprocessing import DataConfig
 from zoo.recipes import methods
 from zoo.recipes.recipe import Recipe
 from zoo.recipes.rules import ONE_CLASS
@@ -23,11 +21,12 @@ from zoo.tasks import scoring
 from zoo.tasks.kind import LossOptions
 from zoo.tasks.schema import MANY, ONE, Problem, Task, is_plain, merits
 from zoo.training.collect import collect
+from zoo.training.loaded import Loaded
 from zoo.training.losses import discover
-from zoo.training.losses.combined import Beside, TermSizes
+from zoo.training.losses.combined import Combined, TermSizes
 from zoo.training.losses.objective import Objective
 from zoo.training.losses.supervised import Supervised
-from zoo.training.losses.task_losses import Tasks, answered, passes
+from zoo.training.losses.task_losses import Tasks, known_shares, passes
 from zoo.training.norms.reestimate import tracking_norms
 from zoo.training.seeds import seed_all
 from zoo.training.selection import select_by_for
@@ -37,21 +36,16 @@ _USUAL_LOSS = Recipe().label_loss
 
 
 def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
-    """Refuse choices that mean nothing for what the images answer.
-
-    Raises:
-        RecipeError: All of them are listed.
-    """
+    """Raises RecipeError, which lists every choice of the recipe that means nothing for the data set's tasks."""
     plain, wrong = is_plain(dataset.tasks), []
     why = "they are not what such images are measured by"
     if not plain:
         wrong = [name for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]
+        if wrong:
+            why = "they need one class per image, and here images have several labels, or several tasks"
     elif recipe.label_loss != _USUAL_LOSS:
         wrong = [f"label_loss {recipe.label_loss}"]
-    if wrong:
-        why = "they need one class of each image, and here images have several labels, or answer several questions"
-        if plain:
-            why = "it is about several labels of an image, and here each has one class"
+        why = "it is about several labels of an image, and here each has one class"
     if recipe.select_by not in ("auto", *merits(dataset.tasks), *(methods.VALIDATORS if plain else ())):
         wrong.append(f"select_by {recipe.select_by}")
     reasons = [why] if wrong else []
@@ -67,25 +61,25 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def _idle(recipe: Recipe, dataset: Dataset) -> Iterator[tuple[list[str], str]]:
-    """Choices about tasks that would change nothing with these ones, and why."""
-    asked = [f"task_weighting {recipe.task_weighting}"] if recipe.task_weighting != "fixed" else []
-    asked += [f"task_weights {name}" for name in recipe.task_weights]
-    if asked and len(dataset.tasks) == 1:
-        yield asked, "there is one task, and nothing to weigh it against"
+    """Yields choices about tasks that would change nothing for this data set, and why."""
+    weighting = [f"task_weighting {recipe.task_weighting}"] if recipe.task_weighting != "fixed" else []
+    weighting += [f"task_weights {name}" for name in recipe.task_weights]
+    if weighting and len(dataset.tasks) == 1:
+        yield weighting, "there is one task, and nothing to weigh it against"
     known = any(recipe.label_loss in task.facts.losses for task in dataset.tasks)
     if not is_plain(dataset.tasks) and recipe.label_loss != _USUAL_LOSS and not known:
         yield [f"label_loss {recipe.label_loss}"], "none of the tasks gives an image several labels"
 
 
 def problem(recipe: Recipe, dataset: Dataset) -> Problem:
-    """What an image has, one class or several labels; of tasks each has a kind of its own."""
+    """The kind of labels of one image, one class or several; tasks each have a kind of their own."""
     if recipe.tasks:
         return "auto"
     return ONE if is_plain(dataset.tasks) else MANY
 
 
 def selected_by(recipe: Recipe, dataset: Dataset) -> str:
-    """What makes an epoch the best one."""
+    """The score that decides which epoch is best."""
     if recipe.select_by != "auto":
         return recipe.select_by
     if not is_plain(dataset.tasks):
@@ -96,23 +90,17 @@ def selected_by(recipe: Recipe, dataset: Dataset) -> str:
 
 
 def compiled(recipe: Recipe) -> str:
-    """Which phases may be compiled: a compiled network cannot be gone back through several times, as PCGrad does."""
+    """Which phases may be compiled: PCGrad runs several backward passes, which a compiled network does not support."""
     return "off" if recipe.task_weighting == "pcgrad" else recipe.compile
 
 
 def backwards(recipe: Recipe, dataset: Dataset) -> int:
-    """How many times a batch goes back through what is shared."""
+    """How many backward passes the shared part takes per batch."""
     return passes(recipe.task_weighting, len(dataset.tasks))
 
 
 def surgery_note(recipe: Recipe, dataset: Dataset, processes: int) -> str:
-    """What a person should know about PCGrad where a step has several batches, empty where there is nothing.
-
-    Args:
-        recipe: With its batch size.
-        dataset: The images.
-        processes: That share each batch.
-    """
+    """A note about PCGrad if a step has several batches, else empty; `processes` share each batch."""
     count = processes * recipe.accumulate
     if backwards(recipe, dataset) == 1 or count == 1:
         return ""
@@ -124,34 +112,31 @@ def surgery_note(recipe: Recipe, dataset: Dataset, processes: int) -> str:
 
 
 def smoothing(recipe: Recipe, dataset: Dataset) -> float | None:
-    """How much of a target is spread; where labels do not exclude each other nothing, unless somebody asked for it.
+    """Share of each target that is spread over all classes; labels that do not exclude each other have none by default.
 
-    None where some tasks have classes and others labels, and nobody asked: then it is the default for classes alone.
+    None if some tasks have classes, others labels, and the user chose nothing: then only classes get the default.
     """
     if not any(task.facts.several for task in dataset.tasks):
         return recipe.smoothing
     return recipe.label_smoothing if len(dataset.tasks) > 1 else recipe.label_smoothing or 0.0
 
 
-def objective(
-    settled: Recipe,
-    part: Part,
-    stream: UnlabelledStream | None,
-    model: nn.Module,
-    head: Group,
-    config: DataConfig,
-    accelerator: Accelerator,
-) -> Objective:
-    """What is minimised on the images of a part, and on those without labels beside them."""
+def objective(settled: Recipe, loaded: Loaded, stream: UnlabelledStream | None) -> Objective:
+    """The objective of a recipe; raises RecipeError if the network lacks what the method works on."""
+    part = loaded.dataset.train
     if not is_plain(part.tasks):
+        frequency = None  # how often each image is drawn; None: equally
+        if settled.task_temperature != 1.0:
+            drawn = draw_weights(part.tasks, part.targets, settled.task_temperature)
+            frequency = torch.tensor(drawn, dtype=torch.float64)
         return Tasks(
             part.tasks,
             weighting=settled.task_weighting,
             weights=settled.task_weights,
             options=LossOptions(settled.label_loss, settled.smoothing, settled.label_smoothing or 0.0),
-            head=head.parameters,
-            shares=_answered(part, settled.task_temperature),
-        ).to(accelerator.device)
+            head=loaded.groups[-1].parameters,
+            shares=known_shares(part.tasks, part.truth(), frequency),
+        ).to(loaded.accelerator.device)
     supervised = Supervised(
         len(part.classes),
         label_smoothing=settled.smoothing,
@@ -159,49 +144,33 @@ def objective(
         mixup=settled.mixup,
         cutmix=settled.cutmix,
     )
-    return unlabelled_objective(settled, supervised, stream, model, config, accelerator.device)
-
-
-def _answered(part: Part, temperature: float) -> list[float]:
-    """Of each task, the share of its questions that images answer as often as these are drawn."""
-    often = None
-    if temperature != 1.0:
-        often = torch.tensor(draw_weights(part.tasks, part.targets, temperature), dtype=torch.float64)
-    return answered(part.tasks, part.truth(), often)
+    return unlabelled_objective(settled, supervised, loaded, stream)
 
 
 def with_thresholds(
-    dataset: Dataset, choosing: EvaluationLoader, model: nn.Module, accelerator: Accelerator
+    dataset: Dataset, val_loader: EvaluationLoader, model: nn.Module, accelerator: Accelerator
 ) -> tuple[Task, ...]:
-    """The tasks, with what is chosen on the validation images when training is over."""
+    """The tasks, with thresholds chosen on the validation images after training."""
     if not any("thresholds" in task.facts.keeps for task in dataset.tasks):
         return dataset.tasks
-    return scoring.calibrated(dataset.tasks, collect(model, choosing, accelerator, mixed=False))
+    return scoring.calibrated(dataset.tasks, collect(model, val_loader, accelerator, mixed=False))
 
 
 def unlabelled_objective(
-    recipe: Recipe,
-    supervised: Supervised,
-    stream: UnlabelledStream | None,
-    model: nn.Module,
-    config: DataConfig,
-    device: torch.device,
+    recipe: Recipe, supervised: Supervised, loaded: Loaded, stream: UnlabelledStream | None
 ) -> Objective:
-    """What is minimised: the supervised loss, and what the recipe adds to it.
-
-    Raises:
-        RecipeError: The network does not have what the method works on.
-    """
+    """The supervised loss plus the recipe's terms; raises RecipeError if the network lacks what a method works on."""
     if recipe.align == "adabn":
-        _require_norms(recipe, model)
+        _require_norms(recipe, loaded.model)
     chosen = discover.chosen(recipe)
     if stream is None or not chosen:
         return supervised
-    features = width(model, config.input_size, device)
+    device = loaded.accelerator.device
+    features = width(loaded.model, loaded.config.input_size, device)
     sizes = TermSizes(features, supervised.classes, len(stream.images.train), recipe.threshold)
     seed_all(recipe.seed, "objective")
-    made = [(make(sizes), weight * make.weight) for make, weight in chosen]
-    return Beside(supervised, made, ratio(recipe)).to(device)
+    terms = [(method(sizes), weight * method.weight) for method, weight in chosen]
+    return Combined(supervised, terms, ratio(recipe)).to(device)
 
 
 def _require_norms(recipe: Recipe, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Memory: kept between steps, which ask for the same large blocks again and again; and what to do when it runs out."""
+"""Host memory: allocator settings, what is free, and the error when it runs out."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ from zoo.errors import TrainingError
 # Parameters of glibc's mallopt(3), from malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_LARGEST = 2**30  # bytes of a block; larger ones are mapped anew
-_NEVER = -1  # whatever is free at the end of the heap, it stays
+_LARGEST = 2**30  # bytes of a block; larger ones are mapped every time
+_NEVER = -1  # free memory at the end of the heap stays
 THEIRS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep large freed blocks for the next step rather than to give them back to the system.
+    """Tell glibc to keep large freed blocks for the next step instead of returning them to the system.
 
-    By default every large tensor is mapped anew, and each of its pages is cleared by the system at first use: on the
-    CPU that took up to half of a training step. The process's memory stays at its peak instead.
-
-    Returns:
-        Whether it is so now; False where the C library is another one, or the environment already says how memory is
-        to be kept (`MALLOC_…`, `GLIBC_TUNABLES`, a preloaded allocator).
+    By default every large tensor is mapped again, and the system clears each page at first use: on the CPU that took up
+    to half of a training step. The process's memory stays at its peak instead. Returns False if the C library is
+    another one, or the environment configures the allocator already.
     """
     if sys.platform != "linux" or any(os.environ.get(name) for name in THEIRS):
         return False
@@ -42,15 +39,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def explained_memory(batch_size: int, image_size: int) -> Iterator[None]:
-    """Say what to change when memory runs out.
-
-    Args:
-        batch_size: Images of a batch.
-        image_size: Their side, pixels.
-
-    Raises:
-        TrainingError: It ran out within the block.
-    """
+    """Raise TrainingError, which says what to change, if memory runs out; `image_size` is a side in pixels."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -64,39 +53,31 @@ def explained_memory(batch_size: int, image_size: int) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out; on the CPU torch has no class of its own for it."""
+    """Whether an exception means out of memory; on the CPU torch has no class of its own for it."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # Of an allocation, and of a file that is to be mapped.
+    # From an allocation, and from mapping a file.
     texts = ("can't allocate memory", "Cannot allocate memory")
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
-_UNKNOWN = 4 * 2**30  # bytes that are taken for free where nothing says
+_UNKNOWN = 4 * 2**30  # bytes assumed to be free if the system does not say
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes that can still be taken before the system swaps or kills.
+    """Bytes that can still be allocated before the system swaps or kills; `root` contains `proc` and `sys`.
 
     The limits of control groups count too (containers, batch systems); file cache that the system can drop does not.
-
-    Args:
-        root: Where `proc` and `sys` are.
     """
-    found = [*_system(root / "proc/meminfo"), *_groups(root)]
-    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS
-        found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
-    return max(0, min(found, default=_UNKNOWN))
-
-
-def _system(path: Path) -> Iterator[int]:
-    for name, kibibytes in _table(path):
-        if name == "MemAvailable:":
-            yield kibibytes * 1024
+    system = [kibibytes * 1024 for name, kibibytes in _table(root / "proc/meminfo") if name == "MemAvailable:"]
+    limits = [*system, *_groups(root)]
+    if not limits and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    return max(0, min(limits, default=_UNKNOWN))
 
 
 def _groups(root: Path) -> Iterator[int]:
-    """What is left of each limit, of this process's group and of those around it."""
+    """What is left of each limit of this process's control group and its parents."""
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -104,9 +85,8 @@ def _groups(root: Path) -> Iterator[int]:
             if not second and "memory" not in controllers.split(","):
                 continue
             base = root / ("sys/fs/cgroup" if second else "sys/fs/cgroup/memory")
-            limit, used = (
-                ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            )
+            old = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            limit, used = ("memory.max", "memory.current") if second else old
             inside = Path(path.lstrip("/"))
             # Inside a container the path may be the host's, and the mounted root is the container's own group.
             for folder in (base / inside, *(base / parent for parent in inside.parents), base):

@@ -1,4 +1,4 @@
-"""An optimizer whose parameter groups follow the plan's layer groups, each with its own explicit rate."""
+"""Optimizers with one parameter group per layer group, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo.errors import RecipeError
 from zoo.models.layer_groups import Group, added
 from zoo.recipes.plan import PhasePlan
 
-_FUSED_ON = ("cpu", "cuda")  # elsewhere torch's own choice stands: nobody has compared there
+_FUSED_ON = ("cpu", "cuda")  # on other devices torch decides: it was never compared there
 
 
 def decays(parameter: torch.Tensor) -> bool:
@@ -26,23 +26,19 @@ def decays(parameter: torch.Tensor) -> bool:
 def make_optimizer(
     name: str, model: nn.Module, groups: Sequence[Group], phase: PhasePlan, objective: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of one phase over the groups that train in it, and what the objective trains of its own.
+    """Build a phase's optimizer over the groups that train in it and the objective's own parameters.
 
-    Each parameter group carries the layer group's name under "layer_group" and its peak rate under "peak", because
-    torch schedulers ignore timm's `lr_scale`. Where torch has the optimizer as one fused kernel for the device, that is
-    what it gets.
-
-    Raises:
-        RecipeError: timm's factory has no optimizer of that name.
+    Each parameter group has the layer group's name under "layer_group" and its peak rate under "peak", because torch
+    schedulers ignore timm's `lr_scale`. The fused kernel is used if torch has one for the device.
     """
     parameters = dict(model.named_parameters())
     plans = {plan.name: plan for plan in phase.groups}
-    others = added(model, groups)
+    adapters = added(model, groups)
     trained = []
     for group in groups:
         plan = plans[group.name]
         own = () if plan.train == "adapter" else group.parameters
-        names = (*own, *(name for name, of in others.items() if of == group.name and name in parameters))
+        names = (*own, *(name for name, of in adapters.items() if of == group.name and name in parameters))
         trained.append((plan, [parameters[name] for name in names]))
     if phase.extra is not None and objective is not None:
         trained.append((phase.extra, list(objective.parameters())))
@@ -51,26 +47,15 @@ def make_optimizer(
         if plan.frozen:
             continue
         for decayed in (True, False):
-            chosen = [tensor for tensor in tensors if decays(tensor) == decayed]
-            if chosen:
-                param_groups.append(
-                    {
-                        "params": chosen,
-                        "lr": plan.lr,
-                        "weight_decay": plan.weight_decay if decayed else 0.0,
-                        "layer_group": plan.name,
-                        "peak": plan.lr,
-                    }
-                )
+            if chosen := [tensor for tensor in tensors if decays(tensor) == decayed]:
+                decay = plan.weight_decay if decayed else 0.0
+                rates = {"lr": plan.lr, "peak": plan.lr, "weight_decay": decay}
+                param_groups.append({"params": chosen, "layer_group": plan.name, **rates})
     return _created(name, param_groups, max(plan.lr for plan in phase.groups), next(model.parameters()).device.type)
 
 
 def require(name: str) -> None:
-    """Refuse an optimizer that there is not.
-
-    Raises:
-        RecipeError: timm's factory has none of that name.
-    """
+    """Raises RecipeError if timm's factory has no optimizer of that name."""
     _created(name, [{"params": [nn.Parameter(torch.zeros(1, 1))]}], 1e-3, "cpu")
 
 
@@ -88,7 +73,7 @@ def _created(name: str, param_groups: list[dict[str, Any]], lr: float, device: s
 
 
 def set_rates(optimizer: torch.optim.Optimizer, phase: PhasePlan, step: int) -> dict[str, float]:
-    """Set every parameter group's rate for one step of the phase (from 0), and return the rate of each layer group."""
+    """Set every parameter group's rate for a step of the phase (from 0); returns each layer group's rate."""
     factor = rate_factor(step, phase.steps, kind=phase.schedule, warmup=phase.warmup)
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
@@ -97,25 +82,18 @@ def set_rates(optimizer: torch.optim.Optimizer, phase: PhasePlan, step: int) -> 
 
 
 def _has_fused(name: str) -> bool:
-    """Whether torch can do a whole step of the optimizer in one kernel; others use loops or torch's own choice."""
+    """Whether torch can do a whole step of the optimizer in one kernel."""
     try:
         return "fused" in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters
-    except ValueError:  # a name with a wrapper in it, such as lookahead_adamw, or no name at all
+    except ValueError:  # a name with a wrapper, such as lookahead_adamw, or an unknown one
         return False
 
 
 def rate_factor(step: int, steps: int, *, kind: str, warmup: float) -> float:
-    """The share of the peak rate that one step uses.
+    """The share in (0, 1] of the peak rate for a step (from 0); `warmup` is the share of steps in which the rate rises.
 
-    Args:
-        step: Index of the step within its phase, from 0.
-        steps: Steps in the phase.
-        kind: "one-cycle" (Smith and Topin 2018: cosine up from 1/25, cosine down to 1/10,000), "cosine" (linear
-            warm-up, cosine down to 0) or "constant" (linear warm-up, then 1).
-        warmup: Share of the steps in which the rate rises.
-
-    Returns:
-        A factor in (0, 1].
+    Kinds: "one-cycle" (Smith and Topin 2018: cosine up from 1/25, cosine down to 1/10,000), "cosine" (linear warm-up,
+    cosine down to 0) and "constant" (linear warm-up, then 1).
     """
     position = (step + 0.5) / steps
     if position < warmup:

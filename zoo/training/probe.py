@@ -1,4 +1,4 @@
-"""A linear probe on frozen features, judged on images that it was not fitted on."""
+"""Linear probe on frozen features, cross-validated."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _ITERATIONS = 300
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a cross-validated linear probe said about every image."""
+    """The result of a cross-validated linear probe."""
 
-    right: npt.NDArray[np.bool_]  # (N,): whether the image was named rightly by the probe that had not seen it
+    right: npt.NDArray[np.bool_]  # (N,): whether the probe that had not seen the image predicted it correctly
     loss: float  # mean cross-entropy, nats
-    strength: float  # the penalty chosen, as scikit-learn's C
+    strength: float  # the chosen penalty, as scikit-learn's C
     folds: int
 
     @property
     def accuracy(self) -> float:
-        """Share of images named rightly."""
+        """Share of correct predictions."""
         return float(self.right.mean())
 
 
@@ -44,23 +44,23 @@ def cross_validated(
     uneven: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> Probe:
-    """Fit logistic regressions (scikit-learn) on all folds but one, and judge each on that one.
+    """Fit logistic regressions (scikit-learn) on (N, D) features, each on all folds but one, and score it on that one.
 
-    The strength of the penalty is the one with the smallest loss over all folds. It is one number for all images, so
-    what choosing it adds to the accuracy is small; the accuracy of each image's own probe is not fitted to it.
+    The penalty with the smallest loss over all folds is chosen. It is one number for all images, so choosing it adds
+    little to the accuracy; each image's prediction is from a probe that was not fitted to it.
 
     Args:
         features: (N, D).
         labels: (N,), 0 to K - 1.
-        seed: Of the folds; the same images and seed give the same folds for every backbone.
-        strengths: Of the penalty, to choose from, the strongest first.
-        uneven: Leave a class that has few images out of some folds, instead of making as few folds as it has images.
+        seed: Of the folds: the same for every backbone.
+        strengths: Penalties to try, the strongest first.
+        uneven: Leave a class with few images out of some folds, instead of making only as many folds as it has images.
         check: Called between fits.
 
     Raises:
-        DataError: A class has one image only.
+        DataError: A class has only one image.
     """
-    # These take seconds to import, and few runs need them.
+    # Slow to import (seconds), and few runs need them.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
@@ -71,33 +71,33 @@ def cross_validated(
     smallest = int(sizes[sizes > 0].min())
     if smallest < 2 or len(np.unique(labels)) < 2:
         raise DataError(
-            "there are too few images to judge features by",
-            why=f"the smallest class has {smallest}, and one half of the images is judged by the other",
+            "there are too few images to test features on",
+            why=f"the smallest class has {smallest}, and images are tested by a probe fitted on others",
             fix="give more images, at least 2 of each class",
         )
     count = min(FOLDS, int(sizes.max()) if uneven else smallest)
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a class has fewer images than there are folds
+        warnings.simplefilter("ignore", UserWarning)  # about a class with fewer images than folds
         folds = list(splitter.split(features, labels))
     values = features.astype(np.float32)
-    tried: dict[float, tuple[float, npt.NDArray[np.bool_]]] = {}
+    results: dict[float, tuple[float, npt.NDArray[np.bool_]]] = {}
     for strength in strengths:
         logs = np.zeros(len(labels))
         right = np.zeros(len(labels), dtype=np.bool_)
-        for fit, judge in folds:
+        for fit, test in folds:
             check()
             model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_ITERATIONS))
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # nearly there is as good for an order
+                warnings.simplefilter("ignore", ConvergenceWarning)  # almost converged is good enough for a ranking
                 model.fit(values[fit], labels[fit])
-            shares = np.clip(model.predict_proba(values[judge]), 1e-12, 1.0)
+            shares = np.clip(model.predict_proba(values[test]), 1e-12, 1.0)
             names = model.classes_
-            right[judge] = names[shares.argmax(1)] == labels[judge]
-            logs[judge] = np.log(shares[np.arange(len(judge)), np.searchsorted(names, labels[judge])])
-        tried[strength] = -float(logs.mean()), right
-        losses = [loss for loss, _ in tried.values()]
+            right[test] = names[shares.argmax(1)] == labels[test]
+            logs[test] = np.log(shares[np.arange(len(test)), np.searchsorted(names, labels[test])])
+        results[strength] = -float(logs.mean()), right
+        losses = [loss for loss, _ in results.values()]
         if len(losses) > 1 and losses[-1] > losses[-2]:
-            break  # the loss is convex in the strength for all that matters: it only gets worse from here
-    best = min(tried, key=lambda strength: tried[strength][0])
-    return Probe(tried[best][1], tried[best][0], best, len(folds))
+            break  # the loss is practically convex in the strength: it only gets worse from here
+    best = min(results, key=lambda strength: results[strength][0])
+    return Probe(results[best][1], results[best][0], best, len(folds))

@@ -1,4 +1,4 @@
-"""Randomness as a function of names: no state to save, nothing that a worker or a resume could shift."""
+"""Random seeds derived from names: no state to save, nothing that workers or a resume could shift."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 
 def derive(seed: int, *names: object) -> int:
-    """A seed of 63 bits for one purpose, from the run's seed and the purpose's names."""
+    """A 63-bit seed for one purpose, from the run's seed and the purpose's names."""
     text = "\x1f".join(map(str, (seed, *names)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def seed_all(seed: int, *names: object) -> None:
-    """Set the generators of Python, NumPy and torch (all devices) for one purpose."""
+    """Seed Python, NumPy and torch (all devices) for one purpose."""
     value = derive(seed, *names)
     random.seed(value)
     np.random.seed(value & 0xFFFFFFFF)

@@ -1,4 +1,4 @@
-"""Which epoch is the best one, and when patience starts anew, as pure functions."""
+"""Selection of the best epoch, and early stopping, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ FEW = 1000  # images below which an accuracy is too coarse to tell epochs, or ne
 
 
 def select_by_for(images: int) -> str:
-    """What "better" means on so many validation images, where nobody has said it."""
+    """The default score for selection with this number of validation images."""
     return "refinement" if images < FEW else "accuracy"
 
 
 def is_better(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
-    """Whether an epoch takes the place of the best one.
+    """Whether an epoch replaces the best one; with equal accuracy it does.
 
-    Of epochs with equal accuracy the later one does: few images choose, so ties are common, and by then the rate has
-    come down further.
+    With few validation images ties are common, and by the later epoch the rate has come down further.
     """
-    if best is None:
-        return True
-    return _key(scores, select_by) >= _key(best, select_by)
+    return best is None or _key(scores, select_by) >= _key(best, select_by)
 
 
 def has_improved(scores: dict[str, float], best: dict[str, float] | None, select_by: str) -> bool:
-    """Whether patience starts anew: a tie in accuracy counts if the loss fell."""
+    """Whether patience starts again: a tie in accuracy counts if the loss fell."""
     if best is None:
         return True
     if select_by in headlines():
@@ -36,21 +33,17 @@ def has_improved(scores: dict[str, float], best: dict[str, float] | None, select
 
 
 def ranked(entries: Sequence[Mapping[str, Any]], select_by: str) -> list[int]:
-    """The positions of entries with scores, the best first; of equal ones the later is better, as in `is_better`."""
-
-    def key(place: int) -> tuple[float, float, int]:
-        return *_key(entries[place], select_by), place
-
-    return sorted(range(len(entries)), key=key, reverse=True)
+    """The positions of entries with scores, best first; of equal ones the later is better, as in `is_better`."""
+    return sorted(range(len(entries)), key=lambda place: (*_key(entries[place], select_by), place), reverse=True)
 
 
 def _key(scores: Mapping[str, Any], select_by: str) -> tuple[float, float]:
-    """What counts, and accuracy where that is the same, if there is one."""
+    """The score, then accuracy (if there is one) to break ties."""
     return _merit(scores, select_by), scores.get("accuracy", 0.0)
 
 
 def rises(score: str) -> bool:
-    """Whether a score is better where it is larger."""
+    """Whether larger is better."""
     return score in ("information", "density") or score in headlines()
 
 

@@ -1,4 +1,4 @@
-"""Images without labels beside the labelled ones: opened, streamed to training, looked at when epochs are compared."""
+"""Unlabelled images alongside labelled ones: opened, batched for training, used for selection."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from zoo.training.collect import collect
 from zoo.training.losses import discover
 from zoo.training.seeds import derive
 
-MU = 7  # images without labels beside each labelled one to learn from guesses, as in FixMatch
+MU = 7  # unlabelled images for each labelled one to learn from pseudo-labels, as in FixMatch
 
 
 @dataclass(frozen=True, slots=True)
 class UnlabelledStream:
-    """The images without labels, and how training and choosing get them; None where they do not."""
+    """The unlabelled images, and their loaders for training and selection."""
 
     images: UnlabelledSet
-    views: tuple[TrainLoader, ...]  # one for each view that a method wants of the same images
+    views: tuple[TrainLoader, ...]  # one for each view of the same images that a method needs
     val_loader: EvaluationLoader | None  # target images on which epochs are compared
-    steps: int  # batches of an epoch in which more than the head trains: of a pass over the larger of both sets
+    steps: int  # batches of an epoch in which more than the head trains: a pass over the larger of both sets
 
     def joined(self, labelled: TrainLoader) -> Callable[[int, int], Iterator[Batch]]:
-        """Labelled batches, with images without labels beside each."""
+        """Labelled batches, each with its unlabelled images."""
 
         def epoch(number: int, start: int) -> Iterator[Batch]:
             streams = [view.epoch(number, start, self.steps) for view in self.views]
@@ -46,63 +46,50 @@ class UnlabelledStream:
 
         return epoch
 
-    def look(self, candidate: nn.Module, accelerator: Accelerator) -> torch.Tensor | None:
-        """What a candidate says about the target images that epochs are compared on, (N, classes)."""
+    def predict(self, candidate: nn.Module, accelerator: Accelerator) -> torch.Tensor | None:
+        """A candidate's logits (N, classes) for the target images that epochs are compared on, if there are any."""
         return None if self.val_loader is None else collect(candidate, self.val_loader, accelerator, mixed=True).logits
 
 
 def reference(recipe: Recipe) -> str | None:
-    """What the recipe says about images without labels: those of another domain, or more of the same."""
+    """The recipe's data set of unlabelled images: of another domain, or more of the same."""
     return recipe.target or recipe.unlabelled
 
 
-def opened(
-    recipe: Recipe, dataset: Dataset, reference_of_dataset: str, options: DataOptions, emit: Listener
+def load_unlabelled(
+    recipe: Recipe, dataset: Dataset, dataset_ref: str, options: DataOptions, emit: Listener
 ) -> tuple[UnlabelledSet, TrueLabels | None] | tuple[None, None]:
-    """The images without labels that a recipe names, and the answers for the report; None where there are none.
+    """Returns a recipe's unlabelled images and, for the report only, their true labels; None if it names none.
 
-    Images that the result is measured on are not trained on: neither where both are taken from the same place, nor
-    where copies of them are found elsewhere. Of very many images nobody knows the content; then that is said.
+    Test images are left out: if both come from the same place, and copies of them elsewhere. If the data set is too
+    large to have been compared, a note says that copies are possible.
     """
-    named = reference(recipe)
-    if named is None:
+    ref = reference(recipe)
+    if ref is None:
         return None, None
-    same = named == reference_of_dataset
-    report = dataset.test
-    known = dataset.contents.get("test")
-    images, answers = open_unlabelled(
-        named,
+    same, contents = ref == dataset_ref, dataset.contents.get("test")
+    images, true_labels = open_unlabelled(
+        ref,
         dataset.classes,
         options if same else replace(options, config=None),
         lambda stage, done, total: emit(Progress(stage, done, total)),
         labelled=recipe.target is not None,
-        without={report.id(place) for place in range(len(report))} if same else (),
-        contents=known or (),
+        without={dataset.test.id(position) for position in range(len(dataset.test))} if same else (),
+        contents=contents or (),
     )
-    if known is None and not same:
-        images = replace(images, notes=(*images.notes, _unknown(dataset, images)))
-    return images, answers
+    if contents is None and not same:
+        note = (
+            f"whether images of {images.name} are copies of test images is not known: {dataset.name} has too many "
+            "images to compare, so keep the two apart"
+        )
+        images = replace(images, notes=(*images.notes, note))
+    return images, true_labels
 
 
-def _unknown(dataset: Dataset, images: UnlabelledSet) -> str:
-    return (
-        f"whether images of {images.name} are copies of those that the result is measured on is not known: "
-        f"the images of {dataset.name} are too many to be compared, so keep the two apart"
-    )
-
-
-def streamed(
+def make_stream(
     images: UnlabelledSet, labelled: int, recipe: Recipe, config: DataConfig, accelerator: Accelerator
 ) -> UnlabelledStream:
-    """The loaders of images without labels.
-
-    Args:
-        images: The images.
-        labelled: Images with labels.
-        recipe: With automatic choices replaced.
-        config: What the network expects.
-        accelerator: Device and processes.
-    """
+    """Returns the loaders of the unlabelled images; `labelled` is the number of training images."""
     shared: dict[str, Any] = {
         "config": config,
         "workers": recipe.workers or 0,
@@ -112,76 +99,52 @@ def streamed(
     }
     batch = recipe.batch * ratio(recipe)
     steps = max(labelled // recipe.batch, len(images.train) // batch, 1)
-    views = []
-    for number in range(discover.views(recipe)):
-        # With the seed of the labelled images, sets of equal size would come in the same order: the same places of both
-        # in one batch, and where their files are sorted by class, the same classes.
-        views.append(
-            data.train_loader(
-                images.train,
-                augment="strong" if number else recipe.augment or "none",
-                batch_size=batch,
-                seed=derive(recipe.seed, "unlabelled"),
-                **shared,
-            )
-        )
-    choosing = data.eval_batches(images.val, batch_size=recipe.batch, **shared) if recipe.target else None
-    return UnlabelledStream(images, tuple(views), choosing, steps)
+    # With the seed of the labelled images, sets of equal size would come in the same order: the same positions of both
+    # in one batch and, if their files are sorted by class, the same classes.
+    seed = derive(recipe.seed, "unlabelled")
+    presets = ["strong" if number else recipe.augment or "none" for number in range(discover.views(recipe))]
+    views = tuple(
+        data.train_loader(images.train, augment=preset, batch_size=batch, seed=seed, **shared) for preset in presets
+    )
+    val_loader = data.eval_batches(images.val, batch_size=recipe.batch, **shared) if recipe.target else None
+    return UnlabelledStream(images, views, val_loader, steps)
 
 
 def ratio(recipe: Recipe) -> int:
-    """Images without labels beside each labelled one."""
+    """Unlabelled images for each labelled one."""
     return recipe.unlabelled_ratio or (MU if recipe.semi != "none" else 1)
 
 
-def added(recipe: Recipe) -> int:
-    """Images without labels that a step takes for each labelled one where the features train, all views counted."""
+def images_per_labelled(recipe: Recipe) -> int:
+    """Unlabelled images, all views counted, that a step takes for each labelled one while the features train."""
     return ratio(recipe) * discover.views(recipe)
 
 
 def cut_note(recipe: Recipe, processes: int) -> str:
-    """What a person should know of methods that look at a batch as a whole, where a step has several parts.
-
-    Args:
-        recipe: With its batch size.
-        processes: That share each batch.
-    """
+    """A note about methods that compare a batch's images if a step has several parts, else empty."""
     names = [method.name for method, _ in discover.chosen(recipe) if method.whole]
     if not names or processes * recipe.accumulate == 1:
         return ""
     return (
         f"{' and '.join(names)} compares images within each {recipe.batch // processes} labelled ones of a step's "
-        f"{recipe.batch * recipe.accumulate} (and those without labels beside them), for each of {processes} "
+        f"{recipe.batch * recipe.accumulate} (and their unlabelled ones), for each of {processes} "
         f"process(es) and each of {recipe.accumulate} batch(es) by itself: not quite as if a step had one batch"
     )
 
 
 def require_enough(recipe: Recipe, labelled: int, images: int, processes: int) -> None:
-    """Refuse batches in which a method sees too few images of a domain to say anything.
-
-    Args:
-        recipe: With its batch size.
-        labelled: Images with labels.
-        images: Images without.
-        processes: That share each batch.
-
-    Raises:
-        RecipeError: There are fewer than it needs.
-    """
+    """Raises RecipeError if a method would see too few images of a domain in a process's part of a batch."""
     seen = min(min(recipe.batch, labelled), min(recipe.batch * ratio(recipe), images)) // processes
     for method, _ in discover.chosen(recipe):
         if seen < method.least:
             raise RecipeError(
                 f"{method.name} needs {method.least} images of each domain in every process's part of a batch",
-                why=f"there would be {seen}, and no method can tell how such images differ among themselves",
+                why=f"there would be {seen}, too few to tell how images of a domain differ among themselves",
                 fix=f"--batch-size {method.least * processes} or more, and as many images of each domain",
             )
 
 
-def guesses(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
-    """Phase (from 0), epoch and the guesses of each epoch that was finished, in order, from where states are saved."""
-    found = []
-    for path in sorted(states.glob("guesses-*.npy")):
-        _, phase, epoch = path.stem.split("-")
-        found.append((int(phase), int(epoch), np.load(path, allow_pickle=False)))
-    return found
+def target_predictions(states: Path) -> list[tuple[int, int, np.ndarray[Any, Any]]]:
+    """Phase (from 0), epoch and predicted classes (N,) of each finished epoch, in order, from the folder of states."""
+    paths = [(path, path.stem.split("-")) for path in sorted(states.glob("guesses-*.npy"))]
+    return [(int(phase), int(epoch), np.load(path, allow_pickle=False)) for path, (_, phase, epoch) in paths]

@@ -1,7 +1,7 @@
-"""How good a network may be on images whose labels nobody knows: what epochs and methods are chosen by.
+"""Validators: scores of predictions on unlabelled images, to select epochs and methods by.
 
-None of it sees a label. Each can be fooled: a network that calls everything one class is sure of it (entropy), one that
-is wrong in a tidy way is as good as a right one (information), and clusters need not be classes (density).
+None of them sees a label. Each can be fooled: a network that predicts one class for everything is sure of it (entropy),
+a consistently wrong one is as good as a right one (information), and clusters need not be classes (density).
 """
 
 from __future__ import annotations
@@ -17,19 +17,12 @@ TEMPERATURE = 0.05  # of similarities, as in Saito et al. 2021
 
 
 def validators(logits: torch.Tensor) -> dict[str, float]:
-    """All of them.
-
-    Args:
-        logits: (N, C) of target images, float32.
-
-    Returns:
-        entropy (nats, lower is better), information and density (nats, higher is better).
-    """
+    """Entropy (nats, lower is better), information and density (nats, higher is better) of (N, C) logits in float32."""
     return {"entropy": entropy(logits), "information": information(logits), "density": density(logits)}
 
 
 def with_target(scores: dict[str, float], outputs: Outputs) -> dict[str, float]:
-    """The scores, and all of these where target images were looked at."""
+    """The scores, and all validators if there are outputs for target images."""
     return scores if outputs.target is None else scores | validators(outputs.target)
 
 
@@ -40,11 +33,10 @@ def entropy(logits: torch.Tensor) -> float:
 
 
 def information(logits: torch.Tensor) -> float:
-    """How much a prediction says about which image it is of, nats: sure, and of all classes.
+    """Mutual information of image and prediction, nats: high if predictions are sure, and of all classes.
 
-    The entropy of the mean prediction minus the mean entropy of the predictions: information maximisation, as a
-    validator in Musgrave et al. 2022, "Three New Validators and a Large-Scale Benchmark Ranking for Unsupervised Domain
-    Adaptation".
+    The entropy of the mean prediction minus the mean entropy of the predictions; as a validator: Musgrave et al. 2022,
+    "Three New Validators and a Large-Scale Benchmark Ranking for Unsupervised Domain Adaptation".
     """
     mean = functional.softmax(logits.double(), 1).mean(0)
     return float(-torch.special.xlogy(mean, mean).sum()) - entropy(logits)
@@ -53,13 +45,12 @@ def information(logits: torch.Tensor) -> float:
 def density(logits: torch.Tensor) -> float:
     """How densely an image's neighbours lie, nats (SND: Saito et al. 2021, "Tune it the Right Way").
 
-    The mean entropy of each image's similarities to all others, which come from its class probabilities scaled to
-    length 1.
+    The mean entropy of each image's similarities to all others, from its class probabilities scaled to length 1.
     """
     if len(logits) < 3:
         return 0.0
     shares = functional.normalize(logits.softmax(1), dim=1)
     similar = (shares @ shares.T / TEMPERATURE).fill_diagonal_(-torch.inf)
-    log_near = similar.log_softmax(1).fill_diagonal_(0.0)  # 0 times minus infinity would be no number
+    log_near = similar.log_softmax(1).fill_diagonal_(0.0)  # 0 times minus infinity would be NaN
     near = log_near.exp().fill_diagonal_(0.0)
     return float(-(near * log_near).sum(1).mean())

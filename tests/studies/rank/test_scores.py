@@ -123,7 +123,7 @@ def test_the_probe_makes_do_with_two_images_of_a_class_and_refuses_one():
     found = cross_validated(many, rare, seed=0, uneven=True)
     assert found.folds == FOLDS and found.accuracy > 0.9 and np.isfinite(found.loss)
     assert cross_validated(many, rare, seed=0).folds == 2
-    with pytest.raises(DataError, match="too few images to judge features by"):
+    with pytest.raises(DataError, match="too few images to test features on"):
         cross_validated(features[:5], labels[:5], seed=0)
 
 

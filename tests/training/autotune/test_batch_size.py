@@ -17,13 +17,14 @@ from zoo.training.autotune.batch_size import FoundSize, find_batch_size
 from zoo.training.loaded import facts
 
 
-def search(images: int, beside: int = 0) -> FoundSize:
+def search(images: int, unlabelled_ratio: int = 0) -> FoundSize:
     model, recipe = net(), Recipe(strategy="finetune", batch_size="auto")
     before = state_of(model)
     plan = make_plan(recipe, [facts(model, group) for group in GROUPS], backbone="kit/toy", dataset="noise",
                      steps_per_epoch=1, norm="live")  # fmt: skip
     accelerator = machine.make_accelerator(machine.Machine("cpu", "fp32", 1, 1))
-    found = find_batch_size(pieces(model, accelerator, range(images)), plan.phases[0], recipe, beside=beside)
+    loaded = pieces(model, accelerator, range(images))
+    found = find_batch_size(loaded, plan.phases[0], recipe, unlabelled_ratio=unlabelled_ratio)
     assert same(before, state_of(model)) and all(parameter.grad is None for parameter in model.parameters())
     return found
 
@@ -54,7 +55,7 @@ def test_it_grows_while_that_pays(steps: dict[str, Any]) -> None:
 
 def test_images_without_labels_are_tried_with_those_that_they_come_with(steps: dict[str, Any]) -> None:
     steps["seconds"] = {24: 1.0, 48: 1.5, 96: 2.95}
-    found = search(1000, beside=2)
+    found = search(1000, unlabelled_ratio=2)
     assert set(steps["tried"]) == {6, 24, 48, 96}, "two of them with each labelled one, from the first careful step on"
     assert (found.size, found.speeds) == (16, {8: 8.0, 16: 10.7, 32: 10.8}), "sizes and speeds are of labelled images"
 

@@ -62,7 +62,7 @@ def test_auto_wants_more_than_to_break_even(timed: list[int], monkeypatch: pytes
 def test_norms_that_processes_share_are_not_compiled(timed: list[int]) -> None:
     choice = decide("on", device="cuda", processes=2)
     assert list(choice.saved) == ["probe"], "whose norms are frozen"
-    assert choice.notes == ("finetune is not compiled, for processes share the statistics of its norms",)
+    assert choice.notes == ("finetune is not compiled, because processes share the statistics of its norms",)
     assert decide("auto", device="cuda", processes=2) == CompileChoice({}, ())
 
 
@@ -76,7 +76,7 @@ def test_phases_by_name(timed: list[int]) -> None:
 def test_phases_that_train_from_kept_activations_are_left_alone(timed: list[int]) -> None:
     choice = decide("on", kept=("probe",))
     assert list(choice.saved) == ["finetune"]
-    assert choice.notes == ("probe is not compiled, for it trains from kept activations",)
+    assert choice.notes == ("probe is not compiled, because it trains from cached features",)
 
 
 def test_without_a_compiler_training_does_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,10 +31,10 @@ from zoo.training.autotune import price as costs
 from zoo.training.autotune.cost import Cost, Costs
 from zoo.training.autotune.use_cache import choose
 from zoo.training.frozen_cache import feature_file
-from zoo.training.frozen_cache.compute import Keeper
-from zoo.training.frozen_cache.feature_file import Kept, Layout
+from zoo.training.frozen_cache.compute import FeatureCache
+from zoo.training.frozen_cache.feature_file import CachedFeatures, Layout
 from zoo.training.frozen_cache.parts import Cut
-from zoo.training.frozen_cache.phase_data import Option, _Shelf
+from zoo.training.frozen_cache.phase_data import Option, _CachedBatches
 
 CUT = Cut("fc", "head", (3, 8, 8), (4,), {}, (), ())
 LAYOUT = Layout((4,), "float32", False)
@@ -127,7 +127,7 @@ def test_faults_never_change_the_result(
         found = adapt(photos, tmp_path / "found", heard, cache="on", epochs=1, cache_ram_gb=0)
         notes = [event.text for event in heard if isinstance(event, Note)]
         why = "the disk is nearly full" if fault == "full" else os.strerror(errno.ENOSPC)
-        assert f"partial: no activations are kept: {why}" in notes
+        assert f"partial: features are not cached: {why}" in notes
         close(found, expected)
         assert not [entry for entry in cache.stored() if entry.kind != "images"]
         return
@@ -209,7 +209,7 @@ def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatc
         monkeypatch.setattr("zoo.training.autotune.cost._forward_seconds", lambda *_rest: 1.0)
         monkeypatch.setattr("zoo.training.autotune.cost._measure", lambda *_rest, **_named: (0.0, 0))
         found = real(*arguments, **{**named, "seconds_per_image": 0.5})
-        seconds.update({name: each.above.seconds for name, each in found.items() if each.above})
+        seconds.update({name: each.cached.seconds for name, each in found.items() if each.cached})
         return found
 
     monkeypatch.setattr(costs, "estimate", estimate)
@@ -219,7 +219,7 @@ def test_the_estimate_counts_only_what_is_not_there_yet(photos: Path, monkeypatc
     assert seconds["partial"] == pytest.approx((2 * 33 + 12) * 1.5 + scored, abs=0.01)
     ready = prepare.prepare("resnet_nano", str(photos), recipe, [].append)
     option = ready.caches["partial"]
-    Keeper(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, range(1)).make(
+    FeatureCache(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, range(1)).load(
         True, [].append, lambda: None
     )
     plan = zoo.plan("resnet_nano", str(photos), recipe)
@@ -232,7 +232,9 @@ def test_epochs_take_the_kept_views_in_turn() -> None:
     rows = [np.array([[10 * view + place] for place in range(count)], dtype=np.float32).view(np.uint8)
             for view in range(views)]  # fmt: skip
     present = np.arange(count) != 4  # could not be read
-    shelf = _Shelf([Kept(each, present, Layout((1,), "float32", False)) for each in rows], 3, torch.arange(count))
+    shelf = _CachedBatches(
+        [CachedFeatures(each, present, Layout((1,), "float32", False)) for each in rows], 3, torch.arange(count)
+    )
 
     def told(*keys: tuple[int, int, int]) -> tuple[list[float], list[int]]:
         batch = shelf.batch([Key(*key) for key in keys])
@@ -280,5 +282,5 @@ def test_why_nothing_is_kept_is_said(photos: Path) -> None:
     assert reason(ema=0.9) == "asked for", "where nothing below has trained, the average's body is the network's"
     assert views(augment="light", epochs=9) == 4 and views(augment="light") == 3 and views(epochs=9) == 1
     assert views(augment="light", epochs=9, strategy="probe", cache_views=6) == 6
-    with pytest.raises(RecipeError, match="there is no phase named warm to keep activations for"):
+    with pytest.raises(RecipeError, match="there is no phase named warm to cache features for"):
         reason(cache="warm")

@@ -19,7 +19,7 @@ from zoo.base import cache
 from zoo.events import ignore
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import Prepared, prepare
-from zoo.training.frozen_cache.compute import Keeper
+from zoo.training.frozen_cache.compute import FeatureCache
 from zoo.training.frozen_cache.fold_norms import faithful
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,13 +35,13 @@ def prepared(photos: Path, **choices: Any) -> Prepared:
     return prepare("resnet_nano", str(photos), recipe, ignore, cost=(0.0, 0, 0.0))
 
 
-def keeper(ready: Prepared, epochs: range = range(1)) -> Keeper:
+def keeper(ready: Prepared, epochs: range = range(1)) -> FeatureCache:
     (option,) = ready.caches.values()
-    return Keeper(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, epochs)
+    return FeatureCache(ready.loaded, ready.work, option.cut, option.layout, ready.plan.phases[0].frozen, epochs)
 
 
 def names(ready: Prepared, folded: bool = True, epochs: range = range(1)) -> list[str]:
-    return [piece.path.name for piece in keeper(ready, epochs).pieces(folded)]
+    return [file.path.name for file in keeper(ready, epochs).files(folded)]
 
 
 def test_what_activations_depend_on_is_in_their_name(photos: Path, tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_other_makers_of_pixels_make_other_activations(
 def test_what_is_there_is_neither_computed_nor_tried_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = prepared(photos, augment="light")
     assert keeper(ready, range(2)).missing() == 2 * 33 + 12
-    keeper(ready, range(1)).make(True, ignore, lambda: None)
+    keeper(ready, range(1)).load(True, ignore, lambda: None)
     assert keeper(ready, range(2)).missing() == 33, "one view is there, and the validation images"
-    monkeypatch.setattr(Keeper, "_folding_is_faithful", lambda self: pytest.fail("there is something to go by"))
+    monkeypatch.setattr(FeatureCache, "_folding_is_faithful", lambda self: pytest.fail("there is something to go by"))
     assert keeper(ready, range(2)).folds()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from zoo.base import cache
 from zoo.training.frozen_cache import feature_file
-from zoo.training.frozen_cache.feature_file import Kept, Layout, NoRoom, keep, open_kept
+from zoo.training.frozen_cache.feature_file import CachedFeatures, Layout, NoSpace, open_cached, write_cached
 
 VALUES = torch.randn(10, 4, 3, 2).to(memory_format=torch.channels_last)
 LAYOUT = Layout.of(VALUES)
@@ -26,13 +26,15 @@ def chunks() -> Iterator[tuple[list[int], torch.Tensor]]:
         yield there, VALUES[there]
 
 
-def kept(path: Path, *, in_memory: bool = False, limit: int = 10**9, notes: list[str] | None = None) -> Kept:
+def kept(path: Path, *, in_memory: bool = False, limit: int = 10**9, notes: list[str] | None = None) -> CachedFeatures:
     about = {"backbone": "kit/net", "entry": "fc", "dataset": "photos", "view": "training images"}
     said = [] if notes is None else notes
-    return keep(chunks(), path, 10, LAYOUT, in_memory=in_memory, limit=limit, others=(), about=about, note=said.append)
+    return write_cached(
+        chunks(), path, 10, LAYOUT, in_memory=in_memory, limit=limit, others=(), about=about, note=said.append
+    )
 
 
-def right(found: Kept | None) -> bool:
+def right(found: CachedFeatures | None) -> bool:
     if found is None:
         return False
     there = [place for place in range(10) if place != 4]
@@ -48,7 +50,7 @@ def path() -> Path:
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_kept_comes_back_as_it_was(path: Path, in_memory: bool, dtype: torch.dtype) -> None:
-    assert right(kept(path, in_memory=in_memory)) and right(open_kept(path, 10, LAYOUT, in_memory=in_memory))
+    assert right(kept(path, in_memory=in_memory)) and right(open_cached(path, 10, LAYOUT, in_memory=in_memory))
     plain = torch.randn(3, 5).to(dtype)
     assert torch.equal(Layout.of(plain).unpack(Layout.of(plain).pack(plain)), plain)
     (entry,) = cache.stored()
@@ -61,19 +63,19 @@ def test_damage_is_noticed_and_the_file_removed(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
-    assert open_kept(path, 10, LAYOUT, in_memory=False) is None and not path.exists()
+    assert open_cached(path, 10, LAYOUT, in_memory=False) is None and not path.exists()
 
 
 @pytest.mark.parametrize("length", [0, 10, 200, 1000])
 def test_a_file_cut_short_is_not_taken_for_whole(path: Path, length: int) -> None:
     kept(path)
     os.truncate(path, length)
-    assert open_kept(path, 10, LAYOUT, in_memory=True) is None
+    assert open_cached(path, 10, LAYOUT, in_memory=True) is None
 
 
 def test_another_layout_or_count_is_another_thing(path: Path) -> None:
     kept(path)
-    assert open_kept(path, 11, LAYOUT, in_memory=True) is None
+    assert open_cached(path, 11, LAYOUT, in_memory=True) is None
 
 
 def test_a_full_disk_leaves_what_fits_in_memory_and_refuses_the_rest(path: Path) -> None:
@@ -82,11 +84,11 @@ def test_a_full_disk_leaves_what_fits_in_memory_and_refuses_the_rest(path: Path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
     try:
         assert right(kept(path, in_memory=True, notes=notes))
-        with pytest.raises(NoRoom, match="File too large"):
+        with pytest.raises(NoSpace, match="File too large"):
             kept(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert notes == ["activations are kept in memory alone: File too large"]
+    assert notes == ["features are cached in memory only: File too large"]
     assert not list(path.parent.iterdir()), "nothing half-written stays"
 
 
@@ -95,10 +97,10 @@ def test_the_limit_removes_what_was_used_longest_ago(path: Path, monkeypatch: py
     os.utime(path, (1, 1))
     kept(path.with_name(f"b{cache.ACTIVATIONS}"), limit=path.stat().st_size + 100)
     assert not path.exists()
-    with pytest.raises(NoRoom, match="more than --cache-gb allows"):
+    with pytest.raises(NoSpace, match="more than --cache-gb allows"):
         kept(path, limit=100)
     monkeypatch.setattr(feature_file, "RESERVE", 1 << 60)
-    with pytest.raises(NoRoom, match="the disk is nearly full"):
+    with pytest.raises(NoSpace, match="the disk is nearly full"):
         kept(path)
 
 
@@ -116,7 +118,7 @@ def test_killed_while_it_is_written_leaves_nothing_that_looks_whole(path: Path) 
     assert process.stdout is not None and process.stdout.readline() == "written\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not path.exists() and open_kept(path, 10, LAYOUT, in_memory=False) is None
+    assert not path.exists() and open_cached(path, 10, LAYOUT, in_memory=False) is None
     (left,) = cache.stored()
     assert left.kind == "unfinished" and cache.clear() == []
     os.utime(left.path, (time.time() - 7200,) * 2)

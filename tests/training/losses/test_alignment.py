@@ -18,7 +18,7 @@ from zoo.training.losses.alignment.daan import DAAN
 from zoo.training.losses.alignment.dann import DANN
 from zoo.training.losses.alignment.mcc import TEMPERATURE, confusion
 from zoo.training.losses.alignment.mmd import SCALES, discrepancy, squared_distances
-from zoo.training.losses.combined import Sight, TermSizes
+from zoo.training.losses.combined import TermInput, TermSizes
 
 SIZES = TermSizes(features=4, classes=3, images=10)
 
@@ -29,8 +29,8 @@ def seen(count: int, seed: int, shift: float = 0.0) -> Seen:
     return Seen(features.requires_grad_(), torch.randn(count, SIZES.classes, generator=generator).requires_grad_())
 
 
-def sight(progress: float = 0.5, *, source: int = 5, target: int = 7) -> Sight:
-    return Sight(seen(source, 1), (seen(target, 2, 1.0),), torch.arange(target), progress)
+def sight(progress: float = 0.5, *, source: int = 5, target: int = 7) -> TermInput:
+    return TermInput(seen(source, 1), (seen(target, 2, 1.0),), torch.arange(target), progress)
 
 
 class Fixed(nn.Module):
@@ -58,7 +58,7 @@ class Told(nn.Module):
         return torch.tensor(self.logits[self.calls - 1])[:, None]
 
 
-def both(view: Sight) -> list[tuple[Seen, float]]:
+def both(view: TermInput) -> list[tuple[Seen, float]]:
     """What is seen of each domain, and its label."""
     return [(view.source, 0.0), (view.views[0], 1.0)]
 
@@ -69,7 +69,7 @@ def losses_of(judge: nn.Module, shown: torch.Tensor, label: float) -> torch.Tens
     return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label), reduction="none")
 
 
-def written_out(term: CDAN | DAAN, view: Sight) -> torch.Tensor:
+def written_out(term: CDAN | DAAN, view: TermInput) -> torch.Tensor:
     """The loss of a method as its formula has it, with no gradient turned round."""
     total = torch.zeros(())
     for images, label in both(view):

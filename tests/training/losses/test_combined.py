@@ -24,7 +24,7 @@ from zoo.recipes import methods
 from zoo.recipes.plan import GroupPlan, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
 from zoo.training.losses import discover
-from zoo.training.losses.combined import Beside, TermSizes
+from zoo.training.losses.combined import Combined, TermSizes
 from zoo.training.losses.objective import with_objective
 from zoo.training.losses.supervised import Supervised
 
@@ -38,11 +38,11 @@ def model() -> nn.Module:
     return saved.build(lookup.get("resnet_nano"), weights=None, num_classes=3)
 
 
-def objective(model: nn.Module, align: str = "none", semi: str = "none", **weights: float) -> Beside:
+def objective(model: nn.Module, align: str = "none", semi: str = "none", **weights: float) -> Combined:
     sizes = TermSizes(width(model, (3, 32, 32), torch.device("cpu")), 3, 6, 0.3)
     recipe = Recipe(strategy="finetune", target="elsewhere", align=align, semi=semi, **weights)
     torch.manual_seed(1)
-    return Beside(Supervised(3), [(make(sizes), weight * make.weight) for make, weight in discover.chosen(recipe)], 1)
+    return Combined(Supervised(3), [(make(sizes), weight * make.weight) for make, weight in discover.chosen(recipe)], 1)
 
 
 def phase(*frozen: bool) -> PhasePlan:
@@ -76,11 +76,8 @@ class Means(Term):
     name = "means"
     whole = True
 
-    def __init__(self, sizes):
-        super().__init__()
-
-    def forward(self, sight):
-        apart = sight.source.features.mean(0) - sight.views[0].features.mean(0)
+    def forward(self, inputs):
+        apart = inputs.source.features.mean(0) - inputs.views[0].features.mean(0)
         return Loss(apart.square().sum())
 
 
@@ -129,7 +126,7 @@ def test_frozen_features_are_not_aligned_and_may_be_kept(model: nn.Module) -> No
     plan = with_objective(Plan("a", "b", (phase(True, False), phase(False, False), phase(True, False))), made, 4)
     assert [each.eligible for each in plan.phases] == [False, True, True], "aligned features stay aligned"
     assert Plan.from_record({**plan.record(), "seconds": None, "memory_bytes": None}) == plan
-    assert made.needs_images(phase(True, False, False)) == "dann looks at images without labels too"
+    assert made.needs_images(phase(True, False, False)) == "dann needs unlabelled images too"
 
 
 def test_the_features_are_what_goes_into_the_classifier(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from zoo.tasks.kind import LossOptions
 from zoo.tasks.ordinal import ordinal_loss
 from zoo.tasks.schema import Task
 from zoo.training.async_losses import Step
-from zoo.training.losses.task_losses import Tasks, answered, projected
+from zoo.training.losses.task_losses import Tasks, known_shares, projected
 
 NAN = math.nan
 TASKS = (Task("kind", "single-label", ("a", "b")), Task("size", "regression", mean=10.0, std=2.0))
@@ -100,7 +100,7 @@ def test_an_answer_counts_as_much_whoever_is_beside_it(weighting):
     """Or it would depend on how many processes or accumulated parts a batch is cut into."""
     torch.manual_seed(2)
     model, batch = Network(2 + 1 + 3 + 2), gaps()
-    objective = Tasks(FOUR, weighting=weighting, shares=answered(FOUR, batch.labels))
+    objective = Tasks(FOUR, weighting=weighting, shares=known_shares(FOUR, batch.labels))
     if objective.spread is not None:
         with torch.no_grad():
             objective.spread.copy_(torch.tensor([0.5, -1.0, 0.25, 1.0]))
@@ -127,12 +127,12 @@ def test_an_answer_counts_as_much_whoever_is_beside_it(weighting):
 
 def test_shares_are_those_of_the_questions_and_of_what_is_drawn():
     answers = gaps().labels
-    kind, size, signs, step = answered(FOUR, answers)
+    kind, size, signs, step = known_shares(FOUR, answers)
     assert (kind, size, signs) == pytest.approx((3 / 8, 5 / 8, 18 / 24))
     assert step == 10 / 16, "two of the lowest step are asked one question, four others two"
     often = torch.tensor([1.0, 1, 1, 0, 0, 0, 0, 0], dtype=torch.float64)
-    assert answered(FOUR, answers, often)[:2] == pytest.approx([1.0, 1 / 3])
-    assert answered(TASKS, torch.full((2, 2), NAN)) == [1.0, 1.0], "nothing is divided by 0"
+    assert known_shares(FOUR, answers, often)[:2] == pytest.approx([1.0, 1 / 3])
+    assert known_shares(TASKS, torch.full((2, 2), NAN)) == [1.0, 1.0], "nothing is divided by 0"
 
 
 def test_labels_of_a_task_are_smoothed_where_somebody_asks():

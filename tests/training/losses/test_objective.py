@@ -29,7 +29,7 @@ from zoo.training.state.checkpoint import load_checkpoint
 RECIPE = Recipe(strategy="lp-ft", probe_epochs=1, epochs=3, lr=0.05, weight_decay=0.1, accumulate=2, seed=5, clip=0.5)
 
 
-class Beside(Loader):
+class WithUnlabelled(Loader):
     """Batches with images beside them, which are as many as the labelled ones and a function of the epoch too."""
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
@@ -77,11 +77,11 @@ def log(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Toy]:
     folder = tmp_path_factory.mktemp("whole")
-    return folder, Toy(folder, RECIPE, Beside(), objective=Judged()).train()
+    return folder, Toy(folder, RECIPE, WithUnlabelled(), objective=Judged()).train()
 
 
 def test_the_plan_shows_what_an_objective_trains_at_the_rate_of_the_head(tmp_path: Path) -> None:
-    plan = Toy(tmp_path, RECIPE, Beside(), objective=Judged()).plan
+    plan = Toy(tmp_path, RECIPE, WithUnlabelled(), objective=Judged()).plan
     probe, finetune = plan.phases
     assert probe.extra is None and finetune.extra is not None
     assert (finetune.extra.name, finetune.extra.params, finetune.extra.undecayed) == ("judge", 21, 5)
@@ -123,7 +123,7 @@ def test_an_epoch_that_leaves_out_what_was_asked_for_is_not_kept(tmp_path: Path)
 
         folder = tmp_path / type(objective).__name__
         recipe = replace(RECIPE, epochs=2, select_by="loss", soup=True, soup_keep=3)
-        toy = Toy(folder, recipe, Beside(), evaluate, objective=objective)
+        toy = Toy(folder, recipe, WithUnlabelled(), evaluate, objective=objective)
         toy.train()
         assert toy.session.position.best is not None
         soup = {entry["phase"] for entry in toy.session.position.epochs_kept}
@@ -136,7 +136,7 @@ def test_an_epoch_that_leaves_out_what_was_asked_for_is_not_kept(tmp_path: Path)
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_a_resumed_run_has_the_same_objective_to_the_bit(tmp_path: Path, whole: tuple[Path, Toy], number: int) -> None:
-    first = Toy(tmp_path, RECIPE, Beside(), objective=Judged())
+    first = Toy(tmp_path, RECIPE, WithUnlabelled(), objective=Judged())
     first.listeners.append(
         lambda event: os.kill(os.getpid(), signal.SIGINT)
         if isinstance(event, StepDone) and event.step == number else None
@@ -145,7 +145,7 @@ def test_a_resumed_run_has_the_same_objective_to_the_bit(tmp_path: Path, whole: 
         first.train()
     state, _ = load_checkpoint(tmp_path / "checkpoints")
     assert state is not None and same(state["objective"], state_of(first.objective))
-    second = Toy(tmp_path, RECIPE, Beside(), objective=Judged()).train()
+    second = Toy(tmp_path, RECIPE, WithUnlabelled(), objective=Judged()).train()
     folder, expected = whole
     assert same(state_of(second.model), state_of(expected.model))
     assert same(state_of(second.objective), state_of(expected.objective))
@@ -167,6 +167,6 @@ def test_the_objectives_gradients_do_not_cut_the_networks_short(tmp_path: Path) 
     loud = Apart()
     quiet = Apart()
     quiet.weight = 0.0
-    one = Toy(tmp_path / "loud", recipe, Beside(), objective=loud).train()
-    other = Toy(tmp_path / "quiet", recipe, Beside(), objective=quiet).train()
+    one = Toy(tmp_path / "loud", recipe, WithUnlabelled(), objective=loud).train()
+    other = Toy(tmp_path / "quiet", recipe, WithUnlabelled(), objective=quiet).train()
     assert same(state_of(one.model), state_of(other.model))

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from zoo.models.features import Seen
 from zoo.recipes.recipe import Recipe
-from zoo.training.losses.combined import Sight, TermSizes
+from zoo.training.losses.combined import TermInput, TermSizes
 from zoo.training.losses.semi.fixmatch import FixMatch
 from zoo.training.losses.semi.flexmatch import FlexMatch
 from zoo.training.losses.semi.pseudo import PseudoLabels
@@ -20,9 +20,9 @@ SURE = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.
 STRONG = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 
 
-def sight(weak: torch.Tensor, strong: torch.Tensor | None = None, progress: float = 0.5) -> Sight:
+def sight(weak: torch.Tensor, strong: torch.Tensor | None = None, progress: float = 0.5) -> TermInput:
     views = tuple(Seen(torch.zeros(len(weak), 2), logits) for logits in (weak, strong) if logits is not None)
-    return Sight(Seen(torch.zeros(1, 2), torch.zeros(1, 3)), views, torch.arange(len(weak)), progress)
+    return TermInput(Seen(torch.zeros(1, 2), torch.zeros(1, 3)), views, torch.arange(len(weak)), progress)
 
 
 def test_fixmatch_teaches_the_strong_view_what_is_sure_of_the_weak_one() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 import zoo
+from tests.training.toy import pieces
 from zoo.events import StepDone, ignore
 from zoo.models.spec import Weights
 from zoo.runs.prepare import prepare
 from zoo.runs.run_folder import Run
+from zoo.training.loaded import Decision
 from zoo.training.norms import policy
 
 CHOICES: dict[str, Any] = {
@@ -61,7 +65,7 @@ def test_weights_of_another_world_get_statistics_of_these_images(digits: Path, s
     auto, off = adapted("auto"), adapted("off", recalibrate="off")
     assert (auto.record["resolved"]["recalibrate"], off.record["resolved"]["recalibrate"]) == ("on", "off")
     notes = " ".join(auto.record["plan"]["notes"])
-    assert "norm statistics are those of" in notes and "a linear probe names" in notes
+    assert "norm statistics are those of" in notes and "a linear probe classifies" in notes
     assert auto.record["result"]["accuracy"] > off.record["result"]["accuracy"] + 0.1
     came = auto.record["backbone"]["fingerprint"]
     assert came == off.record["backbone"]["fingerprint"], "it is that of the weights as they came"
@@ -114,11 +118,19 @@ def test_a_person_decides(digits: Path, strange: str) -> None:
 
 def test_images_without_labels_count_where_they_go_through_the_norms() -> None:
     model, weights = zoo.load("resnet_nano"), Weights(name="any", source="timm")
+    one = SimpleNamespace(num_processes=1, device=torch.device("cpu"))
+
+    def mode(recipe: zoo.Recipe, images: int, unlabelled: int = 0) -> Decision:
+        more = SimpleNamespace(train=range(unlabelled)) if unlabelled else None
+        return policy.norm_mode(recipe, pieces(model, one, range(images), weights=weights, unlabelled=more))
+
     recipe = zoo.Recipe(strategy="finetune", batch_size=16)
-    assert policy.mode(recipe, model, weights, 40, 1)[0] == "fixed", "too few to follow"
-    assert policy.mode(recipe, model, weights, 40, 1, unlabelled=5000)[0] == "fixed", "which are looked at alone"
-    assert policy.mode(recipe, model, weights, 40, 1, beside=7, unlabelled=5000) == ("live", "")
+    assert mode(recipe, 40).changes == {"norm": "fixed"}, "too few to follow"
+    assert mode(recipe, 40, 5000).changes == {"norm": "fixed"}, "which no method uses"
+    seven = replace(recipe, unlabelled="more", semi="pseudo", unlabelled_ratio=7)
+    assert mode(seven, 40, 5000) == Decision({"norm": "live"})
     small = zoo.Recipe(strategy="finetune", batch_size=4)
-    assert "batches are under 8" in policy.mode(small, model, weights, 4000, 1)[1]
-    assert policy.mode(small, model, weights, 4000, 1, beside=1, unlabelled=5000)[0] == "live"
-    assert policy.mode(small, model, weights, 4000, 1, beside=1, unlabelled=3)[0] == "fixed"
+    assert "batches are under 8" in mode(small, 4000).note
+    equal = replace(small, unlabelled="more", semi="pseudo", unlabelled_ratio=1)
+    assert mode(equal, 4000, 5000).changes == {"norm": "live"}
+    assert mode(equal, 4000, 3).changes == {"norm": "fixed"}

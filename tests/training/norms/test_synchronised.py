@@ -15,7 +15,7 @@ from timm.layers import SyncBatchNormAct
 from torch import nn
 
 import zoo
-from tests.training.toy import GROUPS, Toy, net, same, state_of
+from tests.training.toy import GROUPS, Toy, net, pieces, same, state_of
 from zoo.errors import TrainingError
 from zoo.events import ignore
 from zoo.models.layer_groups import assign
@@ -23,6 +23,7 @@ from zoo.models.lookup import get
 from zoo.models.spec import Weights
 from zoo.recipes.recipe import Recipe
 from zoo.runs import prepare
+from zoo.training.loaded import Loaded
 from zoo.training.losses.objective import Joined
 from zoo.training.norms import policy
 from zoo.training.norms import synchronised as synchronising
@@ -142,9 +143,9 @@ def test_a_range_test_trains_with_them_too(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[set[type]] = []
     find = prepare.find_rate
 
-    def watched(model: nn.Module, *given: Any) -> Any:
-        seen.append(set(kinds(model).values()))
-        return find(model, *given)
+    def watched(loaded: Loaded, *given: Any) -> Any:
+        seen.append(set(kinds(loaded.model).values()))
+        return find(loaded, *given)
 
     monkeypatch.setattr(prepare, "find_rate", watched)
     monkeypatch.setattr(synchronising, "synchronises", lambda *given: True)
@@ -158,8 +159,11 @@ def test_the_plan_says_whose_statistics_they_are() -> None:
     model, weights = zoo.load("resnet_nano"), Weights(name="any", source="timm")
     recipe = Recipe(strategy="finetune", batch_size=16)
 
-    def said(**how: bool) -> tuple[str, str]:
-        return policy.mode(recipe, model, weights, 4000, 4, **how)
+    def said(*, synchronised: bool = False) -> tuple[str, str]:
+        accelerator = processes("cuda" if synchronised else "cpu", 4)
+        loaded: Any = pieces(model, accelerator, range(4000), weights=weights)
+        decision = policy.norm_mode(recipe, loaded)
+        return decision.changes["norm"], decision.note
 
     assert said(synchronised=True) == ("live", "live batch-norm statistics are those of all 4 processes together")
     assert said()[0] == "fixed" and "under 8 images per process" in said()[1], "each would have 4"

@@ -262,7 +262,7 @@ def test_a_signal_that_comes_while_processes_ask_each_other_counts_at_the_next_s
 
     both: Any = Two()
     with stopping.remembering(lambda: heard.append(stopping.signal)):
-        answers = [stopping.told(both) for _ in range(2)]
+        answers = [stopping.is_set(both) for _ in range(2)]
     assert answers == [False, True] and heard == [signal.SIGTERM] and stopping.signal == signal.SIGTERM
 
 

@@ -16,7 +16,7 @@ from zoo.data.types import RECORDED, hash_of_ids
 from zoo.events import Listener, Note, Progress
 from zoo.models.features import extract, flat
 from zoo.models.layer_groups import fingerprint
-from zoo.training.frozen_cache.feature_file import Layout, NoRoom, keep, open_kept, path_of
+from zoo.training.frozen_cache.feature_file import Layout, NoSpace, open_cached, path_of, write_cached
 from zoo.training.loaded import Loaded
 from zoo.training.probe import Floats, Labels
 from zoo.version import __version__
@@ -55,16 +55,16 @@ def _of_part(loaded: Loaded, part: Part, workers: int, emit: Listener) -> tuple[
         layout = Layout.of(extract(model, blank))
     facts = (*_facts(loaded, layout), dataset.fingerprint, RECORDED[part.role], hash_of_ids(part.ids), loader.look)
     path = path_of(features_folder(), "features", *facts)
-    kept = open_kept(path, len(part), layout, in_memory=True)
+    kept = open_cached(path, len(part), layout, in_memory=True)
     if kept is None:
         about = {"backbone": loaded.spec.full_name, "entry": _ENTRY, "dataset": dataset.name,
                  "view": f"{part.role} images"}  # fmt: skip
         try:
-            kept = keep(
+            kept = write_cached(
                 computed(), path, len(part), layout, in_memory=True, limit=int(1e9 * loaded.recipe.cache_gb),
                 others=[], about=about, note=lambda why: emit(Note(why)),
             )  # fmt: skip
-        except NoRoom as error:  # pragma: no cover - rows in memory always have room
+        except NoSpace as error:  # pragma: no cover - rows in memory always have room
             raise AssertionError(str(error)) from error
     labels = np.asarray(part.labels)[kept.present]
     return flat(layout.unpack(kept.rows[kept.present])).numpy(), labels

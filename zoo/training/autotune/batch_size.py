@@ -1,4 +1,4 @@
-"""The batch size that fits and pays, found by trying."""
+"""Batch size: the largest that fits and pays off, by trying, and the default."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from zoo.errors import TrainingError
 from zoo.models.freezing import hold
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
-from zoo.training.autotune.cost import kept_gradients, try_step
+from zoo.training.autotune.cost import extra_gradients, try_step
 from zoo.training.loaded import Loaded
 from zoo.training.memory import available_memory
 from zoo.training.optim import make_optimizer
 
 FIRST = 8  # images per process
 LARGEST = 65_536  # images, as a recipe has it
-STEPS = 8  # of an epoch that are left at least: with fewer there is little to learn from, however quick they are
+STEPS = 8  # of an epoch that are left at least: with fewer there is little to learn from, however fast they are
 GAIN = 1.05  # in images per second; twice the batch for less is not worth it
-SHARE = 0.8  # of the memory that is free; the rest is for evaluation, images on their way, and others
-BESIDES = 1.5  # memory that a step takes, relative to what it holds for the way back
+SHARE = 0.8  # of the free memory; the rest is for evaluation, loaded batches, and other programs
+BESIDES = 1.5  # memory of a step, relative to what it holds for the backward pass
 _QUICK = 0.5  # seconds; a step that is quicker is timed more than once
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSize:
-    """What trying came to."""
+    """The result of the search."""
 
     size: int  # images, over all processes
     speeds: dict[int, float]  # images per second at each size that was tried, over all processes
@@ -37,32 +37,20 @@ class FoundSize:
 
 
 def find_batch_size(
-    loaded: Loaded, phase: PhasePlan, recipe: Recipe, *, backwards: int = 1, beside: int = 0
+    loaded: Loaded, phase: PhasePlan, recipe: Recipe, *, backwards: int = 1, unlabelled_ratio: int = 0
 ) -> FoundSize:
-    """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left untouched.
+    """Double the batch until it no longer fits, no longer pays, or leaves few steps; the model is left unchanged.
 
-    Where the first one does not fit, it is halved until one does.
-
-    On a GPU a size that does not fit fails, and is given up. On the CPU the system would end the process: there a size
-    is tried only if what smaller ones hold says that it fits.
-
-    Args:
-        loaded: The network and the images; all processes get the same answer.
-        phase: The phase that takes most.
-        recipe: The optimizer, accumulation, and whether there is an average of the weights.
-        backwards: How many times a batch goes back through the network.
-        beside: Images without labels that a step takes for each labelled one, all views counted. Sizes and speeds are
-            of labelled images.
-
-    Raises:
-        TrainingError: Not even one image fits into memory.
+    If the first size does not fit, it is halved until one does. On a GPU a size that does not fit fails, and is given
+    up. On the CPU the system would kill the process: there a size is tried only if the memory of smaller ones says that
+    it fits. All processes get the same result. Sizes and speeds count labelled images; `unlabelled_ratio` is the number
+    of unlabelled ones, all views counted, for each. Raises TrainingError if one image does not fit.
     """
     processes, training_images = loaded.accelerator.num_processes, len(loaded.dataset.train)
-    trial = _Trial(loaded, phase, recipe, backwards, 1 + beside)
-    all_of_them = max(1, training_images // processes)
+    trial = _Trial(loaded, phase, recipe, backwards, 1 + unlabelled_ratio)
     most = min(training_images // (STEPS * recipe.accumulate), LARGEST) // processes
-    size, speeds, why = min(FIRST, all_of_them), dict[int, float](), f"larger ones leave under {STEPS} steps an epoch"
-    best = 0
+    size, why = min(FIRST, max(1, training_images // processes)), f"larger ones leave under {STEPS} steps an epoch"
+    best, speeds = 0, dict[int, float]()
     while True:
         speed = trial.speed(size)
         if speed is None:
@@ -79,10 +67,8 @@ def find_batch_size(
         if 2 * size > most:
             break
         size *= 2
-    answers = [(best, why)]
-    if processes > 1:  # each has tried for itself
-        answers = gather_object(answers)
-    best, why = min(answers)
+    if processes > 1:  # each has its own result
+        best, why = min(gather_object([(best, why)]))
     if not best:
         raise TrainingError(
             "not even a batch of one image fits into memory", fix="use a smaller --image-size, or a smaller backbone"
@@ -100,7 +86,7 @@ class _Trial:
         trained = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters() if tensor.requires_grad)
         weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
         # Gradients and two moments; the best weights, and the average.
-        self._fixed = (3 + kept_gradients(backwards)) * trained + (1 + bool(recipe.ema)) * weights
+        self._fixed = (3 + extra_gradients(backwards)) * trained + (1 + bool(recipe.ema)) * weights
         self._per_image = 0.0
 
     def speed(self, size: int) -> float | None:
@@ -131,7 +117,7 @@ class _Trial:
                 torch.cuda.empty_cache()
 
     def _seems_to_fit(self, size: int) -> bool:
-        """Whether it can be tried without danger."""
+        """Whether it can be tried safely."""
         if self._accelerator.device.type != "cpu":
             return True
         if not self._per_image:
@@ -142,28 +128,20 @@ class _Trial:
 
     def _step(self, size: int) -> tuple[float, int]:
         images = size * self._each
-        found = try_step(self._model, images, self._input_size, self._accelerator, torch.float32, self._backwards)
-        self._optimizer.step()  # so that its moments are there when memory is looked at
+        cost = try_step(self._model, images, self._input_size, self._accelerator, torch.float32, self._backwards)
+        self._optimizer.step()  # so that memory includes its moments
         self._optimizer.zero_grad(set_to_none=True)
-        return found
+        return cost
 
 
 USUAL = 32
-
 BATCHES = 5  # of an epoch: with fewer, training ends before it has learnt what few images can teach (docs/recipes.md)
-
 _SMALLER = (16, 8)
-
 _SHARE = 8  # images of a smaller batch that each process gets at least
 
 
 def usual(images: int, processes: int) -> tuple[int, str]:
-    """The batch size where nobody says anything, and what there is to say about it.
-
-    Args:
-        images: Training images of which an epoch is a pass.
-        processes: That share each batch.
-    """
+    """The default batch size for this number of training images, and a note about it."""
     sizes = (USUAL, *(size for size in _SMALLER if size % processes == 0 and size // processes >= _SHARE))
     size = next((size for size in sizes if images // size >= BATCHES), sizes[-1])
     if size == USUAL:

@@ -1,10 +1,10 @@
-"""What a plan will cost, from a few steps on made-up images."""
+"""Cost estimates: time and memory of a plan, from a few steps on random images."""
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional
 
 from zoo.models.freezing import hold
-from zoo.models.layer_groups import Group
 from zoo.recipes.plan import Pace, PhasePlan, Plan
 from zoo.recipes.recipe import Recipe
 from zoo.training.frozen_cache.compute import chunk_size
@@ -24,74 +23,63 @@ from zoo.training.optim import make_optimizer
 from zoo.training.seeds import seed_all
 
 Network = Callable[[torch.Tensor], torch.Tensor]
-
-
-_UNTOLD = Pace(0.0)
+_UNKNOWN = Pace(0.0)
+_QUICK = 0.5  # seconds; a step estimated to be quicker is timed at its full size
+_READ = 1e9  # bytes per second to read and check features; what is written is read once, too
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a phase takes."""
+    """The cost of a phase."""
 
-    seconds: float  # of training, what is computed before included
+    seconds: float  # of training, including computing features
     memory: int  # bytes at the peak
-    waiting: float = 0.0  # seconds of it in which images are not there yet
-    pace: Pace = _UNTOLD  # how the seconds depend on the epochs
+    waiting: float = 0.0  # seconds of it spent waiting for images
+    pace: Pace = _UNKNOWN  # how the seconds depend on the epochs
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a phase takes, either way."""
+    """The cost of a phase, with and without cached features."""
 
     whole: Cost  # every step computes the whole network
-    above: Cost | None  # activations are kept first, and every step computes what is above them; None: it cannot
-
-
-_QUICK = 0.5  # seconds; a step that looks quicker than this is timed at its full size
-_READ = 1e9  # bytes a second of activations that are read and checked; what is written is read once, too
+    cached: Cost | None  # features are cached first, and every step computes what is above them; None: impossible
 
 
 def estimate(
     plan: Plan, loaded: Loaded, work: Work, options: Mapping[str, Option], *, seconds_per_image: float, hidden: bool
 ) -> dict[str, Costs]:
-    """Time one step of each phase on this machine and extrapolate; the model itself is left untouched.
+    """Time one step of each phase on this machine and extrapolate, by phase; the model is left unchanged.
 
-    Args:
-        plan: The plan.
-        loaded: The network and the images.
-        work: How they are trained; what the objective computes besides going back is not counted.
-        options: How the phases could train from kept activations that could, by name.
-        seconds_per_image: Measured time to load one training image.
-        hidden: Whether images are loaded by others than those who train, so that only what takes longer shows.
-
-    Returns:
-        By phase. Memory counts weights, gradients, optimizer state and activations.
+    Memory counts weights, gradients, optimizer state and activations; the objective's own computation is not counted.
+    `options` are of the phases that could train from cached features, by name. `hidden`: other processes load images,
+    so only loading that takes longer than training counts.
     """
-    groups, accelerator, input_size = loaded.groups, loaded.accelerator, loaded.config.input_size
+    accelerator, input_size = loaded.accelerator, loaded.config.input_size
     recipe, chunk = work.settled, chunk_size(accelerator.device)
-    training_images, choosing_images = len(loaded.dataset.train), len(loaded.dataset.val)
+    train_images, val_images = len(loaded.dataset.train), len(loaded.dataset.val)
     trial = copy.deepcopy(loaded.model)
-    # A norm cannot train on one image by itself, as it need not where processes share its statistics.
+    # A norm cannot train on one image alone; if processes share its statistics, it does not have to.
     batch = max(min(2, recipe.batch), recipe.batch // accelerator.num_processes)
-    found: dict[str, Costs] = {}
+    costs: dict[str, Costs] = {}
     forward = _forward_seconds(trial, trial, batch, input_size, accelerator)
     copies = 1 + bool(recipe.ema)  # the best weights, and the average
     weights = copies * sum(tensor.numel() * tensor.element_size() for tensor in trial.state_dict().values())
     for phase in plan.phases:
-        steps, scored = phase.steps * recipe.accumulate, phase.epochs * choosing_images
+        steps, scored = phase.steps * recipe.accumulate, phase.epochs * val_images
         images = batch + phase.unlabelled // accelerator.num_processes
         back = work.objective.backwards(phase)
-        step, held = _measure(trial, trial, groups, phase, recipe, images, input_size, accelerator, backwards=back)
+        step, held = _measure(trial, trial, loaded, phase, recipe, images, input_size, backwards=back)
         loading = seconds_per_image * images
         waiting = steps * (max(0.0, loading - step) if hidden else loading)
         seconds = steps * step + waiting + scored * forward
         whole = Cost(seconds, held + weights, waiting, Pace(seconds / phase.epochs))
-        above = None
+        cached = None
         if phase.name in options:
             option = options[phase.name]
             cut, cache, dtype = option.cut, option.plan, option.layout.torch_dtype
             suffix = cut.suffix(trial)
-            step, held = _measure(trial, suffix, groups, phase, recipe, batch, cut.shape, accelerator, dtype, back)
+            step, held = _measure(trial, suffix, loaded, phase, recipe, batch, cut.shape, dtype, back)
             after = _forward_seconds(trial, suffix, batch, cut.shape, accelerator, dtype)
             first, waiting = cache.bytes / _READ, 0.0
             if option.missing:
@@ -101,43 +89,41 @@ def estimate(
                 first += option.missing * before + waiting
             in_memory = cache.bytes * accelerator.num_processes <= 1e9 * recipe.cache_ram_gb
             seconds = steps * step + scored * after
-            kept = cache.views * training_images
-            view = first * training_images / (kept + choosing_images)
+            view = first * train_images / (cache.views * train_images + val_images)
             pace = Pace(seconds / phase.epochs, first - cache.views * view, view, option.most)
-            above = Cost(first + seconds, held + weights + cache.bytes * in_memory, waiting, pace)
-        found[phase.name] = Costs(whole, above)
-    return found
+            cached = Cost(first + seconds, held + weights + cache.bytes * in_memory, waiting, pace)
+        costs[phase.name] = Costs(whole, cached)
+    return costs
 
 
 def _measure(
     model: nn.Module,
     network: Network,
-    groups: Sequence[Group],
+    loaded: Loaded,
     phase: PhasePlan,
     recipe: Recipe,
     batch: int,
     input_size: tuple[int, ...],
-    accelerator: Accelerator,
     dtype: torch.dtype = torch.float32,
     backwards: int = 1,
 ) -> tuple[float, int]:
     """Seconds of one batch forward and back, and the bytes that it holds."""
 
     def step(images: int) -> tuple[float, int]:
-        return try_step(network, images, input_size, accelerator, dtype, backwards)
+        return try_step(network, images, input_size, loaded.accelerator, dtype, backwards)
 
-    hold(model, groups, phase).train()
-    optimizer = make_optimizer(recipe.optimizer, model, groups, phase)
+    hold(model, loaded.groups, phase).train()
+    optimizer = make_optimizer(recipe.optimizer, model, loaded.groups, phase)
     small = min(batch, 4)
-    step(small)  # the first one pays for what later ones find ready
+    step(small)  # warm-up
     seconds, held = step(small)
     scale = batch / small
     if seconds * scale < _QUICK:
-        # Another program may slow one step down: the quickest of a few is what the machine can do.
+        # Other programs may slow a step down: the quickest of a few is what the machine can do.
         tries = [step(batch) for _ in range(4)]
         seconds, held = min(tries[1:] if small < batch else tries)
     else:
-        # Part of a step is for the weights, however many images there are: in a VGG, most of it.
+        # Part of a step, in a VGG most of it, is for the weights, whatever the number of images.
         seconds = min(seconds, step(small)[0])
         double = min(step(2 * small)[0] for _ in range(2)) if batch > small else seconds
         each = min(max(0.0, double - seconds), seconds) / small
@@ -146,12 +132,12 @@ def _measure(
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     moments = 2 if any("beta" in key for key in optimizer.defaults) else 1
     model.zero_grad(set_to_none=True)
-    return seconds, weights + trained * (1 + moments + kept_gradients(backwards)) + held
+    return seconds, weights + trained * (1 + moments + extra_gradients(backwards)) + held
 
 
-def kept_gradients(backwards: int) -> int:
-    """How many times all gradients are in memory beside those that the optimizer takes."""
-    return backwards + 2 if backwards > 1 else 0  # one from each way back but the last, and three to reckon with
+def extra_gradients(backwards: int) -> int:
+    """How many copies of all gradients are in memory besides the optimizer's."""
+    return backwards + 2 if backwards > 1 else 0  # one per backward pass but the last, and three to compute with
 
 
 def try_step(
@@ -162,18 +148,9 @@ def try_step(
     dtype: torch.dtype,
     backwards: int = 1,
 ) -> tuple[float, int]:
-    """Seconds of one batch of made-up images forward and back, and the bytes that it holds in between.
-
-    Args:
-        network: What computes.
-        batch: Images.
-        input_size: Of one of them, without the batch.
-        accelerator: Device and precision.
-        dtype: Of the images.
-        backwards: How many times it goes back.
-    """
+    """Seconds of one batch of random images forward and `backwards` times back, and the bytes held in between."""
     seed_all(0, "estimate")
-    made = _made_up(batch, input_size, accelerator, dtype)
+    inputs = _random(batch, input_size, accelerator, dtype)
     held: dict[int, int] = {}
 
     def weigh(tensor: torch.Tensor) -> torch.Tensor:
@@ -183,7 +160,7 @@ def try_step(
         return tensor
 
     started = time.perf_counter()
-    images = made.clone()  # what reading kept activations costs; for images it is nothing beside the rest
+    images = inputs.clone()  # the cost of reading cached features; for images it is negligible
     with torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), accelerator.autocast():
         logits = network(images).float()
         loss = functional.cross_entropy(logits, torch.zeros(batch, dtype=torch.long, device=logits.device))
@@ -206,7 +183,7 @@ def _forward_seconds(
     model.eval()
 
     def seconds(count: int) -> float:
-        images = _made_up(count, input_size, accelerator, dtype)
+        images = _random(count, input_size, accelerator, dtype)
         started = time.perf_counter()
         with accelerator.autocast():
             network(images)
@@ -214,12 +191,12 @@ def _forward_seconds(
         return (time.perf_counter() - started) / count
 
     count = min(batch, 8)
-    seconds(count)  # pays for what later ones find ready
+    seconds(count)  # warm-up
     each = seconds(count)
     return min(each, seconds(batch)) if each * batch < _QUICK else each
 
 
-def _made_up(batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype) -> torch.Tensor:
+def _random(batch: int, input_size: tuple[int, ...], accelerator: Accelerator, dtype: torch.dtype) -> torch.Tensor:
     images = torch.randn(batch, *input_size, device=accelerator.device).to(dtype)
     return images.to(memory_format=torch.channels_last) if images.ndim == 4 else images
 

@@ -1,25 +1,21 @@
-"""A learning-rate range test: raise the rate step by step and see where the loss falls best."""
+"""Learning rate: a range test, and a lower default for random weights without norms."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
-from zoo.data import TrainLoader
 from zoo.errors import TrainingError
 from zoo.models.freezing import hold
-from zoo.models.layer_groups import Group, is_norm
+from zoo.models.layer_groups import is_norm
 from zoo.recipes.plan import PhasePlan
 from zoo.recipes.recipe import Recipe
-from zoo.training.loaded import Decision, Loaded
-from zoo.training.losses.objective import Objective
+from zoo.training.loaded import Decision, Loaded, Work
 from zoo.training.optim import decays, make_optimizer
 from zoo.training.seeds import seed_all
 
@@ -30,7 +26,7 @@ SMOOTHING = 0.9  # of the exponential average over losses
 
 @dataclass(frozen=True, slots=True)
 class RangeTest:
-    """The curve of one test and what was chosen from it."""
+    """The curve of one range test, and the rate chosen from it."""
 
     rates: tuple[float, ...]  # head's rate at each step
     losses: tuple[float, ...]  # smoothed, nats
@@ -41,29 +37,18 @@ class RangeTest:
         return {"lr": list(self.rates), "loss": list(self.losses), "chosen": self.chosen}
 
 
-def find_rate(
-    model: nn.Module,
-    groups: Sequence[Group],
-    phase: PhasePlan,
-    recipe: Recipe,
-    loader: TrainLoader,
-    objective: Objective,
-    accelerator: Accelerator,
-) -> RangeTest:
-    """Train a copy of the model at rates that rise geometrically, the groups' ratios kept (Smith 2017).
+def find_rate(loaded: Loaded, work: Work, phase: PhasePlan) -> RangeTest:
+    """Train a copy of the model at rates that rise geometrically, with the groups' ratios kept (Smith 2017).
 
-    The rate chosen is a tenth of the one at which the smoothed loss is lowest before it blows up: near the steepest
-    descent, and less moved by noise than the steepest point itself.
-
-    Model and objective are left untouched.
-
-    Raises:
-        TrainingError: The loss is not finite from the start.
+    The rate chosen is a tenth of the one with the lowest smoothed loss before it blows up: near the steepest descent,
+    and less noisy than the steepest point itself. Model and objective are left unchanged. Raises TrainingError if the
+    loss is not finite from the start.
     """
-    trial = copy.deepcopy(model)
-    objective = copy.deepcopy(objective)  # what it counts, and the gradients of what it learns, stay in the copy
-    freezer = hold(trial, groups, phase)
-    optimizer = make_optimizer(recipe.optimizer, trial, groups, phase)
+    accelerator, recipe, loader = loaded.accelerator, work.settled, work.loader
+    trial = copy.deepcopy(loaded.model)
+    objective = copy.deepcopy(work.objective)  # its counts and its parameters' gradients stay in the copy
+    freezer = hold(trial, loaded.groups, phase)
+    optimizer = make_optimizer(recipe.optimizer, trial, loaded.groups, phase)
     head = phase.groups[-1].lr or max(plan.lr for plan in phase.groups)
     freezer.train()
     rates: list[float] = []
@@ -104,17 +89,18 @@ def find_rate(
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
     if not losses:
-        raise TrainingError("the range test found no rate", why="the loss is not finite from the first step on",
-                            fix="give a rate with --lr, and try --precision fp32")  # fmt: skip
+        raise TrainingError(
+            "the range test found no rate",
+            why="the loss is not finite from the first step on",
+            fix="give a rate with --lr, and try --precision fp32",
+        )
     chosen = rates[losses.index(min(losses))] / 10
     return RangeTest(tuple(rates), tuple(losses), float(f"{chosen:.2g}"))
 
 
 def _share_gradients(optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> None:
-    """Give all processes the mean of their gradients: the copy that is tried is not wrapped, and no batch is whole."""
-    if accelerator.num_processes == 1:
-        return
-    for group in optimizer.param_groups:
+    """Average the processes' gradients: the copy is not wrapped, and each process has part of a batch."""
+    for group in optimizer.param_groups if accelerator.num_processes > 1 else ():
         for parameter in group["params"]:
             own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = accelerator.reduce(own, "mean")
@@ -124,12 +110,11 @@ GENTLE = 10  # times lower than the usual rate
 
 
 def from_random(recipe: Recipe, loaded: Loaded) -> Decision:
-    """A gentle peak rate for random weights that are mostly without normalisation.
+    """A lower peak rate for random weights that mostly have no normalisation.
 
-    At the usual rate such a network (AlexNet, and VGG for its fully connected layers, with batch norm or without)
-    diverges or stands still. torchvision's own recipes give these a tenth of the rate of the others, too.
-
-    A layer group with a normalisation in it counts as normalised, whole.
+    At the usual rate such a network (AlexNet, and VGG because of its fully connected layers, with batch norm or
+    without) diverges or stands still. torchvision's own recipes give these a tenth of the rate of the others, too. A
+    layer group with a norm in it counts as normalised as a whole.
     """
     if recipe.strategy != "scratch" or recipe.lr is not None or recipe.phases:
         return Decision()

@@ -1,4 +1,4 @@
-"""What a plan will cost, and what makes it cheaper: kept activations and compiled steps, where they pay."""
+"""Cost of a plan, and what reduces it: cached features and compiled steps, if they pay off."""
 
 from __future__ import annotations
 
@@ -19,21 +19,15 @@ Known = tuple[float, int, float | None]  # seconds, bytes, and seconds of waitin
 
 
 def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[Plan, Work, dict[str, Option]]:
-    """Decide which phases train from kept activations and which are compiled, and estimate what it all takes.
+    """Decide which phases train from cached features and which are compiled, and estimate time and memory.
 
-    Args:
-        plan: The plan.
-        loaded: The network and the images.
-        work: How they are trained.
-        known: What was estimated before, for a run that goes on; None: measure it.
-
-    Returns:
-        The plan with all of that, the work with it settled, and how phases train from kept activations, by name.
+    Returns the plan and the work with these choices, and the options of phases with cached features, by name. `known`
+    is an earlier estimate, of a run that is resumed; None: measure.
     """
     settled, accelerator, input_size = work.settled, loaded.accelerator, loaded.config.input_size
     device, emit = accelerator.device, loaded.emit
     emit(Progress("splitting the network where its frozen part ends", 0, 0))
-    could, reasons = use_cache.options(plan, loaded, work)
+    options, reasons = use_cache.options(plan, loaded, work)
     measured = None
     if known is None:
         emit(Progress("estimating time and memory", 0, 0))
@@ -42,30 +36,32 @@ def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[
                 plan,
                 loaded,
                 work,
-                could,
+                options,
                 seconds_per_image=work.loader.seconds_per_image(),
                 hidden=work.loader.ahead and device.type != "cpu",
             )
-    choice = use_cache.choose(could, reasons, measured, settled, accelerator)
+    choice = use_cache.choose(options, reasons, measured, settled, accelerator)
     plan = with_caches(plan, {name: option.plan for name, option in choice.options.items()}, choice.reasons)
     cost = known
     if measured is not None:
-        taken = [each.above if each.above and name in choice.options else each.whole for name, each in measured.items()]
-        seconds = dict(zip(measured, (each.seconds for each in taken), strict=True))
+        costs = [
+            each.cached if each.cached and name in choice.options else each.whole for name, each in measured.items()
+        ]
+        seconds = dict(zip(measured, (each.seconds for each in costs), strict=True))
         total = sum(seconds.values())
-        paces = {name: _open(each, settled, name in choice.options) for name, each in measured.items()}
+        paces = {name: _possible_paces(each, settled, name in choice.options) for name, each in measured.items()}
         if settled.compile != "off":
             if settled.compile != "auto" or device.type == "cuda":
-                emit(Progress("looking whether compiling pays", 0, 0))
-            pays = compile.choose(plan, seconds, loaded, settled)
-            plan = with_compiled(plan, [*pays.saved], pays.notes)
-            total -= sum(pays.saved.values())
-            paces |= {phase.name: (Pace((seconds[phase.name] - pays.saved[phase.name]) / phase.epochs),)
-                      for phase in plan.phases if phase.name in pays.saved}  # fmt: skip
+                emit(Progress("measuring whether compiling pays off", 0, 0))
+            compiling = compile.choose(plan, seconds, loaded, settled)
+            plan = with_compiled(plan, [*compiling.saved], compiling.notes)
+            total -= sum(compiling.saved.values())
+            paces |= {phase.name: (Pace((seconds[phase.name] - compiling.saved[phase.name]) / phase.epochs),)
+                      for phase in plan.phases if phase.name in compiling.saved}  # fmt: skip
         both = _trainings(settled, loaded.dataset)
-        cost = both * total, max(each.memory for each in taken), both * sum(each.waiting for each in taken)
+        cost = both * total, max(each.memory for each in costs), both * sum(each.waiting for each in costs)
         plan = with_paces(plan, {name: tuple(pace.times(both) for pace in ways) for name, ways in paces.items()})
-    elif settled.compile not in ("auto", "off"):  # a run that goes on
+    elif settled.compile not in ("auto", "off"):  # a resumed run
         plan = with_compiled(plan, asked_phases(settled.compile, plan.phases, "compile"))
     assert cost is not None
     compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
@@ -78,15 +74,15 @@ def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[
 
 
 def _trainings(recipe: Recipe, dataset: Dataset) -> float:
-    """How many times what the first training takes all training takes, at most: the second has more images."""
+    """The time of all training relative to the first one, at most: the second one has more images."""
     if recipe.refit != "on":
         return 1.0
-    first, chosen = len(dataset.train), len(dataset.val)
-    return 1.0 + (first + chosen) / first
+    first, more = len(dataset.train), len(dataset.val)
+    return 1.0 + (first + more) / first
 
 
-def _open(phase: Costs, recipe: Recipe, kept: bool) -> tuple[Pace, ...]:
-    """The ways to train a phase that are open where its epochs are others: auto would decide again."""
-    if phase.above is None or (recipe.cache != "auto" and not kept):
+def _possible_paces(phase: Costs, recipe: Recipe, cached: bool) -> tuple[Pace, ...]:
+    """The paces possible if a phase gets another number of epochs: `auto` would decide again."""
+    if phase.cached is None or (recipe.cache != "auto" and not cached):
         return (phase.whole.pace,)
-    return (phase.whole.pace, phase.above.pace) if recipe.cache == "auto" else (phase.above.pace,)
+    return (phase.whole.pace, phase.cached.pace) if recipe.cache == "auto" else (phase.cached.pace,)

@@ -1,4 +1,4 @@
-"""Which phases train from kept activations, and why; it is decided when the plan is made, and stays so."""
+"""Cache choice: which phases train from cached features, and why; settled with the plan."""
 
 from __future__ import annotations
 
@@ -13,96 +13,77 @@ from zoo.recipes.plan import CachePlan, PhasePlan, Plan
 from zoo.recipes.planner import asked_phases
 from zoo.recipes.recipe import Recipe
 from zoo.training.autotune.cost import Costs
-from zoo.training.frozen_cache.compute import Keeper
+from zoo.training.frozen_cache.compute import FeatureCache
 from zoo.training.frozen_cache.feature_file import Layout
 from zoo.training.frozen_cache.phase_data import Option
 from zoo.training.frozen_cache.split import Splitter
 from zoo.training.loaded import Loaded, Work
 
-VIEWS = 4  # kept where nobody chose, if images are augmented; see docs/benchmarks.md
-LEAST = 1.0  # seconds that it has to save: for less nobody fills a disk
-MARGIN = 0.1  # and the share of the phase's time: an estimate errs by that much
+VIEWS = 4  # cached by default if images are augmented; see docs/benchmarks.md
+LEAST = 1.0  # seconds to save, at least: less is not worth the disk space
+MARGIN = 0.1  # and share of the phase's time: the error of an estimate
 
 
 @dataclass(frozen=True, slots=True)
 class CacheChoice:
-    """What was decided."""
+    """The result of the choice."""
 
-    options: dict[str, Option]  # how the phases do it that train from kept activations, by name
+    options: dict[str, Option]  # of the phases that train from cached features, by name
     reasons: dict[str, str]  # why each phase does or does not
-    setting: str  # the recipe's `cache` that says the same: on, off, or names of phases
+    setting: str  # the same as a recipe's `cache`: on, off, or names of phases
 
 
 def options(plan: Plan, loaded: Loaded, work: Work) -> tuple[dict[str, Option], dict[str, str]]:
-    """The phases that could train from kept activations, by name, and why the others cannot.
-
-    Args:
-        plan: The plan.
-        loaded: The network and the images.
-        work: The recipe, the batches, and what is minimised, which may want more than activations.
-
-    Raises:
-        RecipeError: The recipe names a phase that there is not.
-    """
+    """By name, the phases that could use cached features, and why others cannot; RecipeError for an unknown phase."""
     recipe = work.settled
-    asked = asked_phases(recipe.cache, plan.phases, "keep activations for")
+    names = asked_phases(recipe.cache, plan.phases, "cache features for")
     splitter: Splitter | None = None
-    found: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     reasons: dict[str, str] = {}
     for number, phase in enumerate(plan.phases):
         if not phase.groups[0].frozen:
             reasons[phase.name] = "the first group trains"
-        elif phase.name not in asked:
+        elif phase.name not in names:
             reasons[phase.name] = f"--cache {recipe.cache}"
         elif why := work.objective.needs_images(phase):
             reasons[phase.name] = why
         elif recipe.ema and not _untouched(phase, plan.phases[:number]):
-            # Epochs are compared with the average, whose own frozen part is not yet what the network's is.
+            # Epochs are compared by the average, whose frozen part differs from the network's.
             reasons[phase.name] = "the average of the weights (--ema) still follows what earlier phases trained"
         else:
             splitter = splitter or Splitter(loaded.model, loaded.groups, loaded.config.input_size)
-            option = _option(plan, number, loaded, work, splitter)
-            if isinstance(option, Option):
-                found[phase.name] = option
-            else:
-                reasons[phase.name] = option
-    return found, reasons
+            match _option(plan, number, loaded, work, splitter):
+                case Option() as option:
+                    options[phase.name] = option
+                case str() as reason:
+                    reasons[phase.name] = reason
+    return options, reasons
 
 
 def choose(
-    found: Mapping[str, Option],
+    options: Mapping[str, Option],
     reasons: Mapping[str, str],
     costs: Mapping[str, Costs] | None,
     recipe: Recipe,
     accelerator: Accelerator,
 ) -> CacheChoice:
-    """Decide which of the phases that could do train from kept activations.
-
-    Args:
-        found: How they could, by name.
-        reasons: Why others cannot.
-        costs: What each phase takes, either way; None: it was decided when the run started.
-        recipe: Says whether that is a matter of time at all.
-        accelerator: One process decides: another may have timed otherwise.
-    """
-    said = dict(reasons)
-    for name, option in found.items():
+    """Decide which phases use cached features, in one process; `costs` None: as decided when the run started."""
+    every = dict(reasons)
+    for name, option in options.items():
         if costs is None:
-            said[name] = "as when the run started"
-        elif recipe.cache != "auto":
-            said[name] = "asked for"
+            why = "as when the run started"
         else:
-            said[name] = _gain(costs[name])
-        said[name] += _remarks(option)
-    names = [name for name in found if costs is None or recipe.cache != "auto" or _pays(costs[name])]
+            why = "asked for" if recipe.cache != "auto" else _gain(costs[name])
+        every[name] = why + _remarks(option)
+    names = [name for name in options if costs is None or recipe.cache != "auto" or _pays(costs[name])]
     if accelerator.num_processes > 1:
-        names, said = broadcast_object_list([names, said])
-    setting = "off" if not names else "on" if len(names) == len(found) else ",".join(names)
-    return CacheChoice({name: found[name] for name in names}, said, setting)
+        names, every = broadcast_object_list([names, every])
+    setting = "off" if not names else "on" if len(names) == len(options) else ",".join(names)
+    return CacheChoice({name: options[name] for name in names}, every, setting)
 
 
 def _option(plan: Plan, number: int, loaded: Loaded, work: Work, splitter: Splitter) -> Option | str:
-    """How a phase could train from kept activations, or why it cannot."""
+    """How a phase could train from cached features, or why it cannot."""
     phase, recipe, accelerator = plan.phases[number], work.settled, loaded.accelerator
     cut = splitter.split(phase.frozen, phase.fixed_norm)
     if cut is None:
@@ -110,7 +91,7 @@ def _option(plan: Plan, number: int, loaded: Loaded, work: Work, splitter: Split
     blank = torch.zeros(2, *loaded.config.input_size, device=accelerator.device).to(memory_format=torch.channels_last)
     with accelerator.autocast():
         layout = Layout.of(cut.prefix(loaded.model)(blank))
-    most = (recipe.cache_views or VIEWS) if work.loader.random else 1  # where all look alike, one is enough
+    most = (recipe.cache_views or VIEWS) if work.loader.random else 1  # without augmentation one is enough
     count = min(most, phase.epochs)
     images = count * len(loaded.dataset.train) + len(loaded.dataset.val)
     size = images * layout.row_bytes
@@ -119,23 +100,26 @@ def _option(plan: Plan, number: int, loaded: Loaded, work: Work, splitter: Split
     missing = images
     if _untouched(phase, plan.phases[:number]):
         first = sum(earlier.epochs for earlier in plan.phases[:number])
-        missing = Keeper(loaded, work, cut, layout, phase.frozen, range(first, first + count)).missing()
+        missing = FeatureCache(loaded, work, cut, layout, phase.frozen, range(first, first + count)).missing()
     return Option(cut, layout, CachePlan(cut.group, cut.entry, count, size), missing, most)
 
 
 def _untouched(phase: PhasePlan, earlier: tuple[PhasePlan, ...]) -> bool:
-    """Whether what a phase freezes is at its beginning what it is now."""
+    """Whether the groups that a phase freezes are unchanged until it begins."""
     return all(phase.frozen <= before.frozen for before in earlier)
 
 
+def _saved(costs: Costs) -> float:
+    assert costs.cached is not None
+    return costs.whole.seconds - costs.cached.seconds
+
+
 def _pays(costs: Costs) -> bool:
-    assert costs.above is not None
-    return costs.whole.seconds - costs.above.seconds > max(LEAST, MARGIN * costs.whole.seconds)
+    return _saved(costs) > max(LEAST, MARGIN * costs.whole.seconds)
 
 
 def _gain(costs: Costs) -> str:
-    assert costs.above is not None
-    saved = costs.whole.seconds - costs.above.seconds
+    saved = _saved(costs)
     if _pays(costs):
         return f"saves about {_rough_time(max(0.0, saved))} of {_rough_time(costs.whole.seconds)}"
     return "to compute them first would take longer" if saved < 0 else "it would save too little"
@@ -143,14 +127,13 @@ def _gain(costs: Costs) -> str:
 
 def _remarks(option: Option) -> str:
     text = ""
-    whole = option.plan.bytes // option.layout.row_bytes
-    if option.missing < whole:
-        text += ", all of it on the disk already" if not option.missing else ", some of it on the disk already"
+    if option.missing < option.plan.bytes // option.layout.row_bytes:
+        text += f", {'some' if option.missing else 'all'} of it on the disk already"
     if option.cut.recomputed:
         text += f"; {', '.join(option.cut.recomputed)}: frozen too, but computed in every step"
     return text
 
 
 def _rough_time(seconds: float) -> str:
-    """A time as a sentence has it: 12 s, 3 min."""
+    """A time as in a sentence: 12 s, 3 min."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,11 +1,11 @@
-"""A split network: what comes before the entry, and what comes from there on, without touching the network.
+"""Prefix and suffix of a network split at an entry module, without changing the network.
 
 The **prefix** is the network up to the entry: it runs, and the entry's input is caught. The **suffix** is the network
-from there on: a shallow copy of its tree of modules in which the largest modules that finish before the entry is
-called return placeholders of the right shape at no cost, and the entry takes the kept activations. Whatever the
-network computes between its modules (position embeddings added, tokens reshaped) thus runs on placeholders, and its
-result is dropped at the entry. All other modules are the very same objects: parameters, optimizer and average,
-freezing and saved states are the network's own.
+from there on: a shallow copy of its tree of modules in which the largest modules that finish before the entry is called
+return placeholders of the right shape at no cost, and the entry takes the cached features. Whatever the network
+computes between its modules (position embeddings added, tokens reshaped) thus runs on placeholders, and its result is
+dropped at the entry. All other modules are the very same objects: parameters, optimizer and average, freezing and saved
+states are the network's own.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from zoo.training.frozen_cache.trace import TensorSizes
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A place where a network can be split, as plain values: it serves every copy of the network."""
+    """A place to split a network, as plain values: it applies to every copy of the network."""
 
-    entry: str  # path of the module whose input is kept
+    entry: str  # path of the module whose input is cached
     group: str  # first layer group that is not wholly before it
     image: tuple[int, int, int]  # (C, H, W) of the images
-    shape: tuple[int, ...]  # of one image's activations
+    shape: tuple[int, ...]  # of one image's features
     placeholders: Mapping[str, Any]  # path -> sizes of what the module returns
     folds: tuple[tuple[str, str], ...]  # (convolution, norm) before the entry that can be folded into one
-    recomputed: tuple[str, ...]  # frozen groups of which something comes after the entry
+    recomputed: tuple[str, ...]  # frozen groups with modules after the entry
 
     def prefix(self, model: nn.Module, parts: Mapping[nn.Module, nn.Module] | None = None) -> Prefix:
-        """The network up to the entry; `parts` stand in for some of its modules."""
+        """The network up to the entry; `parts` replace some of its modules."""
         return Prefix(model, self, parts or {})
 
     def suffix(self, model: nn.Module) -> Suffix:
@@ -47,37 +47,30 @@ class Cut:
 
 
 class Prefix:
-    """The first part of a network, in evaluation and without gradients. Made by `Cut.prefix`."""
+    """The first part of a network, in eval mode and without gradients."""
 
     def __init__(self, model: nn.Module, cut: Cut, parts: Mapping[nn.Module, nn.Module]) -> None:
         self._model = model
-        entry = copy.copy(model.get_submodule(cut.entry))
-        _set_forward(entry, _catch)
+        entry = model.get_submodule(cut.entry)
         with evaluating(model):  # copies of containers take their mode with them
-            self._network, _ = graft(model, {**parts, model.get_submodule(cut.entry): entry})
+            self._network, _ = graft(model, {**parts, entry: _with_forward(entry, _catch)})
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Activations at the entry.
-
-        Args:
-            images: (B, C, H, W).
-
-        Returns:
-            (B, …), of the cut's shape.
-        """
+        """(B, C, H, W) images -> (B, ...) features at the entry."""
         with evaluating(self._model):
             try:
                 self._network(images)
             except _Caught as caught:
-                return caught.value
+                features: torch.Tensor = caught.args[0]
+                return features
         raise RuntimeError("the entry was not reached")
 
 
 class Suffix(nn.Module):
-    """The second part of a network: (B, …) activations to (B, classes) logits. Made by `Cut.suffix`.
+    """The second part of a network: (B, ...) features to (B, classes) logits.
 
-    Its modules are the network's own, and so is its mode: `train` and `eval` are the network's.
+    Its modules are the network's own, and so is its mode: `train` and `eval` set the network's.
     """
 
     def __init__(self, model: nn.Module, cut: Cut) -> None:
@@ -90,16 +83,15 @@ class Suffix(nn.Module):
             for path, sizes in cut.placeholders.items()
         }
         entry = model.get_submodule(cut.entry)
-        parts[entry] = copy.copy(entry)
-        _set_forward(parts[entry], partial(_enter, entry, self._feed))
+        parts[entry] = _with_forward(entry, partial(_enter, entry, self._feed))
         self.network, self._copies = graft(model, parts)
 
-    def forward(self, activations: torch.Tensor) -> Any:
-        """Logits, as the whole network would give them for the images that the activations are of."""
+    def forward(self, features: torch.Tensor) -> Any:
+        """The logits of the whole network for the images that the features are from."""
         for clone, original in self._copies:
             clone.training = original.training
-        image = activations.new_zeros(()).expand(len(activations), *self._image)
-        with self._feed.holding(activations):
+        image = features.new_zeros(()).expand(len(features), *self._image)
+        with self._feed.holding(features):
             return self.network(image)
 
     def train(self, mode: bool = True) -> Suffix:
@@ -112,24 +104,20 @@ class Suffix(nn.Module):
 def graft(
     model: nn.Module, parts: Mapping[nn.Module, nn.Module]
 ) -> tuple[nn.Module, list[tuple[nn.Module, nn.Module]]]:
-    """A network in which some modules are others, and which shares all the rest with the original.
-
-    Returns:
-        The new network, and the (copy, original) pairs of the containers that had to be copied.
-    """
-    made = dict(parts)
+    """Returns a network with some modules replaced, all others shared, and (copy, original) pairs of its containers."""
+    done = dict(parts)
     copies: list[tuple[nn.Module, nn.Module]] = []
 
     def visit(module: nn.Module) -> nn.Module:
-        if module in made:
-            return made[module]
+        if module in done:
+            return done[module]
         children = {name: child if child is None else visit(child) for name, child in module._modules.items()}
         if all(children[name] is child for name, child in module._modules.items()):
-            made[module] = module
+            done[module] = module
             return module
         clone = copy.copy(module)
         clone.__dict__["_modules"] = children
-        made[module] = clone
+        done[module] = clone
         copies.append((clone, module))
         return clone
 
@@ -137,13 +125,11 @@ def graft(
 
 
 class _Caught(Exception):
-    def __init__(self, value: torch.Tensor) -> None:
-        super().__init__()
-        self.value = value
+    """Ends the prefix's forward pass; its argument is the entry's input."""
 
 
 class _Feed:
-    """The activations that a suffix works on at the moment."""
+    """The features of the suffix's current forward pass."""
 
     value: torch.Tensor | None = None
 
@@ -165,24 +151,19 @@ def _enter(entry: nn.Module, feed: _Feed, _placeholder: Any, *rest: Any, **named
 
 
 def _stub(module: nn.Module, sizes: Any, feed: _Feed) -> nn.Module:
-    """A module that looks like another one, and returns placeholders."""
-    stub = copy.copy(module)
+    """A copy of a module that returns placeholders."""
 
-    def forward(*_inputs: Any, **_named: Any) -> Any:
+    def placeholder(leaf: Any) -> Any:
+        if not isinstance(leaf, TensorSizes):
+            return leaf
         assert feed.value is not None
-        value = feed.value
+        zero = torch.zeros((), dtype=leaf.dtype, device=feed.value.device)
+        return zero.expand(leaf.of(len(feed.value)))
 
-        def placeholder(leaf: Any) -> Any:
-            if not isinstance(leaf, TensorSizes):
-                return leaf
-            zero = torch.zeros((), dtype=leaf.dtype, device=value.device)
-            return zero.expand(leaf.of(len(value)))
-
-        return tree_map(placeholder, sizes)
-
-    _set_forward(stub, forward)
-    return stub
+    return _with_forward(module, lambda *_inputs, **_named: tree_map(placeholder, sizes))
 
 
-def _set_forward(module: nn.Module, forward: Callable[..., Any]) -> None:
-    module.__dict__["forward"] = forward
+def _with_forward(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
+    clone = copy.copy(module)
+    clone.__dict__["forward"] = forward
+    return clone

@@ -1,11 +1,11 @@
-"""Where a network's frozen part ends: the place to split it at, found without tracing.
+"""Split search: the module at which a network's frozen part ends.
 
 One forward pass with hooks tells in which order modules are called. The first one with tensors of a group that trains,
 or one shortly before it, is the *entry*: `zoo.training.frozen_cache.parts` splits the network there.
 
-A shortcut around the entry, or dropout just before it, would be lost that way. So every split is checked: its outputs
-must be the network's own, in evaluation and in training, whatever the values of the parameters that train. One that is
-not gives way to the next earlier one that is.
+A shortcut around the entry, or dropout just before it, would be lost. So every split is checked: its outputs must equal
+the network's own, in eval and in training mode, whatever the values of the parameters that train. If they do not, the
+next earlier entry is tried.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -33,13 +32,7 @@ _FEW, _MORE = 2, 3  # images; the two tell which of a shape's sizes follow the b
 
 
 class Splitter:
-    """Finds the cuts of one network for several phases; the network itself is left untouched.
-
-    Args:
-        model: The network.
-        groups: Its layer groups.
-        image: (C, H, W) of the images.
-    """
+    """Finds the cuts of one network for several phases and leaves it unchanged; `image` is (C, H, W)."""
 
     def __init__(self, model: nn.Module, groups: Sequence[Group], image: tuple[int, int, int]) -> None:
         self._model = _copied(model, copied=()).eval()
@@ -54,11 +47,9 @@ class Splitter:
         self._sizes = _sizes(self._calls, observe(self._model, images).calls)
 
     def split(self, frozen: Collection[str], fixed_norm: Collection[str] = ()) -> Cut | None:
-        """The latest place before everything that trains where splitting changes nothing; None if there is none.
+        """The latest cut before everything that trains that changes no output; None if there is none.
 
-        Args:
-            frozen: Names of the groups that do not train.
-            fixed_norm: Names of groups that train, but whose norms keep their statistics.
+        `frozen` are the groups that do not train, `fixed_norm` those that train but whose norms keep their statistics.
         """
         owner = self._owners()
         first = next((call for call in self._calls if self._trains_itself(call.path, owner, frozen)), None)
@@ -69,15 +60,15 @@ class Splitter:
         tries = 0
         for call in reversed(self._calls[: self._calls.index(first) + 1]):
             if not any(owner[done.path] & set(frozen) for done in self._calls if done.ended < call.started):
-                return None  # nothing frozen would be left out any more
+                return None  # all that is frozen would be computed anyway
             cut = self._cut(call, owner, frozen)
             if cut is None:
                 continue
-            kept = cut.prefix(self._model)(self._images)
+            features = cut.prefix(self._model)(self._images)
             with contextlib.suppress(RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError):
-                # What the network does between its modules may not work on placeholders: then this is no place.
-                found = self._outputs(other, cut.suffix(other), kept, frozen, fixed_norm)
-                if all(map(_same, found, expected)):
+                # What the network computes between its modules may not work on placeholders: then try an earlier entry.
+                outputs = self._outputs(other, cut.suffix(other), features, frozen, fixed_norm)
+                if all(map(_same, outputs, expected)):
                     return cut
             tries += 1
             if tries == TRIES:
@@ -85,7 +76,7 @@ class Splitter:
         return None
 
     def _owners(self) -> dict[str, set[str]]:
-        """The groups of each module's tensors, those inside it included."""
+        """The groups of each module's tensors, including those of its children."""
         named = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         group_of = {id(named[name]): group.name for group in self._groups for name in group.parameters + group.buffers}
         group_of |= {id(named[name]): group for name, group in added(self._model, self._groups).items()}
@@ -95,33 +86,32 @@ class Splitter:
         }
 
     def _trains_itself(self, path: str, owner: Mapping[str, set[str]], frozen: Collection[str]) -> bool:
-        """Whether a module wholly in groups that train has tensors of its own, not only inside its children."""
+        """Whether a module wholly in groups that train has tensors of its own, not only in its children."""
         module = self._model.get_submodule(path)
-        own = next(module.parameters(recurse=False), None) is not None
-        own = own or next(module.buffers(recurse=False), None) is not None
-        return own and not owner[path] & set(frozen)
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        return bool(own) and not owner[path] & set(frozen)
 
     def _cut(self, call: Call, owner: Mapping[str, set[str]], frozen: Collection[str]) -> Cut | None:
-        """What splitting at one call would be, or None where it cannot."""
+        """The cut at one call, or None if the network cannot be split there."""
         assert self._sizes is not None
         once = sum(other.path == call.path for other in self._calls) == 1
         if not once or call.shape is None or call.shape[0] != _FEW:
             return None
         late = {other.path for other in self._calls if other.ended >= call.started}
-        taken: dict[str, Any] = {}
+        placeholders: dict[str, Any] = {}
         for other in self._calls:
-            inside = any(other.path.startswith(f"{path}.") for path in taken)
+            inside = any(other.path.startswith(f"{path}.") for path in placeholders)
             if other.path not in late and not inside and other.path in self._sizes:
-                taken[other.path] = self._sizes[other.path]
+                placeholders[other.path] = self._sizes[other.path]
         around = {other.path for other in self._calls if other.started <= call.started <= other.ended}
         after = {group for path in late - around | {call.path} for group in owner[path]}
         recomputed = tuple(group.name for group in self._groups if group.name in after & set(frozen))
         name = next(group.name for group in self._groups if group.name in after)
         folds = tuple(pair for pair in self._pairs if not {*pair} & late)
-        return Cut(call.path, name, self._image, call.shape[1:], MappingProxyType(taken), folds, recomputed)
+        return Cut(call.path, name, self._image, call.shape[1:], MappingProxyType(placeholders), folds, recomputed)
 
     def _with_other_weights(self, frozen: Collection[str]) -> nn.Module:
-        """A copy in which everything that trains has other values: what comes before a cut must not depend on them."""
+        """A copy with other values in everything that trains: what comes before a cut must not depend on them."""
         trained = [name for group in self._groups if group.name not in frozen for name in group.parameters]
         other = _copied(self._model, copied=trained)
         named = {**dict(other.named_parameters()), **dict(other.named_buffers())}
@@ -145,7 +135,7 @@ class Splitter:
         frozen: Collection[str],
         fixed_norm: Collection[str],
     ) -> list[torch.Tensor]:
-        """What a network says in evaluation and in training, with the same random numbers each time."""
+        """Outputs in eval and in training mode, with the same random numbers each time."""
         network.eval()
         evaluated = network(inputs)
         Freezer(model, self._groups, frozen, fixed_norm).train()
@@ -156,7 +146,7 @@ class Splitter:
 
 
 def _copied(model: nn.Module, copied: Collection[str]) -> nn.Module:
-    """A copy that has buffers of its own and of the parameters only those named; the others share their memory."""
+    """A copy with its own buffers and the named parameters; it shares the memory of the other parameters."""
     shared = {name: parameter for name, parameter in model.named_parameters() if name not in set(copied)}
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
@@ -166,28 +156,28 @@ def _copied(model: nn.Module, copied: Collection[str]) -> nn.Module:
 
 
 def _sizes(few: Sequence[Call], more: Sequence[Call]) -> dict[str, Any] | None:
-    """What each module returns, by its path, where that is the same at every call; None: calls depend on the batch."""
+    """Each module's output sizes, by path, if they are the same at every call; None if calls depend on the batch."""
     if [call.path for call in few] != [call.path for call in more]:
         return None
-    found: dict[str, Any] = {}
-    torn: set[str] = set()
+
+    def joined(left: Any, right: Any) -> Any:
+        return left.joined(right, _FEW, _MORE) if isinstance(left, TensorSizes) else left
+
+    known: dict[str, Any] = {}
+    unclear: set[str] = set()
     for left, right in zip(few, more, strict=True):
         try:
-            sizes = tree_map(partial(_joined, few=_FEW, more=_MORE), left.output, right.output)
+            sizes = tree_map(joined, left.output, right.output)
         except ValueError:
-            torn.add(left.path)
+            unclear.add(left.path)
             continue
-        if found.setdefault(left.path, sizes) != sizes:
-            torn.add(left.path)
-    return {path: sizes for path, sizes in found.items() if path not in torn}
-
-
-def _joined(left: Any, right: Any, *, few: int, more: int) -> Any:
-    return left.joined(right, few, more) if isinstance(left, TensorSizes) else left
+        if known.setdefault(left.path, sizes) != sizes:
+            unclear.add(left.path)
+    return {path: sizes for path, sizes in known.items() if path not in unclear}
 
 
 def _same(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Equal to the bit on the CPU; elsewhere kernels may add up in another order."""
+    """Equal to the bit on the CPU; elsewhere kernels may sum in another order."""
     if left.device.type == "cpu":
         return torch.equal(left, right)
     return left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-5)

@@ -1,9 +1,10 @@
-"""What one forward pass shows from outside: which module is called when, what it gets and what it returns."""
+"""Trace of one forward pass by hooks: which module is called when, its input and output sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,19 +25,14 @@ class TensorSizes:
     dtype: torch.dtype
 
     def of(self, batch: int) -> tuple[int, ...]:
-        """The sizes for a batch."""
+        """The sizes for a batch of this many images."""
         return tuple(fixed + each * batch for fixed, each in zip(self.fixed, self.per_image, strict=True))
 
     def joined(self, other: TensorSizes, few: int, more: int) -> TensorSizes:
-        """The rule behind two observations, at batches of `few` and of `more` images.
-
-        Raises:
-            ValueError: There is none.
-        """
+        """The rule behind sizes at batches of `few` and of `more` images; raises ValueError if there is none."""
         each = tuple((right - left) // (more - few) for left, right in zip(self.fixed, other.fixed, strict=True))
-        rule = TensorSizes(
-            tuple(left - few * step for left, step in zip(self.fixed, each, strict=True)), each, self.dtype
-        )
+        fixed = tuple(left - few * step for left, step in zip(self.fixed, each, strict=True))
+        rule = TensorSizes(fixed, each, self.dtype)
         if rule.of(more) != other.fixed or any(left < 0 for left in rule.fixed):
             raise ValueError("the sizes do not follow the batch")
         return rule
@@ -47,8 +43,8 @@ class Call:
     """One call of one module."""
 
     path: str
-    started: int  # moments, counted over all starts and ends
-    shape: tuple[int, ...] | None  # of the first input, where that is a tensor
+    started: int  # counted over all starts and ends of calls
+    shape: tuple[int, ...] | None  # of the first input, if that is a tensor
     ended: int = 0
     output: Any = None  # its tensors as `TensorSizes`
 
@@ -62,43 +58,32 @@ class Trace:
 
 
 def observe(model: nn.Module, images: torch.Tensor) -> Trace:
-    """Run a model once, in the mode it is in and without gradients, and see its modules being called.
-
-    Args:
-        model: The model; it is left as it was.
-        images: (B, C, H, W).
-    """
+    """Run a model on (B, C, H, W) images once, in its current mode and without gradients, and record the calls."""
     trace = Trace()
     open_calls: list[Call] = []
     clock = iter(range(1 << 60))
-    # A convolution's output, kept so that its id is not given away again, with its version: in-place changes raise it.
+    # A convolution's output, held so that its id is not used again, with its version: in-place changes raise it.
     produced: dict[int, tuple[str, torch.Tensor, int]] = {}
 
-    def before(path: str) -> Callable[[nn.Module, Any], None]:
-        def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            tensor = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
-            call = Call(path, next(clock), None if tensor is None else tuple(tensor.shape))
-            trace.calls.append(call)
-            open_calls.append(call)
-            source = produced.get(id(tensor))
-            if tensor is not None and source is not None and is_norm(module) and tensor._version == source[2]:
-                trace.fed[path] = source[0]
+    def before(path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tensor = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
+        call = Call(path, next(clock), None if tensor is None else tuple(tensor.shape))
+        trace.calls.append(call)
+        open_calls.append(call)
+        source = produced.get(id(tensor))
+        if tensor is not None and source is not None and is_norm(module) and tensor._version == source[2]:
+            trace.fed[path] = source[0]
 
-        return note
-
-    def after(path: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(module: nn.Module, _inputs: Any, output: Any) -> None:
-            call = open_calls.pop()
-            call.ended, call.output = next(clock), tree_map(_sizes_of, output)
-            if isinstance(module, nn.Conv2d) and isinstance(output, torch.Tensor):
-                produced[id(output)] = (path, output, output._version)
-
-        return note
+    def after(path: str, module: nn.Module, _inputs: Any, output: Any) -> None:
+        call = open_calls.pop()
+        call.ended, call.output = next(clock), tree_map(_sizes_of, output)
+        if isinstance(module, nn.Conv2d) and isinstance(output, torch.Tensor):
+            produced[id(output)] = (path, output, output._version)
 
     handles = []
     for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(before(path)))
-        handles.append(module.register_forward_hook(after(path)))
+        handles.append(module.register_forward_pre_hook(partial(before, path)))
+        handles.append(module.register_forward_hook(partial(after, path)))
     try:
         with torch.no_grad():
             model(images)
@@ -109,14 +94,11 @@ def observe(model: nn.Module, images: torch.Tensor) -> Trace:
 
 
 def foldable(model: nn.Module, trace: Trace) -> tuple[tuple[str, str], ...]:
-    """The (convolution, norm) pairs that can become one convolution, by their paths.
+    """The paths of (convolution, norm) pairs that can be folded: the norm takes the convolution's unchanged output.
 
-    A pair is one whose norm took the convolution's untouched output, both called just once, the norm with stored
-    statistics. Whether anything else took that output too, nobody can see from outside: the result tells.
+    Hooks cannot see whether anything else takes that output; comparing results does.
     """
-    times: dict[str, int] = {}
-    for call in trace.calls:
-        times[call.path] = times.get(call.path, 0) + 1
+    times = Counter(call.path for call in trace.calls)
     pairs = []
     for norm_path, path in trace.fed.items():
         convolution, norm = model.get_submodule(path), model.get_submodule(norm_path)

@@ -1,1 +1,1 @@
-"""Training objectives, one file each; the loop knows none of them by name."""
+"""Training objectives, one file each; the loop names none of them."""

@@ -1,4 +1,4 @@
-"""What adversarial methods share: gradients turned round, discriminators, and their loss."""
+"""Domain-adversarial building blocks: gradient reversal, discriminators, and their loss."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class _Reversal(torch.autograd.Function):
 
 
 def reversed_gradients(values: torch.Tensor, strength: float) -> torch.Tensor:
-    """The same values; gradients come back multiplied by minus the strength (Ganin and Lempitsky 2015)."""
-    turned: torch.Tensor = _Reversal.apply(values, strength)
-    return turned
+    """The same values; gradients are multiplied by minus the strength (Ganin and Lempitsky 2015)."""
+    reversed_: torch.Tensor = _Reversal.apply(values, strength)
+    return reversed_
 
 
 def rising(progress: float) -> float:
@@ -35,19 +35,13 @@ def rising(progress: float) -> float:
 
 
 def hidden(features: int) -> int:
-    """Units of each layer of a discriminator: half as many as there are features, within bounds."""
+    """Units of each layer of a discriminator: half the number of features, within bounds."""
     least, most = HIDDEN
     return min(max(features // 2, least), most)
 
 
 def discriminator(features: int, width: int | None = None, most: int = HIDDEN[1]) -> nn.Sequential:
-    """A network that says which domain images are of: (B, 1) logits, high for the target.
-
-    Args:
-        features: Of the network that is adapted.
-        width: Of what it sees, (B, width); None: the features themselves.
-        most: Units of a layer, at most.
-    """
+    """A domain classifier, (B, width or features) -> (B, 1) logits, high for the target; layers have `most` units."""
     units = min(hidden(features), most)
     return nn.Sequential(
         nn.Linear(width or features, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)
@@ -57,18 +51,13 @@ def discriminator(features: int, width: int | None = None, most: int = HIDDEN[1]
 def domain_loss(
     source: torch.Tensor, target: torch.Tensor, weights: tuple[torch.Tensor, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """Cross-entropy of a discriminator, source = 0 and target = 1, both domains counting alike.
+    """Cross-entropy of (N, 1) source logits against 0 and (M, 1) target logits against 1; domains have equal weight.
 
-    Args:
-        source: (N, 1) logits of source images.
-        target: (M, 1) logits of target images.
-        weights: (N,) and (M,), how much each image counts, mean 1 in each domain; None: all alike.
+    `weights` are (N,) and (M,), of mean 1 in each domain; None weights all images equally.
     """
     one, other = (
-        functional.binary_cross_entropy_with_logits(
-            logits[:, 0], torch.full_like(logits[:, 0], label), weight=None if weights is None else weights[place]
-        )
-        for place, (logits, label) in enumerate(((source, 0.0), (target, 1.0)))
+        functional.binary_cross_entropy_with_logits(logits[:, 0], torch.full_like(logits[:, 0], label), weight)
+        for logits, label, weight in zip((source, target), (0.0, 1.0), weights or (None, None), strict=True)
     )
     return (one + other) / 2
 
@@ -77,16 +66,11 @@ def domain_loss(
 def domain_error(
     source: torch.Tensor, target: torch.Tensor, weights: tuple[torch.Tensor, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """The share of images whose domain a discriminator gets wrong, both domains counting alike; a scalar.
-
-    Args:
-        source: (N, 1) logits of source images.
-        target: (M, 1) logits of target images.
-        weights: (N,) and (M,), how much each image counts.
-    """
+    """The discriminator's error rate, a scalar; arguments as in `domain_loss`, domains have equal weight."""
     wrong = (source[:, 0] > 0).float(), (target[:, 0] <= 0).float()
     if weights is None:
         return (wrong[0].mean() + wrong[1].mean()) / 2
-    pairs = zip(wrong, weights, strict=True)
-    shares = [(miss * weight).sum() / weight.sum().clamp(min=1e-12) for miss, weight in pairs]
-    return (shares[0] + shares[1]) / 2
+    one, other = (
+        (errors * weight).sum() / weight.sum().clamp(min=1e-12) for errors, weight in zip(wrong, weights, strict=True)
+    )
+    return (one + other) / 2

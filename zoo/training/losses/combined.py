@@ -1,6 +1,6 @@
-"""Cross-entropy on labelled images, and terms that look at images without labels beside them.
+"""Supervised loss plus terms on unlabelled images.
 
-A term is one method from one paper, and one file in `alignment/` or `semi/`, which says `METHOD = …` at its end.
+A term is one method from one paper, and one file in `alignment/` or `semi/`, which sets `METHOD` at its end.
 """
 
 from __future__ import annotations
@@ -21,47 +21,46 @@ from zoo.training.losses.supervised import Supervised
 
 @dataclass(frozen=True, slots=True)
 class TermSizes:
-    """What a term may build its own modules from."""
+    """The sizes from which a term builds its own modules."""
 
     features: int  # width of what goes into the classifier
     classes: int
-    images: int  # without labels
-    threshold: float = 0.95  # confidence from which a guess counts as a label
+    images: int  # unlabelled ones
+    threshold: float = 0.95  # confidence from which a prediction counts as a label
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What a term sees of one step."""
+class TermInput:
+    """The inputs of a term in one step."""
 
     source: Seen  # the labelled images
-    views: tuple[Seen, ...]  # the images without labels: as they are augmented, and strongly where a term asks for it
-    indices: torch.Tensor  # (B,) positions of the images without labels, on their device
-    progress: float  # how much of the phase is done, 0 to 1
+    views: tuple[Seen, ...]  # the unlabelled images: with the recipe's augmentation, then strongly augmented
+    indices: torch.Tensor  # (B,) positions of the unlabelled images, on their device
+    progress: float  # share of the phase that is done, 0 to 1
 
 
 class Term(nn.Module):
     """One method: what it adds to the loss."""
 
     name: ClassVar[str]
-    views: ClassVar[int] = 1  # of each image without a label; with 2 the second is strongly augmented
-    weight: ClassVar[float] = 1.0  # that the paper gives it
+    views: ClassVar[int] = 1  # of each unlabelled image; with 2 the second is strongly augmented
+    weight: ClassVar[float] = 1.0  # the paper's
     whole: ClassVar[bool] = False  # whether it compares the images of a batch, so that a batch in parts is not the same
     least: ClassVar[int] = 1  # images of each domain that it must see together
 
-    def forward(self, sight: Sight) -> Loss:
-        """The term, unweighted, and what there is to log of it."""
+    def __init__(self, sizes: TermSizes) -> None:
+        super().__init__()
+
+    def forward(self, inputs: TermInput) -> Loss:
+        """The unweighted term, and values to log."""
         raise NotImplementedError
 
 
-class Beside(Objective):
-    """Supervised loss plus weighted terms, where the features train; elsewhere the supervised loss alone.
+class Combined(Objective):
+    """Supervised loss, plus weighted terms while the features train.
 
-    All images go through the network together, so that live norms see both domains.
-
-    Args:
-        supervised: The loss on the labelled images.
-        terms: What is added, each with its weight.
-        ratio: Images without labels beside each labelled one.
+    All images go through the network together, so that live norms see both domains. `ratio` is the number of unlabelled
+    images for each labelled one.
     """
 
     def __init__(self, supervised: Supervised, terms: Sequence[tuple[Term, float]], ratio: int) -> None:
@@ -74,21 +73,21 @@ class Beside(Objective):
         self._ratio = ratio
 
     def trains(self, phase: PhasePlan) -> bool:
-        """Where more than the head trains: what frozen features make of the images cannot be changed."""
+        """If more than the head trains: terms cannot change frozen features."""
         return any(not group.frozen for group in phase.groups[:-1])
 
     def complete(self, phase: PhasePlan) -> bool:
-        """Where the terms take part."""
+        """If the terms take part."""
         return self.trains(phase)
 
     def unlabelled(self, phase: PhasePlan) -> int:
-        """Every view counts."""
+        """All views count."""
         return self._ratio * self.views if self.trains(phase) else 0
 
     def needs_images(self, phase: PhasePlan) -> str:
-        """Images without labels take no part in a phase that trains from kept activations."""
+        """Unlabelled images take no part in a phase that trains from cached features."""
         if self.trains(phase):
-            return f"{self.name} looks at images without labels too"
+            return f"{self.name} needs unlabelled images too"
         return self.supervised.needs_images(phase)
 
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
@@ -97,20 +96,15 @@ class Beside(Objective):
             return self.supervised.forward(network, batch, progress)
         images, targets = self.supervised.mixed(batch.images, batch.labels)
         views = batch.unlabelled.views
-        everything = look(network, torch.cat([images, *views]))
+        seen = look(network, torch.cat([images, *views]))
         sizes = [len(images), *map(len, views)]
-        source, *others = (
-            Seen(features, logits)
-            for features, logits in zip(
-                torch.split(everything.features, sizes), torch.split(everything.logits, sizes), strict=True
-            )
-        )
-        sight = Sight(source, tuple(others), batch.unlabelled.indices.to(images.device), progress)
+        source, *others = map(Seen, torch.split(seen.features, sizes), torch.split(seen.logits, sizes))
+        inputs = TermInput(source, tuple(others), batch.unlabelled.indices.to(images.device), progress)
         total = self.supervised.compare(source.logits, targets)
         parts = {"supervised": total}
         for term, weight in zip(self.terms, self._weights, strict=True):
             assert isinstance(term, Term)
-            found = term.forward(sight)
-            total = total + weight * found.total
-            parts |= {term.name: found.total, **found.parts}
+            loss = term.forward(inputs)
+            total = total + weight * loss.total
+            parts |= {term.name: loss.total, **loss.parts}
         return Loss(total, parts)

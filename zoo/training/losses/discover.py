@@ -1,4 +1,4 @@
-"""The terms that a recipe names, from the files that hold them."""
+"""Discovery of the loss terms that a recipe names."""
 
 from __future__ import annotations
 
@@ -10,20 +10,13 @@ from zoo.training.losses.combined import Term
 
 
 def chosen(recipe: Recipe) -> list[tuple[type[Term], float]]:
-    """The methods of a recipe, alignment first, each with the weight that the recipe gives it."""
-    found = []
-    if recipe.align in methods.ALIGNMENT:
-        found.append((_load("alignment", recipe.align), recipe.align_weight))
-    if recipe.semi in methods.SEMI:
-        found.append((_load("semi", recipe.semi), recipe.semi_weight))
-    return found
+    """The methods of a recipe, alignment first, each with its weight in the recipe."""
+    folders = (("alignment", methods.ALIGNMENT, recipe.align, recipe.align_weight),
+               ("semi", methods.SEMI, recipe.semi, recipe.semi_weight))  # fmt: skip
+    return [(import_module(f"zoo.training.losses.{folder}.{name}").METHOD, weight)
+            for folder, names, name, weight in folders if name in names]  # fmt: skip
 
 
 def views(recipe: Recipe) -> int:
-    """Views of each image without a label that the methods of a recipe want; 0: none."""
+    """Views of each unlabelled image that the recipe's methods need; 0: none."""
     return max((method.views for method, _ in chosen(recipe)), default=0)
-
-
-def _load(folder: str, name: str) -> type[Term]:
-    method: type[Term] = import_module(f"zoo.training.losses.{folder}.{name}").METHOD
-    return method

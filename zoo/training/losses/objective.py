@@ -1,4 +1,4 @@
-"""What the loop asks of an objective, and what an objective may ask of the loop."""
+"""Objectives: the interface between the loop and what it minimises."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from zoo.training.optim import decays
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What an objective says about one batch."""
+    """An objective's result for one batch."""
 
     total: torch.Tensor  # a scalar, nats: what is minimised
     parts: Mapping[str, torch.Tensor] = field(default_factory=dict)  # scalars for the log, the same names in each step
-    # Of parts that are means over what not every image has: how much of it there is in this batch, 1 on average.
+    # For parts that are means over targets that not every image has: their number in this batch, 1 on average.
     amounts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def values(self) -> torch.Tensor:
-        """(1 + parts + amounts,) the total, its parts times their amounts, and these, without gradients.
+        """(1 + parts + amounts,): the total, the parts times their amounts, and the amounts, without gradients.
 
-        So each may be averaged over the batches of a step, however much of a part is in which of them.
+        Such products may be averaged over the batches of a step, however much of a part is in which of them.
         """
         total = self.total.detach()
         amounts = {name: amount.detach().to(total) for name, amount in self.amounts.items()}
@@ -37,53 +37,47 @@ class Loss:
 
 
 class Objective(nn.Module):
-    """What is minimised. A kind of it is one file in `zoo/training/losses`; the loop knows none of them by name.
+    """What is minimised; each kind is one file in `zoo/training/losses`, and the loop names none of them.
 
-    Parameters of its own (a discriminator, weights of losses) train in an optimizer group of their own, at the head's
-    rate; they and its buffers are saved with every state, shared by all processes, and left out of the model that is
-    published.
+    Its own parameters (a discriminator, weights of losses) train in an optimizer group of their own, at the head's
+    rate; they and its buffers are saved with every state, shared by all processes, and left out of the published model.
     """
 
     name = "objective"  # in the plan, and of the optimizer group
-    views = 1  # of each image without a label that it wants
+    views = 1  # of each unlabelled image
 
     def trains(self, phase: PhasePlan) -> bool:
-        """Whether its own parameters train in a phase; they must then take part in every loss of it."""
+        """Whether its own parameters train in a phase; they must then take part in each of its losses."""
         return True
 
     def unlabelled(self, phase: PhasePlan) -> int:
-        """Images without labels that it wants beside each labelled one in a phase, all views counted; 0: none."""
+        """Unlabelled images for each labelled one in a phase, all views counted; 0: none."""
         return 0
 
     def complete(self, phase: PhasePlan) -> bool:
-        """Whether all of it takes part in a phase. No epoch before the first such phase can be the one that is kept."""
+        """Whether all of it takes part in a phase. No epoch before the first such phase can be the best."""
         return True
 
     def needs_images(self, phase: PhasePlan) -> str:
-        """Why a phase cannot train from kept activations; empty where it can."""
+        """Why a phase cannot train from cached features; empty if it can."""
         return ""
 
     def backwards(self, phase: PhasePlan) -> int:
-        """How many times a batch goes back through the network in a phase."""
+        """How many backward passes a batch takes in a phase."""
         return 1
 
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
-        """The loss of one batch.
+        """The loss of one batch; the network takes images (or cached features) and returns (B, classes) logits.
 
-        How much an image counts must not depend on the others beside it: a step's batch may be cut into parts. What
-        compares the images of a batch with each other cannot keep to that; its terms say so (`Term.whole` in
-        `losses/combined`), and the plan tells where a batch is cut. So does PCGrad.
-
-        Args:
-            network: Takes images (or kept activations), gives (B, classes) logits.
-            batch: On the network's device.
-            progress: How much of the phase is done, 0 to 1.
+        The weight of an image must not depend on the others in the batch: a step's batch may be cut into parts. A
+        method that compares a batch's images cannot keep to that; it says so (`Term.whole` in `losses/combined`), and
+        the plan notes when a batch is cut. So does PCGrad. `progress` is the share of the phase that is done, 0 to 1.
         """
         raise NotImplementedError
 
 
 class Joined(nn.Module):
-    """A network and its objective as one module, called once a batch: so processes can share the gradients of both."""
+    """A network and its objective as one module, called once a batch, so that processes share the gradients of both."""
 
     def __init__(self, network: nn.Module, objective: nn.Module) -> None:
         super().__init__()
@@ -91,18 +85,12 @@ class Joined(nn.Module):
 
     def forward(self, batch: Batch, progress: float) -> Loss:
         """The loss of one batch."""
-        found: Loss = self.objective(self.network, batch, progress)
-        return found
+        loss: Loss = self.objective(self.network, batch, progress)
+        return loss
 
 
 def with_objective(plan: Plan, objective: Objective, batch: int) -> Plan:
-    """The plan with what an objective trains and takes besides.
-
-    Args:
-        plan: The plan.
-        objective: What is minimised.
-        batch: Labelled images in a batch.
-    """
+    """The plan with what an objective trains and needs; `batch` is the number of labelled images."""
     own = list(objective.parameters())
 
     def settled(phase: PhasePlan) -> PhasePlan:
@@ -120,6 +108,6 @@ def with_objective(plan: Plan, objective: Objective, batch: int) -> Plan:
             )
         return replace(phase, extra=extra, unlabelled=batch * objective.unlabelled(phase), views=objective.views)
 
-    begun = accumulate(map(objective.complete, plan.phases), operator.or_)
-    phases = (replace(settled(phase), eligible=after) for phase, after in zip(plan.phases, begun, strict=True))
+    eligible = accumulate(map(objective.complete, plan.phases), operator.or_)
+    phases = (replace(settled(phase), eligible=each) for phase, each in zip(plan.phases, eligible, strict=True))
     return replace(plan, phases=tuple(phases))

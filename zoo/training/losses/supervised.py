@@ -43,7 +43,7 @@ class Supervised(Objective):
         )
 
     def needs_images(self, phase: PhasePlan) -> str:
-        """CutMix pastes a piece of one image into another."""
+        """CutMix pastes pieces of one image into another."""
         return "CutMix needs pixels" if self._cutmix else ""
 
     def forward(self, network: nn.Module, batch: Batch, progress: float) -> Loss:
@@ -51,21 +51,12 @@ class Supervised(Objective):
         return Loss(self.loss(network, batch.images, batch.labels))
 
     def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The mean loss of a batch.
-
-        Args:
-            model: Called on the (possibly mixed) images.
-            images: (B, C, H, W), normalised, on the model's device.
-            labels: (B,), class indices.
-
-        Returns:
-            A scalar, nats.
-        """
+        """The mean loss, a scalar in nats, of (B, C, H, W) normalised images and (B,) class indices."""
         images, targets = self.mixed(images, labels)
         return self.compare(model(images).float(), targets)
 
     def mixed(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images as the network gets them, and what it should say: (B,) class indices, or (B, classes) shares."""
+        """The images as the network gets them, and targets: (B,) class indices, or (B, classes) shares."""
         if self._mix is None or len(images) < 2:
             return images, labels
         pairs = len(images) // 2 * 2  # timm mixes a batch with itself reversed, which wants an even count
@@ -73,7 +64,7 @@ class Supervised(Objective):
         return mixed, shares
 
     def compare(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The mean loss of (B, classes) logits in float32 against what `mixed` gave; a scalar, nats."""
+        """The mean loss of (B, classes) logits in float32 against the targets of `mixed`; a scalar, nats."""
         if targets.ndim > 1:  # shares, smoothed already
             return functional.cross_entropy(logits, targets)
         if self._weights is None:

@@ -1,4 +1,4 @@
-"""Batch norm over all processes: statistics of a whole batch, where each process holds a part of it."""
+"""Synchronised batch norm: statistics of the whole batch over all processes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,13 @@ _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # a s
 
 
 def synchronises(model: nn.Module, accelerator: Accelerator) -> bool:
-    """Whether live batch norms take their statistics over all processes, as torch can on CUDA alone.
-
-    A model with any norm of another kind that keeps statistics, or with one that somebody looks into, is left as it is,
-    so that one answer holds for all.
-
-    Args:
-        model: The model.
-        accelerator: Device and processes.
-    """
+    """Whether live norms share statistics over processes (CUDA only); not if one has hooks or is of another kind."""
     several = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
-    return several and all(_can_be_exchanged(norm) for norm in tracking_norms(model))
+    return several and all(_can_be_replaced(norm) for norm in tracking_norms(model))
 
 
-def _can_be_exchanged(norm: nn.Module) -> bool:
-    """Whether it does what its class does and nothing else; hooks would be lost."""
+def _can_be_replaced(norm: nn.Module) -> bool:
+    """Whether it computes what its class does and has no hooks, which would be lost."""
     hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or "forward" in norm.__dict__
     return type(norm) in _KNOWN and not hooked
 
@@ -41,28 +33,20 @@ def _can_be_exchanged(norm: nn.Module) -> bool:
 def synchronised(
     model: nn.Module, groups: Sequence[Group], phase: PhasePlan, accelerator: Accelerator
 ) -> Iterator[None]:
-    """Put synchronised norms in the place of those that are live in a phase, and the others back at the end.
+    """Replace norms that are live in a phase by synchronised ones, and put the originals back at the end.
 
-    Nothing happens where statistics are not shared.
-
-    Both have the same parameters, statistics and names, so that an optimizer, an average and saved states fit either.
-    Norms that are still in the phase are left alone: the frozen part is folded and kept as it was planned.
-
-    Args:
-        model: The model on its devices.
-        groups: Its layer groups.
-        phase: What trains.
-        accelerator: Device and processes.
+    Both have the same parameters, statistics and names, so an optimizer, an average and saved states fit either. Norms
+    that are fixed in the phase stay: the frozen part is folded and cached as planned.
     """
     if not synchronises(model, accelerator):
         yield
         return
     hold(model, groups, phase).train()
     live = [(path, norm) for path, norm in model.named_modules(remove_duplicate=False)
-            if _can_be_exchanged(norm) and norm.training]  # fmt: skip
-    others = {norm: convert_sync_batchnorm(norm) for _, norm in live}
+            if _can_be_replaced(norm) and norm.training]  # fmt: skip
+    replacements = {norm: convert_sync_batchnorm(norm) for _, norm in live}
     for path, norm in live:
-        model.set_submodule(path, others[norm])
+        model.set_submodule(path, replacements[norm])
     try:
         yield
     finally:

@@ -1,10 +1,11 @@
-"""Resumable states: one file each, tensors and plain values only, with a hash beside it."""
+"""Resumable states: one file each of tensors and plain values, with a hash file."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from zoo.base.files import replacing, write_atomic
 from zoo.base.untrusted import parse_json, read_bytes
 from zoo.models.tensor_files import check_zip, file_sha256
 
-FACTS_LIMIT = 1 << 20  # bytes of what stands beside a state
+FACTS_LIMIT = 1 << 20  # bytes of a state's hash file
 KEEP = 2  # the newest one may be damaged by the same accident that stopped the run
 _NAME = re.compile(r"step-(\d+)(?:-(\d+))?\.pt")
 
@@ -22,19 +23,11 @@ _NAME = re.compile(r"step-(\d+)(?:-(\d+))?\.pt")
 def save_checkpoint(
     folder: Path, step: int, state: dict[str, Any], *, needs: Mapping[str, str], keep: int = KEEP
 ) -> Path:
-    """Write one state and remove the oldest ones.
+    """Write one state, then its hash file (a state without one is unfinished), and remove all but the newest `keep`.
 
-    The hash file is written last: a state without one was not finished.
-
-    Args:
-        folder: Where to.
-        step: What the file is named after. A state of the same step that is there already is not written over: it is
-            needed until the new one is whole.
-        state: Tensors and plain values.
-        needs: The other files in the folder that the state is of no use without, and their sha256.
-        keep: States that stay, the new one included.
+    A state of the same step stays until the new one is complete. `needs` are the files it depends on and their sha256.
     """
-    same = [number for found, number, _ in _states(folder) if found == step]
+    same = [number for other, number, _ in _states(folder) if other == step]
     path = folder / (f"step-{step:09d}-{max(same) + 1}.pt" if same else f"step-{step:09d}.pt")
     with replacing(path) as temporary:
         _write(state, temporary)
@@ -47,38 +40,35 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest undamaged state, or None, and a line about each damaged one that was passed over."""
+    """The newest undamaged state, or None, and a line about each damaged one that was skipped."""
     damaged: list[str] = []
     paths = [path for _, _, path in _states(folder)]
     for path in reversed(paths):
         instead = "starting over" if path == paths[0] else "using the one before"
         try:
             facts = parse_json(read_bytes(_hash_path(path), FACTS_LIMIT))
-            fault = _fault(path, facts)
-            if fault:
+            if fault := _fault(path, facts):
                 damaged.append(f"the checkpoint {path.name} {fault}; {instead}")
                 continue
             check_zip(path)  # a folder from elsewhere has hashes from elsewhere
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state, damaged
-        except Exception as error:  # torch.load fails in as many ways as a file can be broken
+        except Exception as error:  # torch.load raises all kinds of errors for broken files
             damaged.append(f"the checkpoint {path.name} cannot be read ({error}); {instead}")
     return None, damaged
 
 
 def needed_files(folder: Path) -> set[str]:
-    """The names of the files that the kept states are of no use without."""
-    found: set[str] = set()
+    """The names of the files that the saved states depend on."""
+    names: set[str] = set()
     for _, _, path in _states(folder):
-        try:
-            found.update(parse_json(read_bytes(_hash_path(path), FACTS_LIMIT))["needs"])
-        except (OSError, ValueError, KeyError, TypeError):  # a damaged one needs nothing any more
-            continue
-    return found
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one needs nothing any more
+            names.update(parse_json(read_bytes(_hash_path(path), FACTS_LIMIT))["needs"])
+    return names
 
 
 def _fault(path: Path, facts: Mapping[str, Any]) -> str:
-    """What is wrong with a state, or with a file that it needs; empty if nothing is."""
+    """What is wrong with a state or a file that it needs; empty if nothing is."""
     if file_sha256(path) != facts["sha256"]:
         return "is damaged (its hash differs)"
     for name, digest in facts["needs"].items():
@@ -91,24 +81,20 @@ def _fault(path: Path, facts: Mapping[str, Any]) -> str:
 
 
 def _write(state: dict[str, Any], path: Path) -> None:
-    """Save through a file of Python's: of one that torch opens itself nobody learns why it could not be written."""
+    """Save through a Python file: torch's own hides why a file could not be written."""
     try:
         with path.open("wb") as file:
             torch.save(state, file)
-    except RuntimeError as error:  # torch's own, over the one that says why
+    except RuntimeError as error:  # torch's own, caused by the one that says why
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
 
 
 def _states(folder: Path) -> list[tuple[int, int, Path]]:
-    """Step, number among those of the step, and path of each state, oldest first."""
-    found = []
-    for path in folder.glob("step-*.pt"):
-        name = _NAME.fullmatch(path.name)
-        if name:
-            found.append((int(name[1]), int(name[2] or 1), path))
-    return sorted(found)
+    """Step, number within the step, and path of each state, oldest first."""
+    names = ((_NAME.fullmatch(path.name), path) for path in folder.glob("step-*.pt"))
+    return sorted((int(name[1]), int(name[2] or 1), path) for name, path in names if name)
 
 
 def _hash_path(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object a line."""
+"""The metrics log of a training: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from zoo.base.files import friendly_os_errors, replacing
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Add a line.
-
-    Raises:
-        DiskError: It cannot be written.
-    """
+    """Add a line; raises DiskError if it cannot be written."""
     with friendly_os_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def cut_to(path: Path, lines: int) -> None:
-    """Keep the first lines of it alone; a log that is not there begins empty."""
-    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines] if path.is_file() else []
+    """Keep only the first lines; a missing log becomes an empty one."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     with replacing(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.write_text("".join(text.splitlines(keepends=True)[:lines]), encoding="utf-8")

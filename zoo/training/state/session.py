@@ -1,4 +1,4 @@
-"""What a training run carries along: where it is, its log, its saved states, and whether it was told to stop."""
+"""Training session: position, log, saved states, and stop signals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zoo.base.durations import Interval
 from zoo.base.files import friendly_os_errors, replacing, write_atomic
 from zoo.data import Batch
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
-from zoo.events import CheckpointSaved, EpochDone, Listener, Note, StepDone
+from zoo.events import CheckpointSaved, EpochDone, Listener, Note, StepDone, ignore
 from zoo.models.tensor_files import file_sha256, write_tensors
 from zoo.training.selection import ranked
 from zoo.training.state.checkpoint import KEEP, load_checkpoint, needed_files, save_checkpoint
@@ -40,13 +40,13 @@ class Session:
 
     Args:
         folder: The run folder; only the main process writes there.
-        metrics: Its log.
+        metrics: The log.
         states: The folder of saved states.
-        accelerator: Tells which process this is.
-        emit: Whoever listens.
+        accelerator: Device and processes.
+        emit: Receives the events.
         every: How often a state is saved; an interruption always saves one.
         keep: How many states stay.
-        start: Where it begins if there is no saved state.
+        start: The position if there is no saved state.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class Session:
         self.folder = folder
         self.metrics, self.states = metrics, states
         self.accelerator = accelerator
-        self.emit = emit if accelerator.is_main_process else _silent
+        self.emit = emit if accelerator.is_main_process else ignore
         self.every, self.keep = every, keep
         self.position = start or Position()
         self._restored: dict[str, Any] | None = None
         self._started = time.monotonic()
         self._last_saved = time.monotonic(), self.position.step  # when, and at which step
         self._weights: tuple[nn.Module, nn.Module | None, nn.Module | None] | None = None
-        self._save: Callable[[], None] | None = None  # writes a state of where the phase stands
-        self._read: Callable[[], Iterable[StepDone]] = tuple  # gives the steps that are not in the log yet
+        self._save: Callable[[], None] | None = None  # writes a state of the current phase
+        self._read: Callable[[], Iterable[StepDone]] = tuple  # returns the steps that are not in the log yet
         self._stopping = Stopping()
         self._trained = False  # all phases are done, and a saved state says so
 
@@ -81,8 +81,8 @@ class Session:
     def restore(self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None = None) -> None:
         """Go back to the newest undamaged state, if there is one, and cut the log to it.
 
-        Where that is a state within this training, those of one that came after it, in a folder of their own, go too:
-        they count on lines of the log that are done again.
+        If that state is within this training, the states of a later training, in a folder of their own, are removed:
+        they depend on lines of the log that will be written again.
         """
         self._weights = model, average, objective
         state, damaged = load_checkpoint(self.states)
@@ -98,7 +98,7 @@ class Session:
             if objective is not None and state.get("objective"):
                 objective.load_state_dict(state["objective"])
             self._restored = state
-        done = state is not None and state["model"] is None  # further lines are of a training that came after this one
+        done = state is not None and state["model"] is None  # further lines are from a later training
         if self.accelerator.is_main_process and not done:
             for later in filter(Path.is_dir, self.states.glob("*")):
                 with friendly_os_errors(later):
@@ -108,7 +108,7 @@ class Session:
     def restore_optimizer(
         self, optimizer: torch.optim.Optimizer, read: Callable[[], Iterable[StepDone]] = tuple
     ) -> None:
-        """Give the first optimizer after a resume the state it had; later phases start new ones."""
+        """Give the first optimizer after a resume its saved state; later phases start new ones."""
         if self._restored is not None and self._restored["position"]["phase"] == self.position.phase:
             optimizer.load_state_dict(self._restored["optimizer"])
         self._restored = None
@@ -120,11 +120,7 @@ class Session:
     def save(
         self, model: nn.Module, average: nn.Module | None, objective: nn.Module | None, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Write a state from which training goes on exactly here.
-
-        Raises:
-            TrainingError: The weights are not finite: the state before them stays the newest.
-        """
+        """Write a state to resume from; raises TrainingError, and writes none, if the weights are not finite."""
         if self.accelerator.is_main_process:
             tensors, others = _on_cpu(model.state_dict()), {} if objective is None else _on_cpu(objective.state_dict())
             _require_finite(tensors | others, self.position.step)
@@ -138,23 +134,17 @@ class Session:
         self._last_saved = time.monotonic(), self.position.step
 
     def save_between_steps(self) -> bool:
-        """Save once more before an error ends the run that came between two steps, where nothing is half done.
-
-        Returns:
-            Whether there is a state to go on from: before the first phase there is nothing to save.
-        """
+        """Save before an error from between two steps ends the run; returns False if there is nothing to save yet."""
         if self._save is not None and not self._trained:
             self.log_steps(self._read())
             self._save()
         return self._save is not None
 
     def save_end(self) -> None:
-        """Write down that all phases are done: what is left to do needs the best weights alone.
+        """Record that all phases are done: only the best weights are needed from here on.
 
-        From here on a signal stops at once, for there is nothing more to save.
-
-        Raises:
-            TrainingInterrupted: A signal came since the last step.
+        From here on a signal stops at once, because there is nothing more to save. Raises TrainingInterrupted if one
+        came since the last step.
         """
         if self.accelerator.is_main_process:
             self._write_state(model=None, average=None, objective=None, optimizer=None)
@@ -164,70 +154,56 @@ class Session:
 
     # --- weights that a later step of the run needs ---
 
-    def keep_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
-        """Remember these weights as the best so far."""
+    def save_best(self, model: nn.Module, scores: dict[str, Any]) -> None:
+        """Save these weights as the best so far."""
         self.position.best = scores
-        self.position.best_sha256 = self._keep(best_file(scores["step"]), model)
+        self.position.best_sha256 = self._write_weights(best_file(scores["step"]), model)
 
-    def keep_epoch(self, model: nn.Module, scores: dict[str, Any], *, most: int, select_by: str) -> None:
-        """Remember these weights if their epoch is one of the best so many."""
+    def save_epoch(self, model: nn.Module, scores: dict[str, Any], *, most: int, select_by: str) -> None:
+        """Save these weights if their epoch is among the `most` best."""
         entry: dict[str, Any] = {**scores, "sha256": None}
         entries = [*self.position.epochs_kept, entry]
         self.position.epochs_kept = [entries[place] for place in sorted(ranked(entries, select_by)[:most])]
         if entry in self.position.epochs_kept:
-            entry["sha256"] = self._keep(epoch_file(scores["step"]), model)
+            entry["sha256"] = self._write_weights(epoch_file(scores["step"]), model)
 
-    def keep_start(self, model: nn.Module, after: str | None) -> None:
-        """Remember these weights as those before the body trains. What is best is found anew: an epoch after them."""
+    def save_start(self, model: nn.Module, after: str | None) -> None:
+        """Save these weights as those before the body trains. The best is then chosen among later epochs."""
         self.position.start = {"after": after, "sha256": None}
         self.position.best, self.position.best_sha256, self.position.epochs_kept = None, None, []
-        self.position.start["sha256"] = self._keep(START_FILE, model)
+        self.position.start["sha256"] = self._write_weights(START_FILE, model)
 
-    def keep_guesses(self, logits: torch.Tensor) -> None:
-        """Keep what an epoch's network takes target images for; the report tells later how many were right."""
+    def save_predictions(self, logits: torch.Tensor) -> None:
+        """Save an epoch's predicted classes of target images; the report tells later how many were correct."""
         if self.accelerator.is_main_process:
-            content = io.BytesIO()  # of a file that numpy writes itself nobody learns why it could not be written
+            content = io.BytesIO()  # numpy's own files hide why they could not be written
             np.save(content, logits.argmax(1).numpy().astype(np.int32), allow_pickle=False)
-            place = self.states / f"guesses-{self.position.phase:02d}-{self.position.epoch:06d}.npy"
-            write_atomic(place, content.getvalue())
+            path = self.states / f"guesses-{self.position.phase:02d}-{self.position.epoch:06d}.npy"
+            write_atomic(path, content.getvalue())
 
     def load_best(self, model: nn.Module) -> None:
-        """Put the best weights back into the model.
-
-        Raises:
-            RunError: They are gone, or not what was written.
-        """
+        """Load the best weights into the model; raises RunError if they are missing or damaged."""
         self.accelerator.wait_for_everyone()
         if self.position.best is not None:
-            model.load_state_dict(self.read_kept(best_file(self.position.best["step"])))
+            model.load_state_dict(self.read_weights(best_file(self.position.best["step"])))
 
-    def read_kept(self, name: str) -> dict[str, torch.Tensor]:
-        """The weights in a file that the position names, on the CPU.
-
-        Raises:
-            RunError: They are gone, or not what was written.
-        """
+    def read_weights(self, name: str) -> dict[str, torch.Tensor]:
+        """The weights in a file of the position, on the CPU; raises RunError if it is missing or damaged."""
         path, digest = self.states / name, self.position.weights()[name]
         if not path.is_file() or digest not in (None, file_sha256(path)):
-            kind = "best weights" if name.startswith("best") else "kept weights"
+            kind = "best weights" if name.startswith("best") else "saved weights"
             raise RunError(
-                f"the {kind} of the run are {'damaged' if path.is_file() else 'gone'}: {path}",
-                fix=f"train again from a state before them: {self._way_on()}",
+                f"the {kind} of the run are {'damaged' if path.is_file() else 'missing'}: {path}",
+                fix=f"train again from a state before them: {self._resume_command()}",
             )
         return load_file(path)
 
     def checkpoint(self) -> None:
-        """Save a state if it is time for another one, or if the run was told to stop, which ends it here.
-
-        The steps that are not in the log yet are read first, which raises if the weights are not worth saving.
-
-        Raises:
-            TrainingInterrupted: It was told to stop.
-        """
-        stop = self._stopping.told(self.accelerator)
+        """Read all losses and save a state if one is due; raises TrainingInterrupted if the run was told to stop."""
+        stop = self._stopping.is_set(self.accelerator)
         when, step = self._last_saved
         due = stop or self.every.is_over(time.monotonic() - when, self.position.step - step)
-        if due or self.accelerator.num_processes > 1:  # each has a clock of its own, and all must come here together
+        if due or self.accelerator.num_processes > 1:  # each has its own clock, and all must read together
             self.log_steps(self._read())
         if due:
             assert self._save is not None, "restore_optimizer comes first"
@@ -238,7 +214,7 @@ class Session:
     # --- the log ---
 
     def log_steps(self, events: Iterable[StepDone]) -> None:
-        """Write and tell steps, and add up their losses."""
+        """Log and emit steps, and add up their losses."""
         for event in events:
             self.position.loss_sum += event.loss
             fields = _fields(event)
@@ -248,19 +224,19 @@ class Session:
             self.emit(event)
 
     def log_epoch(self, event: EpochDone) -> None:
-        """Write and tell one epoch."""
+        """Log and emit one epoch."""
         fields = _fields(event)
         for name in ("validators", "values"):
-            fields |= {name: dict(said)} if (said := fields.pop(name)) else {}
+            fields |= {name: dict(scores)} if (scores := fields.pop(name)) else {}
         self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; the time until each is there counts as waited."""
+        """The same batches; the time until each is available counts as waited."""
         while True:
-            asked = time.perf_counter()
+            started = time.perf_counter()
             batch = next(batches, None)
-            self.position.waited += time.perf_counter() - asked
+            self.position.waited += time.perf_counter() - started
             if batch is None:
                 return
             self.position.images += len(batch)
@@ -268,17 +244,14 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Seconds spent training, those before a resume included."""
+        """Seconds of training, including those before a resume."""
         return self.position.seconds + time.monotonic() - self._started
 
     # --- stopping ---
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Within it, Ctrl-C and SIGTERM let the current step finish; a second one stops at once.
-
-        Only Python's main thread gets signals; in another one nothing is changed.
-        """
+        """Within it, Ctrl-C and SIGTERM let the current step finish (main thread only); a second stops at once."""
         self._started = time.monotonic()
         with self._stopping.remembering(self._stop_if_trained):
             yield
@@ -287,7 +260,7 @@ class Session:
         """The error that ends an interrupted run."""
         return TrainingInterrupted(
             f"stopped at step {self.position.step}; the state is saved",
-            fix=f"go on with it: {self._way_on()}",
+            fix=f"go on with it: {self._resume_command()}",
             signal_number=self._stopping.signal or signal.SIGINT,
         )
 
@@ -305,8 +278,8 @@ class Session:
         self._remove_superseded()
         return path
 
-    def _keep(self, name: str, model: nn.Module) -> str | None:
-        """Write weights beside the states, and give their sha256; other processes write nothing, and know none."""
+    def _write_weights(self, name: str, model: nn.Module) -> str | None:
+        """Write weights and return their sha256, in the main process; the others return None."""
         if not self.accelerator.is_main_process:
             return None
         with replacing(self.states / name) as temporary:
@@ -315,7 +288,7 @@ class Session:
         self._remove_superseded()
         return digest
 
-    def _way_on(self) -> str:
+    def _resume_command(self) -> str:
         return f"zoo adapt --resume {shlex.quote(str(self.folder))}"
 
     def _log(self, line: dict[str, Any]) -> None:
@@ -324,15 +297,11 @@ class Session:
             append_line(self.metrics, line)
 
     def _remove_superseded(self) -> None:
-        """Weights that nothing refers to any more go, unless a kept state would need them after a resume."""
+        """Remove weights that neither the position nor a saved state refers to."""
         needed = needed_files(self.states) | self.position.weights().keys()
         for path in self.states.glob("*.safetensors"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
-
-
-def _silent(event: object) -> None:
-    """Only the main process tells."""
 
 
 def _fields(event: Any) -> dict[str, Any]:
@@ -340,7 +309,7 @@ def _fields(event: Any) -> dict[str, Any]:
 
 
 def _on_cpu(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Copies that share no memory, which safetensors asks for, in plain layout."""
+    """Contiguous copies that share no memory, as safetensors requires."""
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, remembered until the current step is done."""
+"""Stop signals: Ctrl-C and SIGTERM, remembered until the current step is done."""
 
 from __future__ import annotations
 
@@ -16,17 +16,11 @@ class Stopping:
     """Whether a run was told to stop, here or in another of its processes."""
 
     def __init__(self) -> None:
-        self.signal: int | None = None  # the first that came, or that another process told of
+        self.signal: int | None = None  # the first one, here or from another process
 
     @contextlib.contextmanager
     def remembering(self, then: Callable[[], None]) -> Iterator[None]:
-        """Within it the first signal is remembered, and a second one stops at once.
-
-        Only Python's main thread gets signals; in another one nothing is changed.
-
-        Args:
-            then: Called when the first one comes.
-        """
+        """Within it, the first signal is remembered and calls `then`, and a second one stops at once."""
 
         def remember(number: int, frame: FrameType | None) -> None:
             if self.signal is not None:
@@ -37,12 +31,12 @@ class Stopping:
         with catching(remember):
             yield
 
-    def told(self, accelerator: Accelerator) -> bool:
-        """Whether any process of the run was told to stop; all processes get the same answer."""
+    def is_set(self, accelerator: Accelerator) -> bool:
+        """Whether any process of the run was told to stop; the same in all processes."""
         if accelerator.num_processes == 1:
             return self.signal is not None
-        mine = torch.tensor([float(self.signal or 0)], device=accelerator.device)
-        told = int(accelerator.gather(mine).max())
-        if told:  # otherwise one that has come meanwhile must stay, for the next time that all ask
-            self.signal = told
-        return bool(told)
+        own = torch.tensor([float(self.signal or 0)], device=accelerator.device)
+        received = int(accelerator.gather(own).max())
+        if received:  # otherwise one that has just come must stay, for the next time that all ask
+            self.signal = received
+        return bool(received)

@@ -1,1 +1,1 @@
-"""Ways to make features of two domains alike, one file each."""
+"""Domain alignment methods, one file each."""

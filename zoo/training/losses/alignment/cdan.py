@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from zoo.models.features import Seen
 from zoo.training.losses.adversary import discriminator, domain_error, domain_loss, reversed_gradients, rising
-from zoo.training.losses.combined import Sight, Term, TermSizes
+from zoo.training.losses.combined import Term, TermInput, TermSizes
 from zoo.training.losses.objective import Loss
 
 LARGEST = 4096  # products of features and classes; above it they are multiplied in random directions, as in the paper
@@ -17,10 +17,7 @@ RANDOM = 1024  # such directions
 
 
 class CDAN(Term):
-    """A discriminator sees features multiplied by class probabilities; sure predictions count for more (the E).
-
-    The weight of an image is 1 + exp(-entropy), divided by its mean in the domain.
-    """
+    """A discriminator sees features times class probabilities; images weigh 1 + exp(-entropy), of mean 1 (the E)."""
 
     name = "cdan"
     whole = True
@@ -28,7 +25,7 @@ class CDAN(Term):
     of_classes: torch.Tensor
 
     def __init__(self, sizes: TermSizes) -> None:
-        super().__init__()
+        super().__init__(sizes)
         self._random = sizes.features * sizes.classes > LARGEST
         if self._random:
             self.register_buffer("of_features", torch.randn(sizes.features, RANDOM))
@@ -36,22 +33,22 @@ class CDAN(Term):
         self.judge = discriminator(sizes.features, RANDOM if self._random else sizes.features * sizes.classes)
 
     def products(self, seen: Seen) -> torch.Tensor:
-        """(B, D x C), or (B, 1024) random combinations of these; no gradient goes into the probabilities."""
+        """(B, D x C), or (B, 1024) random combinations of these; no gradient flows into the probabilities."""
         shares = seen.probabilities.detach()
         if self._random:
             return (seen.features @ self.of_features) * (shares @ self.of_classes) / math.sqrt(RANDOM)
         return (shares[:, :, None] * seen.features[:, None, :]).flatten(1)
 
-    def forward(self, sight: Sight) -> Loss:
+    def forward(self, inputs: TermInput) -> Loss:
         """The discriminator's loss."""
-        strength, both = rising(sight.progress), (sight.source, sight.views[0])
+        strength, both = rising(inputs.progress), (inputs.source, inputs.views[0])
         source, target = (self.judge(reversed_gradients(self.products(seen), strength)) for seen in both)
-        loss = domain_loss(source, target, (certainty(sight.source.logits), certainty(sight.views[0].logits)))
+        loss = domain_loss(source, target, (certainty(inputs.source.logits), certainty(inputs.views[0].logits)))
         return Loss(loss, {"domain_error": domain_error(source, target)})
 
 
 def certainty(logits: torch.Tensor) -> torch.Tensor:
-    """(B,) weights of mean 1 that rise with how sure a prediction is, without gradients."""
+    """(B,) weights of mean 1 that rise with the certainty of a prediction, without gradients."""
     log_shares = functional.log_softmax(logits.detach(), 1)
     weights = 1.0 + torch.exp((log_shares.exp() * log_shares).sum(1))
     return weights / weights.mean()

@@ -5,30 +5,27 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from zoo.training.losses.combined import Sight, Term, TermSizes
+from zoo.training.losses.combined import Term, TermInput
 from zoo.training.losses.objective import Loss
 
 TEMPERATURE = 2.5
 
 
 class MCC(Term):
-    """How often the classifier, on target images, gives two classes a share of the same image, becomes less."""
+    """Minimises how often the classifier confuses two classes on target images."""
 
     name = "mcc"
     whole = True
 
-    def __init__(self, sizes: TermSizes) -> None:
-        super().__init__()
-
-    def forward(self, sight: Sight) -> Loss:
+    def forward(self, inputs: TermInput) -> Loss:
         """The confusion."""
-        return Loss(confusion(sight.views[0].logits))
+        return Loss(confusion(inputs.views[0].logits))
 
 
 def confusion(logits: torch.Tensor) -> torch.Tensor:
-    """The mean share of each class's row of the confusion matrix that is not on its diagonal; (B, C) to a scalar.
+    """The mean off-diagonal share of the rows of the class confusion matrix; (B, C) to a scalar.
 
-    Images count by 1 + exp(-entropy), without gradients, scaled to a mean of 1.
+    Images have weight 1 + exp(-entropy), without gradients, scaled to a mean of 1.
     """
     log_shares = functional.log_softmax(logits / TEMPERATURE, 1)
     shares = log_shares.exp()

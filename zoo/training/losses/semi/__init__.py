@@ -1,1 +1,1 @@
-"""Ways to learn from images without labels, one file each."""
+"""Semi-supervised methods, one file each."""
