@@ -1,7 +1,7 @@
-"""What kept activations do to predictions and to accuracy: what docs/benchmarks.md publishes about the cache.
+"""What cached features do to predictions and to accuracy: what docs/benchmarks.md publishes about the cache.
 
 Three parts. `agreement`: on real images, the class that a pretrained network names with its frozen part folded, in
-bfloat16, or both, against the plain float32 network. `accuracy`: the same training with and without kept activations,
+bfloat16, or both, against the plain float32 network. `accuracy`: the same training with and without cached features,
 no augmentation, paired by seed. `views`: training from K kept views against fresh augmentation in every epoch.
 """
 
@@ -120,7 +120,7 @@ def agreement(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any
 
 
 def accuracy(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """With and without kept activations, no augmentation."""
+    """With and without cached features, no augmentation."""
     rows = []
     for strategy in STRATEGIES:
         for cache in ("off", "on"):
@@ -173,7 +173,7 @@ def table(record: Mapping[str, Any]) -> str:
         rows = map(_agreement_row, record["agreement"])
         lines += ["", "The class that is named, against the plain float32 network:", "", markdown(head, rows)]
     for part, text in (
-        ("accuracy", "With and without kept activations, without augmentation"),
+        ("accuracy", "With and without cached features, without augmentation"),
         ("views", "From K kept views, light augmentation, against fresh views in every one of 10 epochs"),
     ):
         if part in record:

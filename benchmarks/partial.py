@@ -1,4 +1,4 @@
-"""The last group and the head, with and without kept activations of what is frozen below them.
+"""The last group and the head, with and without cached features of what is frozen below them.
 
 Both train on the same images with the same seed, each in a fresh process with empty caches, and take turns at going
 first. Without augmentation both should end with the same accuracy within noise; with it, an image is seen in as many

@@ -1,6 +1,6 @@
 """Time and memory against the number of images at 224 px, and against how much of the network is frozen.
 
-Images: one epoch of the last group and the head of a small network, with and without kept activations; memory is what
+Images: one epoch of the last group and the head of a small network, with and without cached features; memory is what
 the process and its workers held that no file backs. Frozen depth: from which layer group on a phase trains, at 64 px.
 """
 

@@ -62,7 +62,7 @@ def render(results: dict[str, list[testing.Check]]) -> str:
         "",
         "## Where a network can be split",
         "",
-        "[Kept activations](transfer-learning.md#never-computing-the-frozen-part-twice) need a place to split the",
+        "[Cached features](transfer-learning.md#never-computing-the-frozen-part-twice) need a place to split the",
         "network at. These can be split before every one of their layer groups, which the tests check to the bit:",
         f"{', '.join(f'`{name}`' for name in SPLIT[:-1])} and `{SPLIT[-1]}`.",
         "Any other is tried when its plan is made: where a boundary does not hold, an earlier one that does is taken,",

@@ -1,4 +1,4 @@
-"""What the tests of kept activations adapt on."""
+"""What the tests of cached features adapt on."""
 
 from __future__ import annotations
 

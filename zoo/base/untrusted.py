@@ -199,7 +199,10 @@ def _entries(file: IO[bytes], length: int, most: int) -> int:
 
 def is_finite(value: Any) -> bool:
     """Whether it is a finite number, not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def read_yaml(path: Path) -> Any:

@@ -331,7 +331,7 @@ def _refusal(error: HfHubHTTPError, repo: str) -> tuple[str, str]:
     elif status == 403:
         fix = f"use a token that may write to {repo or 'it'}: {tokens_page()}, then: hf auth login"
     elif status == 412:
-        why, fix = f"somebody else changed {repo} at the same time", "look at what they did, then push again"
+        why, fix = f"someone else changed {repo} at the same time", "look at what they did, then push again"
     elif status == 429:
         after = retry_after(error.response)
         fix = f"wait {after:.0f} s and run the same command again" if after else "wait some minutes and run it again"

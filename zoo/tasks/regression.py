@@ -12,7 +12,7 @@ import torch
 from zoo.tasks.kind import MISTAKES, Column, Flags, Kind, LossOptions, TaskPrediction, Unfit, Values, mistake
 from zoo.tasks.schema import FACTS, NAN, Target, Task, number_of, whole_numbers
 
-FEW = 20  # distinct whole numbers; up to so many are taken for classes
+FEW = 20  # distinct whole numbers; at most this many are taken for classes
 BINS = 4  # quantiles of the target, as strata
 
 

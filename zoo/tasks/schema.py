@@ -56,7 +56,7 @@ class Facts:
     noun: str = "class"  # for one of them
     losses: tuple[str, ...] = ()  # names of the losses to choose from, the default first
     several: bool = False  # whether an image may have several of the classes: a target is 1 or 0 for each of them
-    alone: bool = False  # whether an only task has its own scores choose the epoch, and is logged without its name
+    alone: bool = False  # as the only task: its own scores select the epoch, and it is logged without its name
     chance: bool = False  # whether the headline measure of a guess is 0
     scaled: bool = False  # whether the trained head is put into the target's unit, for which it needs a bias
     keeps: tuple[str, ...] = ()  # further keys of a task's record: "thresholds", "mean", "std"

@@ -119,6 +119,13 @@ def test_licence_is_inherited_never_invented(tmp_path: Path, weights: Any, licen
     assert (data.get("license"), data.get("license_name")) == (license_, name)
 
 
+@pytest.mark.parametrize("tasks", [[[]], ["kind"], 3, ["a=/home/me/secret.csv:a:b:c"]])
+def test_damaged_tasks_are_shown_without_a_path(tmp_path: Path, tasks: Any) -> None:
+    record = made(tmp_path)
+    record["recipe"]["tasks"] = tasks
+    assert "/home/me" not in model_card(record)
+
+
 def test_random_weights_have_no_base_model(tmp_path: Path) -> None:
     record = made(tmp_path)
     record["backbone"]["weights"] = None

@@ -453,7 +453,7 @@ def test_a_commit_that_somebody_else_makes_in_between_is_not_written_over(
     monkeypatch.setattr(HfApi, "create_commit", late)
     done = client.push(run.path, "tester/tints")
     assert done.code == 1
-    assert "somebody else changed tester/tints at the same time" in done.err
+    assert "someone else changed tester/tints at the same time" in done.err
     assert set(on_hub(client, "tester/tints")) == {"theirs.txt"}
 
 

@@ -1,4 +1,4 @@
-"""Training from kept activations is training: the same weights, whatever happens to the files."""
+"""Training from cached features is training: the same weights, whatever happens to the files."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def check_access(who: Account, repo: str) -> None:
         raise HubError(
             what,
             why=f"{namespace} is neither this account nor one of its organisations",
-            fix=f"push to {' or '.join(f'{space}/{name}' for space in own)}, or log in as somebody else: hf auth login",
+            fix=f"push to {' or '.join(f'{space}/{name}' for space in own)}, or log in as another user: hf auth login",
         )
     if who.orgs.get(namespace) == "read":
         raise HubError(

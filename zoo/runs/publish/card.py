@@ -220,7 +220,7 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
 
     defaults = Recipe().record()
     changed = {key: value for key, value in part(record, "recipe").items() if value != defaults.get(key)}
-    if changed.get("tasks"):
+    if isinstance(changed.get("tasks"), list):
         changed["tasks"] = ", ".join(without_place(text) for text in changed["tasks"])
     for key, value in changed.items():
         if isinstance(value, str) and key != "label_separator":
@@ -228,9 +228,12 @@ def _changed(record: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def without_place(task: str) -> str:
+def without_place(task: Any) -> str:
     """A task as given by the user, without the path of its data set."""
-    spec = TaskSpec.parse(task)
+    try:
+        spec = TaskSpec.parse(task)
+    except ValueError:  # a damaged record
+        return references.public(str(task))
     return str(replace(spec, dataset=references.public(spec.dataset)))
 
 
