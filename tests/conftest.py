@@ -27,7 +27,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # Where plots of reports are looked at. Elsewhere reports are written without them: drawing takes longer than a small
 # training.
-DRAWN = ("tests/runs/report/", "tests/studies/compare/", "tests/e2e/", "tests/faults/test_hostile")
+DRAWN = (
+    "tests/runs/report/",
+    "tests/runs/test_multitask.py",
+    "tests/studies/ensemble/",
+    "tests/studies/compare/",
+    "tests/e2e/",
+    "tests/faults/test_hostile",
+)
 
 
 def pytest_collection_finish() -> None:
