@@ -76,7 +76,7 @@ def test_the_reference_has_every_public_name(site):
     assert {f"{home if home in whole else 'zoo'}.{name}" for name, home in zoo._HOME.items()} <= anchors
     assert "zoo.testing.check_backbone" in anchors
     assert "regular expression, matched at the start of a tensor" in text, "what a record's fields mean"
-    assert "Peak rate of the head in the last phase" in text, "what a recipe's fields mean"
+    assert "Peak learning rate of the head in the last phase" in text, "what a recipe's fields mean"
 
 
 def test_nothing_of_the_sources_shows(site):

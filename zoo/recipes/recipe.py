@@ -14,7 +14,7 @@ from zoo.errors import RecipeError
 from zoo.recipes import methods
 from zoo.recipes.rules import choice_faults
 from zoo.recipes.strategies import PRESETS, Augment, Phase, Preset, phase_faults
-from zoo.tasks.schema import FACTS, MANY, ONE, Problem, TaskSpec, task_faults
+from zoo.tasks.schema import LOSSES, ONE, Problem, TaskSpec, task_faults
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
 Balance = Literal["none", "weights", "sampler"]
@@ -78,9 +78,9 @@ class Recipe:
         high=0.9,
     )
     label_loss: str = choice(
-        FACTS[MANY].losses[0],
+        LOSSES[0],
         "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels, few of them per image.",
-        choices=FACTS[MANY].losses,
+        choices=LOSSES,
     )
     ema: float = choice(
         0.0, "Decay of a moving average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999

@@ -54,7 +54,7 @@ class Facts:
     guess: str  # the baseline, in words
     least: int = 0  # classes that it needs; 0: it has none
     noun: str = "class"  # for one of them
-    losses: tuple[str, ...] = ()  # names of the losses to choose from, the default first
+    losses: tuple[str, ...] = ()  # names of its losses for `label_loss`, see `LOSSES` in its file
     several: bool = False  # whether an image may have several of the classes: a target is 1 or 0 for each of them
     alone: bool = False  # as the only task: its own scores select the epoch, and it is logged without its name
     chance: bool = False  # whether the headline measure of a guess is 0
@@ -70,7 +70,7 @@ _MAP = Measure("map", "mAP", share=True, hub=("mean_average_precision", "mAP"))
 _R2 = Measure("r2", "R²", hub=("r_squared", "R squared"))
 FACTS: dict[str, Facts] = {facts.name: facts for facts in (
     Facts(ONE, (_ACCURACY, _MACRO_F1, Measure("top5"), Measure("ece")), "always guessing the commonest class", least=2,
-          losses=("cross-entropy",), pipeline="single_label_classification"),
+          pipeline="single_label_classification"),
     Facts(MANY, (_MAP, Measure("accuracy"), _MACRO_F1, Measure("micro_f1")), "guessing by how common labels are",
           least=1, noun="label", losses=("bce", "asymmetric"), several=True, alone=True, keeps=("thresholds",),
           pipeline="multi_label_classification"),
@@ -80,6 +80,7 @@ FACTS: dict[str, Facts] = {facts.name: facts for facts in (
           "always guessing the same level", least=2, noun="level", chance=True,
           outputs=lambda task: tuple(f"above {level}" for level in task.classes[:-1])),
 )}  # fmt: skip
+LOSSES = tuple(dict.fromkeys(name for facts in FACTS.values() for name in facts.losses))  # of any kind
 _SCORE = Measure("score", "mean score")  # of several tasks
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from zoo.tasks.schema import FACTS, ONE, Task, whole_numbers
 
 BINS = 15  # of the calibration histogram, as in Guo et al. 2017
 UNKNOWN = -1  # class of an image without a target
+LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {}
+"""Losses besides cross-entropy, by name: logits and shares of the classes, both (N, classes), give (N,) in nats."""
 
 
 class SingleLabel(Kind):
@@ -44,12 +46,16 @@ class SingleLabel(Kind):
         return found
 
     def loss(self, task: Task, logits: torch.Tensor, targets: torch.Tensor, options: LossOptions) -> torch.Tensor:
-        """Cross-entropy, with label smoothing."""
+        """Cross-entropy or what `LOSSES` names, with label smoothing."""
+        known = targets[:, 0].isfinite()
+        if options.name in LOSSES:
+            classes = targets[known, 0].long()
+            return class_losses(options.name, logits[known], classes, options.smoothing).sum() / max(1, len(classes))
         classes = targets[:, 0].nan_to_num(nan=UNKNOWN).long()
         total = functional.cross_entropy(
             logits, classes, ignore_index=UNKNOWN, label_smoothing=options.smoothing, reduction="sum"
         )
-        return total / (classes != UNKNOWN).sum().clamp(min=1)
+        return total / known.sum().clamp(min=1)
 
     def nats(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Cross-entropy with torch's own mean."""
@@ -67,6 +73,14 @@ class SingleLabel(Kind):
         """The most probable classes."""
         best = [ranked(shares, task, top) for shares in logits.softmax(1)]
         return [TaskPrediction(*shares[0], top=shares) for shares in best]
+
+
+def class_losses(name: str, logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """A loss of `LOSSES` for (N, classes) logits and (N,) classes, or (N, classes) shares that are smoothed already."""
+    if targets.ndim == 1:
+        # Label smoothing (Szegedy et al. 2016): a share of each target goes to all classes.
+        targets = functional.one_hot(targets, logits.shape[1]) * (1 - smoothing) + smoothing / logits.shape[1]
+    return LOSSES[name](logits, targets)
 
 
 def measure(outputs: Outputs, classes: Sequence[str], ids: Sequence[str]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def refuse_unfit(recipe: Recipe, dataset: Dataset) -> None:
         wrong = [name for name, off in ONE_CLASS.items() if getattr(recipe, name) != off]
         if wrong:
             why = "they need one class per image, and here images have several labels, or several tasks"
-    elif recipe.label_loss != _USUAL_LOSS:
+    elif recipe.label_loss not in (_USUAL_LOSS, *dataset.tasks[0].facts.losses):
         wrong = [f"label_loss {recipe.label_loss}"]
         why = "it is about several labels of an image, and here each has one class"
     if recipe.select_by not in ("auto", *merits(dataset.tasks), *(methods.VALIDATORS if plain else ())):
@@ -139,6 +139,7 @@ def objective(settled: Recipe, loaded: Loaded, stream: UnlabelledStream | None) 
         ).to(loaded.accelerator.device)
     supervised = Supervised(
         len(part.classes),
+        name=settled.label_loss,
         label_smoothing=settled.smoothing,
         class_weights=data.class_weights(part) if settled.balance == "weights" else None,
         mixup=settled.mixup,

@@ -85,14 +85,30 @@ METHOD = Means
 """
 
 
-def test_one_file_adds_a_method(tmp_path: Path) -> None:
+FOCAL = """
+
+def focal(logits, shares):
+    logs = logits.log_softmax(1)
+    return -(shares * (1 - logs.exp()) ** 2 * logs).sum(1)
+
+
+LOSSES["focal"] = focal
+"""
+
+
+def test_a_file_adds_a_method_and_a_function_a_loss(tmp_path: Path) -> None:
     shutil.copytree(Path(zoo.__file__).parent, tmp_path / "zoo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(zoo.__file__).parent.parent / "registry.yaml", tmp_path)
     (tmp_path / "zoo" / "training" / "losses" / "alignment" / "means.py").write_text(MEANS)
+    kind, facts = (tmp_path / "zoo" / "tasks" / name for name in ("single_label.py", "schema.py"))
+    kind.write_text(kind.read_text() + FOCAL)
+    row = '          pipeline="single_label_classification"),'
+    assert row in facts.read_text()
+    facts.write_text(facts.read_text().replace(row, row.replace("pipeline", 'losses=("focal",), pipeline')))
     photos = four(tmp_path / "photos", 6)
     typed = (
-        f"adapt resnet_nano --dataset {photos} --target {photos} --align means --strategy finetune --epochs 1 "
-        "--image-size 32 --lr 1e-3 --out run"
+        f"adapt resnet_nano --dataset {photos} --target {photos} --align means --label-loss focal "
+        "--strategy finetune --epochs 1 --image-size 32 --lr 1e-3 --out run"
     )
     done = subprocess.run(
         [sys.executable, "-m", "zoo", *typed.split()],

@@ -5,6 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from zoo.tasks import single_label
+from zoo.tasks.kind import LossOptions
+from zoo.tasks.schema import ONE, Task
 from zoo.training.losses.supervised import Supervised
 from zoo.training.seeds import seed_all
 
@@ -28,6 +31,28 @@ def test_class_weights_scale_each_image_whatever_is_beside_it() -> None:
     assert whole.item() == pytest.approx(sum(half.item() for half in halves) / 2, rel=1e-6)
     alone = functional.cross_entropy(MODEL(IMAGES[:1]), LABELS[:1])
     assert objective.loss(MODEL, IMAGES[:1], LABELS[:1]).item() == pytest.approx(2 * alone.item(), rel=1e-6)
+
+
+def brier(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    return (logits.softmax(1) - shares).square().sum(1)
+
+
+def test_a_loss_by_name_takes_smoothing_class_weights_and_unknown_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(single_label.LOSSES, "brier", brier)
+    shares = functional.one_hot(LABELS, 3) * 0.8 + 0.2 / 3
+    each = brier(MODEL(IMAGES), shares)
+    found = Supervised(3, name="brier", label_smoothing=0.2).loss(MODEL, IMAGES, LABELS)
+    torch.testing.assert_close(found, each.mean())
+    weighted = Supervised(3, name="brier", label_smoothing=0.2, class_weights=[2.0, 1.0, 0.5])
+    weights = torch.tensor([2.0, 1.0, 0.5, 0.5, 0.5, 1.0])
+    torch.testing.assert_close(weighted.loss(MODEL, IMAGES, LABELS), (each * weights).mean())
+    task = Task("kind", ONE, ("a", "b", "c"))
+    targets = LABELS.float()[:, None]
+    targets[4] = torch.nan
+    among = single_label.SingleLabel().loss(task, MODEL(IMAGES), targets, LossOptions("brier", 0.2))
+    torch.testing.assert_close(among, each[[0, 1, 2, 3, 5]].mean())
+    none = single_label.SingleLabel().loss(task, MODEL(IMAGES), targets[4:5].expand(6, 1), LossOptions("brier", 0.2))
+    assert none.item() == 0
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])

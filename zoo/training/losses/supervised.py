@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from zoo.data import Batch
 from zoo.recipes.plan import PhasePlan
+from zoo.tasks.single_label import LOSSES, class_losses
 from zoo.training.losses.objective import Loss, Objective
 
 
@@ -19,6 +20,7 @@ class Supervised(Objective):
 
     Args:
         num_classes: Classes of the head.
+        name: A loss of `zoo.tasks.single_label.LOSSES`; any other name means cross-entropy.
         label_smoothing: Share of each target spread over all classes (Szegedy et al. 2016).
         class_weights: A weight per class against imbalance, mean 1 over the training images, or None.
         mixup: Alpha of mixup (Zhang et al. 2018); 0 turns it off.
@@ -29,13 +31,14 @@ class Supervised(Objective):
         self,
         num_classes: int,
         *,
+        name: str = "",
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> None:
         super().__init__()
-        self.classes = num_classes
+        self.classes, self._name = num_classes, name
         self._smoothing, self._cutmix = label_smoothing, cutmix
         self._weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self._mix = (
@@ -65,6 +68,10 @@ class Supervised(Objective):
 
     def compare(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The mean loss of (B, classes) logits in float32 against the targets of `mixed`; a scalar, nats."""
+        if self._name in LOSSES:
+            losses = class_losses(self._name, logits, targets, self._smoothing)
+            weights = None if targets.ndim > 1 else self._weights
+            return (losses if weights is None else losses * weights.to(logits.device)[targets]).mean()
         if targets.ndim > 1:  # shares, smoothed already
             return functional.cross_entropy(logits, targets)
         if self._weights is None:
