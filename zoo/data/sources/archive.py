@@ -112,6 +112,9 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(_SUFFIXES)
 
 
+FORM = "a zip or tar archive of a folder"
+
+
 def claims(ref: str) -> bool:
     """Whether it is a path with an archive's extension."""
     return is_archive(as_path(ref)) and as_path(ref).exists()

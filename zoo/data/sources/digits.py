@@ -48,6 +48,9 @@ class DigitsReader:
         return buffer.getvalue()
 
 
+FORM = ""  # a name, as the first source says
+
+
 def claims(ref: str) -> bool:
     """Whether it is the catalogue's name for them."""
     entry = registry.load().datasets.get(ref)

@@ -17,6 +17,8 @@ from zoo.errors import DataError
 class ImageSource(Protocol):
     """A module that lists the images of one kind of data set."""
 
+    FORM: str  # how to write one, for users; empty if another source says it
+
     def claims(self, ref: str) -> bool:
         """Whether a reference is this source's to list."""
 
@@ -28,10 +30,8 @@ class ImageSource(Protocol):
 # means that), and a folder named like an archive is a folder.
 SOURCES: Sequence[ImageSource] = (hub, digits, image_folder, archive, table)
 
-FORMS = (
-    "give a name (see `zoo datasets`), hf:ORG/NAME, a folder of class folders, a table "
-    f"({', '.join(table.SUFFIXES)}), or a zip or tar archive of a folder"
-)
+_FORMS = [source.FORM for source in SOURCES if source.FORM]
+FORMS = f"give {', '.join(_FORMS[:-1])}, or {_FORMS[-1]}"
 
 
 def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
@@ -57,7 +57,7 @@ def _unclaimed(ref: str) -> DataError:
     if path.exists():
         return DataError(f"{ref} is neither a table nor an archive", why=f"its name ends in {path.suffix!r}", fix=FORMS)
     near, names = near_path(ref), registry.load().datasets
-    is_path = looks_like_path(ref) or table.is_table(path) or archive.is_archive(path)
+    is_path = looks_like_path(ref) or bool(path.suffix)
     similar = [near] if is_path else difflib.get_close_matches(ref.lower(), [*names, near or ""], n=3, cutoff=0.5)
     hint = did_you_mean(*similar, f"./{near}" if near in names else None)
     if not is_path:

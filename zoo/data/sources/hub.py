@@ -45,6 +45,9 @@ class HubReader:
         return read_bytes(_fetched(str(cell["path"])), IMAGE_LIMIT)
 
 
+FORM = "a name (see `zoo datasets`), hf:ORG/NAME"
+
+
 def claims(ref: str) -> bool:
     """Whether it is `hf:ORG/NAME[@revision]`, or the catalogue's name for a data set on the Hub."""
     return place_on_hub(ref)[0] is not None

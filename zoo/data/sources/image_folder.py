@@ -26,6 +26,9 @@ class FileReader:
         return read_bytes(locator, IMAGE_LIMIT)
 
 
+FORM = "a folder of class folders"
+
+
 def claims(ref: str) -> bool:
     """Whether it is a folder."""
     return as_path(ref).is_dir()

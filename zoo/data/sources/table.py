@@ -38,6 +38,9 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+FORM = f"a table ({', '.join(SUFFIXES)})"
+
+
 def claims(ref: str) -> bool:
     """Whether it is a path with a table's extension."""
     return is_table(as_path(ref)) and as_path(ref).exists()
