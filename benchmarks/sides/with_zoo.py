@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from zoo.recipes.plan import PhasePlan
 from zoo.runs import train as execute
 from zoo.tasks.outputs import Outputs
 from zoo.training import loop
-from zoo.training.frozen_cache.phase_data import PhaseSource, Source
+from zoo.training.frozen_cache.phase_data import Source
 from zoo.training.loop import Job
 from zoo.training.state.session import Session
 
@@ -58,20 +58,9 @@ def wrap_sources(wrap: Callable[[Source, PhasePlan], Source]) -> None:
     train = loop.train
 
     def wrapped(job: Job, session: Session, *rest: Any) -> None:
-        sources = [_Wrapped(source, wrap, phase) for source, phase in zip(job.sources, job.plan.phases, strict=True)]
-        train(replace(job, sources=sources), session, *rest)
+        train(replace(job, source=lambda phase, session: wrap(job.source(phase, session), phase)), session, *rest)
 
     execute.train = wrapped  # type: ignore[assignment, attr-defined]  # the name by which it is called there
-
-
-@dataclass(frozen=True)
-class _Wrapped:
-    source: PhaseSource
-    wrap: Callable[[Source, PhasePlan], Source]
-    phase: PhasePlan
-
-    def begin(self, session: Session) -> Source:
-        return self.wrap(self.source.begin(session), self.phase)
 
 
 class _Events:

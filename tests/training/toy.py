@@ -143,7 +143,7 @@ class Toy:
             groups=GROUPS,
             plan=self.plan,
             recipe=recipe,
-            sources=[Source(self.model, self.loader.epoch, evaluate or self.measure)] * len(plan.phases),
+            source=lambda *_: Source(self.model, self.loader.epoch, evaluate or self.measure),
             objective=self.objective,
             accelerator=self.accelerator,
             scores=scores_of(one_class(range(CLASSES))),

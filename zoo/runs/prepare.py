@@ -50,8 +50,8 @@ def prepare(backbone: str, dataset: str, recipe: Recipe, emit: Listener, *, cost
     work, range_test = _with_rate(work, loaded)
     plan = loaded.planned(work.settled, work.steps, work.settled.norm, notes)
     plan = with_objective(plan, work.objective, work.settled.batch)
-    plan, work, caches = price(plan, loaded, work, cost)
-    return Prepared(loaded, work, plan, caches, range_test)
+    plan, settled, caches = price(plan, loaded, work, cost)
+    return Prepared(loaded, replace(work, settled=settled), plan, caches, range_test)
 
 
 def check(recipe: Recipe) -> None:

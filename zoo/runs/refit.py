@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from zoo.data import Dataset
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
 from zoo.runs.prepare import Prepared, assemble
-from zoo.training.frozen_cache.phase_data import Option, sources_for
+from zoo.training.frozen_cache.phase_data import Option, open_source
 from zoo.training.loop import Job
 from zoo.training.state.position import Position
 from zoo.training.state.session import Session
@@ -62,7 +63,7 @@ def job_after(job: Job, first: Position, ready: Prepared, start: Mapping[str, to
         job,
         plan=Plan(ready.plan.backbone, ready.plan.dataset, phases),
         recipe=replace(work.settled, patience=None),
-        sources=sources_for(phases, loaded, work, caches),
+        source=partial(open_source, loaded, work, caches),
         objective=work.objective,
         sample_ids=images.ids,
         epochs=epochs,

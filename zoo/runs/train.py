@@ -30,7 +30,7 @@ from zoo.runs.run_folder import Run
 from zoo.tasks.schema import task_records
 from zoo.tasks.scoring import scores_of
 from zoo.training import machine, make_objective
-from zoo.training.frozen_cache.phase_data import sources_for
+from zoo.training.frozen_cache.phase_data import open_source
 from zoo.training.loop import Job, train
 from zoo.training.memory import explained_memory
 from zoo.training.state.session import Session
@@ -125,7 +125,7 @@ def _carry_out(this: Run, ready: Prepared, emit: Listener, began: float) -> Run:
         groups=loaded.groups,
         plan=ready.plan,
         recipe=work.settled,
-        sources=sources_for(ready.plan.phases, loaded, work, ready.caches),
+        source=partial(open_source, loaded, work, ready.caches),
         objective=work.objective,
         accelerator=accelerator,
         sample_ids=dataset.train.ids,

@@ -23,7 +23,7 @@ from zoo.recipes.recipe import Recipe
 from zoo.tasks.outputs import Scores
 from zoo.training.async_losses import Losses, Step
 from zoo.training.autotune.compile import compiled
-from zoo.training.frozen_cache.phase_data import PhaseSource, Source
+from zoo.training.frozen_cache.phase_data import Source
 from zoo.training.losses.objective import Joined, Objective
 from zoo.training.norms.synchronised import synchronised
 from zoo.training.optim import make_optimizer, set_rates
@@ -43,7 +43,7 @@ class Job:
     groups: Sequence[Group]
     plan: Plan
     recipe: Recipe
-    sources: Sequence[PhaseSource]  # what each phase trains on
+    source: Callable[[PhasePlan, Session], Source]  # what a phase that begins trains on
     objective: Objective  # on the device
     accelerator: Accelerator
     scores: Scores  # computes the scores on the validation images, "loss" among them
@@ -78,7 +78,7 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     optimizer = make_optimizer(job.recipe.optimizer, job.model, job.groups, phase, job.objective)
     losses = Losses(accelerator, job.sample_ids)
     session.restore_optimizer(optimizer, losses.flush)
-    source = job.sources[at.phase].begin(session)
+    source = job.source(phase, session)
     network = compiled(source.network) if phase.compiled else source.network
     joined, optimizer = accelerator.prepare(Joined(network, job.objective), optimizer)
     epochs = phase.epochs if job.epochs is None else job.epochs[phase.name]
@@ -87,8 +87,14 @@ def run_phase(job: Job, session: Session, phase: PhasePlan, average: ModelEmaV3 
     while at.epoch <= epochs and not (job.recipe.patience and at.stale >= job.recipe.patience):
         started = time.monotonic()
         freezer.train()
-        batches = session.timed(source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate))
-        while micro_batches := list(islice(batches, job.recipe.accumulate)):
+        batches = source.epoch(at.epochs_seen, at.epoch_step * job.recipe.accumulate)
+        while True:
+            asked = time.perf_counter()
+            micro_batches = list(islice(batches, job.recipe.accumulate))
+            at.waited += time.perf_counter() - asked
+            if not micro_batches:
+                break
+            at.images += sum(map(len, micro_batches))
             seed_all(job.recipe.seed, "step", at.step, accelerator.process_index)
             rates = set_rates(optimizer, phase, at.phase_step)
             values = torch.zeros((), device=accelerator.device)

@@ -18,10 +18,10 @@ from zoo.training.memory import explained_memory
 Known = tuple[float, int, float | None]  # seconds, bytes, and seconds of waiting for data
 
 
-def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[Plan, Work, dict[str, Option]]:
+def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[Plan, Recipe, dict[str, Option]]:
     """Decide which phases train from cached features and which are compiled, and estimate time and memory.
 
-    Returns the plan and the work with these choices, and the options of phases with cached features, by name. `known`
+    Returns the plan and the recipe with these choices, and the options of phases with cached features, by name. `known`
     is an earlier estimate, of a run that is resumed; None: measure.
     """
     settled, accelerator, input_size = work.settled, loaded.accelerator, loaded.config.input_size
@@ -65,12 +65,8 @@ def price(plan: Plan, loaded: Loaded, work: Work, known: Known | None) -> tuple[
         plan = with_compiled(plan, asked_phases(settled.compile, plan.phases, "compile"))
     assert cost is not None
     compiled = ",".join(phase.name for phase in plan.phases if phase.compiled)
-    settled = replace(settled, cache=choice.setting, compile=compiled or "off")
-    return (
-        replace(plan, seconds=cost[0], memory_bytes=cost[1], data_wait=cost[2]),
-        replace(work, settled=settled),
-        choice.options,
-    )
+    plan = replace(plan, seconds=cost[0], memory_bytes=cost[1], data_wait=cost[2])
+    return plan, replace(settled, cache=choice.setting, compile=compiled or "off"), choice.options
 
 
 def _trainings(recipe: Recipe, dataset: Dataset) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 import torch
@@ -38,14 +38,6 @@ class Option:
     most: int = 1  # cached views of each training image, if there are enough epochs
 
 
-class PhaseSource(Protocol):
-    """What gives a phase its data when it begins."""
-
-    def begin(self, session: Session) -> Source:
-        """The phase's data; the session knows whether the phase is resumed."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """Images and the whole network; or cached features and the part of the network above them."""
@@ -54,79 +46,60 @@ class Source:
     epoch: Callable[[int, int], Iterator[Batch]]  # the batches of an epoch of the run, from a step on
     evaluate: Callable[[nn.Module], Outputs]  # the whole network (or its average) over the validation images
 
-    def begin(self, session: Session) -> Source:
-        """Itself: images need no preparation."""
-        return self
 
-
-@dataclass(frozen=True, slots=True)
-class CachedSource:
-    """Cached features, computed when their phase begins: they depend on what earlier phases trained."""
-
-    phase: PhasePlan
-    option: Option
-    loaded: Loaded
-    work: Work
-    images: Source  # if there is no space for features
-
-    def begin(self, session: Session) -> Source:
-        """Compute the features or open their files; `session.position.kept` makes a resumed phase do the same."""
-        at, option, accelerator = session.position, self.option, self.loaded.accelerator
-        if at.kept == "not":
-            return self.images
-        first = at.epochs_seen - at.epoch + 1  # the phase's first epoch in the run
-        epochs = range(first, first + option.plan.views)
-        cache = FeatureCache(self.loaded, self.work, option.cut, option.layout, self.phase.frozen, epochs)
-        if at.kept is None:
-            at.kept = _decided(accelerator, lambda: "folded" if cache.folds() else "plain")
-        if at.kept == "plain" and option.cut.folds:
-            session.emit(
-                Note(f"{self.phase.name}: norms are not folded into convolutions, which would change features")
-            )
-        features = _load(accelerator, cache, at.kept == "folded", session)
-        if isinstance(features, str):
-            at.kept = "not"
-            session.emit(Note(f"{self.phase.name}: features are not cached: {features}"))
-            return self.images
-        dataset, work, stream = self.loaded.dataset, self.work, self.work.stream
-        pinned = accelerator.device.type == "cuda"
-        training = _CachedBatches(features[:-1], first, dataset.train.truth(), pinned=pinned)
-        validation = _CachedBatches(features[-1:], 0, dataset.val.truth(), pinned=pinned)
-        steps = _steps(self.phase, stream)
-
-        def evaluate(candidate: nn.Module) -> Outputs:
-            batches = map(validation.batch, work.val_loader.keys)
-            outputs = collect(option.cut.suffix(candidate), batches, accelerator, mixed=True)
-            outputs.target = stream.predict(candidate, accelerator) if stream else None
-            return outputs
-
-        def epoch(number: int, start: int) -> Iterator[Batch]:
-            return map(training.batch, work.loader.keys(number, start, steps))
-
-        return Source(option.cut.suffix(self.loaded.model), epoch, evaluate)
-
-
-def sources_for(
-    phases: Sequence[PhasePlan], loaded: Loaded, work: Work, options: Mapping[str, Option]
-) -> list[PhaseSource]:
-    """What each phase trains on; `options` are by name, and a phase without one computes the whole network."""
-    accelerator, loader, stream = loaded.accelerator, work.loader, work.stream
+def open_source(
+    loaded: Loaded, work: Work, options: Mapping[str, Option], phase: PhasePlan, session: Session
+) -> Source:
+    """What a phase that begins trains on; `options` are by name, and a phase without one computes the whole network."""
+    loader, stream, steps = work.loader, work.stream, _steps(phase, work.stream)
 
     def evaluate(candidate: nn.Module) -> Outputs:
-        outputs = collect(candidate, work.val_loader, accelerator, mixed=True)
+        outputs = collect(candidate, work.val_loader, loaded.accelerator, mixed=True)
+        outputs.target = stream.predict(candidate, loaded.accelerator) if stream else None
+        return outputs
+
+    epoch = stream.joined(loader) if stream and phase.unlabelled else partial(loader.epoch, steps=steps)
+    images = Source(loaded.model, epoch, evaluate)
+    return _open_cached(loaded, work, options[phase.name], phase, session, images) if phase.name in options else images
+
+
+def _open_cached(
+    loaded: Loaded, work: Work, option: Option, phase: PhasePlan, session: Session, images: Source
+) -> Source:
+    """Compute the features or open their files; `images` if there is no space for them.
+
+    They depend on what earlier phases trained. `session.position.kept` makes a resumed phase do the same.
+    """
+    at, accelerator = session.position, loaded.accelerator
+    if at.kept == "not":
+        return images
+    first = at.epochs_seen - at.epoch + 1  # the phase's first epoch in the run
+    epochs = range(first, first + option.plan.views)
+    cache = FeatureCache(loaded, work, option.cut, option.layout, phase.frozen, epochs)
+    if at.kept is None:
+        at.kept = _decided(accelerator, lambda: "folded" if cache.folds() else "plain")
+    if at.kept == "plain" and option.cut.folds:
+        session.emit(Note(f"{phase.name}: norms are not folded into convolutions, which would change features"))
+    features = _load(accelerator, cache, at.kept == "folded", session)
+    if isinstance(features, str):
+        at.kept = "not"
+        session.emit(Note(f"{phase.name}: features are not cached: {features}"))
+        return images
+    dataset, stream, steps = loaded.dataset, work.stream, _steps(phase, work.stream)
+    pinned = accelerator.device.type == "cuda"
+    training = _CachedBatches(features[:-1], first, dataset.train.truth(), pinned=pinned)
+    validation = _CachedBatches(features[-1:], 0, dataset.val.truth(), pinned=pinned)
+
+    def evaluate(candidate: nn.Module) -> Outputs:
+        batches = map(validation.batch, work.val_loader.keys)
+        outputs = collect(option.cut.suffix(candidate), batches, accelerator, mixed=True)
         outputs.target = stream.predict(candidate, accelerator) if stream else None
         return outputs
 
-    def source(phase: PhasePlan) -> PhaseSource:
-        def epoch(number: int, start: int) -> Iterator[Batch]:
-            return loader.epoch(number, start, _steps(phase, stream))
+    def epoch(number: int, start: int) -> Iterator[Batch]:
+        return map(training.batch, work.loader.keys(number, start, steps))
 
-        joined = stream.joined(loader) if stream and phase.unlabelled else epoch
-        images = Source(loaded.model, joined, evaluate)
-        option = options.get(phase.name)
-        return images if option is None else CachedSource(phase, option, loaded, work, images)
-
-    return [source(phase) for phase in phases]
+    return Source(option.cut.suffix(loaded.model), epoch, evaluate)
 
 
 def _steps(phase: PhasePlan, stream: UnlabelledStream | None) -> int | None:

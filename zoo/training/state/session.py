@@ -22,7 +22,6 @@ from torch import nn
 
 from zoo.base.durations import Interval
 from zoo.base.files import friendly_os_errors, replacing, write_atomic
-from zoo.data import Batch
 from zoo.errors import RunError, TrainingError, TrainingInterrupted
 from zoo.events import CheckpointSaved, EpochDone, Listener, Note, StepDone, ignore
 from zoo.models.tensor_files import file_sha256, write_tensors
@@ -230,17 +229,6 @@ class Session:
             fields |= {name: dict(scores)} if (scores := fields.pop(name)) else {}
         self._log({"event": "epoch", **fields, "step": self.position.step})
         self.emit(event)
-
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; the time until each is available counts as waited."""
-        while True:
-            started = time.perf_counter()
-            batch = next(batches, None)
-            self.position.waited += time.perf_counter() - started
-            if batch is None:
-                return
-            self.position.images += len(batch)
-            yield batch
 
     @property
     def seconds(self) -> float:
