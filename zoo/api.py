@@ -13,6 +13,7 @@ from zoo.recipes import methods
 from zoo.recipes.budget import Budget
 from zoo.recipes.plan import Plan
 from zoo.recipes.recipe import Recipe
+from zoo.recipes.rules import refuse_other_data
 from zoo.runs import progress_lines, run_folder
 from zoo.runs.run_folder import Run
 from zoo.studies.compare.comparison_folder import Comparison
@@ -45,11 +46,10 @@ def plan(
     Raises:
         ZooError: The backbone, the data or the choices cannot be used; the message says why and what to do.
     """
-    from zoo.runs import train
     from zoo.runs.prepare import prepare
 
     settled = recipe or Recipe()
-    return prepare(*train.required(backbone, dataset, settled), settled, on_event).plan
+    return prepare(*_required(backbone, dataset, settled), settled, on_event).plan
 
 
 def adapt(
@@ -105,7 +105,7 @@ def adapt(
             )
         return train.go_on(Path(resume), emit, backbone, dataset, recipe)
     settled = recipe or Recipe()
-    name, data = train.required(backbone, dataset, settled)
+    name, data = _required(backbone, dataset, settled)
     folder = _path(out)
     if folder is not None:
         refuse_used(folder)  # before anything that takes long
@@ -469,3 +469,15 @@ def push(
         return publish(
             chosen, repo, private=private, overwrite=overwrite, license_=license, dry_run=_path(dry_run), emit=on_event
         )
+
+
+def _required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple[str, str]:
+    """Backbone and data set (the first task's, if there are tasks); raises RecipeError if one is missing."""
+    refuse_other_data(recipe, dataset)
+    named = [spec.dataset for spec in recipe.task_specs]
+    dataset = named[0] if named else dataset
+    missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
+    if missing or backbone is None or dataset is None:
+        fix = "for example: zoo adapt resnet50 --dataset cifar10"
+        raise RecipeError(f"{' and '.join(missing)} must be named", fix=fix)
+    return backbone, dataset

@@ -70,8 +70,13 @@ def command(
         if (recipe is not None or choices) and find(resume):
             work["recipe"] = options.on_top_of(recipe or resume, choices)
     else:
-        backbone, data, settled = options.settle(model, dataset, recipe, choices)
-        work = {"backbone": backbone, "dataset": data, "recipe": settled, "out": out}
+        base = options.settle(model, dataset, recipe, choices)
+        work = {
+            "backbone": model or base.backbone,
+            "dataset": dataset or base.dataset,
+            "recipe": base.recipe,
+            "out": out,
+        }
         work |= {"budget": options.read_budget(budget)} if budget is not None else {}
         work |= {"among": among} if among else {}
     started = processes.number_to_start(count, resume, recipe)

@@ -153,10 +153,8 @@ def with_recipe(command: Callable[..., Answer], *, but: tuple[str, ...] = ()) ->
     return wrapper
 
 
-def settle(
-    model: str | None, dataset: str | None, source: str | None, choices: Mapping[str, Any]
-) -> tuple[str, str, Recipe]:
-    """Returns the backbone's name, the data set and the recipe: what was typed, on top of a recipe file.
+def settle(model: str | None, dataset: str | None, source: str | None, choices: Mapping[str, Any]) -> RecipeFile:
+    """Returns a recipe file with the choices on top; its backbone and data set stand in for what was not typed.
 
     Raises WrongUsage if no backbone or data set is named or the choices do not fit, RecipeError for a bad file.
     """
@@ -173,8 +171,9 @@ def settle(
     backbone = model or base.backbone
     if backbone is None:
         raise WrongUsage("which backbone? none was named", fix="name one: zoo adapt MODEL --dataset …; see `zoo list`")
-    data = specs[0].dataset if specs else _named(dataset or base.dataset, f"zoo adapt {backbone}")
-    return backbone, data, settled
+    if not specs:
+        _named(dataset or base.dataset, f"zoo adapt {backbone}")
+    return RecipeFile(settled, base.backbone, None if specs else base.dataset)
 
 
 def refuse_with_resume(command: str, folder: str, given: Mapping[str, Any]) -> None:

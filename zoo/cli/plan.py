@@ -25,9 +25,11 @@ def command(
 
         zoo plan resnet50 --dataset cifar10 --strategy gradual
     """
-    backbone, data, settled = options.settle(model, dataset, recipe, choices)
+    base = options.settle(model, dataset, recipe, choices)
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
 
-        record = api.plan(backbone, data, settled, on_event=listen).record()
+        backbone, data = model or base.backbone, dataset or base.dataset
+        assert backbone is not None, "settle has refused it"
+        record = api.plan(backbone, data, base.recipe, on_event=listen).record()
     return Answer(record, lambda: render.plan(record), as_json)

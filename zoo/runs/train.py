@@ -17,10 +17,9 @@ from accelerate.utils import broadcast_object_list
 
 from zoo.base import references
 from zoo.base.durations import parse_interval
-from zoo.errors import DataError, DiskError, RecipeError, RunError, TrainingInterrupted, ZooError
+from zoo.errors import DataError, DiskError, RunError, TrainingInterrupted, ZooError
 from zoo.events import Listener, Note, PlanReady, RunFinished, RunStarted
 from zoo.recipes.recipe import Recipe
-from zoo.recipes.rules import refuse_other_data
 from zoo.runs import domains, lock, refit, resume, run_folder
 from zoo.runs.averages import averaged
 from zoo.runs.finish import finish
@@ -248,15 +247,3 @@ def _resumable(this: Run, session: Session) -> Iterator[None]:
     except DiskError as error:
         fix = f"{'free some space' if error.full else 'make it writable again'}, and go on with it: {way_on}"
         raise DiskError(error.what, why=error.why, fix=fix, full=error.full) from error
-
-
-def required(backbone: str | None, dataset: str | None, recipe: Recipe) -> tuple[str, str]:
-    """Backbone and data set (the first task's, if there are tasks); raises RecipeError if one is missing."""
-    refuse_other_data(recipe, dataset)
-    named = [spec.dataset for spec in recipe.task_specs]
-    dataset = named[0] if named else dataset
-    missing = [name for name, value in (("a backbone", backbone), ("a data set", dataset)) if not value]
-    if missing or backbone is None or dataset is None:
-        fix = "for example: zoo adapt resnet50 --dataset cifar10"
-        raise RecipeError(f"{' and '.join(missing)} must be named", fix=fix)
-    return backbone, dataset
