@@ -222,7 +222,7 @@ def test_the_scan_is_remembered_until_a_file_changes(tmp_path: Path, monkeypatch
     fill(tmp_path, {"train/a": 6, "train/b": 6, "test/a": 2, "test/b": 2})
     decoded: list[bytes] = []
     real = scan.decode
-    monkeypatch.setattr(scan, "decode", lambda data, remark: (decoded.append(data), real(data))[1])
+    monkeypatch.setattr(scan, "decode", lambda data, *_, **__: (decoded.append(data), real(data))[1])
     first = opened(tmp_path)
     assert len(decoded) == 16
     decoded.clear()

@@ -13,7 +13,7 @@ from zoo.data.open import open_one
 from zoo.data.part import Decoded, Part
 from zoo.data.sources.cells import parts_of
 from zoo.data.sources.table import columns_of, is_table
-from zoo.data.store.segment import Pixels
+from zoo.data.store.decode import Pixels
 from zoo.data.targets import fitted, widened
 from zoo.data.types import RECORDED, DataOptions, Progress, Reader, TaskColumns
 from zoo.errors import DataError

@@ -10,8 +10,7 @@ from typing import Literal, Protocol
 import torch
 from PIL import Image
 
-from zoo.data.store.decode import decode
-from zoo.data.store.segment import Pixels
+from zoo.data.store.decode import Pixels, decode
 from zoo.data.targets import classes_of, counts, targets_of
 from zoo.data.types import Item, Reader, Sample
 from zoo.errors import DataError

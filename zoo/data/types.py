@@ -1,20 +1,15 @@
-"""Shared records: options, items, listings, readers; random order and threads."""
+"""Shared records: options, items, listings, readers; random order."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol
 
 from zoo.errors import DataError
 from zoo.tasks.schema import MANY, Problem, Target, Task, TaskSpec
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) during long work; `total` is 0 if it is not known."""
@@ -140,22 +135,6 @@ class BadImage:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads(work: Callable[[T], R], inputs: Iterable[T], name: str, *, threads: int, ahead: int) -> Iterator[R]:
-    """Results of `work` in the inputs' order, computed in threads, at most `ahead` of them before they are taken."""
-    pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
-        try:
-            for value in inputs:
-                pending.append(pool.submit(work, value))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def ranked(ids: Sequence[str], *, seed: int, purpose: str) -> list[int]:

@@ -75,7 +75,8 @@ def open_unlabelled(
     val = [train[position] for position in sorted(order[:VAL_LIMIT])]
 
     def part(role: str, items: Sequence[Item], labels: Sequence[int], names: tuple[str, ...]) -> Part:
-        store, rows = scanner.stored(items)
+        store = scanner.store
+        rows = [store.row(scanner.finding(item).content) for item in items] if store else []
         return Part(
             role=role, items=items, labels=labels, classes=names, reader=listing.reader, store=store, rows=rows,
             hflip=listing.hflip, on_bad_image=options.on_bad_image,

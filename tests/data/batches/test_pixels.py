@@ -11,6 +11,7 @@ from torchvision import transforms
 from tests.data.pictures import MEAN, STD, picture
 from zoo.data.batches import pixels
 from zoo.data.batches.draws import BRIGHTNESS, CONTRAST, SATURATION, Box
+from zoo.data.batches.maker import resized_crop
 from zoo.data.batches.pixels import KERNELS, Normaliser
 
 
@@ -55,7 +56,7 @@ def test_resampling_is_pillows(interpolation: str, target: int) -> None:
         expected = np.asarray(Image.fromarray(crop).resize((target, target), mode)).astype(int)
         expected = expected[:, ::-1] if flips[number] else expected
         assert np.abs(made[number].permute(1, 2, 0).numpy() - expected).max() <= 1
-        single = pixels.resized_crop(canvas[number], Box(0, 0, rows, columns), (target, target), interpolation)
+        single = resized_crop(canvas[number], Box(0, 0, rows, columns), (target, target), interpolation)
         single = single.flip(2) if flips[number] else single
         assert np.abs(single.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
 
@@ -64,7 +65,7 @@ def test_a_crop_of_the_inputs_size_is_copied() -> None:
     image = np.asarray(picture(1, 20, 16))
     box = Box(2, 3, 8, 8)
     for interpolation in ("bicubic", "lanczos"):
-        made = pixels.resized_crop(image, box, (8, 8), interpolation)
+        made = resized_crop(image, box, (8, 8), interpolation)
         assert (made.permute(1, 2, 0).numpy() == image[2:10, 3:11]).all()
 
 

@@ -23,6 +23,7 @@ from zoo.base.files import cache_dir
 from zoo.data import DataOptions, eval_batches, open_dataset, store_side
 from zoo.data.batches import maker
 from zoo.data.store import scan, store
+from zoo.data.store.decode import resized
 from zoo.models.preprocessing import DataConfig
 
 SHAPES = [(20, 16), (16, 20), (16, 16), (64, 9), (9, 64), (300, 300), (21, 20), (3, 3), (19, 400)]
@@ -66,7 +67,7 @@ def test_evaluation_from_the_store_is_timms_own(
     expected = by_timm(found.test, settings)
     read: list[int] = []
     real = maker.decode
-    monkeypatch.setattr(maker, "decode", lambda data: (read.append(1), real(data))[1])
+    monkeypatch.setattr(maker, "decode", lambda data, **to: (read.append(1), real(data, **to))[1])
     assert torch.equal(by_us(found.test, settings), expected)
     assert len(read) == 2  # only the picture of 19 x 400 is too long for the store, once per class
 
@@ -165,7 +166,7 @@ def test_what_does_not_fit_is_decoded_and_the_rest_comes_from_the_store(
     expected = by_timm(found.train, config())
     read: list[int] = []
     real = maker.decode
-    monkeypatch.setattr(maker, "decode", lambda data: (read.append(1), real(data))[1])
+    monkeypatch.setattr(maker, "decode", lambda data, **to: (read.append(1), real(data, **to))[1])
     assert torch.equal(by_us(found.train, config()), expected)
     assert 0 < len(read) < len(found.train)
     # A run that finds it full reads no known image again in the hope of room.
@@ -235,15 +236,15 @@ def test_equal_images_are_stored_once(tmp_path: Path) -> None:
 
 def test_resizing_is_what_torchvision_does() -> None:
     image = Image.fromarray(np.arange(30 * 50 * 3, dtype=np.uint32).astype(np.uint8).reshape(30, 50, 3))
-    assert store.resized(image, 20, "bicubic").size == (33, 20)
-    assert store.resized(image, 30, "bicubic") is image
+    assert resized(image, 20, "bicubic").size == (33, 20)
+    assert resized(image, 30, "bicubic") is image
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the images that the scan decodes."""
     read: list[int] = []
     real = scan.decode
-    monkeypatch.setattr(scan, "decode", lambda *given: (read.append(1), real(*given))[1])
+    monkeypatch.setattr(scan, "decode", lambda *given, **to: (read.append(1), real(*given, **to))[1])
     return read
 
 
@@ -291,9 +292,9 @@ def test_a_killed_run_leaves_its_work_to_the_next_one(tmp_path: Path, monkeypatc
         store.SEGMENT, scan.REMEMBERED = 10 * 20 * 20 * 3, 0.0
         real, left = scan.decode, itertools.count(45, -1)
 
-        def decode(*given: Any) -> Any:
+        def decode(*given: Any, **to: Any) -> Any:
             if next(left) > 0:
-                return real(*given)
+                return real(*given, **to)
             while not stores():  # threads decode ahead of what is written
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)

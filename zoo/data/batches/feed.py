@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from zoo.data.batches.maker import Batch, Key, Maker, Packed
-from zoo.data.types import cores, in_threads
+from zoo.data.store.scan import in_threads
+from zoo.data.types import cores
 from zoo.errors import DataError
 
 THREADS = 4  # at most, if threads only copy stored pixels

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
+from timm.data.transforms import str_to_interp_mode
+from torch.nn import functional
+from torchvision.transforms import functional as pictures
 
 from zoo.data.batches import draws, pixels
 from zoo.data.batches.draws import Box, Change
 from zoo.data.batches.views import View, as_pixels, in_channels, restored_generators, seed_all
 from zoo.data.part import Part
-from zoo.data.store.decode import decode
-from zoo.data.store.segment import Pixels
-from zoo.data.store.store import decoding, resized, too_long
+from zoo.data.store.decode import Pixels, decode, decoding
 from zoo.data.types import BadImage
 
 VERSION = 1
@@ -113,6 +115,20 @@ class _Piece(NamedTuple):
     flip: bool = False  # whether `Maker.finish` mirrors it
     changes: tuple[Change, ...] = ()
     erased: Box | None = None
+
+
+def resized_crop(image: Pixels, box: Box, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """A crop of an image (H, W, C), resized to (C, *size) uint8 as timm's transform does, except for rounding."""
+    part = image[box.top : box.top + box.height, box.left : box.left + box.width]
+    if interpolation not in pixels.KERNELS:
+        grey = part.shape[2] == 1
+        made = Image.fromarray(part[:, :, 0] if grey else part)
+        made = pictures.resize(made, list(size), str_to_interp_mode(interpolation))
+        return torch.from_numpy(np.array(made).reshape(*size, -1)).permute(2, 0, 1)
+    tensor = torch.from_numpy(np.array(part, order="C")).permute(2, 0, 1)[None]
+    if (box.height, box.width) == size:
+        return tensor[0]
+    return functional.interpolate(tensor, size, mode=interpolation, antialias=True)[0]
 
 
 class Maker:
@@ -212,7 +228,7 @@ class Maker:
         if self._resizes_later and min(source.shape[:2]) == view.side:
             part = source[box.top : box.top + box.height, box.left : box.left + box.width]
             return _Piece(part, flip=flip, changes=changes)
-        made = pixels.resized_crop(source, box, size, view.interpolation)
+        made = resized_crop(source, box, size, view.interpolation)
         made = made.flip(2) if flip else made
         return _Piece(made.permute(1, 2, 0).numpy(), changes=changes)
 
@@ -223,9 +239,7 @@ class Maker:
             stored = self.part.stored(position, view.side, view.interpolation)
             if stored is not None:
                 return stored
-        image = decode(self.part.raw(position))
-        if view.side is not None and not too_long(image):
-            image = resized(image, view.side, view.interpolation)
+        image = decode(self.part.raw(position), side=view.side, interpolation=view.interpolation)
         # Steps start from RGB and convert the channels themselves.
         return as_pixels(image if view.steps is not None else in_channels(image, view.size[0]))
 

@@ -9,15 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
-from timm.data.transforms import str_to_interp_mode
-from torch.nn import functional
-from torchvision.transforms import functional as pictures
 
-from zoo.data.batches.draws import BRIGHTNESS, CONTRAST, SATURATION, Box
-from zoo.data.store.segment import Pixels
+from zoo.data.batches.draws import BRIGHTNESS, CONTRAST, SATURATION
 
 _GREY = (0.299, 0.587, 0.114)  # Pillow's weights, ITU-R 601
 _EXACT = 1 << 15  # weights are multiples of its inverse: 255 x 1.3 x 2^15 < 2^24, so float32 adds without error
@@ -39,20 +33,6 @@ KERNELS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], float]] = {
     "bicubic": (_cubic, 2.0),
 }
 """Pillow's kernels and their radius, by timm's names; Pillow itself does other interpolations, image by image."""
-
-
-def resized_crop(pixels: Pixels, box: Box, size: tuple[int, int], interpolation: str) -> torch.Tensor:
-    """A crop of an image (H, W, C), resized to (C, *size) uint8 as timm's transform does, except for rounding."""
-    part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-    if interpolation not in KERNELS:
-        grey = part.shape[2] == 1
-        image = Image.fromarray(part[:, :, 0] if grey else part)
-        image = pictures.resize(image, list(size), str_to_interp_mode(interpolation))
-        return torch.from_numpy(np.array(image).reshape(*size, -1)).permute(2, 0, 1)
-    tensor = torch.from_numpy(np.array(part, order="C")).permute(2, 0, 1)[None]
-    if (box.height, box.width) == size:
-        return tensor[0]
-    return functional.interpolate(tensor, size, mode=interpolation, antialias=True)[0]
 
 
 def resample(

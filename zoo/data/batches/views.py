@@ -39,7 +39,7 @@ from PIL import Image
 from timm.data import create_transform
 
 from zoo.data.batches.draws import RATIO
-from zoo.data.store.segment import Pixels
+from zoo.data.store.decode import Pixels
 from zoo.errors import DataError
 
 if TYPE_CHECKING:

@@ -195,7 +195,7 @@ class Assembly:
         return _pick(train, chosen), val
 
     def _part(self, role: str, rows: Labelled, classes: tuple[str, ...]) -> Part:
-        store, stored = self._scanner.stored(_items(rows)) if self._scanned else (None, [])
+        store = self._scanner.store if self._scanned else None
         return Part(
             role=role,
             items=_items(rows),
@@ -204,7 +204,7 @@ class Assembly:
             tasks=self._tasks,
             reader=self._listing.reader,
             store=store,
-            rows=stored,
+            rows=[store.row(self._content(item)) for item in _items(rows)] if store else [],
             hflip=self._listing.hflip,
             on_bad_image=self._options.on_bad_image,
         )

@@ -1,4 +1,4 @@
-"""Decode encoded bytes to an upright RGB image, as viewers show it."""
+"""Decode encoded bytes to an upright RGB image, as viewers show it, in its own size or resized to be stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import numpy.typing as npt
+import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
+from timm.data.transforms import str_to_interp_mode
+from torchvision.transforms import functional
+
+Pixels = npt.NDArray[np.uint8]
 
 VERSION = 2
 """Increased when the pixels that `decode` gives change, so that decoded stores are made again."""
@@ -22,18 +28,43 @@ PIXELS = 178_956_970  # most of one image: Pillow's own limit
 TOGETHER = 200_000_000  # most pixels that threads decode at the same time
 SCANS = 5_000_000_000  # most pixels times passes of a JPEG: a pass of few bytes costs as much as the first
 LONGEST = 64  # an image more than this many times as long as wide is cut to its middle
+LONGEST_STORED = 16  # and one more than this many times keeps its size: it is not stored, but read from its source
 
 
 class UnreadableImage(ValueError):
     """The bytes are not a complete image; the message says why."""
 
 
-def decode(data: bytes, remark: Callable[[str], None] | None = None) -> Image.Image:
+def decode(
+    data: bytes, remark: Callable[[str], None] | None = None, *, side: int | None = None, interpolation: str = "bicubic"
+) -> Image.Image:
     """Decode one image to RGB: first frame, upright by EXIF, transparency on white, 16 bits scaled to 8, cut if long.
 
-    The format is read from the content. `remark` is called with what of the file is not in the result. Raises
-    UnreadableImage if the bytes are no image, damaged, or so large that they may be a decompression bomb.
+    `side`: resized to this short side, unless too long. The format is read from the content. `remark` is called with
+    what of the file is not in the result. Raises UnreadableImage if the bytes are no image, damaged, or so large that
+    they may be a decompression bomb.
     """
+    image = _in_own_size(data, remark)
+    return image if side is None or too_long(image) else resized(image, side, interpolation)
+
+
+def resized(image: Image.Image, side: int, interpolation: str) -> Image.Image:
+    """Resize an RGB image so that its short side is `side` pixels, as timm's evaluation transform does."""
+    result: Image.Image = functional.resize(image, side, interpolation=str_to_interp_mode(interpolation))
+    return result
+
+
+def too_long(image: Image.Image) -> bool:
+    """Whether an image is too long to be stored: resized by its short side, it could fill the memory."""
+    return max(image.size) > LONGEST_STORED * min(image.size)
+
+
+def decoding() -> tuple[object, ...]:
+    """Versions of what decodes and resizes: the same versions give the same pixels."""
+    return VERSION, PIL.__version__
+
+
+def _in_own_size(data: bytes, remark: Callable[[str], None] | None) -> Image.Image:
     if not data:
         raise UnreadableImage("the file is empty")
     try:

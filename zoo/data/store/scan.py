@@ -11,16 +11,21 @@ import contextlib
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from zoo.base.files import cache_dir
-from zoo.data.store.decode import VERSION, UnreadableImage, decode, no_warnings
-from zoo.data.store.segment import Pixels
-from zoo.data.store.store import Builder, Store, resized, too_long
-from zoo.data.types import DataOptions, Item, Listing, Progress, cores, in_threads
+from zoo.data.store.decode import VERSION, Pixels, UnreadableImage, decode, no_warnings, too_long
+from zoo.data.store.store import Builder, Store
+from zoo.data.types import DataOptions, Item, Listing, Progress, cores
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 CHUNK = 8  # images a thread takes at a time
 REMEMBERED = 5.0  # seconds between writes of the findings
@@ -47,9 +52,9 @@ class Scanner:
         self._on_progress = on_progress
         self._found: dict[str, Finding] = {}
         self._memory = _Memory(listing.key)
-        self._store: Store | None = None
+        self.store: Store | None = None  # filled by `check`
         if options.image_size is not None and options.store_bytes > 0:
-            self._store = Store(options.image_size, options.interpolation)
+            self.store = Store(options.image_size, options.interpolation)
         self._images = self._missing = 0  # checked images; those that the store does not have
         self._why = ""
 
@@ -84,7 +89,7 @@ class Scanner:
         """Decode every item that was not decoded before, or is missing from the store if there is one."""
         self._recall(items)
         unknown = [item for item in items if not self._known(item)]
-        store = self._store
+        store = self.store
         if store is None:
             self._read(unknown, "checking the images")
             return
@@ -99,11 +104,6 @@ class Scanner:
         self._images += len(items)
         self._missing += sum(self._is_missing(item, store) for item in items)
         self._why = builder.given_up or self._why
-
-    def stored(self, items: Sequence[Item]) -> tuple[Store | None, list[int]]:
-        """The store, and the rows of these items in it; -1: not in it."""
-        store = self._store
-        return store, [] if store is None else [store.row(self._found[item.id].content) for item in items]
 
     def _known(self, item: Item) -> bool:
         finding = self._found.get(item.id)
@@ -151,6 +151,22 @@ class Scanner:
             self._memory.remember(fresh)
 
 
+def in_threads(work: Callable[[T], R], inputs: Iterable[T], name: str, *, threads: int, ahead: int) -> Iterator[R]:
+    """Results of `work` in the inputs' order, computed in threads, at most `ahead` of them before they are taken."""
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
+        try:
+            for value in inputs:
+                pending.append(pool.submit(work, value))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
 def _examine(
     read: Callable[[object], bytes], item: Item, decoding: bool, side: int | None, interpolation: str
 ) -> tuple[Finding, Pixels | None]:
@@ -165,13 +181,11 @@ def _examine(
         return Finding(content, False), None
     remarks: list[str] = []
     try:
-        image = decode(data, remarks.append)
+        image = decode(data, remarks.append, side=side, interpolation=interpolation)
     except UnreadableImage as error:
         return Finding(content, True, str(error)), None
     finding = Finding(content, True, remark="; ".join(remarks))
-    if side is None or too_long(image):
-        return finding, None
-    return finding, np.asarray(resized(image, side, interpolation))
+    return finding, None if side is None or too_long(image) else np.asarray(image)
 
 
 def _text(name: str) -> str:
