@@ -71,12 +71,7 @@ def command(
             work["recipe"] = options.on_top_of(recipe or resume, choices)
     else:
         base = options.settle(model, dataset, recipe, choices)
-        work = {
-            "backbone": model or base.backbone,
-            "dataset": dataset or base.dataset,
-            "recipe": base.recipe,
-            "out": out,
-        }
+        work = {"backbone": base.backbone, "dataset": dataset or base.dataset, "recipe": base.recipe, "out": out}
         work |= {"budget": options.read_budget(budget)} if budget is not None else {}
         work |= {"among": among} if among else {}
     started = processes.number_to_start(count, resume, recipe)

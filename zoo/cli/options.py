@@ -154,7 +154,7 @@ def with_recipe(command: Callable[..., Answer], *, but: tuple[str, ...] = ()) ->
 
 
 def settle(model: str | None, dataset: str | None, source: str | None, choices: Mapping[str, Any]) -> RecipeFile:
-    """Returns a recipe file with the choices on top; its backbone and data set stand in for what was not typed.
+    """Returns a recipe file with model and choices on top; its data set stands in if none was typed.
 
     Raises WrongUsage if no backbone or data set is named or the choices do not fit, RecipeError for a bad file.
     """
@@ -173,7 +173,7 @@ def settle(model: str | None, dataset: str | None, source: str | None, choices: 
         raise WrongUsage("which backbone? none was named", fix="name one: zoo adapt MODEL --dataset …; see `zoo list`")
     if not specs:
         _named(dataset or base.dataset, f"zoo adapt {backbone}")
-    return RecipeFile(settled, base.backbone, None if specs else base.dataset)
+    return RecipeFile(settled, backbone, specs[0].dataset if specs else base.dataset)
 
 
 def refuse_with_resume(command: str, folder: str, given: Mapping[str, Any]) -> None:

@@ -29,7 +29,6 @@ def command(
     with progress.shown("loading torch and timm", show_plan=False) as listen:
         from zoo import api
 
-        backbone, data = model or base.backbone, dataset or base.dataset
-        assert backbone is not None, "settle has refused it"
-        record = api.plan(backbone, data, base.recipe, on_event=listen).record()
+        assert base.backbone is not None, "settle refuses it"
+        record = api.plan(base.backbone, dataset or base.dataset, base.recipe, on_event=listen).record()
     return Answer(record, lambda: render.plan(record), as_json)
