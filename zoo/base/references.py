@@ -39,11 +39,6 @@ def place_on_hub(ref: str) -> tuple[str | None, str | None]:
     return (entry.hub, entry.revision) if entry else (None, None)
 
 
-def as_path(ref: str) -> Path:
-    """The reference as a path, `~` expanded."""
-    return Path(ref).expanduser()
-
-
 def looks_like_path(ref: str) -> bool:
     """Whether a reference is written as a path."""
     return "/" in ref or os.sep in ref or ref.startswith((".", "~"))
@@ -52,7 +47,7 @@ def looks_like_path(ref: str) -> bool:
 def near_path(ref: str) -> str | None:
     """The existing path with the most similar spelling; None if there is none."""
     found = Path()
-    for part in as_path(ref).parts:
+    for part in Path(ref).expanduser().parts:
         if not os.path.exists(found / part):
             try:
                 names = [entry.name for entry in islice(os.scandir(found), _LOOKED_AT) if entry.name != part]

@@ -4,9 +4,9 @@ from zoo.data.batches.loader import EvaluationLoader, TrainLoader, auto_workers,
 from zoo.data.batches.maker import Batch, Unlabelled
 from zoo.data.batches.views import store_side
 from zoo.data.dataset import Dataset
-from zoo.data.join import evaluation_options, open_dataset
+from zoo.data.join import evaluation_options
 from zoo.data.loose_images import open_images
-from zoo.data.open import open_evaluation
+from zoo.data.open import open_dataset, open_evaluation
 from zoo.data.part import Part, class_weights
 from zoo.data.types import BadImage, DataOptions
 

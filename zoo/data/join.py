@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo.data.dataset import Dataset, Origin
-from zoo.data.open import open_one
 from zoo.data.part import Decoded, Part
 from zoo.data.sources.cells import parts_of
 from zoo.data.sources.table import columns_of, is_table
 from zoo.data.store.decode import Pixels
 from zoo.data.targets import fitted, widened
-from zoo.data.types import RECORDED, DataOptions, Progress, Reader, TaskColumns
+from zoo.data.types import RECORDED, DataOptions, Reader, TaskColumns
 from zoo.errors import DataError
 from zoo.tasks.schema import MANY, UNASKED, Task, TaskSpec, is_plain, output_names
 
@@ -48,34 +47,37 @@ def evaluation_options(ref: str, tasks: Sequence[Task], specs: Sequence[TaskSpec
     return replace(options, task_columns=usable)
 
 
-def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
-    """Open a data set for training (`ref` as the sources take it), or join those that the options' tasks name.
+def options_by_set(options: DataOptions) -> Iterator[tuple[str, DataOptions]]:
+    """Each data set that the options' tasks name, and the options to open it alone.
 
-    Each joined data set keeps its own splits, or is cut by itself; an image has NaN for the tasks of the others. Raises
-    DataError if one cannot be read, lacks what a task names, has fewer than two classes, or has unreadable images.
+    Raises DataError for tasks that it cannot give.
     """
-    if not options.specs:
-        return open_one(ref, options, on_progress)
-    by_ref: dict[str, list[TaskSpec]] = {}
-    for spec in options.specs:
-        by_ref.setdefault(spec.dataset, []).append(spec)
-    opened = []
-    for ref, specs in by_ref.items():
+    for ref, specs in _by_set(options).items():
         if is_table(Path(ref)):
-            own = replace(options, specs=(), task_columns=tuple(map(_task_columns, specs)))
+            yield ref, replace(options, specs=(), task_columns=tuple(map(_task_columns, specs)))
         else:
             _require_plain(ref, specs)
-            own = replace(options, specs=(), task_columns=(), label_separator=None)
-        dataset = open_one(ref, own, on_progress)
-        if is_plain(dataset.tasks):
-            named = (replace(dataset.tasks[0], name=specs[0].name, plain=False),)
-            dataset = _with_tasks(dataset, named, named)
-        opened.append(dataset)
+            yield ref, replace(options, specs=(), task_columns=(), label_separator=None)
+
+
+def join(datasets: Mapping[str, Dataset], options: DataOptions) -> Dataset:
+    """The data sets of the options' tasks, by reference, as one with all of these tasks."""
+    opened = []
+    for dataset, specs in zip(datasets.values(), _by_set(options).values(), strict=True):
+        named = (replace(dataset.tasks[0], name=specs[0].name, plain=False),)
+        opened.append(_with_tasks(dataset, named, named) if is_plain(dataset.tasks) else dataset)
     by_name = {task.name: task for dataset in opened for task in dataset.tasks}
     tasks = tuple(by_name[spec.name] for spec in options.specs)
     _refuse_idle_separator(tasks, options)
-    joined = _with_tasks(opened[0], tasks) if len(opened) == 1 else _joined(opened, list(by_ref), tasks)
+    joined = _with_tasks(opened[0], tasks) if len(opened) == 1 else _joined(opened, list(datasets), tasks)
     return _with_tasks(joined, fitted(tasks, joined.train.targets))
+
+
+def _by_set(options: DataOptions) -> dict[str, list[TaskSpec]]:
+    by_ref: dict[str, list[TaskSpec]] = {}
+    for spec in options.specs:
+        by_ref.setdefault(spec.dataset, []).append(spec)
+    return by_ref
 
 
 def _task_columns(spec: TaskSpec) -> TaskColumns:

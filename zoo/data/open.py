@@ -1,4 +1,4 @@
-"""Open one data set, for training or to evaluate a model."""
+"""Open data sets, for training or to evaluate a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from zoo.data.dataset import Dataset, EvaluationSet
+from zoo.data.join import join, options_by_set
 from zoo.data.sources.dispatch import open_listing
+from zoo.data.sources.table import SUFFIXES
 from zoo.data.splits.roles import Assembly, Labelled, named
 from zoo.data.targets import targets_of, widened
 from zoo.data.types import DataOptions, Item, Listing, Progress
@@ -14,9 +16,15 @@ from zoo.errors import DataError
 from zoo.tasks.schema import Task, alone, is_plain
 
 
-def open_one(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
-    """Open one data set for training, as `open_dataset` does."""
-    listing = open_listing(ref, options, on_progress)
+def open_dataset(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Dataset:
+    """Open a data set for training (`ref` as the sources take it), or join those that the options' tasks name.
+
+    Each joined data set keeps its own splits, or is cut by itself; an image has NaN for the tasks of the others. Raises
+    DataError if one cannot be read, lacks what a task names, has fewer than two classes, or has unreadable images.
+    """
+    if options.specs:
+        return join({each: open_dataset(each, own, on_progress) for each, own in options_by_set(options)}, options)
+    listing = _listed(ref, options, on_progress)
     splits = {split: _labelled(listing, split, listing.classes) for split in listing.splits}
     given = [name for name in ("train", "val", "test", "all") if splits.get(name)]
     if len(given) > 1 and "train" not in given:
@@ -43,7 +51,7 @@ def open_evaluation(
     `classes` are the model's, in order; labels are matched by name. Raises DataError as `open_dataset` does, and if
     there is no such split or it has a class that the model does not know.
     """
-    listing = _with_tasks(open_listing(ref, options, on_progress), options.tasks)
+    listing = _with_tasks(_listed(ref, options, on_progress), options.tasks)
     if is_plain(listing.tasks) != is_plain(options.tasks):
         theirs, ours = ("several targets", "one class") if listing.tasks else ("one class", "several targets")
         raise DataError(
@@ -57,6 +65,18 @@ def open_evaluation(
     chosen = split or available[0]
     rows = _labelled(listing, chosen, tuple(classes))
     return Assembly(ref, listing, options, on_progress).evaluation(rows, chosen, tuple(classes))
+
+
+def _listed(ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
+    """List the images; raises DataError if they have one class each and the options ask for more."""
+    listing = open_listing(ref, options, on_progress)
+    if (options.several or options.task_columns) and not listing.tasks:
+        raise DataError(
+            f"{ref} has one class per image, but several labels or columns were asked for",
+            why="it is not a table",
+            fix=f"write a table ({', '.join(SUFFIXES)}) with a row per image: see docs/multi-label.md",
+        )
+    return listing
 
 
 def _with_tasks(listing: Listing, tasks: tuple[Task, ...]) -> Listing:

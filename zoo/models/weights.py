@@ -58,7 +58,7 @@ def resolve_weights(spec: BackboneSpec, text: str) -> Weights | None:
             return weights
     if text.startswith(HUB_MODEL):
         return _from_hub(spec, text.removeprefix(HUB_MODEL))
-    path = references.as_path(text)
+    path = Path(text).expanduser()
     if path.is_dir():
         return _from_folder(spec, path)
     if path.is_file():

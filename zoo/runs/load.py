@@ -26,7 +26,7 @@ from zoo.training.seeds import seed_all
 def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
     """Open the data set (a name, folder, table, archive, or `hf:` reference) and build the model."""
     spec = lookup.get(backbone)
-    dataset, recipe = references.recorded(dataset), _from_anywhere(recipe, spec)
+    dataset, recipe = references.recorded(dataset), _from_anywhere(recipe, spec)  # existing paths made absolute
     machine = machines.settle(recipe)
     if recipe.batch_size != "auto":
         machines.require_equal_shares(recipe.batch_size or batch_size.USUAL, machine.processes)

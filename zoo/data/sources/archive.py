@@ -25,7 +25,6 @@ from typing import IO, NamedTuple, cast
 
 from zoo.base import cache
 from zoo.base.files import cache_dir, replacing
-from zoo.base.references import as_path
 from zoo.base.untrusted import zip_members
 from zoo.data.sources.class_folders import Files, arrange, is_hidden
 from zoo.data.types import IMAGE_LIMIT, MEMBERS_LIMIT, DataOptions, GiB, Listing, Progress
@@ -117,7 +116,7 @@ FORM = "a zip or tar archive of a folder"
 
 def claims(ref: str) -> bool:
     """Whether it is a path with an archive's extension."""
-    return is_archive(as_path(ref)) and as_path(ref).exists()
+    return is_archive(Path(ref).expanduser()) and Path(ref).expanduser().exists()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
@@ -125,7 +124,7 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
 
     Raises DataError if the archive is damaged, encrypted, a trap, or has no images in class folders.
     """
-    path = as_path(ref)
+    path = Path(ref).expanduser()
     before = path.stat()
     try:
         with open(path, "rb") as file:
@@ -144,15 +143,16 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
             if place != path:
                 place.unlink(missing_ok=True)
             raise
-    splits, classes, more = arrange(files, folders, str(path), labels=options.labels)
     ending = max((suffix for suffix in _SUFFIXES if path.name.lower().endswith(suffix)), key=len, default="")
-    return Listing(
+    return arrange(
+        files,
+        folders,
+        str(path),
+        labels=options.labels,
+        notes=notes,
         name=path.name[: len(path.name) - len(ending)] or "images",
         key=f"archive:{path.resolve()}:{before.st_size}:{before.st_mtime_ns}",
-        splits=splits,
-        classes=classes,
         reader=ArchiveReader(str(place.resolve())),
-        notes=(*notes, *more),
     )
 
 

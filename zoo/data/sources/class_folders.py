@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from zoo.data.types import Item
+from zoo.data.types import Item, Listing, Reader
 from zoo.errors import DataError
 
 _NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
@@ -29,16 +29,24 @@ def is_hidden(path: str) -> bool:
 
 
 def arrange(
-    files: Files, folders: Iterable[str], where: str, *, labels: bool = True
-) -> tuple[dict[str, list[Item]], tuple[str, ...], tuple[str, ...]]:
-    """Sort files by their folders: items per split (train, val, test; or only "all"), class names in order, and notes.
+    files: Files,
+    folders: Iterable[str],
+    where: str,
+    *,
+    name: str,
+    key: str,
+    reader: Reader,
+    labels: bool,
+    notes: Sequence[str] = (),
+) -> Listing:
+    """Sort files by their folders into a listing of this name, key and reader.
 
     `folders` are all folders, so that empty ones are seen; without `labels`, an image outside a class folder has "".
     Raises DataError if there are no images or class folders, or if a class of the training split is empty.
     """
     images = {path: entry for path, entry in files.items() if is_image_name(path)}
     others = sorted(path for path in files if path not in images)
-    notes = []
+    notes = list(notes)
     if others:
         notes.append(f"{len(others)} file(s) without an image's extension left out, such as {others[0]}")
     if not images:
@@ -54,7 +62,7 @@ def arrange(
         tree = {folder.removeprefix(prefix) for folder in tree if folder.startswith(prefix)}
     top = sorted(folder for folder in tree if folder and "/" not in folder)
     if not labels and (flat := _without_classes(images, top)):
-        return flat, (), tuple(notes)
+        return Listing(name, key, flat, (), reader, notes=tuple(notes))
     splits = _splits(top, images, where)
     loose = sorted(path for path in images if "/" not in path)
     if not top:
@@ -82,7 +90,7 @@ def arrange(
             fix="put images into them, or remove them",
         )
     classes = tuple(sorted({str(item.label) for item in result[training]}))
-    return result, classes, tuple(notes)
+    return Listing(name, key, result, classes, reader, notes=tuple(notes))
 
 
 def _without_classes(images: Files, top: list[str]) -> dict[str, list[Item]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zoo.base import registry
-from zoo.base.references import HUB_DATA, as_path, did_you_mean, looks_like_path, near_path
+from zoo.base.references import HUB_DATA, did_you_mean, looks_like_path, near_path
 from zoo.data.sources import archive, digits, hub, image_folder, table
 from zoo.data.types import DataOptions, Listing, Progress
 from zoo.errors import DataError
@@ -35,25 +35,15 @@ FORMS = f"give {', '.join(_FORMS[:-1])}, or {_FORMS[-1]}"
 
 
 def open_listing(ref: str, options: DataOptions, on_progress: Progress | None) -> Listing:
-    """List the images that a reference means.
-
-    Raises DataError if it names nothing, cannot be used, or has one class per image and the options ask for more.
-    """
+    """List the images that a reference means; raises DataError if it names nothing or cannot be used."""
     source = next((source for source in SOURCES if source.claims(ref)), None)
     if source is None:
         raise _unclaimed(ref)
-    listing = source.listing(ref, options, on_progress)
-    if (options.several or options.task_columns) and options.labels and not listing.tasks:
-        raise DataError(
-            f"{ref} has one class per image, but several labels or columns were asked for",
-            why="it is not a table",
-            fix=f"write a table ({', '.join(table.SUFFIXES)}) with a row per image: see docs/multi-label.md",
-        )
-    return listing
+    return source.listing(ref, options, on_progress)
 
 
 def _unclaimed(ref: str) -> DataError:
-    path = as_path(ref)
+    path = Path(ref).expanduser()
     if path.exists():
         return DataError(f"{ref} is neither a table nor an archive", why=f"its name ends in {path.suffix!r}", fix=FORMS)
     near, names = near_path(ref), registry.load().datasets

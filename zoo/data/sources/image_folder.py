@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.base.references import as_path
 from zoo.base.untrusted import read_bytes
 from zoo.data.sources.class_folders import Files, arrange, is_hidden
 from zoo.data.types import IMAGE_LIMIT, DataOptions, Listing, Progress
@@ -31,7 +30,7 @@ FORM = "a folder of class folders"
 
 def claims(ref: str) -> bool:
     """Whether it is a folder."""
-    return as_path(ref).is_dir()
+    return Path(ref).expanduser().is_dir()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
@@ -39,21 +38,21 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
 
     Raises DataError if it cannot be listed or has no images in class folders.
     """
-    root = as_path(ref)
+    root = Path(ref).expanduser()
     files: Files = {}
     folders: list[str] = []
     try:
         _walk(root, "", files, folders, set())
     except OSError as error:
         raise DataError(f"cannot list {error.filename or root}", why=error.strerror or str(error)) from error
-    splits, classes, notes = arrange(files, folders, str(root), labels=options.labels)
-    return Listing(
+    return arrange(
+        files,
+        folders,
+        str(root),
+        labels=options.labels,
         name=root.resolve().name or "images",
         key=f"folder:{root.resolve()}",
-        splits=splits,
-        classes=classes,
         reader=FileReader(),
-        notes=notes,
     )
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.base.references import as_path
 from zoo.base.untrusted import parse_json
 from zoo.data.sources.cells import label_text
 from zoo.data.sources.class_folders import SPLIT_NAMES
@@ -43,7 +42,7 @@ FORM = f"a table ({', '.join(SUFFIXES)})"
 
 def claims(ref: str) -> bool:
     """Whether it is a path with a table's extension."""
-    return is_table(as_path(ref)) and as_path(ref).exists()
+    return is_table(Path(ref).expanduser()) and Path(ref).expanduser().exists()
 
 
 def listing(ref: str, options: DataOptions, on_progress: Progress | None = None) -> Listing:
@@ -52,7 +51,7 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
     Its columns are `path`, `label` (or what the options name, see `sources/columns.py`) and, if it has one, `split`.
     Raises DataError if it cannot be read, lacks a column, or has rows without a path, a label or a known split.
     """
-    path = as_path(ref)
+    path = Path(ref).expanduser()
     if not path.is_file():
         raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
     path_column = options.path_column or "path"
