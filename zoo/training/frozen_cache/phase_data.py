@@ -51,14 +51,14 @@ def open_source(
     loaded: Loaded, work: Work, options: Mapping[str, Option], phase: PhasePlan, session: Session
 ) -> Source:
     """What a phase that begins trains on; `options` are by name, and a phase without one computes the whole network."""
-    loader, stream, steps = work.loader, work.stream, _steps(phase, work.stream)
+    loader, stream = work.loader, work.stream
 
     def evaluate(candidate: nn.Module) -> Outputs:
         outputs = collect(candidate, work.val_loader, loaded.accelerator, mixed=True)
         outputs.target = stream.predict(candidate, loaded.accelerator) if stream else None
         return outputs
 
-    epoch = stream.joined(loader) if stream and phase.unlabelled else partial(loader.epoch, steps=steps)
+    epoch = stream.joined(loader) if stream and phase.unlabelled else partial(loader.epoch, steps=_steps(phase, stream))
     images = Source(loaded.model, epoch, evaluate)
     return _open_cached(loaded, work, options[phase.name], phase, session, images) if phase.name in options else images
 
