@@ -286,7 +286,11 @@ def test_many_images_are_verified_as_they_are_read(tmp_path: Path, monkeypatch: 
     ("ref", "what", "fix"),
     [
         ("cifar1O", "there is no data set named 'cifar1O'", "did you mean cifar10 or cifar100"),
-        ("no-such-thing", "no data set named", "a folder of class folders, a zip or tar archive of a folder, or a table"),
+        (
+            "no-such-thing",
+            "no data set named",
+            "a folder of class folders, a zip or tar archive of a folder, or a table",
+        ),
         ("data/insects", "data/insects is not there", "for a data set on the Hub write hf:data/insects"),
         ("./insects.zip", "./insects.zip is not there", "a zip or tar archive of a folder"),
         ("images.csv", "images.csv is not there", "hf:ORG/NAME"),
