@@ -22,7 +22,16 @@ from typing import Any
 
 from benchmarks import golden_images
 from benchmarks.golden_cases import Case, cases
-from benchmarks.golden_compare import IGNORED, Difference, Files, differences, read, read_checkpoints, write_checkpoints
+from benchmarks.golden_compare import (
+    IGNORED,
+    Difference,
+    Files,
+    differences,
+    read,
+    read_checkpoints,
+    worded,
+    write_checkpoints,
+)
 from benchmarks.golden_runs import ROOT, Ended, Failed, Folder, Kill, Tree, check, run, tree
 from benchmarks.machine import describe_machine, named
 
@@ -126,7 +135,9 @@ def _compared(
             found += [{**one, "where": f"by the newer, {one['where']}"} for one in differences(mine, theirs)]
     except Failed as error:
         row["failed"] = str(error)
-    return row | {"different": len(found), "differences": found[:LISTED]}
+    words = [one for one in found if worded(one["where"])]
+    found = [one for one in found if not worded(one["where"])]
+    return row | {"different": len(found), "differences": found[:LISTED], "reworded": words[:LISTED]}
 
 
 def _whole(folder: Folder, case: Case, at: Tree) -> dict[str, Ended]:
@@ -201,9 +212,10 @@ def _in_common(case: Case, whole: Files, stopped: Files) -> tuple[Files, Files]:
 def _tell(name: str, row: Mapping[str, Any]) -> None:
     seconds = ", ".join(f"{role} {time:.0f} s" for role, time in row["seconds"].items())
     killed = f"; killed: {row['killed']}" if row["killed"] else ""
-    sys.stderr.write(f"{name}: {row['values']} values, {row['different']} differ ({seconds}){killed}\n")
+    said = f", {len(row['reworded'])} notes are worded differently" if row["reworded"] else ""
+    sys.stderr.write(f"{name}: {row['values']} values, {row['different']} differ{said} ({seconds}){killed}\n")
     kinds: dict[str, list[Difference]] = {}
-    for one in row["differences"]:  # a checkpoint after each step is one kind of file
+    for one in [*row["differences"], *row["reworded"]]:  # a checkpoint after each step is one kind of file
         kinds.setdefault(re.sub(r"\d+", "N", one["where"].partition(": ")[0]), []).append(one)
     for file, found in kinds.items():
         for one in found[:SHOWN]:

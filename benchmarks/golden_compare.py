@@ -29,6 +29,8 @@ IGNORED = (
     ("push.out: files.*.bytes", "the size of files with times in them"),
 )
 
+WORDS = ("*: *notes.*",)  # places of sentences for people: a change is shown, and does not make a case differ
+
 ABSENT = "absent"
 _READ = (".safetensors", ".json", ".jsonl", ".csv", ".out")  # of other files (pages, cards) the name is compared
 
@@ -57,6 +59,11 @@ def read(folder: Path, roots: Mapping[str, str]) -> Files:
 def ignored(place: str) -> bool:
     """Whether a place is in the list."""
     return any(fnmatchcase(place, pattern) for pattern, _ in IGNORED)
+
+
+def worded(place: str) -> bool:
+    """Whether a place holds a sentence for people."""
+    return any(fnmatchcase(place, pattern) for pattern in WORDS)
 
 
 def differences(before: Mapping[str, Values], after: Mapping[str, Values]) -> list[Difference]:

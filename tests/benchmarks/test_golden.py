@@ -131,6 +131,17 @@ def test_a_changed_rate_is_found_and_shown(tmp_path, monkeypatch, capsys):
     assert model["after"] == "float64 (2,)[1] = 1.5 (1 of 2 differ)"
 
 
+def test_a_note_in_other_words_is_shown_and_no_difference(tmp_path, capsys):
+    notes = '"place": os.getcwd()'
+    old = package(tmp_path / "old", notes=(notes, f'{notes}, "plan": {{"notes": ["few images"]}}'))
+    new = package(tmp_path / "new", notes=(notes, f'{notes}, "plan": {{"notes": ["not many images"]}}'))
+    record = measured(old, new, "--only", "first")
+    assert record["failed"] is False
+    told = capsys.readouterr().err
+    assert "0 differ, 1 notes are worded differently" in told
+    assert "  run/run.json: plan.notes.0: few images -> not many images\n" in told
+
+
 def test_a_run_that_is_resumed_otherwise_is_found(tmp_path):
     old = package(tmp_path / "old")
     new = package(tmp_path / "new", resumed=("if saved else [0.0, 0.0]", "if saved and 0 else [0.0, 0.0]"))
