@@ -55,7 +55,7 @@ def test_install_does_nothing_where_nobody_can_be_asked(zoo_, installs):
         ("--help-me", "No such option"),
         ("a b", "'a b' is neither a plugin of the registry nor a requirement, a wheel or a folder"),
         ("zoo-fir @ git+https://example.org/fir", "does not name a wheel"),
-        (".", "is no Python project\n  why: it has no pyproject.toml"),
+        (".", "is not a Python project\n  why: it has no pyproject.toml"),
     ],
 )
 def test_what_cannot_be_meant(zoo_, installs, tmp_path, monkeypatch, what, message):
@@ -68,7 +68,7 @@ def test_what_cannot_be_meant(zoo_, installs, tmp_path, monkeypatch, what, messa
 def test_a_project_without_our_entry_point_is_refused_before_it_is_built(zoo_, installs, tmp_path):
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "tool"\nversion = "1"\n')
     done = zoo_("plugins", "install", f"{tmp_path}/", "--yes")
-    assert "tool is no zoo plugin, and was not installed" in done.err and installs == []
+    assert "tool is not a zoo plugin, and was not installed" in done.err and installs == []
 
 
 def test_search(zoo_):
@@ -93,7 +93,7 @@ def test_show(zoo_):
 def test_uninstall_refuses_what_is_no_plugin_and_what_adaptzoo_needs(zoo_):
     done = zoo_("plugins", "uninstall", "resnet", "--yes")
     assert "adaptzoo-resnet cannot be removed\n  why: adaptzoo itself depends on it" in done.err
-    assert "torch is no zoo plugin" in zoo_("plugins", "uninstall", "torch", "--yes").err
+    assert "torch is not a zoo plugin" in zoo_("plugins", "uninstall", "torch", "--yes").err
     assert "no plugin or distribution named 'qqq' is installed" in zoo_("plugins", "uninstall", "qqq", "--yes").err
 
 

@@ -183,7 +183,7 @@ def test_what_cannot_be_used_is_refused_and_leaves_nothing(site, tmp_path):
         assert site.contents() == before
 
     code = wheel(tmp_path, "just-code", files={"just_code.py": ""})
-    refused(code, "just-code is no zoo plugin, and was not installed", "no entry point in the group 'zoo.plugins'")
+    refused(code, "just-code is not a zoo plugin, and was not installed", "no entry point in the group 'zoo.plugins'")
     refused(plugin_wheel(tmp_path, "later", manifest="api: 2\nname: later\n"), "the plugin 'later' of zoo-later 1.0",
             "asks for plugin api 2", "upgrade adaptzoo")  # fmt: skip
     refused(plugin_wheel(tmp_path, "vgg"), "'vgg' is taken: adaptzoo-vgg 0.1.0 has it, and zoo-vgg 1.0 claims it")

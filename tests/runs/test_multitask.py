@@ -217,7 +217,7 @@ def test_a_task_that_nobody_measured_is_not_pushed_alone(run, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tasks": ("colour",)}, "'colour' is no task; write NAME=DATASET"),
+        ({"tasks": ("colour",)}, "'colour' is not a task; write NAME=DATASET"),
         ({"tasks": ("a=t.csv:x:odd",)}, "the kind 'odd' is none of single-label"),
         ({"tasks": ("a=t.csv:x", "a=t.csv:y")}, "two are called a"),
         ({"tasks": ("a=t.csv:x",), "task_weights": {"b": 1.0}}, "task_weights[b]: there is no such task"),

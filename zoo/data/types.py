@@ -36,7 +36,7 @@ class TaskColumns:
     name: str  # of the task
     columns: tuple[str, ...]  # one; or one per label
     kind: str | None = None  # None: guessed from the values
-    steps: tuple[str, ...] = ()  # levels of an ordinal task, low to high; empty: in the order of their numbers
+    levels: tuple[str, ...] = ()  # of an ordinal task, low to high; empty: in the order of their numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError("it must be a mapping")
     if not isinstance(config.get("architecture"), str) or not _ARCHITECTURE.match(config["architecture"]):
-        raise ValueError(f"`architecture` is {_short(config.get('architecture'))}, which is no architecture's name")
+        raise ValueError(
+            f"`architecture` is {_short(config.get('architecture'))}, which is not the name of an architecture"
+        )
     described = config.get("pretrained_cfg", config)
     if not isinstance(described, dict) or not isinstance(config.get("zoo", {}), dict):
         raise ValueError("`pretrained_cfg` and `zoo` must be mappings")

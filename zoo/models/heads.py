@@ -26,14 +26,14 @@ def layers(model: Any) -> list[Any]:
     for layer in heads:
         weight = getattr(layer, "weight", None)
         if not isinstance(weight, torch.Tensor) or len(weight) != model.num_classes:
-            what = f"the head of {type(model).__name__} is no linear layer"
+            what = f"the head of {type(model).__name__} is not a linear layer"
             why = "tasks share one head by its rows, and this one has none"
             raise RunError(what, why=why, fix="take another backbone")
     return heads
 
 
 def require(model: nn.Module, tasks: Sequence[Task]) -> None:
-    """Raise RunError if the head is no linear layer, or has no bias, which a regression target needs.
+    """Raise RunError if the head is not a linear layer, or has no bias, which a regression target needs.
 
     A single task of labels or levels needs no rows: any head will do.
     """

@@ -220,7 +220,7 @@ def _problem(error: Exception) -> str:
 
 
 def retrying(call: Callable[[], T], what: str, *, repo: str = "") -> T:
-    """Call within a session, and again after a failure that repeating one request cannot mend.
+    """Call `call`, which must be safe to repeat, in a session, and again after a failure that one request cannot mend.
 
     Raises HubError if the Hub refuses or the last try fails: `what` failed ("me/cats cannot be read"), and the fix
     names `repo` ("ORG/NAME").
@@ -308,7 +308,7 @@ def hub_failure(error: Exception, doing: str, repo: str = "") -> HubError | None
     elif isinstance(error, OSError) and error.errno is not None:
         why, fix = error.strerror or str(error), "free some space, or choose another place: HF_HOME"
     elif isinstance(error, OSError) and "Consistency check failed" in str(error):
-        why = "the file that came is not as long as the Hub says"
+        why = "the downloaded file does not have the length that the Hub gives"
         fix = (
             "run the same command again; if it fails again, something on the way (a proxy?) changes what the Hub sends"
         )

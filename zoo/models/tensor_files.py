@@ -153,6 +153,6 @@ def _reason(error: Exception) -> str:
     if "weights_only" in text.lower():
         named = text.partition("Unsupported globals: ")[2].partition(". No automatic")[0]
         named = ", ".join(sorted(name.strip(" []'") for name in named.split(",")))[:200]
-        what = f"it is no file of plain tensors{f' (it names {named})' if named else ''}"
+        what = f"it is not a file of plain tensors{f' (it names {named})' if named else ''}"
         return f"{what}; zoo reads a .pth with weights_only=True alone, which runs no code"
     return text.split(". ")[0].splitlines()[0][:300] if text else type(error).__name__

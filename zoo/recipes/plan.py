@@ -141,7 +141,7 @@ class PhasePlan:
 
 def _phase(record: Mapping[str, Any]) -> PhasePlan:
     """Rebuild a phase; a record of an earlier zoo may lack fields with a default."""
-    values = {name: record[name] for name in PhasePlan.__slots__ if name in record}
+    values = {name: record[name] for name in PhasePlan.__slots__ if name in record and name != "paces"}
     values["groups"] = tuple(map(GroupPlan.from_record, record["groups"]))
     values["cache"] = CachePlan(**record["cache"]) if record.get("cache") else None
     values["extra"] = GroupPlan.from_record(record["extra"]) if record.get("extra") else None

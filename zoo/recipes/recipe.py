@@ -14,7 +14,7 @@ from zoo.errors import RecipeError
 from zoo.recipes import methods
 from zoo.recipes.rules import choice_faults
 from zoo.recipes.strategies import PRESETS, Augment, Phase, Preset, phase_faults
-from zoo.tasks.schema import LOSSES, ONE, Problem, TaskSpec, task_faults
+from zoo.tasks.schema import FACTS, LOSS_NAMES, MANY, ONE, Problem, TaskSpec, task_faults
 
 Strategy = Literal["probe", "partial", "finetune", "gradual", "lp-ft", "scratch"]
 Balance = Literal["none", "weights", "sampler"]
@@ -78,9 +78,9 @@ class Recipe:
         high=0.9,
     )
     label_loss: str = choice(
-        LOSSES[0],
+        FACTS[MANY].losses[0],
         "Loss of several labels per image: binary cross-entropy, or asymmetric for many labels, few of them per image.",
-        choices=LOSSES,
+        choices=LOSS_NAMES,
     )
     ema: float = choice(
         0.0, "Decay of a moving average of the weights, which is then evaluated; 0 turns it off.", low=0, high=0.99999
@@ -203,7 +203,7 @@ class Recipe:
     )
     fold: str | None = choice(
         None,
-        "Hold out one of K equal parts of the training images and test on it, such as 2/5 (cross-validation).",
+        "Hold out the K-th of N equal parts of the training images and test on it, such as 2/5 (cross-validation).",
         metavar="K/N",
     )
     refit: str = choice(

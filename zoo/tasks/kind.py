@@ -166,7 +166,7 @@ class Kind:
         raise NotImplementedError
 
     def calibrate(self, task: Task, logits: torch.Tensor, targets: torch.Tensor) -> Task:
-        """The task with what is chosen on validation images after training; only called for thresholds."""
+        """The task with what validation images choose after training; called for all tasks if one has thresholds."""
         return task
 
     def predict(self, task: Task, logits: torch.Tensor, top: int) -> list[TaskPrediction]:

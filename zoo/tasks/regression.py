@@ -61,7 +61,7 @@ class Regression(Kind):
         return [int(np.isfinite(targets).sum())]
 
     def fitted(self, task: Task, targets: Values) -> Task:
-        """The task with mean and standard deviation of the values; 0 and 1 if there is nothing to standardise."""
+        """The task with mean and standard deviation of the values, 1 if all are equal; unchanged without values."""
         values = targets[:, 0]
         values = values[np.isfinite(values)]
         return replace(task, mean=float(values.mean()), std=float(values.std()) or 1.0) if len(values) else task

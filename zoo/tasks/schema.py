@@ -80,7 +80,7 @@ FACTS: dict[str, Facts] = {facts.name: facts for facts in (
           "always guessing the same level", least=2, noun="level", chance=True,
           outputs=lambda task: tuple(f"above {level}" for level in task.classes[:-1])),
 )}  # fmt: skip
-LOSSES = tuple(dict.fromkeys(name for facts in FACTS.values() for name in facts.losses))  # of any kind
+LOSS_NAMES = tuple(dict.fromkeys(name for facts in FACTS.values() for name in facts.losses))  # of any kind
 _SCORE = Measure("score", "mean score")  # of several tasks
 
 
@@ -193,7 +193,7 @@ class TaskSpec:
         prefix = HUB_DATA if source.startswith(HUB_DATA) else ""
         dataset, *more = source.removeprefix(prefix).split(":")
         if not dataset or len(more) > 2 or not all(more):
-            raise ValueError(f"{text!r} is no task; {form}")
+            raise ValueError(f"{text!r} is not a task; {form}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise ValueError(f"the name {name!r} must be of letters, digits, _, - and .; {form}")
         column, typed = (*more, None, None)[:2]

@@ -105,6 +105,8 @@ def test_a_file_adds_a_method_and_a_function_a_loss(tmp_path: Path) -> None:
     row = '          pipeline="single_label_classification"),'
     assert row in facts.read_text()
     facts.write_text(facts.read_text().replace(row, row.replace("pipeline", 'losses=("focal",), pipeline')))
+    default = [sys.executable, "-c", "import zoo; print(zoo.Recipe().label_loss)"]
+    assert subprocess.check_output(default, cwd=tmp_path, text=True) == "bce\n", "one more loss changes no default"
     photos = four(tmp_path / "photos", 6)
     typed = (
         f"adapt resnet_nano --dataset {photos} --target {photos} --align means --label-loss focal "

@@ -170,7 +170,8 @@ def train_loader(
 
     Each of `world` processes takes its share of `batch_size`. `balance="sampler"` draws classes equally often;
     `temperature` other than 1 draws tasks in proportion to their size to this power. `hflip`: probability of mirroring;
-    None: a half, or 0 if mirroring changes what an image shows. Raises DataError if a batch cannot be shared equally.
+    None: a half, or 0 if mirroring changes what an image shows. Raises DataError for an unknown `balance`, or if
+    batch or images cannot be shared among the processes.
     """
     if balance not in ("none", "weights", "sampler"):
         raise DataError(f"no way of balancing {balance!r}", fix="choose none, weights or sampler")

@@ -129,7 +129,10 @@ class Normaliser:
         return {**self.__dict__, "_on_device": self._constants}
 
     def __call__(self, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """Normalise (B, C, H, W), 0 to 255, into float32, channels last in memory; float32 input may be overwritten."""
+        """Normalise (B, C, H, W), 0 to 255, into float32, channels last in memory, in `out` if given.
+
+        Float32 input may be overwritten.
+        """
         if self._on_device[0].device != values.device:
             self._on_device = tuple(each.to(values.device) for each in self._constants)
         # 255 is a tensor too: an accelerator would multiply by a number's inverse, and round differently.

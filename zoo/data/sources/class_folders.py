@@ -41,7 +41,8 @@ def arrange(
 ) -> Listing:
     """Sort files by their folders into a listing of this name, key and reader.
 
-    `folders` are all folders, so that empty ones are seen; without `labels`, an image outside a class folder has "".
+    `folders` are all folders, so that empty ones are seen; without `labels`, images have ""
+    if none is in a class folder.
     Raises DataError if there are no images or class folders, or if a class of the training split is empty.
     """
     images = {path: entry for path, entry in files.items() if is_image_name(path)}

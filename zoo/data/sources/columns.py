@@ -197,7 +197,7 @@ class _Reader:
         name = self.wanted.columns[0]
         values = [] if self.collected is not None else list(self.frame[name])
         texts = [None if is_missing(value) else label_text(value) for value in values]
-        exact = {*self.wanted.steps, *(self.known.classes if self.known else ())}
+        exact = {*self.wanted.levels, *(self.known.classes if self.known else ())}
         if not exact.issuperset(text for text in texts if text is not None):
             texts = without_point(texts)
         separator = self.options.label_separator
@@ -211,7 +211,7 @@ class _Reader:
             labels=labels,
             trained=self.trained,
             several=any(map(is_list, values)) or bool(separator and any(separator in text for text in texts if text)),
-            levels=self.wanted.steps,
+            levels=self.wanted.levels,
             known=self.known,
         )
 

@@ -47,7 +47,7 @@ def _unclaimed(ref: str) -> DataError:
     if path.exists():
         return DataError(f"{ref} is neither a table nor an archive", why=f"its name ends in {path.suffix!r}", fix=FORMS)
     near, names = near_path(ref), registry.load().datasets
-    is_path = looks_like_path(ref) or bool(path.suffix)
+    is_path = looks_like_path(ref) or table.is_table(path) or archive.is_archive(path)
     similar = [near] if is_path else difflib.get_close_matches(ref.lower(), [*names, near or ""], n=3, cutoff=0.5)
     hint = did_you_mean(*similar, f"./{near}" if near in names else None)
     if not is_path:

@@ -53,7 +53,7 @@ def listing(ref: str, options: DataOptions, on_progress: Progress | None = None)
     """
     path = Path(ref).expanduser()
     if not path.is_file():
-        raise DataError(f"{path} is no file", why="it is a device or a pipe", fix="write the table into a file")
+        raise DataError(f"{path} is not a file", why="it is a device or a pipe", fix="write the table into a file")
     path_column = options.path_column or "path"
     frame = _frame(path, tuple(dict.fromkeys((path_column, *label_columns(options), SPLIT_COLUMN))))
     columns = [str(column) for column in frame.columns]

@@ -282,7 +282,7 @@ def find(name: str) -> Target:
         raise PluginError(f"the plugin name {name!r} is claimed by {owning}", fix=fix)
     if not owners and canonical(name) in _installed():
         why = f"{name} is installed, but brings no plugin, so it is not for this command to remove"
-        raise PluginError(f"{name} is no zoo plugin", why=why, fix="see `zoo plugins list`")
+        raise PluginError(f"{name} is not a zoo plugin", why=why, fix="see `zoo plugins list`")
     if not owners:
         fix = f"installed: {', '.join(sorted(item.name for item in everything))}"
         raise PluginError(f"no plugin or distribution named {name!r} is installed", fix=fix)
@@ -338,7 +338,8 @@ def _remove_rest(left: Distribution | None, packages: Iterable[str]) -> None:
 def _check_wheel(staged: Path) -> tuple[str, str]:
     """The distribution's name and version, from a wheel or a folder with its unpacked files.
 
-    Raises PluginError if it is not a wheel or not a plugin, or would write into another distribution's files.
+    Raises PluginError if it is not a wheel or not a plugin, would write into another distribution's package, brings a
+    file that Python runs at start, or claims the name of another plugin.
     """
     try:
         root: Any = staged if staged.is_dir() else zipfile.Path(staged)
@@ -376,7 +377,7 @@ def _check_folder(folder: Path) -> None:
         if (folder / "setup.py").is_file():
             return  # its entry points show only once it runs
         fix = "name the folder that has it, or make a plugin: zoo plugins new NAME"
-        raise PluginError(f"{folder} is no Python project", why="it has no pyproject.toml", fix=fix)
+        raise PluginError(f"{folder} is not a Python project", why="it has no pyproject.toml", fix=fix)
     try:
         project = tomllib.loads(file.read_text(encoding="utf-8")).get("project")
     except (OSError, ValueError) as error:
@@ -406,7 +407,7 @@ def _requirement(text: str) -> str:
 def _no_plugin(name: str) -> PluginError:
     why = f"it declares no entry point in the group {GROUP!r}"
     fix = "see which plugins there are: zoo plugins search"
-    return PluginError(f"{name} is no zoo plugin, and was not installed", why=why, fix=fix)
+    return PluginError(f"{name} is not a zoo plugin, and was not installed", why=why, fix=fix)
 
 
 def _clash(source: PluginSource, name: str, version: str, why: str) -> PluginError:
@@ -443,7 +444,7 @@ def _list_plugins() -> tuple[list[dict[str, Any]], str]:
 
 
 def _constraints(versions: dict[str, str], own: str) -> str:
-    """Constraints that fix what is installed, except editable distributions and a plugin that adaptzoo can lack."""
+    """Constraints that fix what is installed, except editable distributions and `own` if adaptzoo can lack it."""
     installed = _installed().items()
     free = {name for name, item in installed if re.search(r'"editable": *true', _text(item, "direct_url.json"))}
     free |= set() if own == _CORE or _CORE in _dependents(own) else {own}

@@ -222,7 +222,7 @@ def _weights(backbone: _Row, root: Path) -> tuple[Weights, ...]:
             crop_pct=crop_pct and float(crop_pct),
             model_args=model_args,
             license=row.text("license"),
-            labels=labels and tuple(labels),
+            labels=None if labels is None else tuple(labels),
         )
         result.append(weights)
     backbone.check_unique("weights", [weights.name for weights in result])
