@@ -120,8 +120,8 @@ def adapt(
         choice = auto.choose(data, among, settled, _budget(budget), emit)
         return train.start(choice.entrant.backbone, data, choice.recipe, folder, emit, chosen=choice.record)
     if among:
-        what = "among names the backbones that auto chooses from, and another backbone is named"
-        raise RecipeError(what, fix='name "auto", or drop among=')
+        what = "among names the backbones that auto chooses from, and a backbone is named"
+        raise RecipeError(what, fix='name "auto", or leave it out')
     if budget is not None:
         cut = auto.cut(name, data, settled, _budget(budget), emit)
         return train.start(name, data, cut.recipe, folder, emit, chosen={"budget": str(budget)})
@@ -148,7 +148,7 @@ def rank(
     Args:
         dataset: As for `plan`.
         backbones: Names, or "NAME=WEIGHTS"; default: all that plugins declare and whose weights are on this machine.
-        recipe: The recipe for which time and memory of adapting are estimated; default: `Recipe()`.
+        recipe: Chooses the images, and is what time and memory of adapting are estimated for; default: `Recipe()`.
         images: Largest number of images to rank on.
         budget: Limit on adapting: "10m", "500steps"; each row says whether it fits, and with how many epochs.
         on_event: Called with progress.

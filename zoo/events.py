@@ -78,7 +78,9 @@ class EpochDone:
     seconds: float
     best: bool
     validators: Mapping[str, float] = field(default_factory=dict)  # scores on unlabelled target images
-    values: Mapping[str, float] = field(default_factory=dict)  # scores of other tasks, the headline score first
+    values: Mapping[str, float] = field(
+        default_factory=dict
+    )  # scores of other kinds than one class, the headline score first
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ def test_a_name_of_the_registry_is_asked_about_and_installed(site, tmp_path):
     assert site.fault("show", "larch1", **lent)["fix"] == "zoo plugins install larch"
     assert site.listed() == {}, "nothing installs by itself"
     assert site.fault("plugins", "install", "larch", **lent) == {
-        "what": "nothing was changed: this needs a yes, and there is no terminal to ask on", "why": "",
+        "what": "nothing was changed: this needs a yes, and nobody can be asked", "why": "",
         "fix": "zoo plugins install larch --yes"}  # fmt: skip
     assert site.listed() == {}
     assert "The registry says of zoo-larch: Larches" in site.zoo("plugins", "install", "larch", "-y", **lent).stderr

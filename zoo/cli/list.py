@@ -89,7 +89,7 @@ def _architectures(plugin: Plugin, pattern: str) -> list[dict[str, Any]]:
             arch, _, tag = str(name).partition(".")
             tagged.setdefault(arch, []).append(tag)
     rows = []
-    for arch in fnmatch.filter(names, _glob(pattern)):
+    for arch in (name for name in names if fnmatch.fnmatchcase(name, _glob(pattern))):
         declared = timm.get_pretrained_cfg(arch, allow_unregistered=False)
         default = str(getattr(declared, "tag", "") or "")
         tags = sorted(tagged.get(arch, []), key=lambda tag: tag != default)  # stable: the default goes first

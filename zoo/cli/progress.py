@@ -30,8 +30,12 @@ def shown(
         view.stage(first, 0, 0)
         show = undisturbed(view, show_plan=show_plan)
 
+        collecting = waiting = gc.isenabled()
+
         def listen(event: Event) -> None:
-            if not gc.isenabled():  # the first event: everything is imported, and stays
+            nonlocal waiting
+            if waiting:  # the first event: everything is imported, and stays
+                waiting = False
                 gc.freeze()
                 gc.enable()
             if isinstance(event, ResultReady) and result is not None:
@@ -45,7 +49,8 @@ def shown(
         try:
             yield listen
         finally:
-            gc.enable()
+            if collecting:
+                gc.enable()
             with contextlib.suppress(OSError):
                 view.close()
 

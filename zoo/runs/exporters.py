@@ -22,7 +22,7 @@ class Exporter(NamedTuple):
 
     suffix: str  # of the file that it writes: ".onnx"
     write: Callable[[Classifier, Path], None]  # a model in eval mode, its preprocessing and its classes
-    modules: tuple[str, ...] = ()  # what it imports that not every installation has
+    modules: tuple[str, ...] = ()  # packages from outside that `write` imports, by the names that pip knows
 
     @property
     def missing(self) -> list[str]:

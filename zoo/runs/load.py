@@ -42,7 +42,7 @@ def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
     with accelerator.main_process_first(), hub_client.session(emit):
         images = data.open_dataset(dataset, options, lambda stage, done, total: emit(Progress(stage, done, total)))
         make_objective.refuse_unfit(recipe, images)
-        unlabelled, answers = unlabelled_stream.load_unlabelled(recipe, images, dataset, options, emit)
+        unlabelled, true_labels = unlabelled_stream.load_unlabelled(recipe, images, dataset, options, emit)
         data_seconds = time.perf_counter() - began
         emit(Progress("loading weights", 0, 0))
         seed_all(recipe.seed, "model")
@@ -70,7 +70,7 @@ def load(backbone: str, dataset: str, recipe: Recipe, emit: Listener) -> Loaded:
         dataset=images,
         dataset_ref=dataset,
         unlabelled=unlabelled,
-        true_labels=answers,
+        true_labels=true_labels,
         recipe=recipe,
         machine=machine,
         accelerator=accelerator,

@@ -107,7 +107,11 @@ def wise_ft(
     select_by: str,
     keep: Collection[str] = (),
 ) -> Line:
-    """Average the weights before and after the body trained; `share` is the end's, or "sweep": the best of `SHARES`."""
+    """Average the weights before and after the body trained (WiSE-FT, Wortsman et al. 2022).
+
+    `share` is the end's, or "sweep": the best of `SHARES`, among equal ones the nearest to the end. Tensors that `keep`
+    names stay the end's.
+    """
     shares = SHARES if isinstance(share, str) else tuple(sorted({0.0, float(share), 1.0}))
     scored = [score(interpolate(start, end, each, keep)) for each in shares]
     chosen = shares[ranked(scored, select_by)[0]] if isinstance(share, str) else float(share)

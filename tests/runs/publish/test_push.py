@@ -185,7 +185,7 @@ def test_somebody_elses_repository_needs_overwrite_and_is_then_replaced_whole(
         (folder / "config.json").write_text(config)
     done = client.push(run.path, "tester/theirs")
     assert done.code == 1
-    assert "error: tester/theirs exists already, and holds no run of zoo" in done.err
+    assert "error: tester/theirs exists already, and holds no run that zoo published" in done.err
     assert "pytorch_model.bin" in done.err and "add --overwrite" in done.err
     assert (folder / "pytorch_model.bin").exists() and not (folder / "model.safetensors").exists()
     assert client.push(run.path, "tester/theirs", "--overwrite").code == 0

@@ -53,7 +53,7 @@ def test_classes_without_images_are_named() -> None:
     run = made()
     for entry in run["result"]["classes"][:5]:
         entry["n"] = 0
-    assert sentences.caveats(run) == ["No test image has one of these classes: daisy, dandelion, iris and 2 more."]
+    assert sentences.caveats(run) == ["No measured image has one of these classes: daisy, dandelion, iris and 2 more."]
 
 
 def test_unequal_classes() -> None:

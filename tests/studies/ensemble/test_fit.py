@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zoo.runs.stacked.combine import KINDS, Combiner, Said, calibrated
+from zoo.runs.stacked.combine import KINDS, Combiner, MemberOutputs, calibrated
 from zoo.runs.stacked.model import read_combiner, write_combiner
 from zoo.studies.ensemble.fit import Fitted, best_temperature, chosen_of, fitted
 from zoo.studies.ensemble.standings import Entry, contest
@@ -20,11 +20,11 @@ def member(strength: float, seed: int, labels: torch.Tensor) -> torch.Tensor:
     return noise.log_softmax(1)
 
 
-def said(*strengths: float) -> Said:
+def said(*strengths: float) -> MemberOutputs:
     labels = torch.arange(IMAGES) % CLASSES
     logs = torch.stack([member(strength, seed, labels) for seed, strength in enumerate(strengths)])
     features = tuple(torch.randn(IMAGES, 4, generator=torch.Generator().manual_seed(9)) for _ in strengths)
-    return Said(logs, features, labels)
+    return MemberOutputs(logs, features, labels)
 
 
 def test_the_better_member_gets_the_greater_weight():
@@ -48,7 +48,7 @@ def test_a_gate_finds_which_member_knows_which_images():
     lost = good[:, [1, 2, 0]]
     logs = torch.stack([torch.where(side, good, lost), torch.where(side, lost, good)])
     features = (torch.cat([about.features[0][:, :1], about.features[0][:, :1]], dim=1), torch.zeros(IMAGES, 1))
-    split = Said(logs, features, about.labels)
+    split = MemberOutputs(logs, features, about.labels)
     found = {one.combiner.kind: one for one in fitted(split, ["weighted", "gated"], 0)}
     assert found["gated"].loss < found["weighted"].loss - 0.05
     gate = found["gated"].combiner
@@ -62,7 +62,8 @@ def test_a_logistic_regression_undoes_a_member_that_swaps_classes():
     about = said(0.0)
     honest = member(2.0, 1, about.labels)
     swapped = honest[:, [1, 0, 2]]
-    found = {k.combiner.kind: k for k in fitted(Said(torch.stack([swapped, swapped]), about.features * 2, about.labels),
+    both = MemberOutputs(torch.stack([swapped, swapped]), about.features * 2, about.labels)
+    found = {k.combiner.kind: k for k in fitted(both,
                                                 ["mean", "logistic"], 0)}  # fmt: skip
     assert found["logistic"].accuracy > found["mean"].accuracy + 0.3
     assert chosen_of(list(found.values())).combiner.kind == "logistic"
@@ -98,7 +99,7 @@ def test_the_simplest_that_no_other_beats_need_not_beat_a_simpler_one():
 def test_what_comes_out_is_calibrated():
     """Members that are twice as sure as they should be, and cross-validation that sees it."""
     about = said(1.5, 1.5)
-    hot = Said((about.logs * 2).log_softmax(2), about.features, about.labels)
+    hot = MemberOutputs((about.logs * 2).log_softmax(2), about.features, about.labels)
     assert best_temperature(hot.logs[0], hot.labels) == pytest.approx(
         2 * best_temperature(about.logs[0], about.labels), rel=0.01
     )

@@ -10,7 +10,7 @@ import torch
 
 import zoo
 from zoo.errors import DataError, RecipeError
-from zoo.runs.stacked.combine import Said
+from zoo.runs.stacked.combine import MemberOutputs
 from zoo.studies.ensemble import folds
 
 
@@ -55,7 +55,7 @@ def test_members_with_seeds_of_their_own_share_their_folds(tmp_path, monkeypatch
 
     def about(run, one, *rest):
         logs = torch.zeros(1, 2, 2, dtype=torch.float64)
-        return Said(logs, (), torch.tensor([0, 1])), [f"cut {run.recipe.cut_seed}, fold {run.recipe.fold}"]
+        return MemberOutputs(logs, (), torch.tensor([0, 1])), [f"cut {run.recipe.cut_seed}, fold {run.recipe.fold}"]
 
     monkeypatch.setattr(folds.train, "start", start)
     monkeypatch.setattr(folds, "_about_its_fold", about)

@@ -73,7 +73,7 @@ def ask(question: str, *, yes: bool, as_json: bool, command: str) -> None:
     if yes:
         return
     if as_json or not output.on_terminal(sys.stdin):
-        raise ZooError("nothing was changed: this needs a yes, and there is no terminal to ask on", fix=command)
+        raise ZooError("nothing was changed: this needs a yes, and nobody can be asked", fix=command)
     # Not typer.confirm: a part of its prompt goes to stdout, which is for results.
     print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -34,8 +34,8 @@ def stated(license_: object) -> str:
 def permits(inherited: str, chosen: str) -> bool:
     """Whether a model derived from weights under one licence may be published under another.
 
-    The other must have at least the same conditions (attribution, no commercial use). A copyleft licence, or one that
-    is not known here, only permits itself.
+    The other must have at least the same conditions (attribution, no commercial use). A licence that binds
+    derived models, or that is not known here, permits only itself.
     """
     if chosen == inherited or not inherited:
         return True

@@ -176,7 +176,10 @@ def _refuse_foreign(current: Repository, record: dict[str, Any], repo: str, *, o
         return
     if not current.run.get("run"):
         files = ", ".join(name for name in current.files if name not in _HUBS_OWN)
-        what, why = "exists already, and holds no run of zoo", f"it has: {files[:200]}{'…' if len(files) > 200 else ''}"
+        what, why = (
+            "exists already, and holds no run that zoo published",
+            f"it has: {files[:200]}{'…' if len(files) > 200 else ''}",
+        )
     elif current.run.get("name") != record["name"]:
         what, why = "holds another run", f"it holds {_describe(current)}; this is {record['name']}"
     elif str(current.run.get("created") or "") > record["created"]:
@@ -232,5 +235,5 @@ def _commit(
     except HubError as error:
         state = "; it is unchanged" if error.what == what else ""
         if unanswered:  # the answer that was lost would have told
-            state = "; either all of them or none are there, which is not known"
+            state = "; whether all of them are there or none is not known"
         raise HubError(error.what + state, why=error.why, fix=error.fix) from error

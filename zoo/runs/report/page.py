@@ -208,7 +208,7 @@ def _plan(record: dict[str, Any]) -> dict[str, Any]:
             {**group, "colour": colour, "rate": row.rate}
             for group, colour, row in zip(groups, task_sections.shades(len(groups)), rows, strict=False)
         ]
-        phases.append({**phase, "beside": plan_table.unlabelled_line(phase), "groups": coloured, "rows": rows})
+        phases.append({**phase, "unlabelled_line": plan_table.unlabelled_line(phase), "groups": coloured, "rows": rows})
     return {**plan, "phases": phases}
 
 

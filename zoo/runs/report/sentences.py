@@ -129,7 +129,7 @@ def caveats(record: Record) -> list[str]:
     labels = result.get("labels") or ()
     empty = [entry["name"] for entry in result.get("classes") or labels if entry.get("n") == 0]
     if empty:
-        limits.append(f"No test image has one of these {'labels' if labels else 'classes'}: {_some(empty)}.")
+        limits.append(f"No measured image has one of these {'labels' if labels else 'classes'}: {_some(empty)}.")
     sizes = [int(value) for value in part(dataset, "counts", "fit").get("per_class") or ()]
     if sizes and by_class and max(sizes) > 10 * max(1, min(sizes)):
         limits.append(

@@ -13,16 +13,16 @@ Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MemberOutputs:
     """The members' predictions for images."""
 
     logs: torch.Tensor  # (members, N, classes), log-probabilities, float64
     features: tuple[torch.Tensor, ...]  # (N, D) of each member: the input of its classifier
     labels: torch.Tensor  # (N,), int64
 
-    def some(self, rows: torch.Tensor) -> Said:
+    def some(self, rows: torch.Tensor) -> MemberOutputs:
         """The predictions for some of the images."""
-        return Said(self.logs[:, rows], tuple(each[rows] for each in self.features), self.labels[rows])
+        return MemberOutputs(self.logs[:, rows], tuple(each[rows] for each in self.features), self.labels[rows])
 
 
 @dataclass(frozen=True, slots=True)

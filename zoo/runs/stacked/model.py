@@ -20,7 +20,7 @@ from zoo.models.features import extract_with_logits, flat
 from zoo.models.preprocessing import DataConfig
 from zoo.models.tensor_files import read_tensors, write_tensors
 from zoo.runs.run_folder import COMBINER, MEMBERS
-from zoo.runs.stacked.combine import KINDS, Combiner, Said
+from zoo.runs.stacked.combine import KINDS, Combiner, MemberOutputs
 
 
 class Panel(nn.Module):
@@ -40,7 +40,7 @@ class Panel(nn.Module):
         return next(self.parameters()).device
 
     @torch.no_grad()
-    def say(self, inputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> Said:
+    def outputs_of(self, inputs: Sequence[torch.Tensor], labels: torch.Tensor | None = None) -> MemberOutputs:
         """The members' predictions, on the CPU, for images (B, C, H, W) in each of `configs`; labels (B,) if known."""
         logs, features = [], []
         for network, which, order in zip(self.networks, self._input_of, self._order, strict=True):
@@ -50,20 +50,20 @@ class Panel(nn.Module):
             # log-probabilities with the classes in the shared order
             logs.append(logits.cpu().double()[:, order].log_softmax(1))
         known = torch.zeros(len(logs[0]), dtype=torch.int64) if labels is None else labels
-        return Said(torch.stack(logs), tuple(features), known)
+        return MemberOutputs(torch.stack(logs), tuple(features), known)
 
-    def over(self, part: Part, batch_size: int, tell: Callable[[int], None]) -> Said:
+    def over(self, part: Part, batch_size: int, tell: Callable[[int], None]) -> MemberOutputs:
         """The members' predictions for every image of a part, in its order; `tell` gets the number done."""
         loaders = [
             data.eval_batches(part, config=config, batch_size=batch_size, device=self.device) for config in self.configs
         ]
-        outputs: list[Said] = []
+        outputs: list[MemberOutputs] = []
         done = 0
         for batches in zip(*loaders, strict=True):
-            outputs.append(self.say([batch.images for batch in batches], batches[0].labels.cpu()))
+            outputs.append(self.outputs_of([batch.images for batch in batches], batches[0].labels.cpu()))
             done += len(batches[0])
             tell(done)
-        return Said(
+        return MemberOutputs(
             torch.cat([each.logs for each in outputs], dim=1),
             tuple(map(torch.cat, zip(*(each.features for each in outputs), strict=True))),
             torch.cat([each.labels for each in outputs]),
@@ -85,7 +85,7 @@ class Stacked(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (B, classes) of images (B, C, H, W), given once for each of `configs`."""
-        outputs = self.panel.say(inputs)
+        outputs = self.panel.outputs_of(inputs)
         return self.combiner.logs(outputs.logs, outputs.features).float()
 
 

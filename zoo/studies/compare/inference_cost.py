@@ -31,7 +31,7 @@ def flops(model: nn.Module, input_size: tuple[int, int, int]) -> int:
 
 @torch.no_grad()
 def images_per_second(model: nn.Module, input_size: tuple[int, int, int]) -> float:
-    """Images (C, H, W) per second through the network in eval mode and float32, as in `zoo predict`, not read."""
+    """Images (C, H, W) per second through the network in eval mode and float32, without reading them."""
     device = next(model.parameters()).device
     images = torch.randn(_BATCH, *input_size, device=device).to(memory_format=torch.channels_last)
     for _ in range(2):  # to warm up

@@ -127,7 +127,7 @@ def _notes(record: Record, rows: Sequence[Row]) -> list[str]:
               for row in rows if row["strategy"] != "scratch"}  # fmt: skip
     if len(starts) > 1:
         notes.append(
-            "the weights come from different pretraining, or it is not recorded to be the same: "
+            "the weights come from different pretraining, or nothing records that it is the same: "
             f"{'; '.join(starts.values())}. Pretraining is part of every difference between members that do not "
             "share it"
         )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from zoo.runs.stacked.combine import KINDS, Combiner, Said, Tensors, calibrated, raw_logs
+from zoo.runs.stacked.combine import KINDS, Combiner, MemberOutputs, Tensors, calibrated, raw_logs
 from zoo.training.seeds import derive
 
 FOLDS = 5
@@ -45,7 +45,7 @@ class Fitted:
 
 
 def fitted(
-    predictions: Said, kinds: Sequence[str], seed: int, check: Callable[[str], None] = lambda kind: None
+    predictions: MemberOutputs, kinds: Sequence[str], seed: int, check: Callable[[str], None] = lambda kind: None
 ) -> list[Fitted]:
     """Fit the ways of combining in `kinds` to predictions on held-out images; `check` gets each way first.
 
@@ -102,7 +102,7 @@ def best_temperature(logs: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def _cross_validated(
-    kind: str, predictions: Said, folds: Sequence[Fold], fixed: Tensors, shapes: Shapes
+    kind: str, predictions: MemberOutputs, folds: Sequence[Fold], fixed: Tensors, shapes: Shapes
 ) -> tuple[float | None, torch.Tensor]:
     """The best strength, and the out-of-fold predictions at it, (N, classes)."""
     if not shapes:
@@ -124,7 +124,12 @@ def _cross_validated(
 
 
 def _fit(
-    kind: str, predictions: Said, strength: float | None, fixed: Tensors, shapes: Shapes, start: Tensors | None = None
+    kind: str,
+    predictions: MemberOutputs,
+    strength: float | None,
+    fixed: Tensors,
+    shapes: Shapes,
+    start: Tensors | None = None,
 ) -> Tensors:
     """Fit the free parameters. The penalty pulls towards equal weights; for `logistic`, to the geometric mean.
 
@@ -154,7 +159,7 @@ def _fit(
     return named(torch.as_tensor(done.x[:-1], dtype=torch.float64))
 
 
-def _parameters(kind: str, predictions: Said) -> tuple[Tensors, Shapes]:
+def _parameters(kind: str, predictions: MemberOutputs) -> tuple[Tensors, Shapes]:
     """The fixed parameters, and the shapes of the fitted ones."""
     members, _, classes = predictions.logs.shape
     if kind == "mean":

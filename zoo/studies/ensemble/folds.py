@@ -19,7 +19,7 @@ from zoo.runs.load import data_options
 from zoo.runs.recipe_file import of_runs, recipe_of_run
 from zoo.runs.run_folder import Run
 from zoo.runs.stacked import held_out
-from zoo.runs.stacked.combine import Said
+from zoo.runs.stacked.combine import MemberOutputs
 from zoo.runs.stacked.held_out import DIFFERENT, HeldOut
 from zoo.runs.stacked.members import StackMember
 from zoo.runs.stacked.model import Panel
@@ -62,7 +62,7 @@ def out_of_fold(
     classes: Sequence[str],
     accelerator: Accelerator,
     emit: Listener,
-) -> Said:
+) -> MemberOutputs:
     """Adapt every member again without each fold, and predict that fold.
 
     Finished runs in `root` are not done again, and one that was stopped is resumed. Features are left out: those of
@@ -70,7 +70,7 @@ def out_of_fold(
     """
     # The members' images are the same, but their seeds would cut different folds.
     cut_seed = chosen[0].recipe.cut_seed
-    found: list[Said] = []
+    found: list[MemberOutputs] = []
     for number in range(1, folds + 1):
         parts = []
         for place, member in enumerate(chosen):
@@ -81,8 +81,10 @@ def out_of_fold(
         if len({tuple(ids) for _, ids in parts}) > 1:
             raise DataError("the members' folds contain different images", fix=DIFFERENT)
         one = [each for each, _ in parts]
-        found.append(Said(torch.cat([each.logs for each in one]), (), one[0].labels))
-    return Said(torch.cat([each.logs for each in found], dim=1), (), torch.cat([each.labels for each in found]))
+        found.append(MemberOutputs(torch.cat([each.logs for each in one]), (), one[0].labels))
+    return MemberOutputs(
+        torch.cat([each.logs for each in found], dim=1), (), torch.cat([each.labels for each in found])
+    )
 
 
 def _adapted(member: StackMember, recipe: Recipe, path: Path, emit: Listener) -> Run:
@@ -94,7 +96,7 @@ def _adapted(member: StackMember, recipe: Recipe, path: Path, emit: Listener) ->
 
 def _about_its_fold(
     run: Run, member: StackMember, classes: Sequence[str], accelerator: Accelerator, emit: Listener
-) -> tuple[Said, list[str]]:
+) -> tuple[MemberOutputs, list[str]]:
     panel = Panel([saved.load(run.path)], classes)
     panel.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     options = data_options(recipe_of_run(run.record).recipe, panel.configs[0])

@@ -23,7 +23,7 @@ from zoo.runs import lock
 from zoo.runs import run_folder as run
 from zoo.runs.finish import SEALED, write_up
 from zoo.runs.run_folder import COMBINER, MEMBERS, Run
-from zoo.runs.stacked.combine import KINDS, Said
+from zoo.runs.stacked.combine import KINDS, MemberOutputs
 from zoo.runs.stacked.held_out import HeldOut, held_out, refuse_few
 from zoo.runs.stacked.members import PLAIN, SOUP, StackMember, again_members, members
 from zoo.runs.stacked.model import Panel, load_stack, write_combiner
@@ -172,7 +172,7 @@ def _carry_out(this: Run, ready: Ready, began: float, emit: Listener) -> Run:
             "have been trained on images used here, on which predictions may then be better than on others"
         )
 
-    def predict(panel: Panel, part: Part, stage: str) -> Said:
+    def predict(panel: Panel, part: Part, stage: str) -> MemberOutputs:
         return panel.over(part, _BATCH, lambda done: emit(Progress(stage, done, len(part))))
 
     if parts is None:
@@ -255,7 +255,7 @@ def _kinds(asked: str, parts: int | None, classes: int, notes: list[str]) -> lis
     return kinds
 
 
-def _best_single(predictions: Said) -> int:
+def _best_single(predictions: MemberOutputs) -> int:
     """The member with the best score on the images that the stack is fitted on."""
     score = scores_of(one_class(range(predictions.logs[0].shape[1])))
     scores = [score(Outputs(logs.float(), predictions.labels)) for logs in predictions.logs]

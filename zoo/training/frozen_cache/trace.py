@@ -96,7 +96,8 @@ def observe(model: nn.Module, images: torch.Tensor) -> Trace:
 def foldable(model: nn.Module, trace: Trace) -> tuple[tuple[str, str], ...]:
     """The paths of (convolution, norm) pairs that can be folded: the norm takes the convolution's unchanged output.
 
-    Hooks cannot see whether anything else takes that output; comparing results does.
+    Both are called just once, and the norm has stored statistics. Hooks cannot see whether anything else
+    takes that output; comparing results does.
     """
     times = Counter(call.path for call in trace.calls)
     pairs = []

@@ -41,7 +41,7 @@ def hidden(features: int) -> int:
 
 
 def discriminator(features: int, width: int | None = None, most: int = HIDDEN[1]) -> nn.Sequential:
-    """A domain classifier, (B, width or features) -> (B, 1) logits, high for the target; layers have `most` units."""
+    """A domain classifier: (B, width or features) -> (B, 1) logits, high for the target; `most` bounds each layer."""
     units = min(hidden(features), most)
     return nn.Sequential(
         nn.Linear(width or features, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1)

@@ -68,17 +68,17 @@ class Supervised(Objective):
 
     def compare(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The mean loss of (B, classes) logits in float32 against the targets of `mixed`; a scalar, nats."""
+        if self._weights is not None:
+            self._weights = self._weights.to(logits.device)  # once: a copy in every step would hold a GPU up
         if self._name in LOSSES:
             losses = class_losses(self._name, logits, targets, self._smoothing)
-            weights = None if targets.ndim > 1 else self._weights
-            return (losses if weights is None else losses * weights.to(logits.device)[targets]).mean()
+            return (losses if self._weights is None or targets.ndim > 1 else losses * self._weights[targets]).mean()
         if targets.ndim > 1:  # shares, smoothed already
             return functional.cross_entropy(logits, targets)
         if self._weights is None:
             return functional.cross_entropy(logits, targets, label_smoothing=self._smoothing)
         # Torch's own mean divides by the weights that happen to be in the batch: an image's pull would then depend on
         # its neighbours, and on how many processes or accumulated parts a batch is cut into.
-        self._weights = self._weights.to(logits.device)  # once: a copy in every step would hold a GPU up
         losses = functional.cross_entropy(
             logits, targets, weight=self._weights, label_smoothing=self._smoothing, reduction="none"
         )

@@ -18,7 +18,10 @@ _KNOWN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)  # a s
 
 
 def synchronises(model: nn.Module, accelerator: Accelerator) -> bool:
-    """Whether live norms share statistics over processes (CUDA only); not if one has hooks or is of another kind."""
+    """Whether live norms share statistics over processes (CUDA only).
+
+    If one has hooks or is of another kind, none does, so that one answer holds for the model.
+    """
     several = accelerator.num_processes > 1 and accelerator.device.type == "cuda"
     return several and all(_can_be_replaced(norm) for norm in tracking_norms(model))
 
