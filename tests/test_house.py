@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -50,9 +51,20 @@ def is_light(module: str) -> bool:
     return any(f"{module}.".startswith(f"zoo.{name}.") for name in LIGHT)
 
 
-def imports(path: Path, *, at_import: bool = False) -> Iterator[tuple[int, str]]:
+@lru_cache(maxsize=None)
+def parsed(path: Path) -> ast.Module:
+    """A file's tree: many rules read each file, and none changes what it reads."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=None)
+def imports(path: Path, *, at_import: bool = False) -> list[tuple[int, str]]:
     """Line and absolute name of everything that a file imports; `at_import`: leave out what functions import."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return list(imported(path, at_import=at_import))
+
+
+def imported(path: Path, *, at_import: bool) -> Iterator[tuple[int, str]]:
+    tree = parsed(path)
     nodes: list[ast.AST] = [tree]
     while nodes:
         node = nodes.pop()
@@ -78,7 +90,7 @@ def imports(path: Path, *, at_import: bool = False) -> Iterator[tuple[int, str]]
 @pytest.mark.parametrize("path", [path for path in FILES if PACKAGE / "tasks" not in path.parents], ids=name_of)
 def test_kinds_stay_home(path):
     """What differs between kinds of task is in the room `tasks`, and in the templates: nobody else names one."""
-    strings = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant))
+    strings = (node for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant))
     named = [f"line {node.lineno}: {node.value}" for node in strings
              if isinstance(node.value, str) and node.value in FACTS]  # fmt: skip
     assert not named, f"{name_of(path)} names a kind of task: {', '.join(named)}"
@@ -158,7 +170,7 @@ def test_no_two_classes_share_a_name():
     homes: dict[str, list[str]] = {}
     for path in FILES:
         if path.relative_to(PACKAGE).parts[0] != "cli":
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for node in parsed(path).body:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     homes.setdefault(node.name, []).append(name_of(path))
     assert not {name: places for name, places in homes.items() if len(places) > 1}
@@ -167,8 +179,8 @@ def test_no_two_classes_share_a_name():
 @pytest.mark.parametrize("room", sorted(PACKAGE.rglob("__init__.py")), ids=name_of)
 def test_a_rooms_door_is_a_docstring(room):
     faces = {"zoo", "zoo.data", "zoo.runs.publish", "zoo.cli.plugins"}
-    body = ast.parse(room.read_text(encoding="utf-8")).body
-    assert ast.get_docstring(ast.parse(room.read_text(encoding="utf-8")))
+    body = parsed(room).body
+    assert ast.get_docstring(parsed(room))
     assert len(body) == 1 or name_of(room) in faces
 
 
@@ -209,7 +221,7 @@ def test_the_light_half_imports_nothing_heavy(path):
 def test_only_the_command_line_presents(path):
     presenters = {module.split(".")[0] for _, module in imports(path)} & {"rich", "typer", "click"}
     assert not presenters
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     prints = [call.lineno for call in calls if call.func.id == "print"]
     assert not prints, f"prints in lines {prints}"
@@ -232,7 +244,7 @@ def test_core_never_names_a_plugin():
     assert len(distributions) >= 4
     named = re.compile("|".join(sorted(distributions | {name.replace("-", "_") for name in distributions})))
     for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parsed(path)
         docstrings = {
             id(node.body[0].value)
             for node in ast.walk(tree)
@@ -270,7 +282,7 @@ def test_few_functions_take_the_whole_prepared_run():
     takers = [
         f"{name_of(path)}.{node.name}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
         if argument.annotation and re.search(r"\bPrepared\b", ast.unparse(argument.annotation))
@@ -283,13 +295,13 @@ def test_what_trains_is_said_in_one_place():
     setters = {
         f"{name_of(path)}: {ast.unparse(node.func.value)}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "requires_grad_"
     }
     assigned = [
         f"{name_of(path)}:{node.lineno}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute) and node.attr == "requires_grad" and isinstance(node.ctx, ast.Store)
     ]
     assert setters == {"zoo.models.freezing: parameter", "zoo.training.loop: job.objective"}
