@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -51,13 +51,13 @@ def is_light(module: str) -> bool:
     return any(f"{module}.".startswith(f"zoo.{name}.") for name in LIGHT)
 
 
-@lru_cache(maxsize=None)
+@cache
 def parsed(path: Path) -> ast.Module:
     """A file's tree: many rules read each file, and none changes what it reads."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def imports(path: Path, *, at_import: bool = False) -> list[tuple[int, str]]:
     """Line and absolute name of everything that a file imports; `at_import`: leave out what functions import."""
     return list(imported(path, at_import=at_import))

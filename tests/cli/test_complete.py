@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_light import CHECK
+from tests.forks import Forks
 from zoo.recipes.strategies import PRESETS
 from zoo.runs.run_folder import Run
 
@@ -29,8 +32,16 @@ def asked(*words: str) -> dict[str, str]:
     return {"_ZOO_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
 
 
+@cache
+def parent() -> Forks:
+    """Forks a process for each Tab: what they print and nothing else is asked, so one start of Python does for all."""
+    forks = Forks(modules=("zoo.cli.main",))
+    atexit.register(forks.close)
+    return forks
+
+
 def offered(*words: str) -> list[str]:
-    done = run(**asked(*words))
+    done = parent().run([str(ZOO)], {**os.environ, **asked(*words)}, Path.cwd())
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 

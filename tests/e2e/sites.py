@@ -12,9 +12,11 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.forks import HEAVY, Forks
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = """\
@@ -80,11 +82,13 @@ class Site:
     """An environment that sees zoo, its plugins and third-party packages of the running one, and has its own folder."""
 
     root: Path
+    modules: tuple[str, ...] = HEAVY  # that its commands find imported already
+    forks: list[Forks] = field(default_factory=list)  # one, from the first command that wants it
 
     @classmethod
-    def make(cls, root: Path, *, without_pip: bool = False) -> Site:
+    def make(cls, root: Path, *, without_pip: bool = False, modules: tuple[str, ...] = HEAVY) -> Site:
         venv.create(root, with_pip=False, symlinks=True)
-        site = cls(root)
+        site = cls(root, modules)
         # The running environment's editable installations work through .pth files, which are not followed from there.
         seen = [ROOT, *(path.parent for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")))]
         lent = list(dict.fromkeys((sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))))
@@ -117,8 +121,15 @@ class Site:
         files = [*self.packages.rglob("*"), *(self.root / "bin").iterdir()]
         return {str(path.relative_to(self.root)) for path in files}
 
-    def run(self, *words: object, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run Python in it, without an index in reach."""
+    def close(self) -> None:
+        """End what it has started."""
+        while self.forks:
+            self.forks.pop().close()
+
+    def run(
+        self, *words: object, code: int | None = 0, whole: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python in it, without an index in reach; `whole`: from the interpreter's start, and not as a fork."""
         kept = {key: value for key, value in os.environ.items()
                 if not key.startswith(("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "ZOO_"))}  # fmt: skip
         offline = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -126,14 +137,22 @@ class Site:
                    "UV_NO_CACHE": "1", "UV_NO_CONFIG": "1", "UV_NO_BUILD_ISOLATION": "1", "OMP_NUM_THREADS": "1",
                    "ZOO_CACHE": str(self.root / "cache"), "NO_COLOR": "1"}  # fmt: skip
         command = [str(word) for word in (self.python, *words)]
-        done = subprocess.run(command, cwd=self.root, env={**kept, **offline, **environment}, capture_output=True,
-                              text=True, stdin=subprocess.DEVNULL, timeout=300)  # fmt: skip
+        variables = {**kept, **offline, **environment}
+        if whole:
+            done = subprocess.run(command, cwd=self.root, env=variables, capture_output=True, text=True,
+                                  stdin=subprocess.DEVNULL, timeout=300)  # fmt: skip
+        else:
+            if not self.forks:
+                self.forks.append(Forks(self.python, self.modules, {**kept, **offline}))
+            done = self.forks[0].run(command[1:], variables, self.root)
         assert code is None or done.returncode == code, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def zoo(self, *words: object, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def zoo(
+        self, *words: object, code: int | None = 0, whole: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a `zoo` command in it."""
-        return self.run("-m", "zoo", *words, code=code, **environment)
+        return self.run("-m", "zoo", *words, code=code, whole=whole, **environment)
 
     def fault(self, *words: object, code: int = 1, **environment: str) -> dict[str, str]:
         """Run a `zoo` command that fails, and return the error that it prints."""

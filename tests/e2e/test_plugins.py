@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.docs.pages import blocks
 from tests.e2e.sites import MANIFEST, ROOT, Site, plugin_wheel, wheel
+from tests.forks import LIGHT
 from tests.hub.server import Server
 
 pytest.importorskip("hatchling", reason="builds wheels; `make install` brings it")
@@ -21,9 +23,11 @@ TINY = ("--dataset", "digits", "--weights", "none", "--strategy", "scratch", "--
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One environment for the module; every test leaves it as it was."""
-    return Site.make(tmp_path_factory.mktemp("site") / "env")
+    made = Site.make(tmp_path_factory.mktemp("site") / "env")
+    yield made
+    made.close()
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +70,7 @@ def test_a_new_plugin_goes_all_the_way_and_leaves_nothing(site, tmp_path, hub):
     assert "code      the module adaptzoo_fir.models" in site.zoo("plugins", "show", "fir").stdout
     checked = site.zoo("plugins", "check", "fir", "--fast").stdout
     assert "FAIL" not in checked and checked.endswith("1 backbone of 1 keeps the contracts\n")
-    site.zoo("adapt", "fir_tiny", *TINY, "--out", "runs/fir")
+    site.zoo("adapt", "fir_tiny", *TINY, "--out", "runs/fir", whole=True)
     assert pushed(site, hub, "runs/fir", "me/fir")["verified"]
     site.zoo("plugins", "uninstall", "fir", "--yes")
     assert site.listed() == {}
@@ -271,7 +275,7 @@ def test_without_pip_uv_does_the_work(tmp_path):
     uv = Path(sys.executable).with_name("uv")
     if not uv.is_file():
         pytest.skip("uv is not installed; `make install` brings it")
-    site = Site.make(tmp_path / "env", without_pip=True)
+    site = Site.make(tmp_path / "env", without_pip=True, modules=LIGHT)
     before = site.contents()
     path = {"PATH": f"{uv.parent}:/usr/bin:/bin", "UV_FIND_LINKS": str(tmp_path / "wheels")}
     plugin_wheel(tmp_path / "wheels", "fir")
@@ -290,3 +294,4 @@ def test_without_pip_uv_does_the_work(tmp_path):
     assert site.listed()["zoo-fir"]["backbones"] == ["fir2"]
     site.zoo("plugins", "uninstall", "fir", "--yes", **path)
     assert site.contents() == before
+    site.close()

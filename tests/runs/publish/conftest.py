@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 import zoo
+from tests.forks import Forks
 from tests.hub.fixture import hub
 from tests.hub.server import Server
 from tests.pictures import make_images
@@ -22,6 +26,7 @@ from zoo.cli import main
 from zoo.models import hub_client
 from zoo.models.tensor_files import file_sha256
 from zoo.runs.publish import push as publish
+from zoo.runs.publish import verify
 from zoo.runs.publish.verify import Proof
 from zoo.runs.run_folder import Run, seal
 
@@ -37,6 +42,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     splits = {"train": dict.fromkeys(("amber", "blue"), 8), "test": dict.fromkeys(("amber", "blue"), 5)}
     make_images(root / "secret-place" / "photos", splits)
     return zoo.adapt("resnet_nano", str(root / "secret-place" / "photos"), RECIPE, out=root / "tints")
+
+
+@pytest.fixture(scope="session")
+def rebuilders() -> Iterator[Forks]:
+    parent = Forks()
+    yield parent
+    parent.close()
+
+
+@pytest.fixture
+def rebuilt_at_once(rebuilders: Forks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verifying waits for no import of torch: its process is still one of its own, with the environment it is given."""
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:2] == [sys.executable, "-P"]
+        return rebuilders.run(command[2:], env, tmp_path)
+
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL))
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from zoo.models.tensor_files import read_tensors, write_tensors
 from zoo.runs.publish import verify
 from zoo.runs.run_folder import Run
 
+pytestmark = pytest.mark.usefixtures("rebuilt_at_once")
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Run:

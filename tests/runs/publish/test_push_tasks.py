@@ -19,6 +19,8 @@ from tests.runs.publish.conftest import RECIPE, turn_to
 from zoo.errors import RunError
 from zoo.runs.run_folder import Run
 
+pytestmark = pytest.mark.usefixtures("rebuilt_at_once")
+
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Run:
