@@ -27,7 +27,7 @@ def test_times_and_steps_are_read(text: str, expected: Interval) -> None:
 def test_anything_else_is_refused_by_the_recipe(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time"):
         parse_interval(text)
-    with pytest.raises(RecipeError, match="the recipe has one choice that cannot be") as caught:
+    with pytest.raises(RecipeError, match="the recipe has an invalid choice") as caught:
         Recipe(checkpoint_every=text)
     assert "checkpoint_every: " in caught.value.why
 

@@ -92,9 +92,9 @@ def test_every_fault_is_reported_at_once():
 
 
 def test_the_message_counts():
-    with pytest.raises(RecipeError, match="the recipe has one choice that cannot be\n  why: epochs: must lie"):
+    with pytest.raises(RecipeError, match="the recipe has an invalid choice\n  why: epochs: must lie"):
         Recipe(epochs=0)
-    with pytest.raises(RecipeError, match="the recipe has 2 choices that cannot be"):
+    with pytest.raises(RecipeError, match="the recipe has 2 invalid choices"):
         Recipe(epochs=0, seed=-1)
 
 

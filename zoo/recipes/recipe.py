@@ -229,8 +229,8 @@ class Recipe:
         faults += mapping_faults("group_lr", self.group_lr) + phase_faults(self.phases)
         faults += task_faults(self.tasks, self.task_weights) + choice_faults(self)
         if faults:
-            count = "one choice" if len(faults) == 1 else f"{len(faults)} choices"
-            raise RecipeError(f"the recipe has {count} that cannot be", why="; ".join(faults))
+            count = "an invalid choice" if len(faults) == 1 else f"{len(faults)} invalid choices"
+            raise RecipeError(f"the recipe has {count}", why="; ".join(faults))
         for name in ("phases", "tasks"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("group_lr", "task_weights"):

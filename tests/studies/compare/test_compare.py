@@ -272,7 +272,7 @@ def test_no_two_members_share_a_name(tmp_path):
         ({"recipe": Recipe(weights="none", strategy="lp-ft")}, "each backbone has weights of its own"),
         (
             {"backbones": ["resnet_nano", "resnet_nano=none"], "strategies": ("probe",)},
-            "resnet_nano-none-probe cannot be compared: the recipe has one choice that cannot be",
+            "resnet_nano-none-probe cannot be compared: the recipe has an invalid choice",
         ),
         ({"seeds": 0}, "a comparison needs at least one seed, not 0"),
     ],
