@@ -120,7 +120,7 @@ def _compared(
         found += differences(files["before"], files["after"])
         if number is not None and case.killed is not None:
             whole, folder = ended["before"][case.killed.name], Folder(work / "killed" / name)
-            kill = Kill(number, max(1, whole.steps // 2))
+            kill = Kill(number, max(1, whole.steps // 2 - 1))  # not where one of two equal halves ends
             seconds = sum(one.seconds for one in _stopped(folder, case, before, after, kill).values())
             row["seconds"]["killed"] = round(seconds, 1)
             row["killed"] = f"zoo {case.killed.words[0]} by {number.name} at step {kill.steps} of {whole.steps}"

@@ -104,7 +104,7 @@ def test_a_revision_is_the_same_as_itself_also_when_it_was_killed(tmp_path, monk
     assert record["failed"] is False
     for row, name in zip(record["cases"].values(), ("SIGKILL", "SIGTERM"), strict=True):
         assert row["failed"] is None and row["differences"] == [] and row["values"] > 4 * 12
-        assert row["killed"] == f"zoo adapt by {name} at step 6 of 12"
+        assert row["killed"] == f"zoo adapt by {name} at step 5 of 12"
         assert row["seconds"].keys() == {"before", "after", "killed", "read"}
     assert "2 of 2 cases are the same to the bit\n" in capsys.readouterr().err
     # What is finished is not done again, and is there to look at.
