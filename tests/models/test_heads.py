@@ -48,7 +48,7 @@ def test_a_head_that_is_none_is_refused():
     model = timm.create_model("test_resnet", num_classes=4)
     model.fc = torch.nn.Identity()
     heads.require(model, (Task("a", "multi-label", ("w", "x", "y", "z")),))  # which needs no rows
-    with pytest.raises(RunError, match="no linear layer"):
+    with pytest.raises(RunError, match="not a linear layer"):
         heads.require(model, TASKS)
     model = timm.create_model("test_resnet", num_classes=4)
     model.fc = torch.nn.Linear(model.num_features, 4, bias=False)

@@ -223,6 +223,9 @@ def test_folds_ask_members_about_what_they_did_not_see_and_go_on_after_a_stop(ru
     found = run.record["stack"]
     assert found["n"] == 56 and found["folds"] == 2 and found["fit_on"] == "2 folds of the training images"
     assert {way["kind"] for way in found["ways"]} == {"mean", "weighted", "logistic"}
+    named = [str(each.path) for each in runs[:2]]
+    assert [each["run"] for each in found["members"]] == named, "not the copies that it went on with"
+    assert {each["run"] for each in (found.get("soup") or {}).get("candidates", ())} <= {*named}
     assert not run.checkpoints.exists()
     assert zoo.evaluate(run)["accuracy"] == run.result.accuracy
     with pytest.raises(RunError, match="is finished already"):

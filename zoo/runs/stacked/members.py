@@ -29,6 +29,7 @@ class StackMember:
     recipe: Recipe  # with its automatic choices resolved
     dataset: str  # what it was adapted to
     order: tuple[int, ...]  # for each class in the shared order, its index in the run's own head
+    named: str = ""  # the run as recorded when the stack began; empty: where it is
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ class StackMember:
         record = self.record
         return {
             "name": self.name,
-            "run": str(self.run.path),
+            "run": self.named or str(self.run.path),
             "id": record.get("id"),
             "backbone": record["backbone"]["name"],
             "accuracy": record["result"]["accuracy"],
@@ -101,8 +102,9 @@ def members(references: Sequence[str | Path | Run]) -> list[StackMember]:
 
 def again_members(record: Mapping[str, Any], places: Sequence[Path]) -> list[StackMember]:
     """The members of a stack, read from its own folder and named as in its record."""
-    names = [entry["name"] for entry in record["stack"]["members"]]
-    return [replace(member, name=name) for member, name in zip(members(places), names, strict=True)]
+    entries = record["stack"]["members"]
+    return [replace(member, name=entry["name"], named=str(entry.get("run") or ""))
+            for member, entry in zip(members(places), entries, strict=True)]  # fmt: skip
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
