@@ -7,6 +7,7 @@ A job: `words` (after `zoo`), `folder` (to run in), `out` and `err` (files), and
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import subprocess
@@ -18,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+# Whatever a command may need, imported once.
+HEAVY = ("zoo.runs.publish.push", "zoo.runs.reproduce", "zoo.runs.train", "zoo.runs.use", "zoo.studies.align_auto",
+         "zoo.studies.compare.compare", "zoo.studies.ensemble.soup", "zoo.studies.ensemble.stack",
+         "zoo.studies.rank.rank", "zoo.testing")  # fmt: skip
 TIMEOUT = 900  # seconds that a child may take before it is killed as hung
 
 
@@ -73,8 +78,8 @@ def nursery(**variables: str) -> Iterator[Nursery]:
 
 
 def serve() -> None:
-    import zoo.api
-    import zoo.testing  # noqa: F401  # whatever a command may need is imported once
+    for name in HEAVY:  # zoo.api imports them only when it is called
+        importlib.import_module(name)
 
     answers = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
