@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 # What is heavy and reads nothing of a test's own environment variables.
 LIGHT = ("rich.console", "typer", "yaml")
 HEAVY = (*LIGHT, "torch", "torchvision", "sklearn.linear_model", "PIL.Image", "jinja2")
-TIMEOUT = 300  # seconds that a child may take before it is killed as hung
+TIMEOUT = 900  # seconds that a child may take before it is killed as hung
 
 
 class Forks:
